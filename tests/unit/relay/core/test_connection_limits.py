@@ -1,4 +1,4 @@
-"""Tests of who may come in, how many, and how fast."""
+"""Limits on the number and the rate of connections."""
 
 import pytest
 from tickertape.relay.core.connection_limits import (
@@ -13,87 +13,87 @@ from tickertape.relay.core.limit_counters import BURST_SECONDS, MAX_ADDRESSES, L
 
 
 class Socket:
-    """Remembers that it was cut."""
+    """Connection that records whether it was aborted."""
 
     def __init__(self) -> None:
-        self.cut = False
+        self.aborted = False
 
     def abort(self) -> None:
-        """Cut it."""
-        self.cut = True
+        """Record the abort."""
+        self.aborted = True
 
 
-def come(admission: Admission, address: str = "192.0.2.1", now: float = 0.0) -> ClientSlot:
-    """A visitor that is let in."""
+def admit(admission: Admission, address: str = "192.0.2.1", now: float = 0.0) -> ClientSlot:
+    """Accept a connection that has to be admitted."""
     client_slot = admission.accept(address, Socket(), now)
     assert isinstance(client_slot, ClientSlot)
     return client_slot
 
 
-def refused(admission: Admission, address: str = "192.0.2.1", now: float = 0.0) -> Limit:
-    """The limit that keeps a visitor out."""
+def rejected_by(admission: Admission, address: str = "192.0.2.1", now: float = 0.0) -> Limit:
+    """Return the limit that rejects a connection."""
     limit = admission.accept(address, Socket(), now)
     assert isinstance(limit, Limit)
     return limit
 
 
-def test_without_limits_everybody_comes_in() -> None:
-    """And is counted, from the accept to the end of the socket."""
+def test_without_limits_every_connection_is_admitted() -> None:
+    """Without limits every connection is admitted, and it is counted until it is released."""
     admission = Admission(Limits())
-    visitors = [come(admission) for _ in range(1_000)]
+    slots = [admit(admission) for _ in range(1_000)]
     assert (admission.open, admission.pending) == (1_000, 1_000)
-    for client_slot in visitors:
+    for client_slot in slots:
         admission.mark_established(client_slot)
     assert (admission.open, admission.pending) == (1_000, 0)
-    for client_slot in visitors:
+    for client_slot in slots:
         admission.release(client_slot)
     assert (admission.open, admission.pending, admission.rejected) == (0, 0, {})
     assert repr(admission) == f"Admission(0 open, 0 without a session, {Limits()})"
 
 
-def test_a_socket_whose_session_has_ended_makes_room() -> None:
-    """It counts as one without a session, behind those that were there before; sessions stay."""
+def test_a_connection_whose_session_ended_can_be_evicted() -> None:
+    """A connection whose session has ended counts as pending, behind those that were pending before it."""
     admission = Admission(Limits(unauthenticated=2))
     sockets = [Socket() for _ in range(4)]
-    visitors = []
+    slots = []
     for one in sockets:
         client_slot = admission.accept("a", one, 0.0)
         assert isinstance(client_slot, ClientSlot)
         admission.mark_established(client_slot)
-        visitors.append(client_slot)
-    for client_slot in visitors[:2]:
+        slots.append(client_slot)
+    for client_slot in slots[:2]:
         admission.mark_pending(client_slot)
         admission.mark_pending(client_slot)
-    assert (admission.pending, [one.cut for one in sockets]) == (2, [False] * 4)
-    admission.mark_pending(visitors[2])
-    come(admission)
-    assert (admission.pending, [one.cut for one in sockets]) == (2, [True, True, False, False])
+    assert (admission.pending, [one.aborted for one in sockets]) == (2, [False] * 4)
+    admission.mark_pending(slots[2])
+    admit(admission)
+    assert (admission.pending, [one.aborted for one in sockets]) == (2, [True, True, False, False])
     assert admission.rejected == {Limit.UNAUTHENTICATED: 2}
 
 
-def test_a_full_relay_lets_nobody_in_until_one_leaves() -> None:
-    """That is the relay's affair, not the visitor's: 503."""
+def test_a_full_relay_rejects_until_a_connection_is_released() -> None:
+    """At the server's connection limit (503) new connections are rejected until one is released."""
     admission = Admission(Limits(connections=2))
-    first, _ = come(admission, "a"), come(admission, "b")
-    assert refused(admission, "c") is Limit.CONNECTIONS
+    first, _ = admit(admission, "a"), admit(admission, "b")
+    assert rejected_by(admission, "c") is Limit.CONNECTIONS
     assert Limit.CONNECTIONS in SERVER_LIMITS
     admission.release(first)
-    come(admission, "c")
+    admit(admission, "c")
     assert admission.rejected == {Limit.CONNECTIONS: 1}
 
 
-def test_an_address_has_so_many_sockets() -> None:
-    """Others are not concerned, nor is one that is exempt."""
+def test_connections_per_address_are_limited() -> None:
+    """The limit of connections per address applies to each address separately and not to exempt addresses."""
     admission = Admission(Limits(address_connections=2), lambda address: address == "127.0.0.1")
-    first, _ = come(admission), come(admission)
-    assert refused(admission) is Limit.ADDRESS_CONNECTIONS
+    first, _ = admit(admission), admit(admission)
+    assert rejected_by(admission) is Limit.ADDRESS_CONNECTIONS
     assert Limit.ADDRESS_CONNECTIONS not in SERVER_LIMITS
-    come(admission, "192.0.2.2")
+    admit(admission, "192.0.2.2")
     for _ in range(5):
-        come(admission, "127.0.0.1")
+        admit(admission, "127.0.0.1")
     admission.release(first)
-    come(admission)
-    assert refused(admission) is Limit.ADDRESS_CONNECTIONS
+    admit(admission)
+    assert rejected_by(admission) is Limit.ADDRESS_CONNECTIONS
 
 
 @pytest.mark.parametrize(
@@ -110,105 +110,105 @@ def test_an_address_has_so_many_sockets() -> None:
     ],
 )
 def test_an_ipv6_client_is_counted_by_its_network(one: str, other: str, *, same: bool) -> None:
-    """Whoever has one address of a /64 has all of them; an IPv4 address is the same when it is mapped."""
+    """IPv6 clients are counted by their /64 network, and IPv4-mapped addresses as IPv4."""
     admission = Admission(Limits(address_connections=1))
-    come(admission, one)
+    admit(admission, one)
     decided = admission.accept(other, Socket(), 0.0)
     assert (decided is Limit.ADDRESS_CONNECTIONS) is same
 
 
-def test_an_address_comes_at_its_rate() -> None:
-    """A burst of ten seconds at once, then one for each that comes back; no more than the burst is saved."""
+def test_an_address_connects_at_its_rate() -> None:
+    """An address may open a burst worth ten seconds of its rate, then one connection per refilled token."""
     admission = Admission(Limits(address_rate=2.0))
     for _ in range(int(2 * BURST_SECONDS)):
-        come(admission)
-    assert refused(admission) is Limit.ADDRESS_RATE
-    come(admission, "192.0.2.2")
-    come(admission, now=0.5)
-    assert refused(admission, now=0.5) is Limit.ADDRESS_RATE
+        admit(admission)
+    assert rejected_by(admission) is Limit.ADDRESS_RATE
+    admit(admission, "192.0.2.2")
+    admit(admission, now=0.5)
+    assert rejected_by(admission, now=0.5) is Limit.ADDRESS_RATE
     for _ in range(int(2 * BURST_SECONDS)):
-        come(admission, now=1_000.0)
-    assert refused(admission, now=1_000.0) is Limit.ADDRESS_RATE
+        admit(admission, now=1_000.0)
+    assert rejected_by(admission, now=1_000.0) is Limit.ADDRESS_RATE
 
 
-def test_a_clock_that_stands_gives_nothing_back() -> None:
-    """Nor does one that goes back."""
+def test_a_stopped_clock_refills_nothing() -> None:
+    """A clock that stops or goes back refills no tokens."""
     admission = Admission(Limits(address_rate=0.1))
-    come(admission, now=50.0)
-    assert refused(admission, now=50.0) is Limit.ADDRESS_RATE
-    assert refused(admission, now=10.0) is Limit.ADDRESS_RATE
-    assert refused(admission, now=59.9) is Limit.ADDRESS_RATE
-    come(admission, now=60.1)
+    admit(admission, now=50.0)
+    assert rejected_by(admission, now=50.0) is Limit.ADDRESS_RATE
+    assert rejected_by(admission, now=10.0) is Limit.ADDRESS_RATE
+    assert rejected_by(admission, now=59.9) is Limit.ADDRESS_RATE
+    admit(admission, now=60.1)
 
 
-def test_strangers_run_out_ten_times_as_fast() -> None:
-    """A fault costs nine beside the one that coming in cost."""
+def test_untrusted_clients_run_out_ten_times_as_fast() -> None:
+    """A failed authentication costs ten tokens in all, so untrusted clients run out ten times as fast."""
     admission = Admission(Limits(address_rate=10.0))
     for _ in range(10):
-        admission.penalize(come(admission).address, 0.0)
+        admission.penalize(admit(admission).address, 0.0)
     assert REJECTION_COST == 10
-    assert refused(admission) is Limit.ADDRESS_RATE
+    assert rejected_by(admission) is Limit.ADDRESS_RATE
 
 
-def test_what_is_owed_is_bounded() -> None:
-    """After a thousand faults an address waits as long as it takes to fill up, and is let in again."""
+def test_the_debt_of_an_address_is_bounded() -> None:
+    """The debt of an address is bounded by its burst, however many penalties it gets."""
     admission = Admission(Limits(address_rate=10.0))
     for _ in range(1_000):
         admission.penalize("192.0.2.1", 0.0)
-    assert refused(admission, now=BURST_SECONDS) is Limit.ADDRESS_RATE
-    come(admission, now=BURST_SECONDS + 0.2)
+    assert rejected_by(admission, now=BURST_SECONDS) is Limit.ADDRESS_RATE
+    admit(admission, now=BURST_SECONDS + 0.2)
 
 
-def test_an_exempt_address_owes_nothing() -> None:
-    """Many are behind it: none of them may shut out the others."""
+def test_an_exempt_address_is_not_penalized() -> None:
+    """An exempt address is never penalized, since many clients may connect through it."""
     admission = Admission(Limits(address_rate=0.1), lambda address: address == "127.0.0.1")
     for _ in range(100):
-        admission.penalize(come(admission, "127.0.0.1").address, 0.0)
-    come(admission, "127.0.0.1")
+        admission.penalize(admit(admission, "127.0.0.1").address, 0.0)
+    admit(admission, "127.0.0.1")
 
 
-def test_all_together_come_at_a_rate() -> None:
-    """However many addresses they come from; that, too, is the relay's affair."""
+def test_the_global_connection_rate_is_limited() -> None:
+    """The global connection rate applies across all addresses; it is a limit of the server."""
     admission = Admission(Limits(connection_rate=1.0))
     for number in range(int(BURST_SECONDS)):
-        come(admission, f"192.0.2.{number}")
-    assert refused(admission, "192.0.2.99") is Limit.CONNECTION_RATE
+        admit(admission, f"192.0.2.{number}")
+    assert rejected_by(admission, "192.0.2.99") is Limit.CONNECTION_RATE
     assert Limit.CONNECTION_RATE in SERVER_LIMITS
-    come(admission, "192.0.2.99", now=1.0)
-    assert refused(admission, "192.0.2.99", now=1.0) is Limit.CONNECTION_RATE
+    admit(admission, "192.0.2.99", now=1.0)
+    assert rejected_by(admission, "192.0.2.99", now=1.0) is Limit.CONNECTION_RATE
 
 
-def test_whoever_is_kept_out_by_its_address_costs_the_others_nothing() -> None:
-    """One address that floods does not use up what all may do together."""
+def test_rejections_by_address_use_no_global_rate() -> None:
+    """Connections rejected by a limit of their address use up none of the global connection rate."""
     admission = Admission(Limits(connection_rate=1.0, address_connections=1))
-    come(admission)
+    admit(admission)
     for _ in range(1_000):
-        assert refused(admission) is Limit.ADDRESS_CONNECTIONS
+        assert rejected_by(admission) is Limit.ADDRESS_CONNECTIONS
     for number in range(int(BURST_SECONDS) - 1):
-        come(admission, f"192.0.2.{number + 2}")
+        admit(admission, f"192.0.2.{number + 2}")
 
 
-def test_the_oldest_without_a_session_makes_room() -> None:
-    """Whoever has a session stays, however old."""
+def test_the_oldest_pending_connection_is_evicted() -> None:
+    """The oldest pending connection is evicted to admit a new one; established sessions never are."""
     admission = Admission(Limits(unauthenticated=2))
     sockets = [Socket() for _ in range(5)]
-    visitors = [admission.accept("192.0.2.1", socket, 0.0) for socket in sockets[:2]]
-    assert isinstance(visitors[0], ClientSlot)
-    admission.mark_established(visitors[0])
+    slots = [admission.accept("192.0.2.1", socket, 0.0) for socket in sockets[:2]]
+    assert isinstance(slots[0], ClientSlot)
+    admission.mark_established(slots[0])
     for socket in sockets[2:]:
         assert isinstance(admission.accept("192.0.2.1", socket, 0.0), ClientSlot)
-    assert [socket.cut for socket in sockets] == [False, True, True, False, False]
+    assert [socket.aborted for socket in sockets] == [False, True, True, False, False]
     assert admission.rejected == {Limit.UNAUTHENTICATED: 2}
     assert admission.pending == 2
-    assert not admission.is_pending(visitors[0])
+    assert not admission.is_pending(slots[0])
 
 
-def test_a_visitor_that_was_cut_leaves_once() -> None:
-    """It counts as open until its socket is closed."""
+def test_an_evicted_connection_is_released_once() -> None:
+    """An evicted connection counts as open until it is released, and is released once."""
     admission = Admission(Limits(unauthenticated=1))
-    first = come(admission)
+    first = admit(admission)
     assert admission.is_pending(first)
-    second = come(admission)
+    second = admit(admission)
     assert not admission.is_pending(first)
     assert admission.open == 2
     admission.release(first)
@@ -217,10 +217,10 @@ def test_a_visitor_that_was_cut_leaves_once() -> None:
     assert (admission.open, admission.pending) == (0, 0)
 
 
-def test_a_proxy_says_who_a_visitor_is() -> None:
-    """It is counted under the client's address from then on, and no longer under the proxy's."""
+def test_a_proxied_connection_counts_under_the_client_address() -> None:
+    """A proxied connection is counted under the client's address instead of the proxy's once it is known."""
     admission = Admission(Limits(address_connections=1), lambda address: address == "10.0.0.1")
-    proxied = [come(admission, "10.0.0.1") for _ in range(3)]
+    proxied = [admit(admission, "10.0.0.1") for _ in range(3)]
     assert admission.admit_request(proxied[0], "192.0.2.1", 0.0) is None
     assert proxied[0].address == "192.0.2.1"
     assert admission.admit_request(proxied[1], "192.0.2.1", 0.0) is Limit.ADDRESS_CONNECTIONS
@@ -231,44 +231,44 @@ def test_a_proxy_says_who_a_visitor_is() -> None:
     assert admission.rejected == {Limit.ADDRESS_CONNECTIONS: 1}
 
 
-def test_a_full_relay_is_no_reason_to_refuse_a_request_of_the_same_client() -> None:
-    """It is inside already."""
+def test_a_full_relay_accepts_requests_on_admitted_connections() -> None:
+    """A request on an admitted connection is accepted when the relay is at its connection limit."""
     admission = Admission(Limits(connections=1, address_connections=1))
-    client_slot = come(admission)
+    client_slot = admit(admission)
     assert admission.admit_request(client_slot, "192.0.2.1", 0.0) is None
 
 
-def test_requests_have_the_rate_of_their_address() -> None:
-    """Each on one socket costs what a new socket would."""
+def test_requests_count_against_the_rate_of_their_address() -> None:
+    """Each request on a connection costs as much of the address's rate as a new connection."""
     admission = Admission(Limits(address_rate=1.0))
-    client_slot = come(admission)
-    asked = [admission.admit_request(client_slot, "192.0.2.1", 0.0) for _ in range(int(BURST_SECONDS))]
-    assert asked == [None] * 9 + [Limit.ADDRESS_RATE]
+    client_slot = admit(admission)
+    decisions = [admission.admit_request(client_slot, "192.0.2.1", 0.0) for _ in range(int(BURST_SECONDS))]
+    assert decisions == [None] * 9 + [Limit.ADDRESS_RATE]
     assert admission.admit_request(client_slot, "192.0.2.1", 1.0) is None
 
 
-def test_a_subject_has_so_many_sessions() -> None:
-    """Its grant may say otherwise; none without a subject is counted."""
+def test_sessions_per_subject_are_limited() -> None:
+    """Sessions per subject are limited, by the grant if it sets a limit; those without a subject are not."""
     admission = Admission(Limits(subject_connections=1))
-    visitors = [come(admission) for _ in range(6)]
-    assert admission.bind(visitors[0], "alice", None)
-    assert admission.bind(visitors[0], "alice", None), "the same once more is no second one"
-    assert not admission.bind(visitors[1], "alice", None)
-    assert admission.bind(visitors[1], "bob", None)
-    assert admission.bind(visitors[2], "alice", 2)
-    assert not admission.bind(visitors[3], "alice", 2)
-    assert admission.bind(visitors[4], "", None)
-    assert admission.bind(visitors[5], "", 1)
+    slots = [admit(admission) for _ in range(6)]
+    assert admission.bind(slots[0], "alice", None)
+    assert admission.bind(slots[0], "alice", None), "binding the same subject again counts once"
+    assert not admission.bind(slots[1], "alice", None)
+    assert admission.bind(slots[1], "bob", None)
+    assert admission.bind(slots[2], "alice", 2)
+    assert not admission.bind(slots[3], "alice", 2)
+    assert admission.bind(slots[4], "", None)
+    assert admission.bind(slots[5], "", 1)
     assert admission.rejected == {Limit.SUBJECT_CONNECTIONS: 2}
-    admission.release(visitors[2])
-    admission.release(visitors[0])
-    assert admission.bind(visitors[3], "alice", None)
+    admission.release(slots[2])
+    admission.release(slots[0])
+    assert admission.bind(slots[3], "alice", None)
 
 
-def test_a_renewed_token_may_be_of_another_subject() -> None:
-    """The former is counted down; where the other has enough, nothing changes."""
+def test_a_renewed_token_may_have_another_subject() -> None:
+    """A renewal under another subject moves the session's count, or fails if that subject is at its limit."""
     admission = Admission(Limits(subject_connections=1))
-    one, other = come(admission), come(admission)
+    one, other = admit(admission), admit(admission)
     assert admission.bind(one, "alice", None)
     assert admission.bind(other, "bob", None)
     assert not admission.bind(one, "bob", None)
@@ -279,18 +279,18 @@ def test_a_renewed_token_may_be_of_another_subject() -> None:
     assert admission.bind(one, "alice", None)
 
 
-def test_without_a_limit_a_subject_has_any_number() -> None:
-    """Also when its grant says nothing."""
+def test_without_a_limit_a_subject_has_any_number_of_sessions() -> None:
+    """Without a limit, in the settings or in the grant, a subject may have any number of sessions."""
     admission = Admission(Limits())
-    assert all(admission.bind(come(admission), "alice", None) for _ in range(500))
+    assert all(admission.bind(admit(admission), "alice", None) for _ in range(500))
 
 
-def test_whoever_owes_nothing_is_forgotten() -> None:
-    """What is kept of addresses does not grow with those who once were here."""
+def test_addresses_with_a_full_bucket_are_forgotten() -> None:
+    """Addresses whose bucket is full again are forgotten, so memory does not grow with past clients."""
     counters = LocalLimitCounters()
     admission = Admission(Limits(address_rate=1.0), counters=counters)
     for number in range(100):
-        admission.release(come(admission, f"192.0.2.{number}"))
+        admission.release(admit(admission, f"192.0.2.{number}"))
     admission.penalize("192.0.2.1", 0.0)
     assert len(counters.remembered) == 100
     admission.prune(0.5)
@@ -304,24 +304,24 @@ def test_whoever_owes_nothing_is_forgotten() -> None:
     assert repr(counters) == "LocalLimitCounters(0 keys, 0 token buckets)"
 
 
-def test_only_so_many_addresses_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one that was heard of longest ago is forgotten first."""
+def test_remembered_addresses_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of remembered addresses is bounded, and the least recently used one is forgotten first."""
     monkeypatch.setattr("tickertape.relay.core.limit_counters.MAX_ADDRESSES", 3)
     assert MAX_ADDRESSES == 100_000
     counters = LocalLimitCounters()
     admission = Admission(Limits(address_rate=1.0), counters=counters)
     for number in (0, 1, 2, 0, 3, 4):
-        come(admission, f"192.0.2.{number}")
+        admit(admission, f"192.0.2.{number}")
     assert counters.remembered == ["@192.0.2.0", "@192.0.2.3", "@192.0.2.4"]
 
 
-def test_many_addresses_are_forgotten_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A crowd that left takes no turn of the event loop for itself."""
+def test_addresses_are_pruned_in_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pruning works in small batches, so many departed clients do not block the event loop."""
     monkeypatch.setattr("tickertape.relay.core.limit_counters.PRUNE_BATCH", 2)
     counters = LocalLimitCounters()
     admission = Admission(Limits(address_rate=1.0), counters=counters)
     for number in range(5):
-        come(admission, f"192.0.2.{number}")
+        admit(admission, f"192.0.2.{number}")
     left = []
     for _ in range(3):
         admission.prune(100.0)

@@ -1,4 +1,4 @@
-"""Which events a client wants."""
+"""Filters that select the events of a client."""
 
 import pytest
 from tickertape.relay.core import filters
@@ -20,21 +20,23 @@ from tickertape.relay.core.filters import RANK, Filter, Route
         (("log.error.>",), "CRITICAL", "log.error.x", False),
     ],
 )
-def test_patterns_and_level_decide(subjects: tuple[str, ...], level: str, subject: str, wanted: bool) -> None:
-    """One pattern is enough; the level counts for subjects that name one."""
+def test_patterns_and_level_select_events(
+    subjects: tuple[str, ...], level: str, subject: str, wanted: bool
+) -> None:
+    """An event matches if one pattern matches and its level, if the subject names one, is high enough."""
     asked = Filter(subjects, level)
     assert asked.matches(subject) is wanted
-    assert asked.matches(subject) is wanted, "the remembered answer is the same"
+    assert asked.matches(subject) is wanted, "the cached result is the same"
 
 
 def test_the_order_of_patterns_does_not_matter() -> None:
-    """Clients that ask for the same share a feed."""
+    """Filters with the same patterns in another order are equal, so their clients share a feed."""
     assert Filter(("a", "b"), "INFO").key == Filter(("b", "a"), "INFO").key
     assert Filter(("a",), "INFO").key != Filter(("a",), "WARN").key
 
 
-def test_remembered_answers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ever new subjects cost time, not memory, and are answered rightly."""
+def test_cached_matches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache of match results is bounded, and a filter stays correct when it overflows."""
     monkeypatch.setattr(filters, "MAX_KNOWN_SUBJECTS", 10)
     wanted = Filter(("log.*.even",))
     for number in range(35):
@@ -54,12 +56,12 @@ def test_remembered_answers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     ],
 )
 def test_a_route_knows_its_bucket_and_rank(subject: str, bucket: str, rank: int) -> None:
-    """The first two tokens, and the level that the subject names; INFO when it names none."""
+    """A route's bucket is its first two tokens; its rank is the level in the subject, or INFO."""
     route = Route(subject)
     assert (route.subject, route.bucket, route.rank) == (subject, bucket, rank)
 
 
-def test_they_say_what_they_are() -> None:
-    """The text is for logs and the status page."""
+def test_repr() -> None:
+    """The reprs of filters and routes are readable in logs and on the status page."""
     assert repr(Filter(("log.>", "system.>"), "WARN")) == "Filter(log.>,system.> >= WARN)"
     assert repr(Route("log.info.x")) == "Route('log.info.x', 0 feeds)"

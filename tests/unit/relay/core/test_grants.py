@@ -1,4 +1,4 @@
-"""What a grant leaves of a filter, against the plain reading of both."""
+"""Intersection of grants with filters, compared with matching each subject."""
 
 import itertools
 from typing import Any
@@ -15,20 +15,20 @@ from tickertape.relay.core.grants import EVERYTHING, Grant, grant_of
 
 TOKENS = ("a", "b")
 SUBJECTS = [".".join(tokens) for length in range(1, 6) for tokens in itertools.product(TOKENS, repeat=length)]
-"""All subjects over two tokens; no pattern below tells apart what these do not."""
+"""All subjects of one to five tokens, enough to tell apart any two of the patterns below."""
 
 LOGS = [f"log.{level.lower()}.{source}" for level in LEVELS for source in TOKENS] + ["log.x.a", "log.INFO.a"]
 
 
 @st.composite
 def patterns(draw: st.DrawFn, heads: tuple[str, ...] = ()) -> str:
-    """A pattern of at most four tokens, wildcards as likely as names."""
+    """Draw a pattern of at most four tokens, with wildcards as likely as names."""
     tokens = draw(st.lists(st.sampled_from((*TOKENS, *heads, "*")), max_size=3))
     return ".".join([*tokens, draw(st.sampled_from((*TOKENS, "*", ">")))])
 
 
 def log_patterns() -> st.SearchStrategy[str]:
-    """Patterns that select logs by level and source."""
+    """Return a strategy for patterns that select logs by level and source."""
     parts = st.sampled_from(("debug", "info", "error", "*")), st.sampled_from((*TOKENS, "*", ">"))
     return st.one_of(st.sampled_from((">", "log.>", "log.*.a")), st.builds("log.{}.{}".format, *parts))
 
@@ -39,7 +39,7 @@ def log_patterns() -> st.SearchStrategy[str]:
 @example(">", "*")
 @example("*.*", ">")
 def test_an_intersection_matches_what_both_match(one: str, other: str) -> None:
-    """Of all subjects; and it is the same from either side."""
+    """The intersection of two patterns matches the subjects that both match, and is symmetric."""
     both = intersect(one, other)
     assert both == intersect(other, one)
     for subject in SUBJECTS:
@@ -78,10 +78,10 @@ levels = st.sampled_from(LEVELS)
 @example((">",), ("a.>",), ("a.*", "b"))
 @example(("a.>", "a.b"), ("a.b",), (">",))
 @example(("a.*",), ("a.a", "a.b"), (">",))
-def test_a_grant_cuts_a_filter_exactly(
+def test_a_grant_restricts_a_filter_exactly(
     granted: tuple[str, ...], denied: tuple[str, ...], asked: tuple[str, ...]
 ) -> None:
-    """A subject comes through if it is asked, granted, and not denied."""
+    """The intersected filter matches a subject if it is requested, granted, and not denied."""
     _check(Grant(granted, denied), asked, "DEBUG", SUBJECTS)
 
 
@@ -92,15 +92,15 @@ def test_a_grant_cuts_a_filter_exactly(
     levels,
     levels,
 )
-def test_the_higher_level_counts(
+def test_the_higher_level_applies(
     granted: tuple[str, ...], denied: tuple[str, ...], asked: tuple[str, ...], level: str, least: str
 ) -> None:
-    """Of what was asked and what was granted, for subjects that name one."""
+    """The higher of the requested and the granted level applies to subjects that name a level."""
     _check(Grant(granted, denied, least), asked, level, LOGS)
 
 
-def test_nothing_left_is_forbidden() -> None:
-    """The words name both sides, shortened."""
+def test_an_empty_intersection_is_forbidden() -> None:
+    """An empty intersection is forbidden, and the error names both sides in bounded length."""
     grant = Grant(("log.>",), ("log.debug.>",))
     for asked in (("gateway.>",), ("log.debug.a",), ("log.debug.>", "x")):
         with pytest.raises(ProtocolError, match=r"does not grant .*; it grants log\.>") as caught:
@@ -111,8 +111,8 @@ def test_nothing_left_is_forbidden() -> None:
     assert len(caught.value.message) < 500
 
 
-def test_a_filter_cannot_fall_into_too_many_patterns() -> None:
-    """Each asked pattern meets each granted one."""
+def test_a_filter_cannot_expand_into_too_many_patterns() -> None:
+    """A filter that would expand into too many patterns is rejected."""
     grant = Grant(tuple(f"*.{number}.>" for number in range(17)))
     sixteen = tuple(f"a{number}.>" for number in range(16))
     with pytest.raises(ProtocolError, match=f"into 272 patterns, more than {grants.MAX_PATTERNS}") as caught:
@@ -121,20 +121,20 @@ def test_a_filter_cannot_fall_into_too_many_patterns() -> None:
     assert len(grant.intersect(sixteen[:15], "DEBUG").subjects) == 255
 
 
-def test_the_filter_of_a_grant_is_short() -> None:
-    """A granted pattern that covers the asked one says all, and a denial that cannot matter is left out."""
+def test_an_intersected_filter_is_minimal() -> None:
+    """An intersected filter omits redundant patterns and denials that cannot match."""
     narrowed = Grant((">", "log.error.>"), ("gateway.>", "log.debug.>")).intersect(("log.>",), "INFO")
     assert (narrowed.subjects, narrowed.deny, narrowed.level) == (("log.>",), ("log.debug.>",), "INFO")
     assert EVERYTHING.intersect((">",), "WARN").key == ((">",), "WARN", ())
 
 
 def claims(**claim: Any) -> dict[str, Any]:
-    """Claims of a verified token."""
+    """Return the claims of a verified token."""
     return {"exp": 100, "tickertape": {"subjects": ["log.>"], **claim}}
 
 
-def test_a_claim_is_read_whole() -> None:
-    """With what it may leave out."""
+def test_all_fields_of_a_claim_are_read() -> None:
+    """All fields of a claim are read, and optional fields have defaults."""
     assert grant_of(claims(), "alice") == Grant(("log.>",), subject="alice", expires_at=100.0)
     full = claims(deny=["log.debug.>"], level="warn", rate=0, connections=3)
     assert grant_of({**full, "jti": "7"}, "alice") == Grant(
@@ -147,8 +147,8 @@ def test_a_claim_is_read_whole() -> None:
     "given_claims",
     [{"exp": 1}, {"exp": 1, "tickertape": None}, claims(subjects=[]), {"exp": 1, "tickertape": {}}],
 )
-def test_nothing_granted(given_claims: dict[str, Any]) -> None:
-    """Is another code than a malformed claim, since a new token would not help."""
+def test_a_token_that_grants_nothing_is_forbidden(given_claims: dict[str, Any]) -> None:
+    """A token that grants nothing is FORBIDDEN rather than UNAUTHORIZED, since a new token would not help."""
     with pytest.raises(ProtocolError, match="so it grants nothing") as caught:
         grant_of(given_claims, "alice")
     assert caught.value.code is ErrorCode.FORBIDDEN
@@ -177,15 +177,15 @@ def test_nothing_granted(given_claims: dict[str, Any]) -> None:
         ({"connections": True}, "tickertape.connections is not"),
     ],
 )
-def test_a_claim_that_is_not_understood_grants_nothing(claim: dict[str, Any], text: str) -> None:
-    """A misspelt denial above all."""
+def test_an_invalid_claim_grants_nothing(claim: dict[str, Any], text: str) -> None:
+    """A claim with an invalid or unknown field, such as a misspelt ``deny``, grants nothing."""
     with pytest.raises(ProtocolError, match=text) as caught:
         grant_of(claims(**claim), "alice")
     assert caught.value.code is ErrorCode.UNAUTHORIZED
 
 
 @pytest.mark.parametrize("claim", ["log.>", ["log.>"], 5, True])
-def test_a_claim_is_an_object(claim: Any) -> None:
-    """Nothing else is guessed at."""
+def test_a_claim_has_to_be_an_object(claim: Any) -> None:
+    """A claim that is not an object is rejected."""
     with pytest.raises(ProtocolError, match="tickertape is not an object"):
         grant_of({"exp": 1, "tickertape": claim}, "alice")

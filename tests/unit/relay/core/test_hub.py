@@ -1,4 +1,4 @@
-"""The hub with virtual time: what clients say and what they are answered."""
+"""Conversations between clients and the hub, in virtual time."""
 
 from typing import Any
 
@@ -22,10 +22,10 @@ from tests.support.clients.fake_link import NOW, FakeLink, Stage, only, seqs
 
 
 class TestSubscribe:
-    """A filter that is replaced in mid-session."""
+    """A ``subscribe`` that replaces the filter of a running session."""
 
-    def test_it_goes_on_from_the_sessions_place(self) -> None:
-        """With a snapshot first, and nothing in between lost."""
+    def test_a_new_filter_continues_from_the_position(self) -> None:
+        """A new filter continues from the session's position with a snapshot first and without loss."""
         stage = Stage()
         stage.status(1)
         link, session = stage.follow(Request(("log.>",)))
@@ -42,16 +42,16 @@ class TestSubscribe:
         assert seqs(messages) == [3, 4]
         assert [message.type for message in messages][:2] == ["subscribed", "snapshot"]
 
-    def test_what_is_omitted_takes_its_default(self) -> None:
-        """It replaces the filter, it does not amend it."""
+    def test_omitted_fields_take_their_defaults(self) -> None:
+        """Omitted fields take their defaults, since ``subscribe`` replaces the filter."""
         stage = Stage()
         link, session = stage.follow(Request(("log.>",), "ERROR"))
         stage.say(session, type="subscribe")
         (subscribed,) = only(link.read(), Subscribed)
         assert (subscribed.subjects, subscribed.level) == ([">"], "DEBUG")
 
-    def test_it_can_go_back_to_a_cursor(self) -> None:
-        """Everything since, though some of it was delivered before."""
+    def test_a_session_can_return_to_a_cursor(self) -> None:
+        """A session can return to an earlier cursor and gets all events after it once more."""
         stage = Stage()
         link, session = stage.follow()
         for seq in range(1, 6):
@@ -64,8 +64,8 @@ class TestSubscribe:
         assert only(messages, Subscribed)[0].resumed
         assert seqs(messages) == [3, 4, 5]
 
-    def test_a_stalled_session_keeps_its_place(self) -> None:
-        """It is still behind after it has changed its filter."""
+    def test_a_stalled_session_keeps_its_position(self) -> None:
+        """A stalled session keeps its position when its filter changes."""
         stage = Stage()
         link, session = stage.follow()
         stage.log(1)
@@ -93,7 +93,7 @@ class TestSubscribe:
         ],
     )
     def test_a_bad_filter_ends_the_session(self, fields: dict[str, Any], code: str) -> None:
-        """The error names the message that it answers."""
+        """An invalid filter ends the session with an error that names the message it answers."""
         stage = Stage()
         link, session = stage.follow()
         stage.say(session, type="subscribe", **fields)
@@ -107,18 +107,18 @@ class TestSubscribe:
 
 
 class TestConversation:
-    """What else is said."""
+    """Messages other than ``subscribe``."""
 
     @pytest.mark.parametrize("id", ["abc", 7, None])
     def test_a_ping_is_answered(self, id: Any) -> None:
-        """With the same id."""
+        """A ping is answered by a pong with the same id."""
         stage = Stage()
         link, session = stage.follow()
         stage.say(session, type="ping", id=id)
         assert link.read() == [Pong(type="pong", id=id)]
 
-    def test_a_token_that_nobody_asked_for_is_passed_over(self) -> None:
-        """A client that always sends one works with a relay that wants none."""
+    def test_a_token_that_is_not_required_is_ignored(self) -> None:
+        """A relay that requires no tokens ignores them, so clients that always send one work with it."""
         stage = Stage()
         link, session = stage.follow()
         stage.say(session, type="auth", token="t")
@@ -141,7 +141,7 @@ class TestConversation:
         ],
     )
     def test_misuse_ends_the_session(self, text: bytes, code: str, ref: str | None) -> None:
-        """``error``, ``bye``, and the close code of the table."""
+        """A malformed message ends the session with ``error``, ``bye`` and close code 4400."""
         stage = Stage()
         link, session = stage.follow()
         stage.hub.sessions.receive(session, text, NOW)
@@ -154,7 +154,7 @@ class TestConversation:
         assert link.closed[0] == 4400
 
     def test_nothing_is_written_after_bye(self) -> None:
-        """Whatever comes, from either side."""
+        """Nothing is written after ``bye``, whatever the client or the hub does."""
         stage = Stage()
         link, session = stage.follow()
         stage.log(1)
@@ -177,8 +177,8 @@ class TestConversation:
         stage.hub.sessions.remove(session)
         assert len(link.sent) == written
 
-    def test_whoever_is_turned_away_hears_why(self) -> None:
-        """``error`` and ``bye``, without a welcome."""
+    def test_a_rejected_client_gets_the_reason(self) -> None:
+        """A rejected client gets ``error`` and ``bye`` without ``welcome``."""
         stage = Stage()
         link = FakeLink()
         error = ProtocolError(ErrorCode.UNAVAILABLE, "the relay is starting")
@@ -188,8 +188,8 @@ class TestConversation:
         assert only(messages, Error)[0].retry is True
         assert link.closed == (4503, "the relay is starting")
 
-    def test_heartbeats_tell_the_place_of_each(self) -> None:
-        """Also in a quiet filter, and of a session that is catching up."""
+    def test_heartbeats_carry_the_position_of_each_session(self) -> None:
+        """Each heartbeat carries the position of its own session, even if that is quiet or catching up."""
         stage = Stage()
         quiet, _ = stage.follow(Request(("system.>",)))
         live, _ = stage.follow()
@@ -206,7 +206,7 @@ class TestConversation:
         assert stalled.read() == []
 
     def test_a_heartbeat_promises_nothing_that_is_pending(self) -> None:
-        """Its cursor is where the client stands, not where the log is."""
+        """A heartbeat's cursor does not cover pending events."""
         stage = Stage()
         link, _ = stage.follow()
         stage.log(1)
@@ -217,16 +217,16 @@ class TestConversation:
         (heartbeat,) = link.read()
         assert heartbeat == Heartbeat(type="heartbeat", cursor="e-1", time=format_time(NOW + 1))
 
-    def test_heartbeats_come_in_their_interval(self) -> None:
-        """Not with each tick, and a tick early rather than late."""
+    def test_heartbeats_are_sent_at_their_interval(self) -> None:
+        """Heartbeats are sent at their interval, and up to a tick early rather than late."""
         stage = Stage(heartbeat_ms=15_000)
         link, _ = stage.follow()
         for second in range(60):
             stage.hub.tick(NOW + second)
         assert len(only(link.read(), Heartbeat)) == 5
 
-    def test_a_socket_that_fills_with_a_heartbeat_harms_nobody(self) -> None:
-        """Those who are catching up may stall at that very moment."""
+    def test_a_socket_that_fills_with_a_heartbeat_affects_no_other(self) -> None:
+        """Sessions that are catching up may stall while heartbeats are sent, without affecting others."""
         stage = Stage()
         stage.log(1)
         clients = [stage.follow(Request(cursor=Cursor("e", 0))) for _ in range(3)]
@@ -236,8 +236,8 @@ class TestConversation:
         assert [link.kinds() for link, _ in clients] == [["heartbeat"]] * 3
 
     @pytest.mark.parametrize("how", ["pauses", "leaves"])
-    def test_what_one_write_does_to_another_session_is_heeded(self, how: str) -> None:
-        """Who was due in the same flush gets nothing more."""
+    def test_a_session_that_ends_during_a_flush_gets_nothing_more(self, how: str) -> None:
+        """A session that pauses or leaves because of another's write gets nothing more in that flush."""
         stage = Stage()
         stage.log(1)
         (one, _), (other, session) = (stage.follow(Request(cursor=Cursor("e", 0))) for _ in range(2))
@@ -247,23 +247,23 @@ class TestConversation:
         assert seqs(one.read()) == [1]
         assert other.read() == []
 
-    def test_all_hear_of_upstream_once(self) -> None:
-        """A change is told, a repetition is not; also to those who are stalled."""
+    def test_upstream_changes_are_sent_once(self) -> None:
+        """A change of the upstream state is sent once, and a repeated state is not sent."""
         stage = Stage()
         link, _ = stage.follow()
         stage.hub.sessions.set_upstream(True, NOW + 1)
         stage.hub.sessions.set_upstream(False, NOW + 2)
         stage.hub.sessions.set_upstream(False, NOW + 3)
         stage.hub.sessions.set_upstream(True, NOW + 4)
-        told: list[RelayMessage] = link.read()
-        assert [(one.state, one.since) for one in only(told, Upstream)] == [
+        messages: list[RelayMessage] = link.read()
+        assert [(one.state, one.since) for one in only(messages, Upstream)] == [
             ("disconnected", format_time(NOW + 2)),
             ("connected", format_time(NOW + 4)),
         ]
 
 
-def test_it_says_what_it_is() -> None:
-    """The text tells the place, the sessions and the sizes."""
+def test_repr() -> None:
+    """The repr of the hub shows its cursor, sessions and sizes."""
     stage = Stage(head=4)
     stage.follow()
     assert repr(stage.hub) == (
@@ -273,7 +273,7 @@ def test_it_says_what_it_is() -> None:
 
 
 def test_received_events_are_counted_by_kind() -> None:
-    """State, and everything else."""
+    """Received events are counted as state or log events."""
     stage = Stage()
     stage.status(1)
     stage.log(2)
@@ -281,8 +281,8 @@ def test_received_events_are_counted_by_kind() -> None:
     assert stage.hub.stats.received == {"state": 1, "log": 2}
 
 
-def test_delay_and_age_are_observed_for_the_head() -> None:
-    """Once for each delivery, by the oldest event of a batch."""
+def test_delay_is_observed_for_live_members() -> None:
+    """Delay is observed once per delivery to a live member, by the oldest event of the batch."""
     stage = Stage()
     for _ in range(3):
         stage.follow()

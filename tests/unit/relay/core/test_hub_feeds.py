@@ -1,4 +1,4 @@
-"""What the head of a feed is sent: batches, rates, variants, the newest per subject."""
+"""Delivery to the live members of a feed: batches, rate limits, encodings, and conflation."""
 
 import pytest
 from tickertape.contracts.cursors import Cursor
@@ -11,10 +11,10 @@ from tests.support.clients.fake_link import Stage, gaps, only, seqs, shown
 
 
 class TestFeed:
-    """What those at the head get, and what those behind get."""
+    """Delivery to live members and to members that are behind."""
 
-    def test_all_members_get_the_very_same_bytes(self) -> None:
-        """Encoded once, however many clients."""
+    def test_all_members_get_the_same_bytes(self) -> None:
+        """All members of a feed get the same encoded bytes, however many they are."""
         stage = Stage()
         links = [stage.follow()[0] for _ in range(5)]
         stage.log(1)
@@ -23,7 +23,7 @@ class TestFeed:
         assert len(stage.hub.fanout.feeds) == 1
 
     def test_feeds_are_shared_by_filter(self) -> None:
-        """In whatever order patterns are named; a feed without members is gone."""
+        """Filters with the same patterns in any order share a feed, and a feed without members is removed."""
         stage = Stage()
         one, two, three = (
             stage.follow(Request(subjects))[1]
@@ -36,8 +36,8 @@ class TestFeed:
         assert stage.hub.fanout.feeds == {}
         assert len(stage.hub.sessions) == 0
 
-    def test_a_subject_reaches_a_feed_that_came_later(self) -> None:
-        """And a feed one that was there before it."""
+    def test_new_feeds_and_new_subjects_are_routed(self) -> None:
+        """A new feed gets events of known subjects, and an existing feed gets events of new subjects."""
         stage = Stage()
         stage.log(1)
         link, _ = stage.follow(Request(("log.>",)))
@@ -46,8 +46,8 @@ class TestFeed:
         stage.settle()
         assert seqs(link.read()) == [2, 3]
 
-    def test_the_hub_asks_once_for_a_flush(self) -> None:
-        """However many events come before it."""
+    def test_the_hub_requests_one_flush(self) -> None:
+        """The hub requests one flush for any number of events."""
         stage = Stage()
         stage.follow()
         before = stage.woken
@@ -58,16 +58,16 @@ class TestFeed:
         stage.log(10)
         assert stage.woken == before + 2
 
-    def test_events_for_nobody_wake_nobody(self) -> None:
-        """They only go into the log."""
+    def test_unmatched_events_request_no_flush(self) -> None:
+        """An event that no feed matches requests no flush."""
         stage = Stage()
         stage.follow(Request(("system.>",)))
         before = stage.woken
         stage.log(1)
         assert stage.woken == before
 
-    def test_a_rejected_event_moves_the_place_on(self) -> None:
-        """It is counted by its reason, and its neighbours arrive."""
+    def test_a_rejected_event_advances_the_cursor(self) -> None:
+        """A rejected event advances the cursor, is counted by reason, and does not affect its neighbours."""
         stage = Stage()
         link, _ = stage.follow()
         stage.log(1)
@@ -80,8 +80,8 @@ class TestFeed:
         assert only(messages, Events)[-1].cursor == "e-4"
         assert stage.hub.stats.rejected == {"bad_json": 2}
 
-    def test_a_large_backlog_is_flushed_in_turns(self) -> None:
-        """Each flush is bounded, and asks for the next while something is left."""
+    def test_a_large_backlog_takes_several_flushes(self) -> None:
+        """Each flush is bounded and requests another while events are left."""
         stage = Stage()
         link, _ = stage.follow()
         for seq in range(1, 31):
@@ -93,7 +93,7 @@ class TestFeed:
         assert first + seqs(link.read()) == list(range(1, 31))
 
     def test_a_paused_member_gets_nothing_and_catches_up_alone(self) -> None:
-        """Others are not held up; then it rejoins, and shares frames again."""
+        """A paused member does not delay others; it catches up alone and then shares frames again."""
         stage = Stage()
         fast, _ = stage.follow()
         slow, session = stage.follow()
@@ -114,8 +114,8 @@ class TestFeed:
         stage.settle()
         assert fast.sent[-1] is slow.sent[-1]
 
-    def test_a_member_that_pauses_within_a_flush_repeats_nothing(self) -> None:
-        """The unit that filled it counts as written."""
+    def test_a_member_that_pauses_during_a_flush_repeats_nothing(self) -> None:
+        """A batch that filled a member's socket counts as written and is not repeated."""
         stage = Stage()
         link, session = stage.follow()
         link.on_send = lambda: stage.hub.sessions.pause(session)
@@ -129,8 +129,8 @@ class TestFeed:
         stage.settle()
         assert seqs(link.read()) == [2]
 
-    def test_a_member_that_stays_slow_gets_on_bit_by_bit(self) -> None:
-        """Each time its socket takes something, it goes on from where it was."""
+    def test_a_member_that_stays_slow_progresses(self) -> None:
+        """A member that stays slow progresses each time its socket accepts data."""
         stage = Stage()
         link, session = stage.follow()
         stage.hub.sessions.pause(session)
@@ -143,8 +143,8 @@ class TestFeed:
         link.on_send = None
         assert seqs(link.read()) == list(range(1, 101))
 
-    def test_pausing_twice_and_pausing_what_is_behind_is_harmless(self) -> None:
-        """A transport may say so at any time."""
+    def test_repeated_pauses_are_harmless(self) -> None:
+        """A transport may pause or resume a session repeatedly, also one that is behind."""
         stage = Stage()
         for seq in range(1, 5):
             stage.log(seq)
@@ -159,7 +159,7 @@ class TestFeed:
         assert seqs(link.read()) == [1, 2, 3, 4]
 
     def test_many_behind_are_served_in_turns(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A flush serves some of them, asks for the next, and forgets none."""
+        """A flush serves a bounded number of members that are behind, then requests another flush."""
         monkeypatch.setattr(catch_up, "TURN_MEMBERS", 3)
         stage = Stage()
         for seq in range(1, 21):
@@ -174,8 +174,8 @@ class TestFeed:
         stage.settle()
         assert [seqs(link.read()) for link in links] == [list(range(1, 21))] * 10
 
-    def test_too_far_behind_it_is_moved_forward_and_told(self) -> None:
-        """Delivered and dropped make up what was published."""
+    def test_a_member_too_far_behind_is_moved_forward_with_a_gap(self) -> None:
+        """A member too far behind is moved forward with a gap; delivered plus dropped equals published."""
         stage = Stage(max_catch_up=10)
         link, session = stage.follow()
         stage.hub.sessions.pause(session)
@@ -193,8 +193,8 @@ class TestFeed:
         assert stage.hub.stats.dropped["slow"] == 90
         assert stage.hub.stats.delivered == 10
 
-    def test_what_others_get_is_no_reason_to_skip(self) -> None:
-        """How far behind is counted in events of the client's own filter."""
+    def test_lag_counts_only_events_of_the_filter(self) -> None:
+        """A member's lag is counted in events of its own filter, so other events cause no skip."""
         stage = Stage(max_catch_up=10)
         link, session = stage.follow(Request(("log.error.>",)))
         quiet, other = stage.follow(Request(("system.>",)))
@@ -212,8 +212,8 @@ class TestFeed:
         assert quiet.read() == []
         assert stage.hub.fanout.behind == 0
 
-    def test_out_of_the_log_it_is_told_so(self) -> None:
-        """The count is unknown; the newest state of the lost range comes with it."""
+    def test_a_member_out_of_the_log_gets_a_gap(self) -> None:
+        """A member that fell out of the log gets a gap without a count and the range's newest states."""
         stage = Stage(log_events=5)
         link, session = stage.follow()
         stage.hub.sessions.pause(session)
@@ -228,8 +228,8 @@ class TestFeed:
         assert gaps(messages) == [("e-0", "e-15", None, "slow")]
         assert seqs(messages) == [2, 16, 17, 18, 19, 20]
 
-    def test_a_stalled_member_costs_no_memory(self) -> None:
-        """What is pending is let go when nobody is at the head."""
+    def test_a_stalled_member_uses_no_memory(self) -> None:
+        """Pending events are discarded when a feed has no live members, which saves memory."""
         stage = Stage()
         _, session = stage.follow()
         stage.hub.sessions.pause(session)
@@ -241,7 +241,7 @@ class TestFeed:
         assert feed.pending == []
 
     def test_the_routes_of_subjects_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Ever new subjects push out old ones, which are learned again."""
+        """Routes are bounded: new subjects evict old ones, which are routed again when they return."""
         monkeypatch.setattr(feed_index, "MAX_KNOWN_SUBJECTS", 5)
         stage = Stage()
         link, _ = stage.follow(Request(("log.>",)))
@@ -255,10 +255,10 @@ class TestFeed:
 
 
 class TestRate:
-    """Log events per second and client."""
+    """Rate limit of log events per second and client."""
 
     def test_the_gap_comes_before_any_cursor_beyond_it(self) -> None:
-        """A client that leaves after any frame comes back to what it did not get."""
+        """A gap precedes any cursor beyond it, so a client can resume after any frame without loss."""
         stage = Stage(rate=4.0)
         link, _ = stage.follow()
         for seq in range(1, 11):
@@ -269,8 +269,8 @@ class TestRate:
         assert gaps(messages) == [("e-0", "e-10", 7, "rate")]
         assert seqs(messages) == [1, 2, 3]
 
-    def test_each_level_leaves_room_for_those_above(self) -> None:
-        """In a flood of DEBUG an error still passes."""
+    def test_each_level_keeps_a_reserve_for_higher_levels(self) -> None:
+        """Each level keeps a reserve for higher levels, so an error passes in a flood of DEBUG."""
         stage = Stage(rate=100.0)
         link, _ = stage.follow()
         seq = 0
@@ -288,8 +288,8 @@ class TestRate:
         (gap,) = only(messages, Gap)
         assert gap.by == {"log.debug": 150, "log.info": 175, "log.warn": 185, "log.error": 190}
 
-    def test_state_is_never_held_back(self) -> None:
-        """It costs nothing, and passes in a flood of lines."""
+    def test_state_is_not_rate_limited(self) -> None:
+        """State events are exempt from the rate limit and pass in a flood of log events."""
         stage = Stage(rate=1.0)
         link, _ = stage.follow()
         for seq in range(1, 201):
@@ -298,8 +298,8 @@ class TestRate:
         delivered = seqs(link.read())
         assert [seq for seq in delivered if seq % 2 == 0] == list(range(2, 201, 2))
 
-    def test_gaps_are_merged_and_told_within_a_moment(self) -> None:
-        """A flood that nobody gets makes ten small frames a second, not one for each event."""
+    def test_gaps_are_merged_and_sent_within_100_ms(self) -> None:
+        """Gaps are merged and sent within 100 ms, so a dropped flood causes at most ten frames a second."""
         stage = Stage(rate=2.0)
         link, _ = stage.follow()
         stage.log(1)
@@ -320,7 +320,7 @@ class TestRate:
         assert stage.hub.fanout.next_due() is None
 
     def test_catching_up_is_paced_by_the_socket(self) -> None:
-        """Not by the rate."""
+        """Catching up is limited by the socket rather than by the rate."""
         stage = Stage(rate=2.0)
         for seq in range(1, 101):
             stage.log(seq)
@@ -329,7 +329,7 @@ class TestRate:
         assert seqs(link.read()) == list(range(1, 101))
 
     def test_delivered_and_dropped_are_counted(self) -> None:
-        """Once per client, by reason."""
+        """Delivered and dropped events are counted once per client, dropped ones by reason."""
         stage = Stage(rate=4.0)
         for _ in range(3):
             stage.follow()
@@ -341,10 +341,10 @@ class TestRate:
 
 
 class TestEncodings:
-    """Connections that agreed to compression, and those that did not."""
+    """Connections with and without compression."""
 
-    def test_members_share_the_bytes_of_their_variant(self) -> None:
-        """Made once for each, and both say the same."""
+    def test_members_share_the_bytes_of_their_encoding(self) -> None:
+        """A batch is encoded once per encoding, and all encodings carry the same messages."""
         stage = Stage()
         plain = [stage.follow()[0] for _ in range(2)]
         deflated = [stage.follow(encoding=DEFLATED)[0] for _ in range(2)]
@@ -357,7 +357,7 @@ class TestEncodings:
         assert plain[0].read() == deflated[0].read()
 
     def test_each_write_is_counted_with_its_own_bytes(self) -> None:
-        """Deliveries count alike, bytes as they went out."""
+        """Deliveries count equally in all encodings, and bytes count as written."""
         stage = Stage()
         links = [stage.follow(encoding=encoding)[0] for encoding in (PLAIN, DEFLATED)]
         before = stage.hub.stats.bytes
@@ -366,8 +366,8 @@ class TestEncodings:
         assert stage.hub.stats.delivered == 2
         assert stage.hub.stats.bytes - before == sum(len(link.sent[-1]) for link in links)
 
-    def test_a_snapshot_is_made_once_for_each_variant(self) -> None:
-        """And anew when a state has changed."""
+    def test_a_snapshot_is_encoded_once_for_each_encoding(self) -> None:
+        """A snapshot is encoded once per encoding, and again when a state has changed."""
         stage = Stage()
         for seq in range(1, 21):
             stage.status(seq, f"g{seq}")
@@ -385,8 +385,8 @@ class TestEncodings:
         late, _ = stage.open()
         assert shown(late.read()) == list(range(2, 22))
 
-    def test_catching_up_is_deflated_too(self) -> None:
-        """Alone, in the session's own encoding."""
+    def test_catch_up_batches_are_deflated_too(self) -> None:
+        """A member that is catching up gets its batches in its own encoding."""
         stage = Stage()
         for seq in range(1, 51):
             stage.log(seq, size=100)
@@ -397,10 +397,10 @@ class TestEncodings:
 
 
 class TestLatest:
-    """The newest of each subject, at its own pace."""
+    """Mode latest."""
 
-    def test_it_gets_the_newest_once_in_its_interval(self) -> None:
-        """And the count of what was replaced; live clients beside it get all."""
+    def test_the_newest_is_sent_once_per_interval(self) -> None:
+        """Mode latest sends the newest events once per interval, and counts the replaced ones."""
         stage = Stage()
         link, _ = stage.follow(Request(mode="latest", interval_ms=1000))
         live, _ = stage.follow()
@@ -411,14 +411,14 @@ class TestLatest:
         stage.flush()
         messages = link.read()
         assert 5 <= len(messages) <= 7
-        told = sum(message.conflated or 0 for message in only(messages, Events))
-        assert len(seqs(messages)) + told == 1000
-        assert stage.hub.stats.conflated == told
+        conflated = sum(message.conflated or 0 for message in only(messages, Events))
+        assert len(seqs(messages)) + conflated == 1000
+        assert stage.hub.stats.conflated == conflated
         assert seqs(messages)[-2:] == [999, 1000]
         assert seqs(live.read()) == list(range(1, 1001))
 
-    def test_it_is_due_when_its_interval_is_over(self) -> None:
-        """The hub says when to flush next, and asks for nothing before."""
+    def test_the_flush_is_due_at_the_end_of_the_interval(self) -> None:
+        """The hub schedules the next flush for the end of the interval."""
         stage = Stage()
         link, _ = stage.follow(Request(mode="latest", interval_ms=200))
         stage.log(1)
@@ -433,8 +433,8 @@ class TestLatest:
         stage.flush()
         assert seqs(link.read()) == [2]
 
-    def test_feeds_are_apart_by_interval_only_in_this_mode(self) -> None:
-        """Elsewhere it means nothing."""
+    def test_only_feeds_of_this_mode_differ_by_interval(self) -> None:
+        """Only in mode latest do different intervals make different feeds."""
         stage = Stage(rate=5.0)
         modes: tuple[Mode, ...] = ("live", "complete", "latest")
         for mode in modes:
@@ -445,8 +445,8 @@ class TestLatest:
             "live": 5.0, "complete": 0, "latest": 0,
         }  # fmt: skip
 
-    def test_another_stream_counts_nothing_of_the_old_one(self) -> None:
-        """What was replaced before the reset lies in its gap."""
+    def test_a_reset_clears_the_conflated_count(self) -> None:
+        """A reset clears the count of replaced events, since the reset's gap covers them."""
         stage = Stage()
         link, _ = stage.follow(Request(mode="latest", interval_ms=60_000))
         stage.log(1)

@@ -1,4 +1,4 @@
-"""Sessions under a grant: shown late, ended on time, revoked; and what each of them may see."""
+"""Sessions under a grant: late authentication, expiry, revocation, and visible events."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ TOKENS: dict[str, Grant | ProtocolError] = {
         ErrorCode.UNAUTHORIZED, "the token was not signed with a key that this relay knows"
     ),
     "empty": ProtocolError(ErrorCode.FORBIDDEN, "the token has no claim"),
-    "early": ProtocolError(ErrorCode.UNAVAILABLE, "the keys are fetched anew"),
+    "early": ProtocolError(ErrorCode.UNAVAILABLE, "the keys are being fetched again"),
     "short": Grant(subjects=("log.>",), subject="alice", expires_at=NOW + 30),
     "hour": Grant(subjects=("log.>",), subject="alice", expires_at=NOW + 3600),
     "past": Grant(subjects=("log.>",), subject="alice", expires_at=NOW - 1),
@@ -31,15 +31,15 @@ TOKENS: dict[str, Grant | ProtocolError] = {
 
 
 def stage(head: int = 0, *, stream: bool = False, **settings: Any) -> Stage:
-    """A hub that asks for tokens."""
+    """Return a stage that requires tokens."""
     return Stage(head, stream=stream, tokens=TOKENS, **settings)
 
 
 class TestWaiting:
-    """Clients that have yet to show a token."""
+    """Clients that have not authenticated yet."""
 
-    def test_nothing_is_sent_to_it(self) -> None:
-        """Neither events, nor heartbeats, nor news of NATS; then it begins where it comes in."""
+    def test_nothing_is_sent_before_authentication(self) -> None:
+        """Before it authenticates, a client gets nothing; then it starts at the current position."""
         here = stage()
         link, session = here.open(grant=None)
         here.status(1)
@@ -57,8 +57,8 @@ class TestWaiting:
         here.settle()
         assert seqs(link.read()) == [3]
 
-    def test_it_has_some_seconds(self) -> None:
-        """Then it is told, once."""
+    def test_authentication_times_out(self) -> None:
+        """A client that does not authenticate in time is closed once, with a timeout error."""
         here = stage()
         link, session = here.open(grant=None)
         here.tick(AUTH_TIMEOUT)
@@ -69,8 +69,8 @@ class TestWaiting:
         assert len(here.hub.sessions) == 0
 
     @pytest.mark.parametrize("message", [{"type": "ping", "id": 1}, {"type": "subscribe"}])
-    def test_it_may_say_nothing_else(self, message: dict[str, object]) -> None:
-        """Whatever it is, it is told what the first message has to be."""
+    def test_other_messages_are_rejected(self, message: dict[str, object]) -> None:
+        """Any other first message ends the session with an error that asks for ``auth``."""
         here = stage()
         link, session = here.open(grant=None)
         here.say(session, **message)
@@ -85,16 +85,16 @@ class TestWaiting:
             ("early", CloseCode.UNAVAILABLE, ErrorCode.UNAVAILABLE),
         ],
     )
-    def test_a_token_that_does_not_count_ends_it(self, token: str, code: CloseCode, error: ErrorCode) -> None:
-        """Before anything else is said."""
+    def test_an_invalid_token_ends_the_session(self, token: str, code: CloseCode, error: ErrorCode) -> None:
+        """An invalid token ends the session before ``welcome``."""
         here = stage()
         link, session = here.open(Request(("log.info.>",)), grant=None)
         here.say(session, type="auth", token=token)
         assert len(link.sent) == 2
         assert ended(link, code, error, "auth")
 
-    def test_a_relay_without_tokens_takes_any(self) -> None:
-        """It grants everything, and a renewal changes nothing."""
+    def test_a_relay_without_tokens_accepts_any(self) -> None:
+        """A relay that requires no tokens accepts any token, grants everything, and ignores renewals."""
         here = Stage()
         link, session = here.open(grant=None)
         here.say(session, type="auth", token="whatever")
@@ -102,8 +102,8 @@ class TestWaiting:
         here.say(session, type="auth", token="another")
         assert link.kinds() == []
 
-    def test_its_subject_may_have_connections_enough(self) -> None:
-        """4429, whether the token came with the handshake or later."""
+    def test_a_subject_at_its_limit_is_rejected(self) -> None:
+        """A subject at its connection limit is rejected with 4429, in the handshake or by ``auth``."""
         here = stage()
         link, session = here.open(grant=None)
         link.room = False
@@ -117,10 +117,10 @@ class TestWaiting:
 
 
 class TestGranted:
-    """What a session gets under its grant."""
+    """Visibility of events under a grant."""
 
-    def test_it_is_told_what_it_was_granted(self) -> None:
-        """In ``welcome`` as a whole, in ``subscribed`` of what it asked for."""
+    def test_the_grant_is_reported(self) -> None:
+        """``welcome`` contains the whole grant, ``subscribed`` the part that was requested."""
         grant = Grant(("log.>", "gateway.>"), ("log.*.x",), "WARN", rate=7.0, expires_at=NOW + 600)
         link, _ = stage().open(Request(("log.info.y", "log.info.x", "system.>")), grant=grant)
         welcome, subscribed, _ = link.read()
@@ -137,8 +137,8 @@ class TestGranted:
         assert (subscribed.subjects, subscribed.level) == (["log.info.y"], "WARN")
         assert subscribed.expires_at == welcome.expires_at
 
-    def test_what_is_denied_is_neither_sent_nor_shown_nor_counted(self) -> None:
-        """Live, in snapshots, in the past, and in gaps."""
+    def test_denied_events_are_neither_sent_nor_shown_nor_counted(self) -> None:
+        """Denied events are not delivered, shown in snapshots, replayed, or counted in gaps."""
         here = stage()
         grant = Grant((">",), ("log.*.secret", "gateway.status.*.b"), rate=2.0)
         for seq, name in ((1, "a"), (2, "b")):
@@ -161,8 +161,8 @@ class TestGranted:
         assert all(seq % 2 == 0 for seq in seqs(messages))
         assert session.cursor <= here.hub.log.head
 
-    def test_a_filter_outside_of_it_ends_the_session(self) -> None:
-        """At once, or in the middle of it."""
+    def test_a_filter_outside_of_the_grant_ends_the_session(self) -> None:
+        """A filter outside of the grant ends the session, at its start or later."""
         here = stage()
         link, _ = here.open(Request(("gateway.>",)), grant=LOGS)
         assert len(link.sent) == 2
@@ -173,26 +173,26 @@ class TestGranted:
 
 
 class TestEnd:
-    """The end of a token, by the clock or by the operator."""
+    """Expiry and revocation of tokens."""
 
-    def test_it_is_told_a_minute_before(self) -> None:
-        """Once; and at its end the session ends with it."""
+    def test_expiry_is_announced_a_minute_before(self) -> None:
+        """A client is notified once, a minute before its token expires, and is closed when it expires."""
         here = stage()
         grant = Grant(expires_at=NOW + EXPIRY_NOTICE + 10)
         link, _ = here.follow(grant=grant)
         here.tick(9.9)
         assert only(link.read(), TokenExpiring) == []
         here.tick(0.1)
-        (told,) = only(link.read(), TokenExpiring)
-        assert told.expires_at == format_time(NOW + EXPIRY_NOTICE + 10)
+        (notice,) = only(link.read(), TokenExpiring)
+        assert notice.expires_at == format_time(NOW + EXPIRY_NOTICE + 10)
         here.tick(EXPIRY_NOTICE - 0.1)
         assert only(link.read(), TokenExpiring) == []
         assert link.closed is None
         here.tick(0.1)
         assert ended(link, CloseCode.UNAUTHORIZED, ErrorCode.UNAUTHORIZED)
 
-    def test_a_short_one_is_told_at_once(self) -> None:
-        """When it is shown, and when it renews another."""
+    def test_a_short_lived_token_is_announced_immediately(self) -> None:
+        """A token that expires within a minute is announced immediately, also after a renewal."""
         here = stage()
         link, session = here.open(grant=None)
         here.say(session, type="auth", token="short")
@@ -203,15 +203,15 @@ class TestEnd:
         here.say(session, type="auth", token="short")
         assert ended(link, CloseCode.UNAUTHORIZED, ErrorCode.UNAUTHORIZED)
 
-    def test_one_that_ended_on_the_way_ends_the_session(self) -> None:
-        """Between the verifier's look and ours."""
+    def test_a_token_that_expired_in_transit_ends_the_session(self) -> None:
+        """A token that expires between its verification and the session's start ends the session."""
         here = stage()
         link, session = here.open(grant=None)
         here.say(session, type="auth", token="past")
         assert ended(link, CloseCode.UNAUTHORIZED, ErrorCode.UNAUTHORIZED)
 
-    def test_a_revoked_one_ends_its_sessions(self) -> None:
-        """Those and no others: neither another's, nor one that has shown none."""
+    def test_a_revoked_token_ends_its_sessions(self) -> None:
+        """A revocation ends the sessions of that token and no others."""
         here = stage()
         opened: list[tuple[FakeLink, Session]] = [
             here.follow(grant=LOGS), here.follow(grant=GATEWAYS), here.open(grant=None),

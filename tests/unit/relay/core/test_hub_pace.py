@@ -1,4 +1,6 @@
-"""Mode complete under a grant with a rate: paced one by one, capped, and nothing passed over."""
+"""Mode complete under a grant with a rate: each session is paced on its own, capped, and nothing is
+skipped.
+"""
 
 import pytest
 from tickertape.contracts.cursors import Cursor
@@ -11,7 +13,7 @@ from tests.support.clients.fake_link import FakeLink, Stage, gaps, only, seqs
 
 
 def paced(rate: float) -> Grant:
-    """A grant with a rate."""
+    """Return a grant with a rate."""
     return Grant(("log.>", "gateway.>"), rate=rate)
 
 
@@ -19,7 +21,7 @@ COMPLETE = Request(mode="complete")
 
 
 def run(here: Stage, link: FakeLink, seconds: float) -> list[int]:
-    """Flush whenever the fan-out asks for it, for so long; what was delivered."""
+    """Flush whenever the fan-out is due for some seconds, and return the delivered sequences."""
     end = here.now + seconds
     while (at := here.hub.fanout.next_due()) is not None and at <= end:
         here.flush(max(0.0, at - here.now))
@@ -29,8 +31,8 @@ def run(here: Stage, link: FakeLink, seconds: float) -> list[int]:
     return seqs(messages)
 
 
-def test_it_gets_a_burst_and_then_its_rate() -> None:
-    """Ten at once, then ten a second, until nothing is left; the rate is nobody's excuse for a gap."""
+def test_a_session_gets_a_burst_and_then_its_rate() -> None:
+    """A paced session gets a burst of ten events, then ten a second, without a gap."""
     here = Stage()
     link, _ = here.follow(COMPLETE, grant=paced(10.0))
     for seq in range(1, 36):
@@ -38,14 +40,14 @@ def test_it_gets_a_burst_and_then_its_rate() -> None:
     here.flush()
     assert seqs(link.read()) == list(range(1, 11))
     second = run(here, link, 1.0)
-    assert len(second) in (9, 10)  # a turn may come a hair before its token
+    assert len(second) in (9, 10)  # a turn may come slightly before its token
     assert second + run(here, link, 1.7) == list(range(11, 36))
     assert here.hub.fanout.next_due() is None
     assert here.hub.fanout.behind == 0
 
 
-def test_states_cost_nothing() -> None:
-    """They come with the logs between which they stand, and use up none of the rate."""
+def test_states_use_up_no_rate() -> None:
+    """State events use up none of the rate and are delivered in order with the log events around them."""
     here = Stage()
     link, _ = here.follow(COMPLETE, grant=paced(5.0))
     for seq in range(1, 21):
@@ -59,8 +61,8 @@ def test_states_cost_nothing() -> None:
 @pytest.mark.parametrize(
     ("rate", "ceiling", "burst"), [(1000.0, 20.0, 20), (10.0, 20.0, 10), (1000.0, 0.0, 100), (0.0, 20.0, 100)]
 )
-def test_the_operator_has_a_ceiling(rate: float, ceiling: float, burst: int) -> None:
-    """For a grant that sets a rate; one that sets none, or 0, is as fast as its socket."""
+def test_the_operator_sets_a_ceiling(rate: float, ceiling: float, burst: int) -> None:
+    """The operator's ceiling caps the rate of a grant; a grant without a rate, or with 0, is not paced."""
     here = Stage(complete_rate=ceiling)
     link, _ = here.follow(COMPLETE, grant=paced(rate))
     for seq in range(1, 101):
@@ -69,8 +71,8 @@ def test_the_operator_has_a_ceiling(rate: float, ceiling: float, burst: int) -> 
     assert seqs(link.read()) == list(range(1, burst + 1))
 
 
-def test_asking_again_brings_no_new_burst() -> None:
-    """Else a client could have any rate by asking often; another rate is another account."""
+def test_subscribing_again_brings_no_new_burst() -> None:
+    """A repeated ``subscribe`` does not refill the burst, since that would circumvent the rate limit."""
     here = Stage()
     link, session = here.follow(COMPLETE, grant=paced(10.0))
     for seq in range(1, 101):
@@ -82,14 +84,14 @@ def test_asking_again_brings_no_new_burst() -> None:
         here.flush()
     messages = link.read()
     assert seqs(messages) == []
-    assert {told.cursor for told in only(messages, Subscribed)} == {"e-10"}
+    assert {message.cursor for message in only(messages, Subscribed)} == {"e-10"}
     here.say(session, type="subscribe", mode="live")
     here.settle()
     assert session.bucket is None
 
 
-def test_a_full_socket_stops_it_and_room_lets_it_go_on() -> None:
-    """From its own place; what its rate saved up meanwhile is bounded by the burst."""
+def test_a_full_socket_pauses_the_session() -> None:
+    """A session paused by a full socket keeps its position, and it saves up at most a burst of tokens."""
     here = Stage()
     link, session = here.follow(COMPLETE, grant=paced(10.0))
     for seq in range(1, 51):
@@ -108,8 +110,8 @@ def test_a_full_socket_stops_it_and_room_lets_it_go_on() -> None:
     assert here.hub.fanout.next_due() is None
 
 
-def test_it_is_woken_by_what_it_wants() -> None:
-    """One that waits for nothing asks for no flush; an event does, and comes at once."""
+def test_only_matching_events_request_a_flush() -> None:
+    """A paced session requests a flush only for matching events, and gets them immediately when idle."""
     here = Stage()
     link, session = here.follow(Request(("log.>",), mode="complete"), grant=paced(10.0))
     here.settle()
@@ -126,8 +128,8 @@ def test_it_is_woken_by_what_it_wants() -> None:
     assert seqs(link.read()) == []
 
 
-def test_it_is_told_where_it_stands() -> None:
-    """A heartbeat's cursor is its own place, not its feed's."""
+def test_heartbeats_carry_the_sessions_own_position() -> None:
+    """A heartbeat's cursor is the paced session's own position rather than its feed's."""
     here = Stage(heartbeat_ms=2_000)
     link, _ = here.follow(COMPLETE, grant=paced(5.0))
     for seq in range(1, 21):
@@ -141,8 +143,8 @@ def test_it_is_told_where_it_stands() -> None:
     assert here.hub.fanout.behind == 1
 
 
-def test_two_of_one_grant_have_a_rate_each() -> None:
-    """They share a feed, and neither its place nor its pace."""
+def test_each_session_of_a_grant_has_its_own_rate() -> None:
+    """Two sessions of one grant share a feed, but each has its own position and rate."""
     here = Stage()
     first, _ = here.follow(COMPLETE, grant=paced(10.0))
     for seq in range(1, 31):
@@ -155,8 +157,8 @@ def test_two_of_one_grant_have_a_rate_each() -> None:
     assert seqs(second.read()) == list(range(1, 11))
 
 
-def test_another_stream_finds_it_at_its_beginning() -> None:
-    """After a reset it goes on from there, at its rate."""
+def test_a_reset_continues_at_the_rate() -> None:
+    """After a reset a paced session continues from the new stream's start at its rate."""
     here = Stage()
     link, _ = here.follow(COMPLETE, grant=paced(10.0))
     for seq in range(1, 31):

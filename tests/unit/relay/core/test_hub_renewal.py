@@ -1,4 +1,4 @@
-"""Tokens that are renewed in the middle of a session: what goes on, what changes at once, what ends it."""
+"""Token renewal in a running session."""
 
 from typing import Any
 
@@ -25,19 +25,19 @@ TOKENS: dict[str, Grant | ProtocolError] = {
         ErrorCode.UNAUTHORIZED, "the token was not signed with a key that this relay knows"
     ),
     "empty": ProtocolError(ErrorCode.FORBIDDEN, "the token has no claim"),
-    "early": ProtocolError(ErrorCode.UNAVAILABLE, "the keys are fetched anew"),
+    "early": ProtocolError(ErrorCode.UNAVAILABLE, "the keys are being fetched again"),
     "hour": Grant(subjects=("log.>",), subject="alice", expires_at=NOW + 3600),
     "slow": Grant(subjects=("log.>",), subject="alice", rate=5.0),
 }
 
 
 def stage(head: int = 0, *, stream: bool = False, **settings: Any) -> Stage:
-    """A hub that asks for tokens."""
+    """Return a stage that requires tokens."""
     return Stage(head, stream=stream, tokens=TOKENS, **settings)
 
 
-def test_it_goes_on_where_nothing_changes() -> None:
-    """What is pending comes once, and no snapshot comes again."""
+def test_a_renewal_without_changes_continues_the_feed() -> None:
+    """A renewal with the same permissions continues the feed, without another snapshot."""
     here = stage()
     link, session = here.follow(grant=LOGS)
     here.log(1)
@@ -51,11 +51,11 @@ def test_it_goes_on_where_nothing_changes() -> None:
     assert seqs(messages) == [1, 2]
     assert [grant.expires_at for grant in link.grants] == [None, NOW + 3600]
     assert session.feed is not None
-    assert session.filter is session.feed.filter, "members of a feed share its filter, after a renewal too"
+    assert session.filter is session.feed.filter, "members of a feed share its filter after a renewal"
 
 
-def test_a_narrower_one_takes_effect_at_once() -> None:
-    """Not even what is pending comes through; a snapshot says anew what there is."""
+def test_a_narrower_token_takes_effect_immediately() -> None:
+    """A narrower token takes effect immediately, also for pending events, and a new snapshot is sent."""
     here = stage()
     here.status(1)
     link, session = here.follow(grant=EVERYTHING)
@@ -74,8 +74,8 @@ def test_a_narrower_one_takes_effect_at_once() -> None:
     assert gaps(messages) == []
 
 
-def test_a_wider_one_widens_to_what_was_asked() -> None:
-    """What was passed over before stays so."""
+def test_a_wider_token_widens_to_the_request() -> None:
+    """A wider token widens the feed to the original request, without a replay of earlier events."""
     here = stage()
     link, session = here.follow(Request(("log.>",)), grant=ERRORS)
     here.log(1)
@@ -88,8 +88,8 @@ def test_a_wider_one_widens_to_what_was_asked() -> None:
     assert seqs(messages) == [2]
 
 
-def test_another_rate_is_another_feed() -> None:
-    """In mode live its gaps tell; the filter stays."""
+def test_another_rate_uses_another_feed() -> None:
+    """A token with another rate moves the session to another feed with the same filter."""
     here = stage()
     link, session = here.follow(Request(("log.>",)), grant=LOGS)
     here.say(session, type="auth", token="slow")
@@ -102,8 +102,8 @@ def test_another_rate_is_another_feed() -> None:
     assert seqs(messages) == [1, 2, 3, 4, 5]
 
 
-def test_it_reaches_a_session_that_is_stalled() -> None:
-    """It goes on from its place when its socket has room."""
+def test_a_renewal_applies_to_a_stalled_session() -> None:
+    """A renewal applies to a stalled session, which resumes from its position when its socket is writable."""
     here = stage()
     link, session = here.follow(grant=EVERYTHING)
     here.log(1)
@@ -121,8 +121,8 @@ def test_it_reaches_a_session_that_is_stalled() -> None:
 
 
 @pytest.mark.parametrize("mode", ["live", "complete", "latest"])
-def test_it_reaches_a_session_that_waits_for_the_stream(mode: Mode) -> None:
-    """The stretch that was asked for before serves it under its new grant."""
+def test_a_renewal_applies_to_a_session_that_waits_for_a_chunk(mode: Mode) -> None:
+    """A renewal applies to a session that waits for a replay chunk, which is delivered under it."""
     here = stage(CHUNK_SEQUENCES * 3, stream=True, log_events=2)
     here.first = CHUNK_SEQUENCES * 3
     for seq in range(CHUNK_SEQUENCES * 3 + 1, CHUNK_SEQUENCES * 3 + 9):
@@ -141,8 +141,8 @@ def test_it_reaches_a_session_that_waits_for_the_stream(mode: Mode) -> None:
         assert len(delivered) == 4
 
 
-def test_it_reaches_a_session_whose_place_is_asked_for() -> None:
-    """It begins under the new one, and not before its place is known."""
+def test_a_renewal_applies_to_a_session_that_is_being_located() -> None:
+    """A renewal applies to a session that is being located, which starts under the new grant."""
     here = stage(stream=True)
     here.log(1)
     link, session = here.open(Request(cursor=Cursor("e", 3)), grant=EVERYTHING)
@@ -164,16 +164,16 @@ def test_it_reaches_a_session_whose_place_is_asked_for() -> None:
         ("gateways", CloseCode.FORBIDDEN, ErrorCode.FORBIDDEN),
     ],
 )
-def test_a_bad_one_ends_the_session(token: str, code: CloseCode, error: ErrorCode) -> None:
-    """Whatever the token that it has is worth still."""
+def test_an_invalid_token_ends_the_session(token: str, code: CloseCode, error: ErrorCode) -> None:
+    """An invalid token ends the session, even if its previous token is still valid."""
     here = stage()
     link, session = here.follow(Request(("log.>",)), grant=LOGS)
     here.say(session, type="auth", token=token)
     assert ended(link, code, error, "auth")
 
 
-def test_one_whose_key_is_not_there_yet_changes_nothing() -> None:
-    """The client is told to send it again; its session goes on."""
+def test_a_token_with_an_unavailable_key_changes_nothing() -> None:
+    """A token whose key is not available yet is rejected with retry, and the session continues."""
     here = stage()
     link, session = here.follow(grant=LOGS)
     here.say(session, type="auth", token="early")
@@ -186,8 +186,8 @@ def test_one_whose_key_is_not_there_yet_changes_nothing() -> None:
     assert session.grant is LOGS
 
 
-def test_its_new_subject_may_have_connections_enough() -> None:
-    """4429: it would be one more of them."""
+def test_a_new_subject_at_its_limit_ends_the_session() -> None:
+    """A renewal under a subject at its connection limit ends the session with 4429."""
     here = stage()
     link, session = here.follow(grant=EVERYTHING)
     link.room = False

@@ -1,4 +1,4 @@
-"""What a client is greeted with, and where it begins: fresh, ahead of the relay, or at a time."""
+"""Start of a session: its first messages and its position, fresh, ahead of the relay, or at a time."""
 
 import pytest
 from tickertape.contracts.close_codes import CloseCode
@@ -21,10 +21,10 @@ from tests.support.clients.fake_link import (
 
 
 class TestStart:
-    """What a client is greeted with."""
+    """First messages of a session."""
 
-    def test_it_is_welcomed_told_and_shown(self) -> None:
-        """``welcome``, ``subscribed``, ``snapshot``, in this order, each complete."""
+    def test_a_new_client_gets_welcome_subscribed_and_snapshot(self) -> None:
+        """A new client gets ``welcome``, ``subscribed`` and ``snapshot`` in this order, each complete."""
         stage = Stage(rate=50.0, heartbeat_ms=9_000, relay="here")
         stage.status(1)
         stage.log(2)
@@ -52,20 +52,20 @@ class TestStart:
         assert [item.event["gateway_id"] for item in snapshot.events] == ["a"]
 
     def test_an_empty_snapshot_is_sent_as_well(self) -> None:
-        """A client need not wait for what does not exist."""
+        """An empty snapshot is sent too, so a client can always wait for one."""
         link, _ = Stage().open()
         assert link.kinds() == ["welcome", "subscribed", "snapshot"]
 
-    def test_it_hears_that_nats_is_away(self) -> None:
-        """Otherwise silence would look like peace."""
+    def test_a_new_client_is_told_that_nats_is_unreachable(self) -> None:
+        """A new client is told that NATS is unreachable, since silence would look like a quiet stream."""
         stage = Stage()
         stage.hub.sessions.set_upstream(False, NOW + 5)
         link, _ = stage.open()
         (upstream,) = only(link.read(), Upstream)
         assert (upstream.state, upstream.since) == ("disconnected", format_time(NOW + 5))
 
-    def test_snapshot_then_live_without_loss_or_repeat(self) -> None:
-        """Also when events are pending for those who were there before."""
+    def test_snapshot_then_live_without_loss_or_repetition(self) -> None:
+        """Snapshot and live events join without loss or repetition, also while events are pending."""
         stage = Stage()
         old, _ = stage.follow()
         stage.status(1, "a")
@@ -80,8 +80,8 @@ class TestStart:
         assert seqs(messages) == [3, 4]
         assert only(messages, Subscribed)[0].cursor == "e-2"
 
-    def test_a_state_loaded_ahead_of_the_stream_is_shown_from_its_place_on(self) -> None:
-        """The newest states are loaded after the place was taken; one may be newer."""
+    def test_a_state_loaded_ahead_is_shown_from_its_position(self) -> None:
+        """A state loaded ahead of the stream is not shown in snapshots before its own position."""
         stage = Stage(head=100)
         stage.hub.load_state(105, "gateway.status.ctp.a", status_event(), nanoseconds(NOW))
         early, _ = stage.open()
@@ -94,14 +94,14 @@ class TestStart:
         assert seqs(late.read()) == []
 
     def test_only_states_are_loaded(self) -> None:
-        """Other events on a state's subject are none."""
+        """``load_state`` ignores events that are not states."""
         stage = Stage(head=9)
         stage.hub.load_state(5, "log.info.x", log_event(), nanoseconds(NOW))
         link, _ = stage.open()
         assert shown(link.read()) == []
 
-    def test_what_is_removed_leaves_the_snapshot(self) -> None:
-        """It is delivered as an event, and not shown to those who come later."""
+    def test_a_removed_state_leaves_the_snapshot(self) -> None:
+        """A REMOVED state is delivered as an event and leaves the snapshot of later clients."""
         stage = Stage()
         link, _ = stage.follow()
         stage.status(1)
@@ -112,7 +112,7 @@ class TestStart:
         assert shown(late.read()) == []
 
     def test_a_cursor_is_honoured(self) -> None:
-        """Everything since, once, without a snapshot."""
+        """A resumed session gets every event after its cursor once, without a snapshot."""
         stage = Stage()
         for seq in range(1, 11):
             stage.log(seq)
@@ -126,8 +126,8 @@ class TestStart:
         assert seqs(messages) == list(range(5, 12))
         assert stage.hub.stats.resumes["log"] == 1
 
-    def test_a_cursor_at_the_head_goes_live_at_once(self) -> None:
-        """Nothing is missing, so nothing is sent."""
+    def test_a_cursor_at_the_head_is_live_immediately(self) -> None:
+        """A cursor at the head is live immediately, with nothing to send."""
         stage = Stage()
         stage.log(1)
         link, session = stage.open(Request(cursor=Cursor("e", 1)))
@@ -135,8 +135,8 @@ class TestStart:
         assert link.kinds() == ["welcome", "subscribed"]
 
     @pytest.mark.parametrize("cursor", [Cursor("other", 4), Cursor("e", 99)])
-    def test_a_cursor_of_another_stream_starts_afresh(self, cursor: Cursor) -> None:
-        """It is told with a ``reset`` before the snapshot, never in silence."""
+    def test_a_cursor_of_another_stream_is_reset(self, cursor: Cursor) -> None:
+        """A cursor of another stream causes a ``reset`` gap before the snapshot."""
         stage = Stage()
         stage.status(1)
         link, _ = stage.open(Request(cursor=cursor))
@@ -147,8 +147,8 @@ class TestStart:
         assert shown(messages) == [1]
         assert stage.hub.stats.resumes["gap"] == 1
 
-    def test_a_cursor_older_than_the_memory_is_told_what_is_lost(self) -> None:
-        """The gap comes first, then the newest states of the lost range, then the rest."""
+    def test_a_cursor_older_than_the_log_gets_a_gap(self) -> None:
+        """A cursor older than the log gets a gap, then the newest states of the lost range, then the log."""
         stage = Stage(log_events=3)
         stage.status(1, "a")
         for seq in range(2, 9):
@@ -160,8 +160,8 @@ class TestStart:
         assert seqs(messages) == [1, 6, 7, 8]
         assert stage.hub.stats.resumes["gap"] == 1
 
-    def test_since_is_a_place_with_a_snapshot(self) -> None:
-        """The states as they were there, then all that was stored since."""
+    def test_since_starts_with_a_snapshot(self) -> None:
+        """``since`` starts with the snapshot of that time, followed by all events stored after it."""
         stage = Stage()
         for seq in range(1, 6):
             stage.now = NOW + seq
@@ -177,7 +177,7 @@ class TestStart:
         assert seqs(earliest.read()) == [1, 2, 3, 4, 5]
 
     def test_level_and_patterns_are_applied(self) -> None:
-        """To the live feed and to catching up alike."""
+        """Level and patterns apply to the live feed and to catching up."""
         stage = Stage()
         live, _ = stage.follow(Request(("log.>",), "ERROR"))
         levels = ("debug", "info", "warn", "error", "critical")
@@ -190,7 +190,7 @@ class TestStart:
 
     @pytest.mark.parametrize("mode", ["live", "complete", "latest"])
     def test_every_mode_is_served(self, mode: Mode) -> None:
-        """It is confirmed, and events come."""
+        """Every mode is confirmed in ``subscribed`` and delivers events."""
         stage = Stage()
         link, _ = stage.open(Request(mode=mode, interval_ms=50))
         (subscribed,) = only(link.read(), Subscribed)
@@ -201,10 +201,10 @@ class TestStart:
 
 
 class TestAhead:
-    """A cursor that another relay gave, which has seen more."""
+    """Cursors from another relay that is ahead of this one."""
 
-    def test_it_waits_and_goes_on(self) -> None:
-        """The relay asks whether the stream has that place; then the client waits for what follows it."""
+    def test_a_session_ahead_waits_for_its_position(self) -> None:
+        """A cursor ahead of the relay is checked against the stream and resumed when the relay gets there."""
         stage = Stage(5, stream=True)
         link, session = stage.open(Request(cursor=Cursor("e", 8)))
         assert link.kinds() == ["welcome"]
@@ -223,8 +223,8 @@ class TestAhead:
         assert (gaps(messages), seqs(messages)) == ([], [9, 10, 11])
         assert stage.hub.stats.resumes == {"log": 0, "stream": 1, "gap": 0}
 
-    def test_waiting_costs_nothing(self) -> None:
-        """The hub is not asked for flushes in which nothing can move."""
+    def test_waiting_requests_no_flush(self) -> None:
+        """A session that waits ahead of the relay requests no flushes."""
         stage = Stage(5, stream=True)
         _, session = stage.follow(Request(cursor=Cursor("e", 8)))
         stage.settle()
@@ -236,8 +236,8 @@ class TestAhead:
         stage.hub.tick(NOW + 1)
         assert stage.woken == woken
 
-    def test_its_heartbeat_does_not_go_back(self) -> None:
-        """It tells the client's place, not the relay's."""
+    def test_heartbeats_do_not_go_back(self) -> None:
+        """The heartbeat of a session ahead of the relay carries the client's position, not the relay's."""
         stage = Stage(5, stream=True)
         link, session = stage.follow(Request(cursor=Cursor("e", 8)))
         assert session.locating is not None
@@ -245,8 +245,8 @@ class TestAhead:
         stage.hub.tick(NOW + 1)
         assert only(link.read(), Heartbeat)[0].cursor == "e-8"
 
-    def test_a_place_that_the_stream_lost_is_a_reset(self) -> None:
-        """It fell back, or was made anew: ``gap``, ``snapshot``, live."""
+    def test_a_position_that_the_stream_lost_is_a_reset(self) -> None:
+        """A cursor that the stream has lost, or a recreated stream, causes a ``reset`` gap and a snapshot."""
         stage = Stage(stream=True)
         stage.status(1)
         link, session = stage.follow(Request(cursor=Cursor("e", 8)))
@@ -261,8 +261,8 @@ class TestAhead:
         assert stage.hub.stats.resumes["gap"] == 1
 
     @pytest.mark.parametrize("how", ["asked again", "left", "ended"])
-    def test_a_late_answer_is_passed_over(self, how: str) -> None:
-        """The client wants something else by now, or is gone."""
+    def test_a_late_answer_is_ignored(self, how: str) -> None:
+        """A late answer from the stream is ignored when the client has changed its request or left."""
         stage = Stage(5, stream=True)
         link, session = stage.follow(Request(cursor=Cursor("e", 8)))
         request = session.locating
@@ -279,8 +279,8 @@ class TestAhead:
         assert stage.hub.fanout.feeds == feeds
         assert len(link.sent) == written
 
-    def test_one_that_waits_for_its_place_may_stall(self) -> None:
-        """It begins all the same, and is written to when its socket has room."""
+    def test_a_session_may_stall_while_it_is_located(self) -> None:
+        """A session that stalls while it is located starts anyway, and is written to when writable."""
         stage = Stage(5, stream=True)
         link, session = stage.follow(Request(cursor=Cursor("e", 6)))
         request = session.locating
@@ -297,8 +297,8 @@ class TestAhead:
         stage.settle()
         assert seqs(link.read()) == [7]
 
-    def test_another_stream_may_come_while_it_is_asked(self) -> None:
-        """Nobody follows the new one from a place in the old."""
+    def test_a_reset_while_locating_starts_in_the_new_stream(self) -> None:
+        """A reset while a cursor is located starts the session in the new stream, not at the old position."""
         stage = Stage(50, stream=True)
         link, session = stage.follow(Request(cursor=Cursor("e", 80)))
         stage.hub.begin("f", 2)
@@ -311,7 +311,7 @@ class TestAhead:
         assert seqs(messages) == [3]
 
     def test_a_snapshot_ahead_is_not_shown_to_others(self) -> None:
-        """States that were loaded ahead of the stream belong to their own place."""
+        """A snapshot with states loaded ahead of the stream is not shown to sessions at earlier positions."""
         stage = Stage(100, stream=True)
         stage.hub.load_state(105, "gateway.status.ctp.a", status_event(), nanoseconds(NOW))
         ahead, session = stage.follow(Request(cursor=Cursor("e", 106)))
@@ -324,10 +324,10 @@ class TestAhead:
 
 
 class TestSince:
-    """A place in time."""
+    """Start at a time."""
 
-    def test_within_the_memory_the_log_tells_it(self) -> None:
-        """Nobody is asked."""
+    def test_a_time_within_the_log_is_resolved_by_it(self) -> None:
+        """A time that the log covers is resolved without a request to the stream."""
         stage = Stage(stream=True)
         for seq in range(1, 6):
             stage.now = NOW + seq
@@ -337,9 +337,9 @@ class TestSince:
         assert stage.asked == []
         assert seqs(link.read()) == [3, 4, 5]
 
-    @pytest.mark.parametrize(("place", "expected"), [(2, list(range(3, 21))), (99, [])])
-    def test_before_it_the_stream_is_asked(self, place: int, expected: list[int]) -> None:
-        """A place after the relay's own, of an event that it has yet to see, is its head."""
+    @pytest.mark.parametrize(("position", "expected"), [(2, list(range(3, 21))), (99, [])])
+    def test_an_earlier_time_is_resolved_by_the_stream(self, position: int, expected: list[int]) -> None:
+        """An earlier time is resolved by the stream; a position after the relay's head becomes the head."""
         stage = Stage(stream=True, log_events=5)
         for seq in range(1, 21):
             stage.now = NOW + seq
@@ -347,22 +347,22 @@ class TestSince:
         link, session = stage.follow(Request(mode="complete", since=Since(moment=NOW + 2.5)))
         assert stage.asked == [session]
         assert session.locating is not None
-        stage.hub.sessions.start_located(session, session.locating, place, stage.now)
+        stage.hub.sessions.start_located(session, session.locating, position, stage.now)
         stage.settle()
         stage.read()
         stage.settle()
         messages = link.read()
         (subscribed,) = only(messages, Subscribed)
-        assert (subscribed.cursor, subscribed.resumed) == (f"e-{min(place, 20)}", False)
+        assert (subscribed.cursor, subscribed.resumed) == (f"e-{min(position, 20)}", False)
         assert len(only(messages, Snapshot)) == 1
         assert (gaps(messages), seqs(messages)) == ([], expected)
 
 
 class TestWarmStart:
-    """The memory that is filled backwards."""
+    """Warm start, which fills the log backwards."""
 
-    def test_an_old_cursor_is_served_from_it(self) -> None:
-        """As if the relay had been there all the time."""
+    def test_an_old_cursor_is_served_from_the_warm_log(self) -> None:
+        """A cursor within the warm log is served as if the relay had been running all the time."""
         stage = Stage(head=10)
         tail = [(seq, "log.info.x", log_event(), nanoseconds(NOW - 100 + seq)) for seq in range(6, 11)]
         assert stage.hub.warm(tail, 5) == 5
@@ -370,8 +370,8 @@ class TestWarmStart:
         stage.settle()
         assert seqs(link.read()) == [8, 9, 10]
 
-    def test_states_in_it_are_known(self) -> None:
-        """They fill what the snapshot lacks, and push out nothing newer."""
+    def test_states_in_the_warm_log_fill_the_snapshot(self) -> None:
+        """States in the warm log fill the snapshot without replacing newer ones."""
         stage = Stage(head=10)
         stage.hub.load_state(9, "gateway.status.ctp.a", status_event("a"), nanoseconds(NOW))
         tail = [
@@ -382,8 +382,8 @@ class TestWarmStart:
         link, _ = stage.open()
         assert shown(link.read()) == [8, 9]
 
-    def test_the_bounds_hold(self) -> None:
-        """The newest are kept."""
+    def test_a_warm_start_observes_the_bounds(self) -> None:
+        """A warm start keeps the newest events within the bounds of the log."""
         stage = Stage(head=10, log_events=3)
         tail = [(seq, "log.info.x", log_event(), nanoseconds(NOW)) for seq in range(1, 11)]
         assert stage.hub.warm(tail, 0) == 3

@@ -1,4 +1,4 @@
-"""What is older than the log: stretches of the stream, and what is lost for good."""
+"""Replay of events older than the log, and events that are lost."""
 
 import pytest
 from tickertape.contracts.cursors import Cursor
@@ -11,10 +11,10 @@ from tests.support.clients.fake_link import NOW, Stage, gaps, nanoseconds, only,
 
 
 class TestStream:
-    """What is older than the log is read again from the stream."""
+    """Replay from the stream of events older than the log."""
 
     def test_complete_gets_everything_from_the_stream_then_the_log(self) -> None:
-        """Once and in order, over the edges of stretches, and without a gap."""
+        """Mode complete replays every event once and in order, across chunk boundaries, and then the log."""
         stage = Stage(stream=True, log_events=10)
         last = 2 * CHUNK_SEQUENCES + 100
         for seq in range(1, last + 1):
@@ -35,20 +35,22 @@ class TestStream:
         stage.settle()
         assert seqs(link.read()) == [last + 1]
 
-    def test_clients_share_a_stretch(self) -> None:
-        """It is read once for all who come back."""
+    def test_clients_share_a_chunk(self) -> None:
+        """A chunk is read once for all clients that need it."""
         stage = Stage(stream=True, log_events=10)
         for seq in range(1, 101):
             stage.log(seq)
-        links = [stage.follow(Request(mode="complete", cursor=Cursor("e", place)))[0] for place in range(20)]
+        links = [
+            stage.follow(Request(mode="complete", cursor=Cursor("e", position)))[0] for position in range(20)
+        ]
         stage.settle()
         assert stage.read(9) == [0]
         stage.settle()
-        for place, link in enumerate(links):
-            assert seqs(link.read()) == list(range(place + 1, 101))
+        for position, link in enumerate(links):
+            assert seqs(link.read()) == list(range(position + 1, 101))
 
-    def test_the_next_stretch_is_read_while_one_is_sent(self) -> None:
-        """A long way back is not a long wait."""
+    def test_the_next_chunk_is_prefetched(self) -> None:
+        """The next chunk is prefetched while one is sent, which shortens a long replay."""
         stage = Stage(stream=True, log_events=10)
         for seq in range(1, 2 * CHUNK_SEQUENCES):
             stage.log(seq)
@@ -58,8 +60,8 @@ class TestStream:
         stage.flush()
         assert stage.read(9) == [1]
 
-    def test_live_gets_what_its_memory_allows(self) -> None:
-        """When the log alone has less for it than it may have, the stream is read."""
+    def test_live_reads_the_stream_up_to_its_limit(self) -> None:
+        """Mode live reads the stream when the log has fewer events than the catch-up limit allows."""
         stage = Stage(stream=True, log_events=10, max_catch_up=50)
         for seq in range(1, 101):
             stage.log(seq)
@@ -71,7 +73,7 @@ class TestStream:
         assert (gaps(messages), seqs(messages)) == ([], list(range(71, 101)))
 
     def test_live_is_moved_forward_when_the_log_has_enough(self) -> None:
-        """Nothing is read that it would not get."""
+        """Mode live skips forward without reading the stream when the log has enough events."""
         stage = Stage(stream=True, log_events=20, max_catch_up=10)
         for seq in range(1, 101):
             stage.log(seq)
@@ -82,8 +84,8 @@ class TestStream:
         assert gaps(messages) == [("e-0", "e-80", None, "slow"), ("e-80", "e-90", 10, "slow")]
         assert seqs(messages) == list(range(91, 101))
 
-    def test_live_passes_over_what_lies_too_far_back(self) -> None:
-        """It is told so first, with the newest states of what it missed; one stretch is read, and no more."""
+    def test_live_skips_events_that_are_too_old(self) -> None:
+        """Mode live gets a gap for what is too old, with its newest states, and reads a single chunk."""
         stage = Stage(stream=True, log_events=10)
         stage.status(1)
         for seq in range(2, 2 * CHUNK_SEQUENCES + 101):
@@ -96,8 +98,8 @@ class TestStream:
         assert gaps(messages) == [("e-0", f"e-{2 * CHUNK_SEQUENCES}", None, "slow")]
         assert seqs(messages) == [1, *range(2 * CHUNK_SEQUENCES + 1, 2 * CHUNK_SEQUENCES + 101)]
 
-    def test_live_gets_no_more_than_it_may_of_log_and_stream_together(self) -> None:
-        """What lies further back is counted."""
+    def test_the_limit_of_live_applies_to_log_and_stream_together(self) -> None:
+        """The catch-up limit of mode live spans log and stream, and the gap counts older events."""
         stage = Stage(stream=True, log_events=10, max_catch_up=50)
         for seq in range(1, 101):
             stage.log(seq)
@@ -109,8 +111,8 @@ class TestStream:
         assert gaps(messages) == [("e-0", "e-50", 50, "slow")]
         assert seqs(messages) == list(range(51, 101))
 
-    def test_live_that_may_catch_up_with_nothing_reads_nothing(self) -> None:
-        """It is told of what it missed, and is live."""
+    def test_live_with_a_limit_of_zero_reads_nothing(self) -> None:
+        """With a catch-up limit of zero, mode live reads nothing, gets gaps, and is live."""
         stage = Stage(stream=True, log_events=10, max_catch_up=0)
         for seq in range(1, 101):
             stage.log(seq)
@@ -122,7 +124,7 @@ class TestStream:
         assert seqs(messages) == []
 
     def test_a_stalled_live_client_is_moved_forward(self) -> None:
-        """It has been at the head; the stream is not read again for it."""
+        """A stalled client that was live before is moved forward without reading the stream."""
         stage = Stage(stream=True, log_events=5)
         link, session = stage.follow()
         stage.hub.sessions.pause(session)
@@ -135,7 +137,7 @@ class TestStream:
         assert gaps(link.read()) == [("e-0", "e-15", None, "slow")]
 
     def test_a_stalled_complete_client_loses_nothing(self) -> None:
-        """However long it took, it gets the rest from the stream."""
+        """A stalled client in mode complete gets everything it missed from the stream."""
         stage = Stage(stream=True, log_events=5)
         link, session = stage.follow(Request(mode="complete"))
         stage.hub.sessions.pause(session)
@@ -149,8 +151,8 @@ class TestStream:
         messages = link.read()
         assert (gaps(messages), seqs(messages)) == ([], list(range(1, 201)))
 
-    def test_past_retention_it_is_told_and_goes_on(self) -> None:
-        """Up to the first event that is still there; what the log has is not lost with it."""
+    def test_past_retention_complete_gets_a_gap_and_continues(self) -> None:
+        """Mode complete gets a gap up to the first event that stream or log still has, then the rest."""
         stage = Stage(stream=True, log_events=10)
         for seq in range(1, 101):
             stage.log(seq)
@@ -174,8 +176,8 @@ class TestStream:
         assert gaps(messages) == [("e-5", "e-90", None, "retention")]
         assert seqs(messages) == list(range(91, 101))
 
-    def test_who_waits_for_a_stretch_hears_where_it_stands(self) -> None:
-        """The heartbeat comes from its own place."""
+    def test_a_session_that_waits_for_a_chunk_gets_heartbeats(self) -> None:
+        """A session that waits for a chunk gets heartbeats with its own position."""
         stage = Stage(stream=True, log_events=5)
         for seq in range(1, 21):
             stage.log(seq)
@@ -188,8 +190,8 @@ class TestStream:
         assert heartbeat.cursor == "e-3"
 
     @pytest.mark.parametrize("how", ["stalls", "leaves", "asks for something else"])
-    def test_nobody_reads_for_one_who_no_longer_waits(self, how: str) -> None:
-        """A stalled client asks again when it can be written to."""
+    def test_a_chunk_without_waiters_is_not_read(self, how: str) -> None:
+        """A chunk is not read for a session that stopped waiting; a stalled one requests it again."""
         stage = Stage(stream=True, log_events=5)
         for seq in range(1, 21):
             stage.log(seq)
@@ -210,8 +212,8 @@ class TestStream:
             stage.settle()
             assert seqs(link.read()) == list(range(4, 21))
 
-    def test_one_that_fills_up_wants_no_stretch(self) -> None:
-        """The unit that filled its socket was its last for now."""
+    def test_a_session_that_fills_up_requests_no_chunk(self) -> None:
+        """A session whose socket filled up does not wait for the next chunk until it is writable."""
         stage = Stage(stream=True, log_events=5)
         for seq in range(1, CHUNK_SEQUENCES + 101):
             stage.log(seq)
@@ -229,8 +231,8 @@ class TestStream:
         stage.settle()
         assert seqs(link.read()) == list(range(CHUNK_SEQUENCES + 1, CHUNK_SEQUENCES + 101))
 
-    def test_another_stream_releases_those_who_wait(self) -> None:
-        """They are told of the reset, and follow the other one."""
+    def test_a_reset_releases_waiting_sessions(self) -> None:
+        """A reset releases the sessions that wait for chunks, which then follow the new stream."""
         stage = Stage(stream=True, log_events=5)
         for seq in range(1, 21):
             stage.log(seq)
@@ -246,8 +248,8 @@ class TestStream:
         assert gaps(messages) == [("e-3", "f-7", None, "reset")]
         assert seqs(messages) == [8]
 
-    def test_a_stretch_for_nobody_wakes_nobody(self) -> None:
-        """It is kept for those who come."""
+    def test_an_unneeded_chunk_requests_no_flush(self) -> None:
+        """A chunk that no session waits for requests no flush."""
         stage = Stage(stream=True, log_events=5)
         for seq in range(1, 21):
             stage.log(seq)
@@ -264,10 +266,10 @@ class TestStream:
 
 
 class TestLoss:
-    """What the stream let go, or lost."""
+    """Events that the stream deleted or lost."""
 
-    def test_a_hole_is_told_in_order(self) -> None:
-        """What was pending comes before the gap, what follows after it."""
+    def test_a_missing_range_is_reported_in_order(self) -> None:
+        """A missing range is sent after pending events and before those that follow it."""
         stage = Stage()
         link, _ = stage.follow()
         stage.log(1)
@@ -279,8 +281,8 @@ class TestLoss:
         assert seqs(messages) == [1, 6]
         assert gaps(messages) == [("e-1", "e-5", None, "retention")]
 
-    def test_a_held_gap_comes_before_a_hole(self) -> None:
-        """Cursors do not go back."""
+    def test_a_held_gap_comes_before_a_missing_range(self) -> None:
+        """A held gap is sent before a missing range, so cursors do not go back."""
         stage = Stage(rate=2.0)
         link, _ = stage.follow()
         for seq in (1, 2):
@@ -289,11 +291,11 @@ class TestLoss:
         stage.log(3)
         stage.flush()
         stage.hub.fanout.publish_missing(9, stage.now)
-        told = gaps(link.read())
-        assert told[-2:] == [("e-2", "e-3", 1, "rate"), ("e-3", "e-9", None, "retention")]
+        reported = gaps(link.read())
+        assert reported[-2:] == [("e-2", "e-3", 1, "rate"), ("e-3", "e-9", None, "retention")]
 
-    def test_a_stalled_client_hears_of_a_hole_too(self) -> None:
-        """When it gets there, between what lies before and behind."""
+    def test_a_stalled_client_gets_a_missing_range_too(self) -> None:
+        """A stalled client gets the missing range in order when it catches up."""
         stage = Stage()
         link, session = stage.follow()
         stage.hub.sessions.pause(session)
@@ -306,8 +308,8 @@ class TestLoss:
         assert [message.type for message in messages] == ["events", "gap", "events"]
         assert gaps(messages) == [("e-1", "e-5", None, "retention")]
 
-    def test_a_reset_is_told_and_starts_afresh(self) -> None:
-        """A ``gap`` with ``reset``, a snapshot of the other stream, then its events."""
+    def test_a_reset_is_reported_and_shows_the_new_stream(self) -> None:
+        """A reset is sent as a ``gap`` with reason ``reset``, a snapshot, and the new stream's events."""
         stage = Stage()
         link, _ = stage.follow()
         stage.status(1)
@@ -325,8 +327,8 @@ class TestLoss:
         assert (shown(messages), seqs(messages)) == ([4], [8])
         assert only(messages, Events)[0].cursor == "f-8"
 
-    def test_a_reset_reaches_those_behind(self) -> None:
-        """They are told from where they stood, and go on with the other stream."""
+    def test_a_reset_reaches_members_that_are_behind(self) -> None:
+        """Members that are behind get the reset from their own position and follow the new stream."""
         stage = Stage()
         stalled, session = stage.follow()
         stage.log(1)
@@ -345,8 +347,8 @@ class TestLoss:
             assert gaps(messages) == [("e-1", "f-7", None, "reset")]
             assert seqs(messages)[-1] == 8
 
-    def test_a_reset_tells_of_what_was_pending(self) -> None:
-        """Events that were taken in and not yet sent are in the range of the gap."""
+    def test_a_reset_covers_pending_events(self) -> None:
+        """The gap of a reset covers events that were received but not sent."""
         stage = Stage()
         link, _ = stage.follow()
         stage.log(1)

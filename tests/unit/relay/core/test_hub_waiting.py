@@ -1,4 +1,4 @@
-"""A session whose place the stream is asked for hears that the link is alive, and nothing that is not so."""
+"""Heartbeats of a session whose position is being located in the stream."""
 
 import pytest
 from tickertape.contracts.cursors import Cursor
@@ -9,14 +9,14 @@ from tests.support.clients.fake_link import Stage, only
 
 
 def beats(stage: Stage, seconds: int) -> None:
-    """Let seconds pass, one tick each."""
+    """Let seconds pass with one tick each."""
     for _ in range(seconds):
         stage.now += 1.0
         stage.hub.tick(stage.now)
 
 
-def test_one_that_is_ahead_is_told_its_own_cursor() -> None:
-    """It may leave at any moment and come back with what it was told last."""
+def test_a_session_ahead_gets_its_own_cursor() -> None:
+    """A session with a cursor ahead of the relay gets its own cursor in heartbeats, so it can resume."""
     stage = Stage(head=10, stream=True)
     link, session = stage.follow(Request(cursor=Cursor("e", 50)))
     beats(stage, 20)
@@ -27,8 +27,8 @@ def test_one_that_is_ahead_is_told_its_own_cursor() -> None:
     assert {beat.cursor for beat in only(link.read(), Heartbeat)} == {"e-50"}
 
 
-def test_one_that_asked_for_a_time_has_no_cursor_yet() -> None:
-    """It hears of the upstream instead, which it waits for."""
+def test_a_session_that_starts_at_a_time_has_no_cursor_yet() -> None:
+    """A session that starts at a time has no cursor yet; it gets the upstream state but no heartbeats."""
     stage = Stage(head=10, stream=True)
     stage.hub.sessions.set_upstream(False, stage.now)
     link, _ = stage.follow(Request(since=Since(ago=600.0)))
@@ -38,8 +38,8 @@ def test_one_that_asked_for_a_time_has_no_cursor_yet() -> None:
 
 
 @pytest.mark.parametrize("request_", [Request(cursor=Cursor("e", 50)), Request(since=Since(ago=600.0))])
-def test_one_that_left_is_written_to_no_more(request_: Request) -> None:
-    """Its question is forgotten with it."""
+def test_a_session_that_disconnected_gets_nothing(request_: Request) -> None:
+    """A session that disconnects while it is being located gets no further messages."""
     stage = Stage(head=10, stream=True)
     link, session = stage.follow(request_)
     stage.hub.sessions.remove(session)

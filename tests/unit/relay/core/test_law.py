@@ -1,7 +1,7 @@
-"""The conservation law, on the hub with virtual time.
+"""The conservation law, on the hub in virtual time: delivered and dropped events add up to those published.
 
-Clients stall, leave, come back and change tokens; the stream deletes what was not read yet, and loses its
-newest messages in a power failure.
+Clients stall, disconnect, resume and renew tokens. The stream deletes events that were not read yet and loses
+its newest messages in a power failure.
 """
 
 import zlib
@@ -58,7 +58,7 @@ GRANTS = {
     "slow": Grant((">",), rate=2.0),
     "fast": Grant(("log.>", "gateway.status.>"), ("log.debug.>",), rate=40.0),
 }
-"""What each token grants: subjects, exceptions, a least level, a rate; a renewal may bring any of them."""
+"""Grant of each token: subjects, exceptions, a minimum level, a rate. A renewal may change any of them."""
 
 TOKENS = st.sampled_from(sorted(GRANTS))
 MODES = st.sampled_from(["live", "complete", "latest"])
@@ -66,7 +66,7 @@ MODES = st.sampled_from(["live", "complete", "latest"])
 
 @dataclass
 class Span:
-    """What a client was told since its last start: from where, and what came."""
+    """Events and gaps that a client received since its last start."""
 
     start: int
     wanted: Filter
@@ -74,12 +74,12 @@ class Span:
     counted: int = 0
     unknown: list[tuple[int, int]] = field(default_factory=list)
     gaps: list[tuple[int, int]] = field(default_factory=list)
-    place: int = 0
+    position: int = 0
     conflates: bool = False
 
 
 class Client:
-    """Reads what the hub writes, as a browser would, and holds it to the protocol."""
+    """Client that reads the hub's frames as a browser would and checks them against the protocol."""
 
     def __init__(self, hub: Hub, encoding: Frames = PLAIN) -> None:
         self.hub = hub
@@ -91,7 +91,7 @@ class Client:
         self.cursor: Cursor | None = None
         self.resets = 0
         self.states: dict[str, int] = {}
-        self.asked = Request()
+        self.request = Request()
         self.grant = EVERYTHING
         self.wanted = Filter((">",))
         self.mode: Mode = "live"
@@ -111,17 +111,17 @@ class Client:
         self.closed = code
 
     def abort(self) -> None:
-        raise AssertionError("no session is cut")
+        raise AssertionError("no session is aborted")
 
     def sees(self, subject: str) -> bool:
-        """Tell whether it asked for a subject and was granted it, by the plain reading of both."""
+        """Return whether a subject is both requested and granted, by matching it directly."""
         level = level_of(subject)
-        least = max(RANK[self.asked.level], RANK[self.grant.level])
+        minimum = max(RANK[self.request.level], RANK[self.grant.level])
         return (
-            any(matches(pattern, subject) for pattern in self.asked.subjects)
+            any(matches(pattern, subject) for pattern in self.request.subjects)
             and any(matches(pattern, subject) for pattern in self.grant.subjects)
             and not any(matches(pattern, subject) for pattern in self.grant.deny)
-            and (level is None or RANK[level] >= least)
+            and (level is None or RANK[level] >= minimum)
         )
 
     def read(self, message: dict) -> None:  # type: ignore[type-arg]
@@ -130,14 +130,16 @@ class Client:
             self.cursor = parse_cursor(message["cursor"])
         if kind == "subscribed":
             start = parse_cursor(message["cursor"])[1]
-            self.span = Span(start, self.wanted, place=start)
+            self.span = Span(start, self.wanted, position=start)
         span = self.span
         if span is None:
             return
         if kind == "snapshot":
             for item in message["events"]:
                 assert self.sees(item["subject"])
-                assert item["seq"] <= max(span.start, self.hub.log.head), "a snapshot shows nothing ahead"
+                assert item["seq"] <= max(span.start, self.hub.log.head), (
+                    "a snapshot shows no state ahead of the position"
+                )
                 self.states[item["subject"]] = max(item["seq"], self.states.get(item["subject"], 0))
         elif kind == "gap":
             begin, end = parse_cursor(message["from"])[1], parse_cursor(message["to"])[1]
@@ -145,37 +147,37 @@ class Client:
                 assert message["dropped"] is None
                 self.cursor = parse_cursor(message["to"])
                 self.resets += 1
-                self.span = Span(end, self.wanted, place=end)
+                self.span = Span(end, self.wanted, position=end)
                 self.states.clear()
                 return
-            assert span.place <= begin < end, "gaps do not overlap, and lie ahead"
+            assert span.position <= begin < end, "gaps do not overlap and lie ahead of the position"
             span.gaps.append((begin, end))
             if message["dropped"] is None:
                 span.unknown.append((begin, end))
             else:
                 assert message["dropped"] == sum(message["by"].values()) > 0
                 buckets = {".".join(one.split(".")[:2]) for one in SUBJECTS if self.sees(one)}
-                assert set(message["by"]) <= buckets, "only what it may see is counted"
+                assert set(message["by"]) <= buckets, "only subjects that the client may see are counted"
                 span.counted += message["dropped"]
         elif kind == "events":
             for item in message["events"]:
                 assert self.sees(item["subject"])
-                assert not span.seen or item["seq"] > span.seen[-1], "in stream order, each once"
+                assert not span.seen or item["seq"] > span.seen[-1], "events come once and in stream order"
                 span.seen.append(item["seq"])
                 if item["subject"].startswith(("gateway.status.", "system.health.")):
                     self.states[item["subject"]] = item["seq"]
             span.counted += message.get("conflated", 0)
             span.conflates = span.conflates or "conflated" in message
-            place = parse_cursor(message["cursor"])[1]
-            assert place >= span.seen[-1]
-            span.place = place
+            position = parse_cursor(message["cursor"])[1]
+            assert position >= span.seen[-1]
+            span.position = position
         elif kind == "heartbeat":
-            assert parse_cursor(message["cursor"])[1] >= span.place
-            span.place = parse_cursor(message["cursor"])[1]
+            assert parse_cursor(message["cursor"])[1] >= span.position
+            span.position = parse_cursor(message["cursor"])[1]
 
 
 def texts(data: bytes) -> list[bytes]:
-    """Split whole, unmasked WebSocket frames."""
+    """Split complete, unmasked WebSocket frames."""
     found = []
     while data:
         assert data[0] in (0x81, 0xC1)
@@ -191,12 +193,12 @@ def texts(data: bytes) -> list[bytes]:
 
 
 def granted(token: str, request: Request) -> Filter | None:
-    """The filter that a token leaves of a request; None when it leaves nothing."""
+    """Return the intersection of a token's grant with a request, or None if it is empty."""
     return narrowed(GRANTS[token], request)
 
 
 def narrowed(grant: Grant, request: Request) -> Filter | None:
-    """The filter that a grant leaves of a request; None when it leaves nothing."""
+    """Return the intersection of a grant with a request, or None if it is empty."""
     try:
         return grant.intersect(request.subjects, request.level)
     except ProtocolError:
@@ -204,7 +206,7 @@ def narrowed(grant: Grant, request: Request) -> Filter | None:
 
 
 class Law(RuleBasedStateMachine):
-    """Random events, clients, stalls, returns and evictions; the law holds after each step."""
+    """State machine of events, clients, stalls, resumes and deletions; the law holds after each step."""
 
     @initialize(
         rate=st.sampled_from([0.0, 3.0, 20.0]),
@@ -218,27 +220,27 @@ class Law(RuleBasedStateMachine):
         self, rate: float, log_events: int, max_catch_up: int, head: int, reads: bool, ceiling: float
     ) -> None:
         self.now = 1_000_000.0
-        self.asked: list[Session] = []
+        self.lookups: list[Session] = []
         self.woken = 0
         self.hub = Hub(
             HubSettings(rate=rate, log_events=log_events, max_catch_up=max_catch_up, complete_rate=ceiling),
             self.wake,
             (lambda: None) if reads else None,
-            self.asked.append,
+            self.lookups.append,
             GRANTS.__getitem__,
         )
         self.reads = reads
-        self.first = head  # the stream has let go of everything up to here
+        self.first = head  # the stream has deleted everything up to here
         self.epoch = "e"
-        self.last = head  # the stream's last sequence; the relay hears of it with the next one that it keeps
+        self.last = head  # the stream's last sequence; the relay learns it with the next message
         self.messages = 0
         self.given = {head: self.stamp()}  # when the stream stored the message of each sequence
-        self.stored = dict(self.given)  # of those that it still has
+        self.stored = dict(self.given)  # the same, for messages that the stream still has
         self.hub.begin(self.epoch, head, self.stored[head])
         self.hub.sessions.set_upstream(True, self.now)
         self.lost = ""
-        whole = RangeReader(Names(), STREAM_SUBJECTS)
-        self.gaps = GapDetector(whole, lambda: self.hub.log.head, self.take, self.missing, self.fail)
+        range_reader = RangeReader(Names(), STREAM_SUBJECTS)
+        self.gaps = GapDetector(range_reader, lambda: self.hub.log.head, self.take, self.missing, self.fail)
         self.gaps.restart()
         self.published: list[tuple[int, str]] = []
         self.newest: dict[str, int] = {}
@@ -246,7 +248,7 @@ class Law(RuleBasedStateMachine):
         self.cursors = [Cursor(self.epoch, head, self.stored[head])]
 
     def stamp(self) -> int:
-        """A time that no other message has."""
+        """Return a timestamp that no other message has."""
         self.messages += 1
         return nanoseconds(self.now) + self.messages
 
@@ -257,7 +259,7 @@ class Law(RuleBasedStateMachine):
         self.hub.fanout.publish_missing(end, self.now)
 
     def take(self, delivery: Delivery) -> None:
-        """Hand a message on, as the intake does."""
+        """Pass a message to the hub as the ingest does."""
         seq, subject, stored_ns = delivery.seq, delivery.subject, delivery.stored_ns
         if subject.startswith("checkpoint."):
             self.hub.log.advance(seq, stored_ns)
@@ -271,7 +273,7 @@ class Law(RuleBasedStateMachine):
         return Event(b'{"n":%d}' % seq, self.now, state, False)
 
     def store(self, subject: str, data: bytes = b"") -> Delivery:
-        """Let the stream store a message."""
+        """Store a message in the stream."""
         self.last += 1
         self.stored[self.last] = self.given[self.last] = self.stamp()
         return Delivery(self.last, subject, data, self.stored[self.last], 0, None)
@@ -281,7 +283,7 @@ class Law(RuleBasedStateMachine):
 
     @rule(subject=st.sampled_from(SUBJECTS), times=st.integers(1, 12), skip=st.integers(0, 2))
     def publish(self, subject: str, times: int, skip: int) -> None:
-        """Events come; some sequences are others' or rejected."""
+        """Publish events, with checkpoints or rejected events in between."""
         for _ in range(times):
             if skip:
                 other = ("checkpoint.x", b"") if skip == 1 else (subject, b"broken")
@@ -296,14 +298,14 @@ class Law(RuleBasedStateMachine):
         choice=st.sampled_from(FILTERS), mode=MODES, encoding=st.sampled_from((PLAIN, DEFLATED)), token=TOKENS
     )
     def connect(self, choice: tuple[tuple[str, ...], str], mode: Mode, encoding: Frames, token: str) -> None:
-        """A client comes for the first time."""
+        """Connect a new client."""
         self.open(Request(subjects=choice[0], level=choice[1], mode=mode), token, encoding)
 
     @rule(choice=st.sampled_from(FILTERS), mode=MODES, ahead=st.booleans(), token=TOKENS, data=st.data())
     def come_back(
         self, choice: tuple[tuple[str, ...], str], mode: Mode, ahead: bool, token: str, data: st.DataObject
     ) -> None:
-        """A client comes with a cursor that some client was given, perhaps by a relay that is ahead."""
+        """Resume from a cursor that a client got earlier, or from one of a relay that is ahead."""
         beyond = Cursor(self.epoch, self.hub.log.head + 3)
         cursor = beyond if ahead else data.draw(st.sampled_from(self.cursors[-6:]))
         request = Request(subjects=choice[0], level=choice[1], mode=mode, cursor=cursor)
@@ -311,23 +313,23 @@ class Law(RuleBasedStateMachine):
 
     def resume(self, request: Request, cursor: Cursor, token: str, ahead: bool = False) -> None:
         client = self.open(request, token)
-        gone = cursor.epoch != self.epoch or (not ahead and cursor.sequence > self.last)
+        lost = cursor.epoch != self.epoch or (not ahead and cursor.sequence > self.last)
         other = cursor.stored_ns is not None and self.given.get(cursor.sequence, 0) != cursor.stored_ns
-        while self.asked:
-            session = self.asked.pop()
+        while self.lookups:
+            session = self.lookups.pop()
             assert session.locating is not None
-            disproved = gone or (other and cursor.sequence in self.stored)
+            disproved = lost or (other and cursor.sequence in self.stored)
             self.hub.sessions.start_located(
                 session, session.locating, None if disproved else cursor.sequence, self.now
             )
-        if client.closed is None and (gone or (other and cursor.sequence in self.stored)):
-            assert client.resets == 1, "what the stream lost is told"
+        if client.closed is None and (lost or (other and cursor.sequence in self.stored)):
+            assert client.resets == 1, "a cursor that the stream lost causes a reset"
         elif client.closed is None and not other:
-            assert client.resets == 0, "what the stream has is not"
+            assert client.resets == 0, "a cursor that the stream has causes no reset"
 
     @rule(times=st.integers(1, 3))
     def read(self, times: int) -> None:
-        """A reader brings what was wanted from the stream, as far as the stream still has it."""
+        """Read requested chunks from the stream, as far as it still has their events."""
         for _ in range(times):
             wanted = self.hub.fanout.replay_cache.next_request()
             if wanted is None:
@@ -335,38 +337,38 @@ class Law(RuleBasedStateMachine):
             chunk = EventLog(CHUNK_SEQUENCES, 1 << 40)
             chunk.reset(max(wanted.first - 1, self.first))
             last = min(wanted.last, self.hub.log.head)
-            there = sorted(seq for seq in self.stored if chunk.floor < seq <= last)
+            stored = sorted(seq for seq in self.stored if chunk.floor < seq <= last)
             records = [
                 self.hub.make_record(seq, subject, self.event(seq, subject), self.stored[seq])
                 for seq, subject in self.published
-                if seq in there
+                if seq in stored
             ]
-            chunk.fill(records, missing_ranges(chunk.floor + 1, last, there))
+            chunk.fill(records, missing_ranges(chunk.floor + 1, last, stored))
             chunk.advance(last)
             self.hub.fanout.add_chunk(wanted.number, chunk)
 
     @rule(data=st.data())
     def retire(self, data: st.DataObject) -> None:
-        """The stream lets its oldest events go."""
+        """Delete the stream's oldest events."""
         self.first = data.draw(st.integers(self.first, self.hub.log.head))
         self.forget(seq for seq in list(self.stored) if seq <= self.first)
 
     @rule(data=st.data())
     def delete(self, data: st.DataObject) -> None:
-        """Messages leave the stream by an age of their own, or by hand; the relay has had them."""
+        """Delete single messages that the relay has already received."""
         if self.stored:
             self.forget(data.draw(st.lists(st.sampled_from(sorted(self.stored)), max_size=5)))
 
     @rule(subject=st.sampled_from(SUBJECTS), times=st.integers(1, 5))
     def evict(self, subject: str, times: int) -> None:
-        """Messages leave the stream before the relay could take them in; the next one shows it."""
+        """Delete messages before the relay receives them; the next message reveals it."""
         for _ in range(times):
             self.published.append((self.store(subject).seq, subject))
             self.forget([self.last])
 
     @rule(states=st.sets(st.sampled_from(SUBJECTS[:3])))
     def reload_states(self, states: set[str]) -> None:
-        """States among deleted events are read again from where the newest ones are kept."""
+        """Reload states among deleted events from the stream of the newest states."""
         newest = {subject: seq for seq, subject in self.published if seq <= self.hub.log.head}
         loaded = [
             self.hub.load_state(newest[subject], subject, self.event(newest[subject], subject), 1)
@@ -393,11 +395,11 @@ class Law(RuleBasedStateMachine):
         mode=MODES,
     )
     def fail_power(self, lost: int, regrown: int, more: int, subject: str, mode: Mode) -> None:
-        """The stream loses its newest messages, and stores others before the relay is back."""
+        """Lose the stream's newest messages and store others before the relay reconnects."""
         kept = max(self.first, self.last - lost)
         if kept == self.last or self.hub.log.head not in self.stored or self.hub.log.head <= kept:
             return
-        # What was told last is what such a failure takes back.
+        # The failure takes back events whose cursors clients got last.
         self.cursors += [client.cursor for client in self.clients[-3:] if client.cursor is not None]
         newest = Cursor(self.epoch, self.hub.log.head, self.stored[self.hub.log.head])
         self.forget(range(kept + 1, self.last + 1))
@@ -405,7 +407,8 @@ class Law(RuleBasedStateMachine):
         self.last = kept
         for _ in range(regrown):
             self.published.append((self.store(subject).seq, subject))
-        # The relay has found that its newest message is not the stream's, or lies behind its end.
+        # The relay has found that its newest message differs from the stream's or lies behind the stream's
+        # end.
         self.hub.begin(self.epoch, self.last, self.stored.get(self.last))
         self.newest.clear()
         self.hub.restart_sessions()
@@ -415,7 +418,7 @@ class Law(RuleBasedStateMachine):
 
     @rule(head=st.sampled_from([0, 7, CHUNK_SEQUENCES - 3]))
     def replace(self, head: int) -> None:
-        """The stream is another one: everybody is told, and starts afresh in it."""
+        """Replace the stream and check that all clients are reset to it."""
         self.epoch = f"{int(self.epoch, 16) + 1:x}"
         self.first = head
         self.last = head
@@ -432,12 +435,12 @@ class Law(RuleBasedStateMachine):
 
     def open(self, request: Request, token: str, encoding: Frames = PLAIN) -> Client:
         client = Client(self.hub, encoding)
-        client.asked, client.grant = request, GRANTS[token]
+        client.request, client.grant = request, GRANTS[token]
         client.mode = request.mode
         wanted = granted(token, request)
         if wanted is not None:
             client.wanted = wanted
-        # As with 'Authorization', or with 'auth' as the first message.
+        # The token comes with the 'Authorization' header, or in 'auth' as the first message.
         late = encoding is DEFLATED
         client.session = self.hub.sessions.open(client, request, self.now, None if late else GRANTS[token])
         if late:
@@ -454,13 +457,13 @@ class Law(RuleBasedStateMachine):
 
     @rule(token=TOKENS, data=st.data())
     def renew(self, token: str, data: st.DataObject) -> None:
-        """A client shows another token, which changes what it may see, how fast, or whether at all."""
-        client = self.some(data)
+        """Renew a client's token, which may change its permissions and rate or end its session."""
+        client = self.pick_client(data)
         if client is None or client.span is None:
             return
         self.check(client)
-        before = client.span.place
-        wanted = granted(token, client.asked)
+        before = client.span.position
+        wanted = granted(token, client.request)
         if wanted is not None:
             client.wanted, client.grant = wanted, GRANTS[token]
         self.renewed(client, token)
@@ -474,17 +477,17 @@ class Law(RuleBasedStateMachine):
 
     @rule(choice=st.sampled_from(FILTERS), mode=MODES, data=st.data())
     def change(self, choice: tuple[tuple[str, ...], str], mode: Mode, data: st.DataObject) -> None:
-        """A client changes its filter and goes on from its place."""
-        client = self.some(data)
+        """Change a client's filter, which continues from its position."""
+        client = self.pick_client(data)
         if client is None or client.span is None or client.session is None:
             return
         self.check(client)
-        before = client.span.place
+        before = client.span.position
         assert client.session.grant is not None
         asked = Request(subjects=choice[0], level=choice[1], mode=mode)
         wanted = narrowed(client.session.grant, asked)
         if wanted is not None:
-            client.asked, client.wanted, client.mode = asked, wanted, mode
+            client.request, client.wanted, client.mode = asked, wanted, mode
         body = {"type": "subscribe", "subjects": choice[0], "level": choice[1], "mode": mode}
         self.hub.sessions.receive(client.session, orjson.dumps(body), self.now)
         if wanted is None:
@@ -495,29 +498,29 @@ class Law(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def stall(self, data: st.DataObject) -> None:
-        """A client's socket fills up."""
-        client = self.some(data)
+        """Fill a client's socket."""
+        client = self.pick_client(data)
         if client is not None and client.session is not None and client.session.writable:
             self.hub.sessions.pause(client.session)
 
     @rule(data=st.data())
     def fill(self, data: st.DataObject) -> None:
-        """A client's socket will fill up in the middle of whatever is written to it next."""
-        client = self.some(data)
+        """Let a client's socket fill up during the next write."""
+        client = self.pick_client(data)
         if client is not None:
             client.fills = True
 
     @rule(data=st.data())
     def unstall(self, data: st.DataObject) -> None:
-        """A client's socket has room again."""
-        client = self.some(data)
+        """Drain a client's socket."""
+        client = self.pick_client(data)
         if client is not None and client.session is not None and not client.session.writable:
             self.hub.sessions.resume(client.session)
 
     @rule(data=st.data())
     def leave(self, data: st.DataObject) -> None:
-        """A client goes away; its last cursor is good for another day."""
-        client = self.some(data)
+        """Disconnect a client and keep its last cursor for a later resume."""
+        client = self.pick_client(data)
         if client is not None and client.session is not None:
             if client.cursor is not None:
                 self.cursors.append(client.cursor)
@@ -526,17 +529,17 @@ class Law(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.001, 0.05, 0.3, 20.0]))
     def wait(self, seconds: float) -> None:
-        """Time passes, and what is due is done."""
+        """Let time pass, tick and flush."""
         self.now += seconds
         self.hub.tick(self.now)
         self.hub.fanout.flush(self.now)
 
-    def some(self, data: st.DataObject) -> Client | None:
+    def pick_client(self, data: st.DataObject) -> Client | None:
         return data.draw(st.sampled_from(self.clients)) if self.clients else None
 
     @invariant()
-    def nobody_is_lost(self) -> None:
-        """Each session is at its head, or behind and due, or stalled: none is forgotten."""
+    def every_session_is_tracked(self) -> None:
+        """Check that each session is in exactly one state: live, catching up, waiting, paced, or stalled."""
         for client in getattr(self, "clients", ()):
             session = client.session
             assert session is not None
@@ -547,19 +550,17 @@ class Law(RuleBasedStateMachine):
             waiting = session in self.hub.fanout.replay_cache
             paced = session in self.hub.fanout._catch_up._paced
             assert at_head + catching + waiting + paced + (not session.writable) == 1
-            assert not (at_head and session.bucket is not None), (
-                "a pace of its own is for one who walks alone"
-            )
+            assert not (at_head and session.bucket is not None), "a paced session is not live"
 
     @invariant()
     def bounds_hold(self) -> None:
-        """Memory stays within its bounds."""
+        """Check that the log stays within its limit."""
         if hasattr(self, "hub"):
             assert len(self.hub.log) <= self.hub.settings.log_events
 
     @invariant()
     def law_holds(self) -> None:
-        """What was delivered and what was counted is what was published."""
+        """Check that delivered and dropped events add up to those published, for each client."""
         for client in getattr(self, "clients", ()):
             self.check(client)
 
@@ -570,33 +571,35 @@ class Law(RuleBasedStateMachine):
         assert session is not None
         feed = session.feed
         assert feed is not None
-        place = feed.position(self.hub.log.head) if session in feed.live else session.cursor
+        position = feed.position(self.hub.log.head) if session in feed.live else session.cursor
         matching = [
             seq
             for seq, subject in self.published
-            if span.start < seq <= place
+            if span.start < seq <= position
             and span.wanted.matches(subject)
             and not any(begin < seq <= end for begin, end in span.unknown)
         ]
         counted_seen = [
             seq for seq in span.seen if not any(begin < seq <= end for begin, end in span.unknown)
         ]
-        assert len(counted_seen) + span.counted == len(matching), (span, place, matching)
+        assert len(counted_seen) + span.counted == len(matching), (span, position, matching)
         assert set(counted_seen) <= set(matching)
         if client.mode == "complete":
-            assert span.counted == 0, "nothing is passed over"
+            assert span.counted == 0, "mode complete skips nothing"
             if self.reads:
                 kept = {seq for seq, _ in self.published if seq in self.stored}
                 for begin, end in span.unknown:
-                    assert kept.isdisjoint(range(begin + 1, end + 1)), "lost only what the stream lost"
-        # The client's own view: whatever its cursor has passed, it has, or was told of.
+                    assert kept.isdisjoint(range(begin + 1, end + 1)), (
+                        "only events that the stream lost are lost"
+                    )
+        # From the client's side: every event that its cursor has passed was delivered or lies in a gap.
         seen = set(span.seen)
         for seq in matching:
-            if seq <= span.place and seq not in seen and not span.conflates:
+            if seq <= span.position and seq not in seen and not span.conflates:
                 assert any(begin < seq <= end for begin, end in span.gaps), (seq, span)
 
     def teardown(self) -> None:
-        """When all can be written to and time has passed, all are live and know the newest state."""
+        """Check that all clients are live and know the newest states once they are writable."""
         if not hasattr(self, "hub"):
             return
         for client in self.clients:
@@ -604,11 +607,11 @@ class Law(RuleBasedStateMachine):
             if client.session is not None and not client.session.writable:
                 self.hub.sessions.resume(client.session)
         for _ in range(20):
-            # A relay that was behind sees what others saw already.
+            # A relay that was behind receives what other relays have already delivered.
             self.publish("log.info.x", 1, 0)
         for turn in range(2_000):
             if turn >= 200 and not self.hub.fanout.behind:
-                break  # a rate of its own takes its time
+                break  # a paced session needs time to catch up
             self.now += 0.2
             self.read(3)
             self.hub.fanout.flush(self.now)
@@ -625,7 +628,7 @@ class Law(RuleBasedStateMachine):
             for subject, seq in newest.items():
                 wanted = client.wanted.matches(subject) and level_of(subject) is None
                 if wanted and client.span is not None and seq > client.span.start:
-                    # Or a later one, which was deleted before it was delivered, and read again.
+                    # It may also be a later state that was deleted before its delivery and then reloaded.
                     assert client.states.get(subject, 0) >= seq, (subject, seq, client.span)
 
 
@@ -634,5 +637,5 @@ TestLaw.settings = settings(max_examples=250, stateful_step_count=50, deadline=N
 
 
 def test_ranks_are_the_levels_in_order() -> None:
-    """The levels that the law is tested with are those of the contract."""
+    """The levels that the law is tested with are those of the contract, in order of rank."""
     assert sorted(RANK, key=RANK.__getitem__) == ["DEBUG", "INFO", "WARN", "ERROR", "CRITICAL"]

@@ -1,4 +1,6 @@
-"""A transport that writes in another way needs an encoding of its own, and nothing of the core."""
+"""Support for other wire formats: a transport needs only an encoding of its own, and no change of the
+core.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,18 +15,18 @@ from tests.support.clients.fake_link import Stage
 
 
 class Lines:
-    """Newline-delimited JSON."""
+    """Encoding as newline-delimited JSON."""
 
     def encode(self, messages: Sequence[Outgoing]) -> bytes:
-        """One line for each message."""
+        """Encode each message as a line."""
         return b"".join(encode_message(message).join() + b"\n" for message in messages)
 
 
 class Packed:
-    """Objects, as a binary format would pack them."""
+    """Encoding as objects, as a binary format would need them."""
 
     def encode(self, messages: Sequence[Outgoing]) -> list[Any]:
-        """What would be packed."""
+        """Return the objects of messages."""
         found: list[Any] = []
         for message in messages:
             if isinstance(message, EncodedEvents | EncodedSnapshot):
@@ -35,10 +37,10 @@ class Packed:
 
 
 class Link:
-    """Keeps what it is given.
+    """Link that keeps the data it is sent.
 
     Args:
-        encoding: how it is written to.
+        encoding: how messages are encoded for it.
     """
 
     def __init__(self, encoding: Any) -> None:
@@ -46,22 +48,22 @@ class Link:
         self.sent: list[Any] = []
 
     def send(self, data: Any) -> None:
-        """Keep it."""
+        """Keep the data."""
         self.sent.append(data)
 
     def admit(self, grant: Grant) -> bool:
-        """Let it in."""
+        """Admit every session."""
         return True
 
     def close(self, code: int, reason: str) -> None:
-        """Nothing is left to do."""
+        """Ignore the close."""
 
     def abort(self) -> None:
-        """Nothing is left to do."""
+        """Ignore the abort."""
 
 
-def test_an_encoding_of_lines_serves_a_feed_beside_frames() -> None:
-    """The same messages, made once for all links of the encoding."""
+def test_an_encoding_of_lines_gets_the_same_messages_as_frames() -> None:
+    """An NDJSON encoding gets the same messages as WebSocket frames, encoded once for all its links."""
     stage = Stage()
     browser, _ = stage.open()
     encoding = Lines()
@@ -72,14 +74,14 @@ def test_an_encoding_of_lines_serves_a_feed_beside_frames() -> None:
     stage.log(2)
     stage.settle()
     stage.tick(60.0)
-    said = [relay_message.validate_json(line) for data in links[0].sent for line in data.splitlines()]
-    kinds = [message.type for message in said]
+    messages = [relay_message.validate_json(line) for data in links[0].sent for line in data.splitlines()]
+    kinds = [message.type for message in messages]
     assert kinds == browser.kinds() == ["welcome", "subscribed", "snapshot", "events", "heartbeat"]
     assert links[0].sent[3] is links[1].sent[3], "events are encoded once"
 
 
-def test_an_encoding_of_objects_sees_models_and_events() -> None:
-    """What is no JSON at all can be made of what the core hands out."""
+def test_an_encoding_of_objects_gets_models_and_events() -> None:
+    """An encoding that is not JSON can be built from the models and events that the core hands out."""
     stage = Stage()
     link = Link(Packed())
     stage.hub.sessions.open(link, Request(), stage.now)

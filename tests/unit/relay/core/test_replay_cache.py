@@ -1,4 +1,4 @@
-"""Stretches of the stream: who waits for them, which is read next, and how long they stay."""
+"""Cache of replay chunks: waiting sessions, order of reads, and eviction."""
 
 import pytest
 from tickertape.relay.core.event_log import EventLog, Record
@@ -8,8 +8,8 @@ from tickertape.relay.core.replay_cache import CHUNK_SEQUENCES, ChunkRequest, Re
 ROUTE = Route("log.info.x")
 
 
-class Shelf:
-    """An archive whose calls for a reader are counted."""
+class CacheBench:
+    """Replay cache whose requests for a reader are counted."""
 
     def __init__(self, max_bytes: int = 1000) -> None:
         self.calls = 0
@@ -18,170 +18,170 @@ class Shelf:
     def _fetch(self) -> None:
         self.calls += 1
 
-    def wait(self, place: int) -> object:
-        """Somebody new waits for the stretch after a place."""
+    def wait(self, position: int) -> object:
+        """Add a new waiter for the chunk after a position."""
         waiter = object()
-        self.replay_cache.wait(waiter, place)
+        self.replay_cache.wait(waiter, position)
         return waiter
 
     def load(self, number: int, size: int = 10, head: int | None = None) -> list[object]:
-        """A stretch with one event of a size comes."""
+        """Add a chunk with one event of a size, and return its waiters."""
         return self.replay_cache.add(number, chunk(number, size, head))
 
 
 def chunk(number: int, size: int = 10, head: int | None = None) -> EventLog:
-    """A stretch as a reader makes it."""
-    made = EventLog(CHUNK_SEQUENCES, 1 << 40)
-    made.reset(number * CHUNK_SEQUENCES)
-    made.append(Record(number * CHUNK_SEQUENCES + 1, ROUTE, b"x" * size, False, False, 0.0, 0.0, 0))
-    made.advance((number + 1) * CHUNK_SEQUENCES if head is None else head)
-    return made
+    """Build a chunk as a reader does."""
+    log = EventLog(CHUNK_SEQUENCES, 1 << 40)
+    log.reset(number * CHUNK_SEQUENCES)
+    log.append(Record(number * CHUNK_SEQUENCES + 1, ROUTE, b"x" * size, False, False, 0.0, 0.0, 0))
+    log.advance((number + 1) * CHUNK_SEQUENCES if head is None else head)
+    return log
 
 
-def test_a_stretch_is_asked_for_once_and_shared() -> None:
-    """However many wait for it, before it is being read and while it is."""
-    shelf = Shelf()
-    first = [shelf.wait(place) for place in (0, 1, CHUNK_SEQUENCES - 1)]
-    assert shelf.calls == 1
-    assert shelf.replay_cache.next_request() == ChunkRequest(0, 1, CHUNK_SEQUENCES)
-    late = shelf.wait(7)
-    assert (shelf.calls, shelf.replay_cache.next_request()) == (1, None)
-    assert shelf.replay_cache.waiting == 4
-    assert shelf.load(0) == [*first, late]
-    assert shelf.replay_cache.waiting == 0
-    assert late not in shelf.replay_cache
+def test_a_chunk_is_requested_once_and_shared() -> None:
+    """A chunk is requested once for all its waiters, including those that arrive while it is being read."""
+    bench = CacheBench()
+    first = [bench.wait(position) for position in (0, 1, CHUNK_SEQUENCES - 1)]
+    assert bench.calls == 1
+    assert bench.replay_cache.next_request() == ChunkRequest(0, 1, CHUNK_SEQUENCES)
+    late = bench.wait(7)
+    assert (bench.calls, bench.replay_cache.next_request()) == (1, None)
+    assert bench.replay_cache.waiting == 4
+    assert bench.load(0) == [*first, late]
+    assert bench.replay_cache.waiting == 0
+    assert late not in bench.replay_cache
 
 
-def test_a_place_at_the_end_of_a_stretch_leads_into_the_next() -> None:
-    """A stretch holds what comes after its places."""
-    shelf = Shelf()
-    shelf.wait(CHUNK_SEQUENCES)
-    assert shelf.replay_cache.next_request() == ChunkRequest(1, CHUNK_SEQUENCES + 1, 2 * CHUNK_SEQUENCES)
-    shelf.load(1)
-    kept = shelf.replay_cache.get(CHUNK_SEQUENCES)
+def test_a_position_at_the_end_of_a_chunk_belongs_to_the_next() -> None:
+    """A position at the end of a chunk belongs to the next one, which holds the events after it."""
+    bench = CacheBench()
+    bench.wait(CHUNK_SEQUENCES)
+    assert bench.replay_cache.next_request() == ChunkRequest(1, CHUNK_SEQUENCES + 1, 2 * CHUNK_SEQUENCES)
+    bench.load(1)
+    kept = bench.replay_cache.get(CHUNK_SEQUENCES)
     assert kept is not None
     assert kept.floor == CHUNK_SEQUENCES
-    assert shelf.replay_cache.get(CHUNK_SEQUENCES - 1) is None
-    assert shelf.replay_cache.get(2 * CHUNK_SEQUENCES) is None
+    assert bench.replay_cache.get(CHUNK_SEQUENCES - 1) is None
+    assert bench.replay_cache.get(2 * CHUNK_SEQUENCES) is None
 
 
-def test_the_longest_waiting_is_read_first() -> None:
-    """Nobody is overtaken, wherever it stands."""
-    shelf = Shelf()
+def test_the_first_requested_chunk_is_read_first() -> None:
+    """Chunks are read in the order in which they were first requested."""
+    bench = CacheBench()
     for number in (5, 2, 9, 2, 5):
-        shelf.wait(number * CHUNK_SEQUENCES)
+        bench.wait(number * CHUNK_SEQUENCES)
     order = []
-    while (wanted := shelf.replay_cache.next_request()) is not None:
+    while (wanted := bench.replay_cache.next_request()) is not None:
         order.append(wanted.number)
     assert order == [5, 2, 9]
 
 
-def test_nothing_is_read_for_those_who_left() -> None:
-    """A stretch is wanted while one at least waits for it."""
-    shelf = Shelf()
-    one, two = shelf.wait(0), shelf.wait(1)
-    assert shelf.replay_cache.waiters() == [one, two]
-    shelf.replay_cache.forget(one)
-    assert one not in shelf.replay_cache
-    assert two in shelf.replay_cache
-    shelf.replay_cache.forget(one)
-    shelf.replay_cache.forget(two)
-    assert shelf.replay_cache.next_request() is None
+def test_a_chunk_without_waiters_is_not_read() -> None:
+    """A chunk is read only while at least one waiter is left."""
+    bench = CacheBench()
+    one, two = bench.wait(0), bench.wait(1)
+    assert bench.replay_cache.waiters() == [one, two]
+    bench.replay_cache.forget(one)
+    assert one not in bench.replay_cache
+    assert two in bench.replay_cache
+    bench.replay_cache.forget(one)
+    bench.replay_cache.forget(two)
+    assert bench.replay_cache.next_request() is None
 
 
-def test_a_stretch_that_comes_too_late_is_kept() -> None:
-    """Who left while it was read is not told; who comes back finds it."""
-    shelf = Shelf()
-    session = shelf.wait(0)
-    shelf.replay_cache.next_request()
-    shelf.replay_cache.forget(session)
-    assert shelf.load(0) == []
-    assert shelf.replay_cache.get(0) is not None
+def test_a_chunk_that_arrives_late_is_kept() -> None:
+    """A chunk whose waiters left while it was read is kept for a later request."""
+    bench = CacheBench()
+    session = bench.wait(0)
+    bench.replay_cache.next_request()
+    bench.replay_cache.forget(session)
+    assert bench.load(0) == []
+    assert bench.replay_cache.get(0) is not None
 
 
-def test_memory_is_bounded_and_the_longest_unused_leaves() -> None:
-    """What is used stays."""
-    shelf = Shelf(max_bytes=100)
-    shelf.load(0, 40)
-    shelf.load(1, 40)
-    assert shelf.replay_cache.get(0) is not None
-    shelf.load(2, 40)
-    assert [shelf.replay_cache.get(number * CHUNK_SEQUENCES) is not None for number in range(3)] == [
+def test_the_least_recently_used_chunk_is_evicted() -> None:
+    """Memory is bounded, and the least recently used chunk is evicted first."""
+    bench = CacheBench(max_bytes=100)
+    bench.load(0, 40)
+    bench.load(1, 40)
+    assert bench.replay_cache.get(0) is not None
+    bench.load(2, 40)
+    assert [bench.replay_cache.get(number * CHUNK_SEQUENCES) is not None for number in range(3)] == [
         True,
         False,
         True,
     ]
-    shelf.load(3, 90)
-    assert [shelf.replay_cache.get(number * CHUNK_SEQUENCES) is not None for number in range(4)] == [
+    bench.load(3, 90)
+    assert [bench.replay_cache.get(number * CHUNK_SEQUENCES) is not None for number in range(4)] == [
         False
     ] * 3 + [True]
 
 
-def test_a_stretch_larger_than_the_memory_serves_those_who_wait() -> None:
-    """It stays until the next one comes; otherwise it would be read again for ever."""
-    shelf = Shelf(max_bytes=100)
-    session = shelf.wait(0)
-    shelf.replay_cache.next_request()
-    assert shelf.load(0, 500) == [session]
-    assert shelf.replay_cache.get(0) is not None
-    shelf.load(1, 10)
-    assert shelf.replay_cache.get(0) is None
+def test_a_chunk_larger_than_the_limit_serves_its_waiters() -> None:
+    """A chunk larger than the memory limit is kept until the next one arrives, so its waiters can use it."""
+    bench = CacheBench(max_bytes=100)
+    session = bench.wait(0)
+    bench.replay_cache.next_request()
+    assert bench.load(0, 500) == [session]
+    assert bench.replay_cache.get(0) is not None
+    bench.load(1, 10)
+    assert bench.replay_cache.get(0) is None
 
 
-def test_a_stretch_that_replaces_another_counts_once() -> None:
-    """The bound is of what is kept."""
-    shelf = Shelf(max_bytes=100)
-    shelf.load(1, 30)
+def test_a_chunk_that_replaces_another_counts_once() -> None:
+    """A chunk that replaces another counts once against the memory limit."""
+    bench = CacheBench(max_bytes=100)
+    bench.load(1, 30)
     for _ in range(5):
-        shelf.load(0, 40)
-    assert shelf.replay_cache.get(CHUNK_SEQUENCES) is not None
+        bench.load(0, 40)
+    assert bench.replay_cache.get(CHUNK_SEQUENCES) is not None
 
 
-def test_what_could_not_be_read_is_wanted_again() -> None:
-    """While somebody waits for it."""
-    shelf = Shelf()
-    session = shelf.wait(0)
-    assert shelf.replay_cache.next_request() is not None
-    shelf.replay_cache.retry(0)
-    assert shelf.calls == 2
-    assert shelf.replay_cache.next_request() == ChunkRequest(0, 1, CHUNK_SEQUENCES)
-    shelf.replay_cache.forget(session)
-    shelf.replay_cache.retry(0)
-    assert (shelf.calls, shelf.replay_cache.next_request()) == (2, None)
+def test_a_failed_read_is_requested_again() -> None:
+    """A chunk that could not be read is requested again while it has waiters."""
+    bench = CacheBench()
+    session = bench.wait(0)
+    assert bench.replay_cache.next_request() is not None
+    bench.replay_cache.retry(0)
+    assert bench.calls == 2
+    assert bench.replay_cache.next_request() == ChunkRequest(0, 1, CHUNK_SEQUENCES)
+    bench.replay_cache.forget(session)
+    bench.replay_cache.retry(0)
+    assert (bench.calls, bench.replay_cache.next_request()) == (2, None)
 
 
-def test_a_stretch_that_ended_early_is_read_again() -> None:
-    """The stream has gone on since; what was read of it is of use up to its end."""
-    shelf = Shelf()
-    shelf.load(0, head=100)
-    assert shelf.replay_cache.get(99) is not None
-    assert shelf.replay_cache.get(100) is None
-    shelf.wait(100)
-    assert shelf.replay_cache.next_request() == ChunkRequest(0, 1, CHUNK_SEQUENCES)
+def test_a_chunk_that_ended_early_is_read_again() -> None:
+    """A chunk that ended at the stream's head is used up to its end and then read again."""
+    bench = CacheBench()
+    bench.load(0, head=100)
+    assert bench.replay_cache.get(99) is not None
+    assert bench.replay_cache.get(100) is None
+    bench.wait(100)
+    assert bench.replay_cache.next_request() == ChunkRequest(0, 1, CHUNK_SEQUENCES)
 
 
-def test_the_next_stretch_is_read_ahead() -> None:
-    """When it begins before the log does, and is not here or under way."""
-    shelf = Shelf()
-    shelf.replay_cache.prefetch(0, CHUNK_SEQUENCES)
-    assert shelf.replay_cache.next_request() is None
-    shelf.replay_cache.prefetch(0, CHUNK_SEQUENCES + 1)
-    shelf.replay_cache.prefetch(5, CHUNK_SEQUENCES + 1)
-    assert shelf.replay_cache.next_request() == ChunkRequest(1, CHUNK_SEQUENCES + 1, 2 * CHUNK_SEQUENCES)
-    shelf.replay_cache.prefetch(0, CHUNK_SEQUENCES + 1)
-    assert shelf.replay_cache.next_request() is None
-    shelf.load(1)
-    shelf.replay_cache.prefetch(0, CHUNK_SEQUENCES + 1)
-    assert shelf.replay_cache.next_request() is None
+def test_the_next_chunk_is_prefetched() -> None:
+    """The next chunk is prefetched if it begins before the log and is neither cached nor being read."""
+    bench = CacheBench()
+    bench.replay_cache.prefetch(0, CHUNK_SEQUENCES)
+    assert bench.replay_cache.next_request() is None
+    bench.replay_cache.prefetch(0, CHUNK_SEQUENCES + 1)
+    bench.replay_cache.prefetch(5, CHUNK_SEQUENCES + 1)
+    assert bench.replay_cache.next_request() == ChunkRequest(1, CHUNK_SEQUENCES + 1, 2 * CHUNK_SEQUENCES)
+    bench.replay_cache.prefetch(0, CHUNK_SEQUENCES + 1)
+    assert bench.replay_cache.next_request() is None
+    bench.load(1)
+    bench.replay_cache.prefetch(0, CHUNK_SEQUENCES + 1)
+    assert bench.replay_cache.next_request() is None
 
 
-def test_another_stream_forgets_everything() -> None:
-    """Those who waited are handed back, and nothing old is read or shown."""
-    shelf = Shelf()
-    shelf.load(0)
-    waiting = [shelf.wait(number * CHUNK_SEQUENCES) for number in (3, 4, 3)]
-    assert shelf.replay_cache.clear() == [waiting[0], waiting[2], waiting[1]]
-    assert (shelf.replay_cache.waiting, shelf.replay_cache.next_request(), shelf.replay_cache.get(0)) == (
+def test_clearing_discards_everything() -> None:
+    """Clearing the cache returns all waiters and discards chunks and requests."""
+    bench = CacheBench()
+    bench.load(0)
+    waiting = [bench.wait(number * CHUNK_SEQUENCES) for number in (3, 4, 3)]
+    assert bench.replay_cache.clear() == [waiting[0], waiting[2], waiting[1]]
+    assert (bench.replay_cache.waiting, bench.replay_cache.next_request(), bench.replay_cache.get(0)) == (
         0,
         None,
         None,
@@ -189,17 +189,17 @@ def test_another_stream_forgets_everything() -> None:
 
 
 @pytest.mark.parametrize("readable", [True, False])
-def test_it_knows_whether_it_can_be_read(readable: bool) -> None:
-    """Without a reader nothing is wanted."""
+def test_availability_depends_on_the_reader(readable: bool) -> None:
+    """Without a reader nothing is requested."""
     replay_cache = ReplayCache[object]((lambda: None) if readable else None)
     assert replay_cache.available is readable
     replay_cache.wait(object(), 0)
     assert (replay_cache.next_request() is not None) is readable
 
 
-def test_it_says_what_it_is() -> None:
-    """The text counts what is kept, and who waits."""
-    shelf = Shelf()
-    shelf.load(0)
-    shelf.wait(CHUNK_SEQUENCES)
-    assert repr(shelf.replay_cache) == "ReplayCache(1 chunks, 1 waiting)"
+def test_repr() -> None:
+    """The repr of the cache counts its chunks and waiters."""
+    bench = CacheBench()
+    bench.load(0)
+    bench.wait(CHUNK_SEQUENCES)
+    assert repr(bench.replay_cache) == "ReplayCache(1 chunks, 1 waiting)"

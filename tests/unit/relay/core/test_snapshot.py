@@ -1,4 +1,4 @@
-"""The newest event of each state subject."""
+"""Snapshot of the newest event of each state subject."""
 
 import pytest
 from tickertape.relay.core import snapshot as snapshot_module
@@ -10,106 +10,106 @@ ALL = Filter((">",))
 
 
 def state(seq: int, gateway: str = "a", removed: bool = False) -> Record:
-    """A gateway's state."""
+    """Build a gateway's state record."""
     return Record(seq, Route(f"gateway.status.ctp.{gateway}"), b"{}", True, removed, 0.0, 0.0, 0)
 
 
 def filled(*records: Record) -> Snapshot:
-    """A snapshot that has seen records."""
-    made = Snapshot()
+    """Return a snapshot that contains records."""
+    snapshot = Snapshot()
     for record in records:
-        made.put(record)
-    return made
+        snapshot.put(record)
+    return snapshot
 
 
 def seqs(records: list[Record]) -> list[int]:
-    """Sequences of records."""
+    """Return the sequences of records."""
     return [record.seq for record in records]
 
 
-def test_the_newest_of_a_subject_counts() -> None:
-    """In whatever order they come."""
-    made = filled(state(3), state(5), state(4), state(2, "b"))
-    assert seqs(made.select(ALL, 9)) == [2, 5]
-    assert len(made) == 2
+def test_the_newest_of_a_subject_is_kept() -> None:
+    """The newest record of a subject is kept, in whatever order records arrive."""
+    snapshot = filled(state(3), state(5), state(4), state(2, "b"))
+    assert seqs(snapshot.select(ALL, 9)) == [2, 5]
+    assert len(snapshot) == 2
 
 
-def test_it_shows_nothing_after_a_place() -> None:
-    """A subject whose newest state lies behind the place comes with the events."""
-    made = filled(state(3), state(7, "b"))
-    assert seqs(made.select(ALL, 6)) == [3]
-    assert seqs(made.select(ALL, 7)) == [3, 7]
+def test_states_after_the_position_are_omitted() -> None:
+    """Subjects whose newest state is after the position are omitted; that state comes as an event."""
+    snapshot = filled(state(3), state(7, "b"))
+    assert seqs(snapshot.select(ALL, 6)) == [3]
+    assert seqs(snapshot.select(ALL, 7)) == [3, 7]
 
 
-def test_a_filter_decides() -> None:
-    """Only what it matches is shown."""
-    made = filled(state(3), state(7, "b"))
-    assert seqs(made.select(Filter(("gateway.*.*.b",)), 9)) == [7]
+def test_only_matching_states_are_shown() -> None:
+    """Only states that match the filter are shown."""
+    snapshot = filled(state(3), state(7, "b"))
+    assert seqs(snapshot.select(Filter(("gateway.*.*.b",)), 9)) == [7]
 
 
-def test_what_is_removed_leaves_and_stays_away() -> None:
-    """Older news that arrive late do not bring it back; newer do."""
-    made = filled(state(3), state(5, removed=True), state(4))
-    assert made.select(ALL, 9) == []
-    assert len(made) == 0
-    assert seqs(made.changed(ALL, 3, 9)) == [5], "whoever has it must learn that it is gone"
-    made.put(state(6))
-    assert seqs(made.select(ALL, 9)) == [6]
+def test_a_removed_state_is_not_brought_back() -> None:
+    """A removed state is not brought back by an older record that arrives late, but by a newer one."""
+    snapshot = filled(state(3), state(5, removed=True), state(4))
+    assert snapshot.select(ALL, 9) == []
+    assert len(snapshot) == 0
+    assert seqs(snapshot.changed(ALL, 3, 9)) == [5], "clients that have the state must learn of its removal"
+    snapshot.put(state(6))
+    assert seqs(snapshot.select(ALL, 9)) == [6]
 
 
-def test_changes_lie_between_two_places() -> None:
-    """After the first, up to and with the second, in stream order."""
-    made = filled(state(9, "c"), state(3), state(5, "b"), state(12, "d"))
-    assert seqs(made.changed(ALL, 3, 9)) == [5, 9]
+def test_changes_lie_between_two_positions() -> None:
+    """``changed`` returns the states between two positions, including the second, in stream order."""
+    snapshot = filled(state(9, "c"), state(3), state(5, "b"), state(12, "d"))
+    assert seqs(snapshot.changed(ALL, 3, 9)) == [5, 9]
 
 
-def test_it_knows_what_is_newest() -> None:
-    """A record is newest until a later one of its subject is known."""
-    made = filled(state(3))
-    assert made.is_newest(state(3))
-    assert made.is_newest(state(4))
-    assert not made.is_newest(state(2))
-    assert made.is_newest(state(1, "never seen"))
+def test_is_newest() -> None:
+    """A record is the newest until a later one of its subject is known."""
+    snapshot = filled(state(3))
+    assert snapshot.is_newest(state(3))
+    assert snapshot.is_newest(state(4))
+    assert not snapshot.is_newest(state(2))
+    assert snapshot.is_newest(state(1, "never seen"))
 
 
-def test_its_version_tells_of_changes() -> None:
-    """Frames made from it are good as long as it stays the same."""
-    made = filled(state(3))
-    version = made.version
-    made.put(state(2))
-    assert made.version == version
-    made.put(state(4))
-    assert made.version != version
-    version = made.version
-    made.clear()
-    assert made.version != version
-    assert len(made) == 0
+def test_the_version_changes_with_the_content() -> None:
+    """The version changes with the content, so encoded snapshots can be reused while it stays the same."""
+    snapshot = filled(state(3))
+    version = snapshot.version
+    snapshot.put(state(2))
+    assert snapshot.version == version
+    snapshot.put(state(4))
+    assert snapshot.version != version
+    version = snapshot.version
+    snapshot.clear()
+    assert snapshot.version != version
+    assert len(snapshot) == 0
 
 
-def test_a_state_that_comes_with_the_stream_too_is_news() -> None:
-    """It was loaded ahead of the stream; from its own place on, frames that were made before lack it."""
-    made = filled(state(5))
-    version = made.version
-    made.put(state(5))
-    assert made.version != version
+def test_a_preloaded_state_changes_the_version_again() -> None:
+    """A state loaded ahead of the stream changes the version again when the stream delivers it."""
+    snapshot = filled(state(5))
+    version = snapshot.version
+    snapshot.put(state(5))
+    assert snapshot.version != version
 
 
 def test_subjects_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Past the bound the subject that was seen first leaves."""
+    """The number of subjects is bounded, and the subject that was seen first is evicted."""
     monkeypatch.setattr(snapshot_module, "MAX_SUBJECTS", 3)
-    made = filled(*(state(seq, f"g{seq}") for seq in range(1, 6)))
-    assert seqs(made.select(ALL, 9)) == [3, 4, 5]
-    made.put(state(9, "g4"))
-    assert seqs(made.select(ALL, 9)) == [3, 5, 9], "news of a known subject push nothing out"
+    snapshot = filled(*(state(seq, f"g{seq}") for seq in range(1, 6)))
+    assert seqs(snapshot.select(ALL, 9)) == [3, 4, 5]
+    snapshot.put(state(9, "g4"))
+    assert seqs(snapshot.select(ALL, 9)) == [3, 5, 9], "an update of a known subject evicts nothing"
 
 
-def test_it_says_what_it_is() -> None:
-    """The text counts what is shown."""
+def test_repr() -> None:
+    """The repr of a snapshot counts the subjects it shows."""
     assert repr(filled(state(1), state(2, "b", removed=True))) == "Snapshot(1 subjects)"
 
 
-def test_a_gap_costs_what_lies_in_it() -> None:
-    """A member that catches up asks once for each gap; only the states between its ends are looked at."""
+def test_changed_examines_only_its_range() -> None:
+    """``changed`` examines only the states in its range, since catching up calls it once for each gap."""
     looked_at = []
 
     class Watched(Filter):
@@ -117,9 +117,9 @@ def test_a_gap_costs_what_lies_in_it() -> None:
             looked_at.append(subject)
             return super().matches(subject)
 
-    made = filled(*(state(seq, f"g{seq}") for seq in range(1, 1_000)))
-    assert seqs(made.changed(Watched((">",)), 500, 502)) == [501, 502]
-    made.put(state(1_000, "g501"))
-    assert seqs(made.changed(Watched((">",)), 500, 502)) == [502]
-    assert seqs(made.changed(Watched((">",)), 999, 1_000)) == [1_000]
+    snapshot = filled(*(state(seq, f"g{seq}") for seq in range(1, 1_000)))
+    assert seqs(snapshot.changed(Watched((">",)), 500, 502)) == [501, 502]
+    snapshot.put(state(1_000, "g501"))
+    assert seqs(snapshot.changed(Watched((">",)), 500, 502)) == [502]
+    assert seqs(snapshot.changed(Watched((">",)), 999, 1_000)) == [1_000]
     assert len(looked_at) == 4

@@ -1,4 +1,4 @@
-"""The trace that an event belongs to."""
+"""Trace context of events."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ PARENT = f"00-{ID}-00f067aa0ba902b7-01"
 
 
 def record(traceparent: str | None = None, **fields: Any) -> Record:
-    """An event as the relay keeps it."""
+    """Build a record as the relay keeps it."""
     route = Route("log.info.x")
     payload = orjson.dumps({"event_type": "system_log", **fields})
     return Record(1, route, encode_event(route.prefix, 1, payload), False, False, 0.0, 0.0, 0, traceparent)
@@ -35,14 +35,14 @@ def record(traceparent: str | None = None, **fields: Any) -> Record:
         (record(metadata={"trace_id": "f" * 65}), None),
     ],
 )
-def test_where_a_trace_may_stand(of: Record, found: str | None) -> None:
-    """In the header, in metadata, in the event; and never free text."""
+def test_locations_of_a_trace_id(of: Record, found: str | None) -> None:
+    """A trace id is found in the header, in metadata or in the event, and free text is never returned."""
     assert may_be_traced(of)
     assert trace_id(of) == found
 
 
-def test_the_header_of_the_message_goes_first() -> None:
-    """It is of the one who published; the event may have been copied."""
+def test_the_message_header_takes_precedence() -> None:
+    """The header of the message takes precedence, since it is the publisher's and the event may be a copy."""
     assert trace_id(record(PARENT, metadata={"trace_id": "f" * 32})) == ID
 
 
@@ -54,6 +54,6 @@ def test_the_header_of_the_message_goes_first() -> None:
         record(message="x" * 20_000, metadata={"trace_id": ID}),
     ],
 )
-def test_what_is_not_looked_into(of: Record) -> None:
-    """What names no trace, and what would be dear to read."""
+def test_events_without_a_trace_are_not_examined(of: Record) -> None:
+    """Events that name no trace, or are too large to parse, are not examined."""
     assert not may_be_traced(of)

@@ -1,4 +1,4 @@
-"""What a member behind its feed gets alone."""
+"""Batches for a member that is behind its feed."""
 
 import pytest
 from tickertape.contracts.messages import Events, Gap, GapReason, RelayMessage
@@ -10,16 +10,16 @@ from tests.support.clients.fake_link import FakeLink, gaps, only, seqs
 from tests.support.clients.feed_bench import Bench, cursors, member_of, read
 
 
-def test_an_arrived_member_gets_nothing() -> None:
-    """At the head, or ahead of it."""
+def test_a_member_at_the_head_gets_nothing() -> None:
+    """A member at or ahead of the head of the log gets no catch-up batch."""
     bench = Bench()
     bench.publish(1)
     assert bench.behind(1) is None
     assert bench.behind(5) is None
 
 
-def test_a_member_behind_reads_on_from_its_cursor() -> None:
-    """In order, without the rate."""
+def test_a_member_behind_continues_from_its_cursor() -> None:
+    """A member behind the head gets all events after its cursor in order, regardless of the rate limit."""
     bench = Bench(rate=1.0)
     for seq in range(1, 51):
         bench.publish(seq)
@@ -29,8 +29,8 @@ def test_a_member_behind_reads_on_from_its_cursor() -> None:
     assert batch.reached == 50
 
 
-def test_nothing_that_matches_moves_the_cursor_in_silence() -> None:
-    """No frame is written for events of others."""
+def test_events_outside_the_filter_advance_the_cursor_silently() -> None:
+    """Events outside of the filter advance the cursor without a frame."""
     bench = Bench(wanted=Filter(("system.>",)))
     bench.publish(1)
     batch = bench.behind(0)
@@ -39,22 +39,22 @@ def test_nothing_that_matches_moves_the_cursor_in_silence() -> None:
     assert repr(batch) == "Batch(0 records to 1, None)"
 
 
-def test_a_batch_of_catching_up_is_bounded() -> None:
-    """The next one goes on where it ended."""
+def test_a_catch_up_batch_is_bounded() -> None:
+    """A catch-up batch is bounded in bytes, and the next one continues where it ended."""
     bench = Bench()
     for seq in range(1, 41):
         bench.publish(seq, size=10_000)
-    place, got = 0, []
-    while (batch := bench.behind(place)) is not None:
+    position, got = 0, []
+    while (batch := bench.behind(position)) is not None:
         assert len(batch.encoded(PLAIN)) < CATCH_UP_BYTES + 1000
         assert batch.reached == batch.records[-1].seq
         got += seqs(read(batch))
-        place = batch.reached
+        position = batch.reached
     assert got == list(range(1, 41))
 
 
-def test_too_far_behind_only_the_newest_come() -> None:
-    """The rest is counted in a gap, but for the newest states."""
+def test_a_member_too_far_behind_gets_only_the_newest() -> None:
+    """A member too far behind gets the newest events, its missed states, and a gap that counts the rest."""
     bench = Bench()
     bench.publish(1, "gateway.status.ctp.a")
     bench.publish(2, "gateway.status.ctp.b")
@@ -66,28 +66,28 @@ def test_too_far_behind_only_the_newest_come() -> None:
     messages = read(batch)
     assert batch is not None
     assert [message.type for message in messages] == ["gap", "events"]
-    assert seqs(messages) == [3], "the newest of a; that of b is still to come"
+    assert seqs(messages) == [3], "the newest state of a; that of b comes later"
     assert gaps(messages) == [("e-0", "e-11", 10, "slow")]
     assert only(messages, Gap)[0].by == {"gateway.status": 2, "log.info": 8}
     rest = bench.behind(batch.reached, max_behind=10)
     assert seqs(read(rest)) == list(range(12, 22))
 
 
-def test_many_states_are_no_reason_to_skip() -> None:
-    """When all that lies further back is the newest of its subject, everything is sent."""
+def test_many_states_cause_no_skip() -> None:
+    """Nothing is skipped when every older event is the newest state of its subject."""
     bench = Bench()
     for seq in range(1, 31):
         bench.publish(seq, f"gateway.status.ctp.g{seq}")
-    place, messages = 0, []
-    while (batch := bench.behind(place, max_behind=10)) is not None:
+    position, messages = 0, []
+    while (batch := bench.behind(position, max_behind=10)) is not None:
         messages += read(batch)
-        place = batch.reached
+        position = batch.reached
     assert gaps(messages) == []
     assert seqs(messages) == list(range(1, 31))
 
 
-def test_no_limit_of_zero_sends_state_alone() -> None:
-    """With nothing allowed one by one, everything is passed over but the newest states."""
+def test_a_limit_of_zero_skips_everything_but_states() -> None:
+    """A catch-up limit of zero skips everything except the newest states."""
     bench = Bench()
     for seq in (1, 2, 3):
         bench.publish(seq)
@@ -95,8 +95,8 @@ def test_no_limit_of_zero_sends_state_alone() -> None:
 
 
 @pytest.mark.parametrize("reason", ["slow", "retention"])
-def test_out_of_memory_the_count_is_unknown(reason: GapReason) -> None:
-    """The newest states of the lost range come behind the gap; then the log goes on."""
+def test_the_count_of_an_evicted_range_is_unknown(reason: GapReason) -> None:
+    """A range evicted from the log becomes a gap with an unknown count, followed by its newest states."""
     bench = Bench(max_events=5)
     bench.publish(1, "gateway.status.ctp.a")
     bench.publish(2, "gateway.status.ctp.b")
@@ -114,25 +114,25 @@ def test_out_of_memory_the_count_is_unknown(reason: GapReason) -> None:
     assert seqs(read(bench.behind(6))) == [7, 8, 9, 10, 11]
 
 
-def test_a_hole_is_told_in_its_place() -> None:
-    """What lies before it comes first, then the gap, then what lies behind."""
+def test_a_missing_range_is_reported_in_order() -> None:
+    """A missing range becomes a gap between the events before and after it."""
     bench = Bench()
     bench.publish(1)
     bench.publish(2)
     bench.log.append_missing(7)
     bench.publish(8)
     messages: list[RelayMessage] = []
-    place = 0
-    while (batch := bench.behind(place)) is not None:
+    position = 0
+    while (batch := bench.behind(position)) is not None:
         messages += read(batch)
-        place = batch.reached
+        position = batch.reached
     assert [message.type for message in messages] == ["events", "gap", "events"]
     assert seqs(messages) == [1, 2, 8]
     assert gaps(messages) == [("e-2", "e-7", None, "retention")]
 
 
-def test_a_cursor_within_a_hole_hears_of_the_rest_of_it() -> None:
-    """Another relay may have gone further."""
+def test_a_cursor_inside_a_missing_range_gets_the_rest_as_a_gap() -> None:
+    """A cursor inside a missing range, as another relay may issue, gets a gap for the rest of the range."""
     bench = Bench()
     bench.publish(1)
     bench.log.append_missing(7)
@@ -140,7 +140,7 @@ def test_a_cursor_within_a_hole_hears_of_the_rest_of_it() -> None:
 
 
 def test_latest_catches_up_in_one_batch() -> None:
-    """However far behind: the newest of each subject, and the count of the others."""
+    """Mode latest catches up in one batch: the newest event of each subject and the count of the others."""
     bench = Bench(mode="latest", interval_ms=1000, wanted=Filter(("log.>",)))
     for seq in range(1, 501):
         bench.publish(seq, f"log.info.s{seq % 4}" if seq % 5 else "system.health.x")
@@ -152,8 +152,8 @@ def test_latest_catches_up_in_one_batch() -> None:
     assert (batch.reached, gaps(messages)) == (500, [])
 
 
-def test_latest_conflates_on_both_sides_of_a_hole() -> None:
-    """No count reaches over what nobody can count."""
+def test_latest_conflates_on_both_sides_of_a_missing_range() -> None:
+    """Mode latest conflates the events before and after a missing range separately."""
     bench = Bench(mode="latest", interval_ms=1000)
     for seq in (1, 2):
         bench.publish(seq)
@@ -161,16 +161,16 @@ def test_latest_conflates_on_both_sides_of_a_hole() -> None:
     for seq in (8, 9):
         bench.publish(seq)
     messages: list[RelayMessage] = []
-    place = 0
-    while (batch := bench.behind(place)) is not None:
+    position = 0
+    while (batch := bench.behind(position)) is not None:
         messages += read(batch)
-        place = batch.reached
+        position = batch.reached
     assert [message.type for message in messages] == ["events", "gap", "events"]
     assert seqs(messages) == [2, 9]
 
 
-def test_latest_moves_in_silence_over_what_others_get() -> None:
-    """Nothing that matches is nothing to write."""
+def test_latest_advances_silently_over_other_events() -> None:
+    """Mode latest advances over events outside of the filter without a frame."""
     bench = Bench(mode="latest", wanted=Filter(("system.>",)))
     bench.publish(1)
     batch = bench.behind(0)
@@ -178,23 +178,23 @@ def test_latest_moves_in_silence_over_what_others_get() -> None:
     assert (batch.empty, batch.reached) == (True, 1)
 
 
-def test_complete_is_neither_limited_nor_moved_forward() -> None:
-    """At the head and behind it, everything comes."""
+def test_complete_is_neither_rate_limited_nor_moved_forward() -> None:
+    """Mode complete delivers every event, live or catching up, without a rate limit or skipping."""
     bench = Bench(mode="complete", rate=1.0)
     for seq in range(1, 101):
         bench.publish(seq)
     assert bench.feed.bucket is None
     assert seqs(read(bench.take())) == list(range(1, 101))
-    place, got = 0, []
-    while (batch := bench.behind(place, max_behind=5)) is not None:
+    position, got = 0, []
+    while (batch := bench.behind(position, max_behind=5)) is not None:
         assert batch.gap is None
         got += seqs(read(batch))
-        place = batch.reached
+        position = batch.reached
     assert got == list(range(1, 101))
 
 
-def test_what_is_pending_is_not_lost_to_one_behind() -> None:
-    """The log may have let go of it already; the head gets it all the same."""
+def test_a_member_behind_stops_before_pending_events() -> None:
+    """A member behind is moved only up to the pending events of its feed, which the log may have evicted."""
     bench = Bench(max_events=3)
     for seq in range(1, 11):
         bench.publish(seq)

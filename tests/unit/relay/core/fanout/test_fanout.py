@@ -1,4 +1,4 @@
-"""Feeds with different filters that want the same events share what is encoded, and only then."""
+"""Sharing of encoded batches between feeds with different filters."""
 
 import pytest
 from tickertape.contracts.decode import decode
@@ -10,8 +10,8 @@ from tests.support.clients.fake_link import Stage, nanoseconds, seqs
 from tests.support.clients.feed_client import line
 
 
-def test_what_different_filters_want_alike_is_encoded_once() -> None:
-    """Two clients with filters of their own get the very same bytes while the same events match."""
+def test_equal_batches_of_different_filters_are_encoded_once() -> None:
+    """Feeds with different filters share the encoded bytes of a batch when the same events match."""
     stage = Stage()
     one, _ = stage.follow(Request(("gateway.status.ctp.a", "log.>")))
     two, _ = stage.follow(Request(("gateway.status.ctp.b", "log.>")))
@@ -22,8 +22,8 @@ def test_what_different_filters_want_alike_is_encoded_once() -> None:
     assert seqs(one.read()) == seqs(two.read()) == [1, 2, 3]
 
 
-def test_what_differs_in_between_is_not_shared() -> None:
-    """Same first event and same number of events, yet each client gets its own."""
+def test_batches_that_differ_in_between_are_not_shared() -> None:
+    """Batches that agree only in their first event and their length are not shared."""
     stage = Stage()
     one, _ = stage.follow(Request(("gateway.status.ctp.a", "log.>")))
     two, _ = stage.follow(Request(("gateway.status.ctp.b", "log.>")))
@@ -35,8 +35,8 @@ def test_what_differs_in_between_is_not_shared() -> None:
     assert (seqs(one.read()), seqs(two.read())) == ([1, 2, 4], [1, 3, 4])
 
 
-def test_a_part_of_a_batch_is_not_taken_for_the_whole() -> None:
-    """A batch too large for one unit is told in parts to each feed, in order, whoever was first."""
+def test_a_split_backlog_reaches_each_feed_completely() -> None:
+    """A backlog that is split into several batches reaches each feed completely and in order."""
     stage = Stage()
     one, _ = stage.follow(Request(("gateway.status.ctp.a", "log.>")))
     two, _ = stage.follow(Request(("gateway.status.ctp.b", "log.>")))
@@ -46,20 +46,20 @@ def test_a_part_of_a_batch_is_not_taken_for_the_whole() -> None:
     assert seqs(one.read()) == seqs(two.read()) == list(range(1, 9))
 
 
-def test_a_limited_feed_counts_for_itself() -> None:
-    """What an unlimited feed of mode complete got is not what the rate lets pass in mode live."""
+def test_a_rate_limited_feed_does_not_share_unlimited_batches() -> None:
+    """A rate-limited feed in mode live does not reuse the batch of an unlimited feed in mode complete."""
     stage = Stage(rate=2.0)
-    whole, _ = stage.follow(Request(("log.>",), mode="complete"))
+    complete, _ = stage.follow(Request(("log.>",), mode="complete"))
     limited, _ = stage.follow(Request(("log.>",)))
     for seq in range(1, 6):
         stage.log(seq, "error")
     stage.settle()
-    assert seqs(whole.read()) == [1, 2, 3, 4, 5]
+    assert seqs(complete.read()) == [1, 2, 3, 4, 5]
     assert seqs(limited.read()) == [1, 2]
 
 
-def test_few_events_of_a_flush_are_looked_at_for_their_trace() -> None:
-    """However many feeds there are; those that begin with the same event share the look."""
+def test_trace_checks_per_flush_are_bounded() -> None:
+    """A flush checks a bounded number of events for trace context, however many feeds it serves."""
     stage = Stage()
     feeds = MAX_TRACE_CHECKS + 5
     for number in range(feeds):
@@ -78,8 +78,8 @@ def test_few_events_of_a_flush_are_looked_at_for_their_trace() -> None:
     assert exemplar.record.seq == 50
 
 
-def test_feeds_that_begin_with_the_same_event_share_a_look() -> None:
-    """More feeds than looks, and yet the last one's delivery has its exemplar."""
+def test_feeds_that_begin_with_the_same_event_share_a_trace_check() -> None:
+    """Feeds whose batches begin with the same event share one trace check, so each gets an exemplar."""
     stage = Stage()
     for number in range(MAX_TRACE_CHECKS + 5):
         stage.follow(Request(("log.info.shared", f"log.info.own{number}")))
@@ -91,9 +91,9 @@ def test_feeds_that_begin_with_the_same_event_share_a_look() -> None:
 
 
 def publish_traced(stage: Stage, seq: int, source: str) -> None:
-    """An event whose message has a traceparent."""
+    """Publish an event whose message has a traceparent."""
     event = line("traced", source=source)
-    found = decode(event.subject, event.encode())
-    assert isinstance(found, Event)
+    decoded = decode(event.subject, event.encode())
+    assert isinstance(decoded, Event)
     parent = f"00-{'a' * 32}-{'b' * 16}-01"
-    stage.hub.publish(seq, event.subject, found, nanoseconds(stage.now), stage.now, parent)
+    stage.hub.publish(seq, event.subject, decoded, nanoseconds(stage.now), stage.now, parent)

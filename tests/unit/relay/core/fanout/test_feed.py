@@ -1,4 +1,4 @@
-"""What the live members of a feed get now."""
+"""Batches for the live members of a feed."""
 
 from itertools import pairwise
 
@@ -11,13 +11,13 @@ from tests.support.clients.fake_link import NOW, FakeLink, gaps, only, seqs
 from tests.support.clients.feed_bench import Bench, cursors, member_of, read
 
 
-def test_nothing_pending_is_nothing_to_send() -> None:
-    """A quiet feed writes nothing."""
+def test_a_feed_without_pending_events_has_no_batch() -> None:
+    """A feed without pending events has no batch to send."""
     assert Bench().take() is None
 
 
-def test_the_head_gets_all_that_is_pending_in_one_batch() -> None:
-    """With the place that the log has reached, over what others get."""
+def test_live_members_get_all_pending_events_in_one_batch() -> None:
+    """Live members get all pending events in one batch, whose cursor also covers filtered-out events."""
     bench = Bench(wanted=Filter(("log.>",)))
     for seq, subject in ((1, "log.info.x"), (2, "gateway.status.ctp.a"), (3, "log.info.x")):
         bench.publish(seq, subject)
@@ -28,8 +28,8 @@ def test_the_head_gets_all_that_is_pending_in_one_batch() -> None:
     assert bench.take() is None
 
 
-def test_a_feed_without_a_head_lets_go() -> None:
-    """Members behind read the log; what is pending would be held for nobody."""
+def test_a_feed_without_live_members_discards_pending_events() -> None:
+    """A feed without live members discards its pending events, since members behind read the log."""
     bench = Bench()
     bench.feed.leave(bench.member)
     bench.publish(1)
@@ -37,8 +37,8 @@ def test_a_feed_without_a_head_lets_go() -> None:
     assert bench.feed.pending == []
 
 
-def test_a_large_backlog_goes_in_several_batches() -> None:
-    """Each is bounded, none repeats or skips, and each ends at a place of its own."""
+def test_a_large_backlog_is_split_into_batches() -> None:
+    """A large backlog is split into bounded batches that neither repeat nor skip events."""
     bench = Bench()
     for seq in range(1, 31):
         bench.publish(seq, size=100_000)
@@ -52,8 +52,8 @@ def test_a_large_backlog_goes_in_several_batches() -> None:
     assert batches[-1].reached == 30
 
 
-def test_a_place_is_the_head_unless_something_is_pending() -> None:
-    """Then it is where the head stood before."""
+def test_the_position_is_the_head_unless_events_are_pending() -> None:
+    """The position of a feed is the head of the log, or the last position sent while events are pending."""
     bench = Bench()
     assert bench.feed.position(5) == 5
     bench.publish(7)
@@ -63,8 +63,8 @@ def test_a_place_is_the_head_unless_something_is_pending() -> None:
     assert bench.feed.position(7) == 6
 
 
-def test_what_the_rate_does_not_let_pass_is_told_first() -> None:
-    """The gap comes before any cursor beyond it, and counts by the first two tokens."""
+def test_the_gap_of_rate_limited_events_comes_first() -> None:
+    """The gap of rate-limited events precedes any cursor beyond it and counts by the first two tokens."""
     bench = Bench(rate=4.0)
     for seq in range(1, 7):
         bench.publish(seq)
@@ -72,23 +72,23 @@ def test_what_the_rate_does_not_let_pass_is_told_first() -> None:
     bench.publish(8, "gateway.status.ctp.a")
     messages = read(bench.take())
     assert [message.type for message in messages] == ["gap", "events"]
-    # INFO leaves a quarter of 4: three pass, the last token is for the error.
+    # INFO keeps a quarter of 4 tokens in reserve: three events pass, and the error takes the last token.
     assert seqs(messages) == [1, 2, 3, 7, 8]
     assert gaps(messages) == [("e-0", "e-6", 3, "rate")]
     assert only(messages, Gap)[0].by == {"log.info": 3}
     assert cursors(messages) == ["e-8"]
 
 
-def test_state_costs_nothing_and_is_never_held_back() -> None:
-    """However small the rate, however many."""
+def test_state_events_are_not_rate_limited() -> None:
+    """State events are exempt from the rate limit."""
     bench = Bench(rate=0.1)
     for seq in range(1, 101):
         bench.publish(seq, "gateway.status.ctp.a")
     assert seqs(read(bench.take())) == list(range(1, 101))
 
 
-def test_a_gap_alone_waits_to_be_merged() -> None:
-    """It is put off for 100 ms at most, then one gap tells of all."""
+def test_a_gap_without_events_is_held_and_merged() -> None:
+    """A gap without events is held for up to 100 ms and merged with those that follow."""
     bench = Bench(rate=2.0)
     for seq in (1, 2, 3):
         bench.publish(seq)
@@ -103,8 +103,8 @@ def test_a_gap_alone_waits_to_be_merged() -> None:
     assert [message.type for message in messages] == ["gap"]
 
 
-def test_a_held_gap_can_be_forced() -> None:
-    """What comes next in the stream may not overtake it."""
+def test_a_held_gap_can_be_flushed_early() -> None:
+    """A held gap can be flushed early, so that later messages do not overtake it."""
     bench = Bench(rate=2.0)
     for seq in (1, 2):
         bench.publish(seq)
@@ -113,8 +113,8 @@ def test_a_held_gap_can_be_forced() -> None:
     assert gaps(read(bench.take(hold=False))) == [("e-2", "e-3", 1, "rate")]
 
 
-def test_a_gap_alone_reaches_no_further_than_its_end() -> None:
-    """The place after it is what the client was told, so that its cursor and the relay's agree."""
+def test_a_gap_without_events_ends_at_its_end() -> None:
+    """A batch that holds only a gap ends where the gap ends, so the cursors of client and relay agree."""
     bench = Bench(rate=2.0)
     bench.publish(1)
     bench.take()
@@ -126,8 +126,8 @@ def test_a_gap_alone_reaches_no_further_than_its_end() -> None:
     assert batch.reached in (2, 9)
 
 
-def test_the_rate_counts_over_batches() -> None:
-    """Time brings tokens back."""
+def test_the_rate_limit_spans_batches() -> None:
+    """Rate limit tokens refill with time, across batches."""
     bench = Bench(rate=10.0)
     passed = 0
     for second in range(1, 11):
@@ -138,19 +138,19 @@ def test_the_rate_counts_over_batches() -> None:
     assert passed == 10 + 9 * 10
 
 
-def test_places_rise() -> None:
-    """Whatever mix of gaps and events comes, no cursor of a batch goes back."""
+def test_cursors_increase() -> None:
+    """The cursors of successive batches increase for any mix of gaps and events."""
     bench = Bench(rate=5.0)
-    told: list[int] = []
+    reached: list[int] = []
     for seq in range(1, 200):
         bench.publish(seq, "gateway.status.ctp.a" if seq % 7 == 0 else "log.warn.x", at=NOW + seq / 50)
         if batch := bench.take(NOW + seq / 50):
-            told.append(batch.reached)
-    assert all(one < other for one, other in pairwise(told))
+            reached.append(batch.reached)
+    assert all(one < other for one, other in pairwise(reached))
 
 
-def test_writers_change_with_the_members() -> None:
-    """A list that is being iterated stays as it is."""
+def test_writers_follow_the_membership() -> None:
+    """A change of membership makes a new list of writers, so a list under iteration is never modified."""
     bench = Bench()
     before = bench.feed.writers()
     other = member_of(FakeLink())
@@ -162,8 +162,8 @@ def test_writers_change_with_the_members() -> None:
     assert bench.feed.writers() == {PLAIN: [bench.member.send]}
 
 
-def test_a_feed_says_what_it_is() -> None:
-    """The text tells who is there and what is pending."""
+def test_repr() -> None:
+    """The repr of a feed names its filter, mode, members and pending events."""
     bench = Bench()
     bench.feed.members = 3
     bench.publish(1)
@@ -171,7 +171,7 @@ def test_a_feed_says_what_it_is() -> None:
 
 
 def test_latest_sends_the_newest_of_each_subject() -> None:
-    """In stream order, with the count of those that were replaced."""
+    """Mode latest sends the newest event of each subject in stream order and counts the replaced ones."""
     bench = Bench(mode="latest", interval_ms=1000)
     for seq, subject in enumerate(("log.info.x", "log.info.y", "log.info.x", "log.info.z", "log.info.y"), 1):
         bench.publish(seq, subject)
@@ -182,8 +182,8 @@ def test_latest_sends_the_newest_of_each_subject() -> None:
     assert cursors(messages) == ["e-5"]
 
 
-def test_latest_tells_zero_when_nothing_was_replaced() -> None:
-    """The field is there in each frame of this mode, and in no other."""
+def test_latest_reports_zero_when_nothing_was_replaced() -> None:
+    """Only frames of mode latest have a ``conflated`` count, and they have it even when it is zero."""
     latest, live = Bench(mode="latest", interval_ms=1000), Bench()
     for bench in (latest, live):
         bench.publish(1)
@@ -192,7 +192,7 @@ def test_latest_tells_zero_when_nothing_was_replaced() -> None:
 
 
 def test_latest_waits_for_its_interval() -> None:
-    """The first batch goes at once, the next when the interval is over, or when it is forced."""
+    """In mode latest the first batch is immediate; the next waits for the interval unless it is forced."""
     bench = Bench(mode="latest", interval_ms=250)
     bench.publish(1)
     assert seqs(read(bench.take(NOW))) == [1]
@@ -200,31 +200,31 @@ def test_latest_waits_for_its_interval() -> None:
     assert bench.take(NOW + 0.1) is None
     assert bench.feed.held_until == NOW + 0.25
     bench.publish(3)
-    assert bench.feed.position(bench.log.head) == 1, "nothing is promised beyond what was sent"
+    assert bench.feed.position(bench.log.head) == 1, "the position does not pass the events that were sent"
     assert seqs(read(bench.take(NOW + 0.25))) == [3]
     bench.publish(4)
     assert bench.take(NOW + 0.3) is None
     assert seqs(read(bench.take(NOW + 0.3, hold=False))) == [4]
 
 
-def test_a_long_interval_is_conflated_while_it_lasts() -> None:
-    """What is pending is bounded by the subjects that there are, and every event is counted."""
+def test_pending_events_are_conflated_during_a_long_interval() -> None:
+    """During a long interval pending events are bounded by the number of subjects, and all are counted."""
     bench = Bench(mode="latest", interval_ms=60_000, max_events=10**6)
     bench.publish(1)
     bench.take()
-    most = 0
+    peak = 0
     for seq in range(2, 5_002):
         bench.publish(seq, f"log.info.s{seq % 10}")
         assert bench.take(NOW + 1) is None
-        most = max(most, len(bench.feed.pending))
-    assert most <= 256
+        peak = max(peak, len(bench.feed.pending))
+    assert peak <= 256
     messages = read(bench.take(NOW + 60))
     assert seqs(messages) == list(range(4_992, 5_002))
     assert [message.conflated for message in only(messages, Events)] == [4_990]
 
 
 def test_many_subjects_are_not_conflated_again_with_each_event() -> None:
-    """The bound grows with what cannot be replaced."""
+    """The bound on pending events grows with the number of subjects, so conflation runs rarely."""
     bench = Bench(mode="latest", interval_ms=60_000, max_events=10**6)
     bench.publish(1)
     bench.take()
@@ -236,8 +236,8 @@ def test_many_subjects_are_not_conflated_again_with_each_event() -> None:
     assert (len(seqs(messages)), only(messages, Events)[0].conflated) == (500, 1_000)
 
 
-def test_what_was_conflated_is_forgotten_with_what_is_pending() -> None:
-    """The next batch counts its own."""
+def test_clearing_a_feed_clears_its_conflated_count() -> None:
+    """Clearing a feed also clears its count of replaced events."""
     bench = Bench(mode="latest", interval_ms=60_000)
     bench.publish(1)
     bench.take()
@@ -249,8 +249,8 @@ def test_what_was_conflated_is_forgotten_with_what_is_pending() -> None:
     assert [message.conflated for message in only(read(bench.take(NOW + 60)), Events)] == [0]
 
 
-def test_writers_are_kept_apart_by_encoding() -> None:
-    """Each member gets the frames that it can read."""
+def test_writers_are_grouped_by_encoding() -> None:
+    """Writers are grouped by encoding, so each member gets frames that it can read."""
     bench = Bench()
     other = member_of(FakeLink(DEFLATED))
     bench.feed.join(other)

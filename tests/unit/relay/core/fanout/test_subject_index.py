@@ -1,4 +1,4 @@
-"""The tries answer as matching each pair would, and hold nothing that was taken out."""
+"""The pattern and subject tries, compared with matching each pair."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,8 +15,8 @@ _patterns = st.builds(
 
 
 @given(st.lists(_patterns, max_size=8), st.lists(_subjects, max_size=8))
-def test_both_ways_agree_with_matching_each_pair(patterns: list[str], subjects: list[str]) -> None:
-    """Whatever lies in the tries, a look-up gives what brute force gives, each once."""
+def test_look_ups_agree_with_matching_each_pair(patterns: list[str], subjects: list[str]) -> None:
+    """Look-ups in either trie return what brute-force matching returns, each value once."""
     by_pattern: PatternTrie[int] = PatternTrie()
     by_subject: SubjectTrie[int] = SubjectTrie()
     for number, pattern in enumerate(patterns):
@@ -32,26 +32,26 @@ def test_both_ways_agree_with_matching_each_pair(patterns: list[str], subjects: 
 
 
 @given(st.lists(st.tuples(_patterns, st.integers(0, 3)), max_size=10), st.data())
-def test_what_is_taken_out_is_gone_and_the_rest_is_not(
+def test_discarded_values_are_gone_and_others_remain(
     pairs: list[tuple[str, int]], data: st.DataObject
 ) -> None:
-    """Values leave one by one, in any order, and the last takes its nodes with it."""
+    """Discarded values are not found again, other values remain, and an empty trie has no nodes left."""
     trie: PatternTrie[int] = PatternTrie()
-    there = set(pairs)
-    for pattern, value in there:
+    remaining = set(pairs)
+    for pattern, value in remaining:
         trie.add(pattern, value)
-    for pair in data.draw(st.permutations(sorted(there))):
+    for pair in data.draw(st.permutations(sorted(remaining))):
         trie.discard(*pair)
         trie.discard(*pair)
-        there.discard(pair)
+        remaining.discard(pair)
         for subject in ("a", "a.b", "gateway.a.b"):
-            wanted = {value for pattern, value in there if matches(pattern, subject)}
+            wanted = {value for pattern, value in remaining if matches(pattern, subject)}
             assert set(trie.matching(subject)) == wanted
     assert not trie
 
 
-def test_a_value_with_two_patterns_that_match_comes_once() -> None:
-    """A filter's patterns may overlap; its feed is still one."""
+def test_a_value_with_two_matching_patterns_is_returned_once() -> None:
+    """A value with several matching patterns is returned once, since the patterns of a filter may overlap."""
     trie: PatternTrie[str] = PatternTrie()
     trie.add("log.>", "feed")
     trie.add("log.*.engine", "feed")

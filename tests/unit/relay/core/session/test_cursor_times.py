@@ -1,4 +1,4 @@
-"""Cursors carry the time of their message, so that one of a part that the stream lost is told from others."""
+"""Cursors carry the timestamp of their message, so cursors of events that the stream lost are recognized."""
 
 import orjson
 import pytest
@@ -11,26 +11,26 @@ NOW_NS = nanoseconds(NOW)
 
 
 def cursors(link: FakeLink) -> list[Cursor]:
-    """Every cursor that a client was told, in the order in which they came."""
+    """Return every cursor that a client received, in order."""
     messages = [orjson.loads(text) for data in link.sent for text in texts(data)]
     return [parse_cursor(message["cursor"]) for message in messages if "cursor" in message]
 
 
-def test_events_and_heartbeats_name_the_time() -> None:
-    """The stream's own, to the nanosecond, of the message at the position."""
+def test_events_and_heartbeats_carry_the_timestamp() -> None:
+    """The cursors of events and heartbeats carry the stream's timestamp of the message, in nanoseconds."""
     stage = Stage()
     link, _ = stage.open()
     stage.now += 0.25
     stage.log(1)
     stage.settle()
     stage.tick(after=60)
-    told = cursors(link)
+    received = cursors(link)
     at = nanoseconds(NOW + 0.25)
-    assert told == [Cursor("e", 0), Cursor("e", 1, at), Cursor("e", 1, at)]
+    assert received == [Cursor("e", 0), Cursor("e", 1, at), Cursor("e", 1, at)]
 
 
-def test_each_frame_of_a_large_batch_names_the_time_of_its_last_event() -> None:
-    """A client may leave between any two of them."""
+def test_each_frame_carries_the_timestamp_of_its_last_event() -> None:
+    """Each frame of a large batch carries the timestamp of its own last event."""
     stage = Stage()
     link, _ = stage.open()
     for seq in range(1, 5):
@@ -40,8 +40,8 @@ def test_each_frame_of_a_large_batch_names_the_time_of_its_last_event() -> None:
     assert cursors(link)[1:] == [Cursor("e", seq, nanoseconds(NOW + seq)) for seq in range(1, 5)]
 
 
-def test_a_position_without_a_message_has_none() -> None:
-    """Where the stream let events go, and before the first."""
+def test_a_position_without_a_message_has_no_timestamp() -> None:
+    """A position without a message, such as the end of a missing range, has a cursor without a timestamp."""
     stage = Stage()
     stage.hub.fanout.publish_missing(5, NOW)
     assert stage.hub.cursor() == "e-5"
@@ -55,8 +55,8 @@ def test_a_position_without_a_message_has_none() -> None:
     ("stored_ns", "resumed"),
     [(NOW_NS + 2, True), (NOW_NS + 3, False), (NOW_NS + 1, False), (None, True)],
 )  # fmt: skip
-def test_another_time_than_the_logs_is_a_reset(stored_ns: int | None, resumed: bool) -> None:
-    """The sequence was given to another message; what followed the lost one cannot be known."""
+def test_a_timestamp_that_differs_from_the_log_is_a_reset(stored_ns: int | None, resumed: bool) -> None:
+    """A cursor whose timestamp differs from the log's is reset, since its message has been replaced."""
     stage = Stage()
     for seq in range(1, 4):
         stage.hub.publish(seq, "log.info.x", log_event(), NOW_NS + seq, NOW)
@@ -69,8 +69,8 @@ def test_another_time_than_the_logs_is_a_reset(stored_ns: int | None, resumed: b
         assert kinds == ["welcome", "subscribed", "gap", "snapshot"]
 
 
-def test_before_the_memory_the_stream_is_asked() -> None:
-    """It alone knows which message it has there."""
+def test_a_cursor_older_than_the_log_is_checked_against_the_stream() -> None:
+    """A cursor older than the log is checked against the stream."""
     stage = Stage(stream=True, log_events=2)
     for seq in range(1, 6):
         stage.log(seq)
@@ -79,12 +79,12 @@ def test_before_the_memory_the_stream_is_asked() -> None:
     assert stage.asked == [session]
     assert link.kinds() == ["welcome"]
     stage.hub.sessions.start_located(session, session.request, 1, stage.now)
-    assert cursors(link)[-1] == asked, "its own, with the time that the relay does not know"
+    assert cursors(link)[-1] == asked, "the client gets back its own cursor and timestamp"
     assert link.kinds() == ["subscribed"]
 
 
-def test_without_a_stream_to_ask_what_is_not_known_is_believed() -> None:
-    """Nothing disproves it."""
+def test_without_a_stream_an_old_cursor_is_accepted() -> None:
+    """Without access to the stream, a cursor older than the log is accepted as it is."""
     stage = Stage(log_events=2)
     for seq in range(1, 6):
         stage.log(seq)
@@ -92,8 +92,8 @@ def test_without_a_stream_to_ask_what_is_not_known_is_believed() -> None:
     assert "subscribed" in link.kinds()
 
 
-def test_a_reset_gives_a_cursor_of_the_new_end_with_its_time() -> None:
-    """So that the next comeback can be checked, too; the client's own false one is not given back."""
+def test_a_reset_gives_a_cursor_with_its_timestamp() -> None:
+    """A reset gives the client a cursor with a timestamp, so that its next resume can be checked too."""
     stage = Stage()
     stage.log(1)
     link, _ = stage.open()
@@ -104,8 +104,8 @@ def test_a_reset_gives_a_cursor_of_the_new_end_with_its_time() -> None:
     assert cursors(false) == [Cursor("e", 7, 1234)]
 
 
-def test_the_past_that_was_read_again_has_times() -> None:
-    """Of a member that catches up from a stretch of the stream, each cursor has the time of its event."""
+def test_replayed_events_have_timestamps() -> None:
+    """Events replayed from the stream have cursors with the timestamps of their messages."""
     stage = Stage(stream=True, log_events=2)
     for seq in range(1, 11):
         stage.now = NOW + seq
@@ -114,14 +114,14 @@ def test_the_past_that_was_read_again_has_times() -> None:
     stage.settle()
     while stage.read():
         stage.settle()
-    told = cursors(link)[1:]
-    assert told
-    assert all(one.stored_ns == nanoseconds(NOW + one.sequence) for one in told)
-    assert told[-1].sequence == 10
+    received = cursors(link)[1:]
+    assert received
+    assert all(cursor.stored_ns == nanoseconds(NOW + cursor.sequence) for cursor in received)
+    assert received[-1].sequence == 10
 
 
-def test_a_warm_memory_has_its_holes() -> None:
-    """What the stream deleted before the relay came is told where it is missing."""
+def test_a_warm_start_reports_missing_ranges() -> None:
+    """Missing ranges found by a warm start are reported as gaps between the events around them."""
     stage = Stage(head=10)
     tail = [(seq, "log.info.x", log_event(), nanoseconds(NOW) + seq) for seq in (3, 4, 7, 8)]
     stage.hub.warm(tail, 2, [(5, 6), (9, 10)])
@@ -136,13 +136,13 @@ def test_a_warm_memory_has_its_holes() -> None:
             elif message["type"] == "events":
                 found += [item["seq"] for item in message["events"]]
     times = [f"-{nanoseconds(NOW) + seq}" for seq in (4, 8)]
-    assert [str(one).replace(times[0], "").replace(times[1], "") for one in found] == [
+    assert [str(item).replace(times[0], "").replace(times[1], "") for item in found] == [
         "3", "4", "('e-4', 'e-6', 'retention', None)", "7", "8", "('e-8', 'e-10', 'retention', None)",
     ]  # fmt: skip
 
 
-def test_what_was_read_before_a_failure_is_told_from_what_is_read_after() -> None:
-    """The epoch stays; readers look at how often the hub began."""
+def test_each_restart_of_the_hub_has_its_own_generation() -> None:
+    """The hub's generation changes with each restart, even in the same epoch, to recognize stale reads."""
     stage = Stage()
     generation = stage.hub.generation
     stage.hub.begin("e", 3, 5)

@@ -1,4 +1,4 @@
-"""An exception that is raised on behalf of one session ends that session, wherever it is raised."""
+"""An exception raised on behalf of one session ends only that session, wherever it is raised."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -20,31 +20,31 @@ from tickertape.relay.core.session.subscription import Request, Since
 from tests.support.clients.fake_link import NOW, FakeLink, Stage, only, seqs
 
 LEVEL: Final = "ERROR"
-"""The victim alone asks for it, so that its feed is its own."""
+"""Level that only the victim requests, so that its feed is its own."""
 
 
 class InjectedError(Exception):
-    """What the tests raise."""
+    """Exception that the tests inject."""
 
 
 class Scene:
-    """A victim and its neighbour in one hub."""
+    """Hub with a victim session and a neighbour."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **stage: Any) -> None:
         self.patch = monkeypatch
         self.reported: list[tuple[str, Exception]] = []
         self.stage = Stage(report=lambda *one: self.reported.append(one), **stage)
-        self.neighbour, self.neighbours = self.stage.follow()
+        self.neighbour, self.neighbour_session = self.stage.follow()
         self.link = FakeLink()
         self.victim: Session
 
     def enter(self, request: Request | None = None, grant: Grant | None = None) -> None:
-        """Let the victim in."""
+        """Open the victim's session."""
         asked = request or Request(level=LEVEL)
         self.victim = self.stage.hub.sessions.open(self.link, asked, self.stage.now, grant or Grant())
 
     def break_writes(self) -> None:
-        """Let each write to the victim raise."""
+        """Make each write to the victim raise."""
 
         def broken() -> None:
             raise InjectedError
@@ -52,7 +52,7 @@ class Scene:
         self.link.on_send = broken
 
     def break_for_victim(self, owner: Any, name: str) -> None:
-        """Let a function raise when one of its arguments is the victim, or its feed."""
+        """Make a function raise when one of its arguments is the victim or its feed."""
         real = getattr(owner, name)
 
         def broken(*arguments: Any, **named: Any) -> Any:
@@ -66,7 +66,7 @@ class Scene:
         self.patch.setattr(owner, name, broken)
 
     def check(self) -> None:
-        """The victim has ended, with one report; its neighbour is served as before."""
+        """Check that the victim ended with one report and that its neighbour is still served."""
         assert [(session, type(error)) for session, error in self.reported] == [
             (self.victim.id, InjectedError)
         ]
@@ -74,49 +74,49 @@ class Scene:
         assert self.link.aborted or self.link.closed == (CloseCode.INTERNAL_ERROR, INTERNAL_ERROR_REASON)
         hub = self.stage.hub
         assert hub.stats.errors == {"session": 1, "request": 0}
-        assert list(hub.sessions) == [self.neighbours]
+        assert list(hub.sessions) == [self.neighbour_session]
         assert [feed.members for feed in hub.fanout.feeds.values()] == [1]
         assert repr(hub.fanout.replay_cache).endswith("0 waiting)")
         self.stage.settle()
         self.neighbour.read()
-        place = hub.log.head + 1
-        self.stage.log(place, "error")
+        seq = hub.log.head + 1
+        self.stage.log(seq, "error")
         self.stage.settle()
         self.stage.tick(60.0)
-        heard = self.neighbour.read()
-        assert seqs(heard) == [place]
-        assert only(heard, Heartbeat)[-1].cursor == f"e-{place}"
+        messages = self.neighbour.read()
+        assert seqs(messages) == [seq]
+        assert only(messages, Heartbeat)[-1].cursor == f"e-{seq}"
 
 
-def write_of_a_unit(scene: Scene) -> None:
+def write_of_a_batch(scene: Scene) -> None:
     scene.enter()
     scene.break_writes()
     scene.stage.log(1, "error")
     scene.stage.settle()
 
 
-def making_of_a_unit(scene: Scene) -> None:
+def making_of_a_batch(scene: Scene) -> None:
     scene.enter()
     scene.break_for_victim(Feed, "take_batch")
     scene.stage.log(1, "error")
     scene.stage.settle()
 
 
-def encoding_of_a_unit(scene: Scene) -> None:
+def encoding_of_a_batch(scene: Scene) -> None:
     scene.enter()
     real = Batch.encoded
 
-    def broken(unit: Any, encoding: Any) -> Any:
-        if any(record.seq == 1 for record in unit.records):
+    def broken(batch: Any, encoding: Any) -> Any:
+        if any(record.seq == 1 for record in batch.records):
             raise InjectedError
-        return real(unit, encoding)
+        return real(batch, encoding)
 
     scene.patch.setattr(Batch, "encoded", broken)
-    # A neighbour that asks for less has a feed of its own, and gets a unit that can be encoded.
-    scene.stage.say(scene.neighbours, type="subscribe", subjects=["log.*.y"])
+    # A neighbour with a narrower filter has its own feed and gets a batch that can be encoded.
+    scene.stage.say(scene.neighbour_session, type="subscribe", subjects=["log.*.y"])
     scene.stage.log(1, "error")
     scene.stage.settle()
-    scene.stage.say(scene.neighbours, type="subscribe")
+    scene.stage.say(scene.neighbour_session, type="subscribe")
 
 
 def missing_range(scene: Scene) -> None:
@@ -125,7 +125,7 @@ def missing_range(scene: Scene) -> None:
     scene.stage.hub.fanout.publish_missing(5, scene.stage.now)
 
 
-def hole_with_events_pending(scene: Scene) -> None:
+def missing_range_with_events_pending(scene: Scene) -> None:
     scene.enter()
     scene.stage.log(1, "error")
     scene.break_for_victim(Feed, "take_batch")
@@ -146,7 +146,7 @@ def heartbeat_behind(scene: Scene) -> None:
     scene.stage.tick(60.0)
 
 
-def heartbeat_without_a_place(scene: Scene) -> None:
+def heartbeat_without_a_position(scene: Scene) -> None:
     scene.enter(Request(level=LEVEL, since=Since()))
     scene.break_writes()
     scene.stage.tick(60.0)
@@ -212,7 +212,7 @@ def answer_to_a_message(scene: Scene) -> None:
     scene.stage.say(scene.victim, type="ping", id=1)
 
 
-def refusal(scene: Scene) -> None:
+def rejection(scene: Scene) -> None:
     scene.enter()
     scene.break_writes()
     scene.stage.say(scene.victim, type="nonsense")
@@ -237,7 +237,7 @@ def disconnection(scene: Scene) -> None:
     scene.stage.hub.sessions.remove(scene.victim)
 
 
-def farewell(scene: Scene) -> None:
+def closing(scene: Scene) -> None:
     scene.enter()
     scene.break_writes()
     scene.stage.hub.sessions.close(scene.victim, CloseCode.GOING_AWAY, "the relay shuts down")
@@ -279,20 +279,20 @@ def answer_of_the_stream(scene: Scene) -> None:
     scene.stage.hub.sessions.start_located(scene.victim, scene.victim.locating, 0, scene.stage.now)
 
 
-def stretch_of_the_stream(scene: Scene) -> None:
+def failed_chunk(scene: Scene) -> None:
     for seq in range(1, CHUNK_SEQUENCES + 10):
         scene.stage.log(seq, "info", "z")
     scene.enter(Request(level=LEVEL, mode="complete", cursor=Cursor("e", 1)))
     scene.stage.settle()
-    archive = scene.stage.hub.fanout.replay_cache
-    wanted = archive.next_request()
+    replay_cache = scene.stage.hub.fanout.replay_cache
+    wanted = replay_cache.next_request()
     assert wanted is not None
-    for session in archive.abandon(wanted.number):
+    for session in replay_cache.abandon(wanted.number):
         session.fail(InjectedError())
 
 
 def once(real: Callable[..., Any]) -> Callable[..., Any]:
-    """Raise the first time, in place of doing it."""
+    """Return a function that raises on its first call and then calls the real one."""
     left = [True]
 
     def broken(*arguments: Any) -> Any:
@@ -303,27 +303,28 @@ def once(real: Callable[..., Any]) -> Callable[..., Any]:
     return broken
 
 
-PLACES: Final = (
-    write_of_a_unit, making_of_a_unit, encoding_of_a_unit, missing_range, hole_with_events_pending, heartbeat,
-    heartbeat_behind, heartbeat_without_a_place, catching_up, write_while_catching_up, end_of_a_token,
-    revoked_tokens, welcome, start, attachment, message, answer_to_a_message, refusal, pause, resume,
-    disconnection, farewell, end_of_the_link, upstream, another_stream, states_of_another_stream,
-    answer_of_the_stream, stretch_of_the_stream,
+FAULTS: Final = (
+    write_of_a_batch, making_of_a_batch, encoding_of_a_batch, missing_range,
+    missing_range_with_events_pending, heartbeat, heartbeat_behind, heartbeat_without_a_position,
+    catching_up, write_while_catching_up, end_of_a_token,
+    revoked_tokens, welcome, start, attachment, message, answer_to_a_message, rejection, pause, resume,
+    disconnection, closing, end_of_the_link, upstream, another_stream, states_of_another_stream,
+    answer_of_the_stream, failed_chunk,
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("place", PLACES, ids=lambda place: str(place.__name__))
-def test_one_session_ends_and_its_neighbour_is_served(
-    place: Callable[[Scene], None], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: str(fault.__name__))
+def test_an_exception_ends_one_session_and_its_neighbour_is_served(
+    fault: Callable[[Scene], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever raises, and whenever: one report, one end, and nothing is left of the session."""
+    """An exception at any point ends its session with one report and leaves the neighbour unaffected."""
     scene = Scene(monkeypatch, stream=True, log_events=100)
-    place(scene)
+    fault(scene)
     scene.check()
 
 
 def test_members_of_one_feed_end_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A write that fails ends its own session, not those that share the feed and the bytes."""
+    """A failed write ends its own session, not those that share its feed and encoded bytes."""
     scene = Scene(monkeypatch)
     scene.enter(Request())
     scene.break_writes()
@@ -333,8 +334,8 @@ def test_members_of_one_feed_end_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     scene.check()
 
 
-def test_without_a_report_an_error_is_raised() -> None:
-    """A hub that nobody gave a log to hides nothing."""
+def test_without_a_report_callback_errors_are_raised() -> None:
+    """A hub without an error report callback raises exceptions instead of hiding them."""
     stage = Stage()
     link, _ = stage.follow()
 

@@ -1,4 +1,4 @@
-"""What a client may ask for, and what it means in which state."""
+"""Client requests and the state table of a session."""
 
 from typing import Any
 from urllib.parse import quote
@@ -30,24 +30,24 @@ from tests.support.clients.fake_link import FakeLink
 
 
 def unexpected(session: Session, error: Exception) -> None:
-    """No test lets a session fail."""
+    """Raise the error of a session, since none may fail in these tests."""
     raise error
 
 
 def subscribe(**fields: Any) -> Request:
-    """What a ``subscribe`` asks for."""
+    """Return the request that a ``subscribe`` message makes."""
     message = parse_client_message(orjson.dumps({"type": "subscribe", **fields}))
     assert isinstance(message, Subscribe)
     return request_from_subscribe(message)
 
 
-def test_nothing_asked_is_everything() -> None:
-    """An empty query, or an empty subscribe, follows all that there is."""
+def test_an_empty_request_selects_everything() -> None:
+    """An empty query or an empty ``subscribe`` requests all events."""
     assert parse_query("") == subscribe() == Request((">",), "DEBUG", "live", 1000, None, None)
 
 
-def test_a_query_says_what_a_subscribe_says() -> None:
-    """The same values, in either form."""
+def test_a_query_is_equivalent_to_a_subscribe() -> None:
+    """A query string and a ``subscribe`` message with the same values make the same request."""
     asked = parse_query("subjects=log.%3E,gateway.*.ctp.a&level=warn&mode=latest&interval_ms=250&cursor=e1-7")
     assert asked == subscribe(
         subjects=["log.>", "gateway.*.ctp.a"], level="WARN", mode="latest", interval_ms=250, cursor="e1-7"
@@ -70,16 +70,16 @@ def test_a_query_says_what_a_subscribe_says() -> None:
         ("modes", "mode"),
     ],
 )
-def test_an_unknown_key_is_refused_with_the_closest_match(key: str, meant: str) -> None:
-    """A misspelt filter would select everything."""
+def test_an_unknown_key_is_rejected_with_the_closest_match(key: str, meant: str) -> None:
+    """An unknown query key is rejected with the closest match, as a misspelt filter selects everything."""
     with pytest.raises(ProtocolError, match=f"did you mean '{meant}'") as caught:
         parse_query(f"level=INFO&{quote(key)}=log.error.%3E")
     assert caught.value.code is ErrorCode.BAD_QUERY
 
 
 @pytest.mark.parametrize("key", ["", "x", "limit", "until", "order", "\n", "é", "a" * 3_000])
-def test_an_unknown_key_is_refused_with_the_legal_ones(key: str) -> None:
-    """Those of history too: they mean nothing to the feed."""
+def test_an_unknown_key_is_rejected_with_the_allowed_keys(key: str) -> None:
+    """An unknown key without a close match, such as a history parameter, gets the list of allowed keys."""
     with pytest.raises(
         ProtocolError, match="allowed are subjects, level, mode, cursor, since, interval_ms"
     ) as caught:
@@ -90,8 +90,8 @@ def test_an_unknown_key_is_refused_with_the_legal_ones(key: str) -> None:
 
 
 @given(st.text(max_size=20).filter(lambda key: key not in QUERY_KEYS))
-def test_no_unknown_key_is_passed_over(key: str) -> None:
-    """Whatever it is."""
+def test_every_unknown_key_is_rejected(key: str) -> None:
+    """Every unknown query key is rejected."""
     with pytest.raises(ProtocolError) as caught:
         parse_query(f"{quote(key)}=x")
     assert caught.value.code is ErrorCode.BAD_QUERY
@@ -109,8 +109,8 @@ def test_no_unknown_key_is_passed_over(key: str) -> None:
         ("1970-01-01T00:01:00Z", Since(moment=60.0)),
     ],
 )
-def test_since_is_a_place_in_time(text: str, since: Since) -> None:
-    """A word, a duration, or a time."""
+def test_since_is_a_point_in_time(text: str, since: Since) -> None:
+    """``since`` accepts the word ``earliest``, a duration, or a timestamp."""
     assert parse_query(f"since={text}").since == since
     assert subscribe(since=text).since == since
 
@@ -118,8 +118,8 @@ def test_since_is_a_place_in_time(text: str, since: Since) -> None:
 @pytest.mark.parametrize(
     ("since", "moment"), [(Since(), 0.0), (Since(ago=10.0), 990.0), (Since(moment=60.0), 60.0)]
 )
-def test_since_becomes_a_moment(since: Since, moment: float) -> None:
-    """Durations count back from now."""
+def test_since_resolves_to_a_timestamp(since: Since, moment: float) -> None:
+    """``since`` resolves to a timestamp, and durations count back from now."""
     assert since.at(1000.0) == moment
 
 
@@ -159,8 +159,8 @@ def test_since_becomes_a_moment(since: Since, moment: float) -> None:
         ("since=2025-13-24T10:30:45Z", ErrorCode.BAD_SINCE),
     ],
 )
-def test_a_bad_query_is_refused(query: str, code: ErrorCode) -> None:
-    """Each mistake has its code, and a text of one line that names it."""
+def test_a_bad_query_is_rejected(query: str, code: ErrorCode) -> None:
+    """Each invalid query is rejected with its error code and a one-line message."""
     with pytest.raises(ProtocolError) as caught:
         parse_query(query)
     assert caught.value.code is code
@@ -169,14 +169,14 @@ def test_a_bad_query_is_refused(query: str, code: ErrorCode) -> None:
     assert len(caught.value.message) < 300
 
 
-def test_an_empty_list_selects_nothing() -> None:
-    """It is refused in place of a feed that stays silent for ever."""
+def test_an_empty_list_of_subjects_is_rejected() -> None:
+    """An empty list of subjects is rejected, since its feed would stay silent."""
     with pytest.raises(ProtocolError, match="omit it to select all"):
         subscribe(subjects=[])
 
 
-def test_patterns_asked_twice_count_once() -> None:
-    """The order stays."""
+def test_repeated_patterns_count_once() -> None:
+    """Repeated patterns count once, and the order is kept."""
     assert subscribe(subjects=["log.>", "system.>", "log.>"]).subjects == ("log.>", "system.>")
 
 
@@ -195,26 +195,26 @@ def test_patterns_asked_twice_count_once() -> None:
         (ErrorCode.BAD_QUERY, CloseCode.MISUSE),
     ],
 )
-def test_a_mistake_ends_with_its_close_code(code: ErrorCode, close: CloseCode) -> None:
-    """4409 for what is asked, 4400 for how."""
+def test_errors_map_to_close_codes(code: ErrorCode, close: CloseCode) -> None:
+    """Invalid filters close with 4409, malformed requests with 4400."""
     assert close_code(ProtocolError(code, "x")) is close
 
 
-def test_every_message_means_something_in_every_state() -> None:
-    """The table has no gaps."""
+def test_every_message_is_handled_in_every_state() -> None:
+    """The state table has an entry for every message type in every state."""
     assert set(TABLE) == {(state, kind) for state in State for kind in (Ping, Subscribe, Auth)}
 
 
-def test_a_closing_session_is_deaf() -> None:
-    """After ``bye`` no message does anything."""
+def test_a_closing_session_ignores_messages() -> None:
+    """A closing session ignores all messages."""
     for kind in ("ping", "subscribe", "auth"):
         message = parse_client_message(orjson.dumps({"type": kind, "token": "t"}))
         assert decide(State.CLOSING, message) is Action.IGNORE
     assert decide(State.FOLLOWING, Ping(type="ping")) is Action.PONG
 
 
-def test_a_session_says_what_it_is() -> None:
-    """The text is for logs."""
+def test_repr() -> None:
+    """The repr of a session names its id, state, cursor and writability, for logs."""
     assert (
         repr(Session("abc", FakeLink(), Request(), unexpected))
         == "Session(abc, WAITING, cursor=0, writable=True)"
