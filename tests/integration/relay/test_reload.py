@@ -129,7 +129,7 @@ def test_a_key_that_cannot_be_used_changes_nothing(relay: Relay, files: Files) -
 
 
 def test_a_revocation_ends_its_session_at_once(relay: Relay, files: Files) -> None:
-    """A revocation ends its session immediately, and an invalid list changes nothing."""
+    """A revocation ends its session immediately, and an invalid list leaves earlier revocations in effect."""
 
     async def check() -> None:
         async with follow(relay.ws_url, token=token("first", sub="mallory")) as feed:
