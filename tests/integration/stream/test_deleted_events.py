@@ -1,4 +1,4 @@
-"""The stream deletes what the relay has not read yet: each of those lies in a gap, and nothing else does."""
+"""The stream deletes events before the relay has read them: each is reported in a gap, and no other is."""
 
 import asyncio
 import signal
@@ -35,14 +35,14 @@ from tickertape.nats.jetstream_api import request, server_version
 from tickertape.nats.streams import provision, stream_configs
 
 SMALL: Final = 2 * 1024 * 1024
-"""Bytes of a stream that the floods below go through several times over."""
+"""Size in bytes of a stream that the floods below overwrite several times."""
 
 FLOOD: Final = 12_000
 PADDING: Final = "x" * 600
 
 
 async def shrink(url: str, max_bytes: int = SMALL) -> None:
-    """Create the streams, EVENTS with room for a few thousand events only."""
+    """Create the streams, with an EVENTS that holds a few thousand events only."""
     nc = await connect.connect(url, name="test")
     await provision(nc, Names())
     (events,) = [one for one in stream_configs(Names(), server_version(nc)) if one["name"] == "EVENTS"]
@@ -52,7 +52,9 @@ async def shrink(url: str, max_bytes: int = SMALL) -> None:
 
 
 async def flood(url: str, count: int, *subjects: str) -> list[tuple[int, str]]:
-    """Publish events as fast as the socket takes them, to subjects in turn; sequence and subject of each."""
+    """Publish events to subjects in turn, as fast as the socket accepts them; return sequence and subject of
+    each.
+    """
     found = []
     async with connection(url) as nc:
         before = (await nc.jetstream().stream_info("EVENTS")).state.last_seq
@@ -75,10 +77,10 @@ async def flood(url: str, count: int, *subjects: str) -> list[tuple[int, str]]:
 
 
 def account(feed: FeedClient, start: int, upto: int, matching: set[int]) -> set[int]:
-    """Hold what came against the law; the sequences that lie in gaps.
+    """Check what was received against the conservation law; return the sequences that are in gaps.
 
     Args:
-        feed: what came.
+        feed: the client.
         start: sequence after which it began.
         upto: last sequence that it must account for.
         matching: sequences that its filter matches.
@@ -105,13 +107,13 @@ def account(feed: FeedClient, start: int, upto: int, matching: set[int]) -> set[
 
 
 def arrived(feed: FeedClient, seq: int) -> bool:
-    """Tell whether an event has come."""
+    """Return whether an event has arrived."""
     return bool(feed.seqs()) and feed.seqs()[-1] >= seq
 
 
 @contextmanager
 def frozen(relay: Relay) -> Iterator[None]:
-    """A relay that reads nothing for a while."""
+    """Freeze a relay for a while."""
     relay.signal(signal.SIGSTOP)
     try:
         yield
@@ -122,7 +124,7 @@ def frozen(relay: Relay) -> Iterator[None]:
 @pytest.mark.parametrize("mode", ["complete", "live"])
 @pytest.mark.parametrize("subjects", [">", "log.error.>,log.info.a"])
 def test_a_flood_through_a_small_stream(nats_server: NatsServer, mode: str, subjects: str) -> None:
-    """A relay that NATS' own client reads too slowly for the stream tells of each event that went before."""
+    """A relay that reads more slowly than the stream deletes reports every event that it missed."""
 
     async def watch(relay: Relay) -> None:
         async with follow(relay.ws_url, mode=mode) as feed:
@@ -149,7 +151,7 @@ def test_a_flood_through_a_small_stream(nats_server: NatsServer, mode: str, subj
 
 
 def test_narrow_subjects_do_not_take_others_for_deleted(nats_server: NatsServer) -> None:
-    """What the filter leaves out is no gap; what is purged from under it is."""
+    """Events outside of the filter are not reported in a gap; matching events that are purged are."""
 
     async def watch(relay: Relay) -> None:
         async with follow(relay.ws_url, mode="complete") as feed, jetstream(nats_server.url) as js:
@@ -159,7 +161,7 @@ def test_narrow_subjects_do_not_take_others_for_deleted(nats_server: NatsServer)
             await feed.events(20)
             assert not [message for message in feed.messages if isinstance(message, Gap)]
             with frozen(relay):
-                # What is on its way to the relay already would arrive all the same.
+                # Messages that are already on their way to the relay would arrive nevertheless.
                 nats_server.stop()
                 nats_server.start()
                 async with jetstream(nats_server.url) as again:
@@ -179,7 +181,7 @@ def test_narrow_subjects_do_not_take_others_for_deleted(nats_server: NatsServer)
 @pytest.mark.parametrize("subjects", [">", "log.>"])
 @pytest.mark.parametrize("log_size", ["10", "10000"])
 def test_what_went_before_the_relay_came(nats_server: NatsServer, subjects: str, log_size: str) -> None:
-    """In its memory, and in what it reads again: the feed and history tell the same."""
+    """Feed and history report the same deletions, from memory and from the stream."""
 
     async def watch() -> None:
         await shrink(nats_server.url)
@@ -209,19 +211,21 @@ def test_what_went_before_the_relay_came(nats_server: NatsServer, subjects: str,
 
 
 def history(relay: Relay, **query: object) -> dict[str, Any]:
-    """A page of ``/events``."""
+    """Request a page of ``/events``."""
     with urlopen(f"{relay.url}/events?{urlencode(query)}", timeout=PATIENCE) as page:
         return dict(orjson.loads(page.read()))
 
 
 async def epoch_of(relay: Relay) -> str:
-    """Epoch of a relay's cursors."""
+    """Return the epoch of a relay's cursors."""
     async with follow(relay.ws_url) as feed:
         return parse_cursor(feed.cursor).epoch
 
 
 def test_earliest_at_the_edge_of_retention(nats_server: NatsServer) -> None:
-    """A client that begins at the oldest event while the stream deletes it is told of each that it missed."""
+    """A client that starts at the oldest event while the stream deletes it is told every event that it
+    missed.
+    """
 
     async def watch(relay: Relay) -> None:
         await flood(nats_server.url, 6_000, "log.info.a")
@@ -249,7 +253,7 @@ def test_earliest_at_the_edge_of_retention(nats_server: NatsServer) -> None:
 
 
 def test_another_stream_has_other_deleted_events(nats_server: NatsServer) -> None:
-    """What a relay with narrow subjects knows of a stream is not taken for what is true of the next one."""
+    """What a relay with narrow subjects knows about one stream is not applied to a recreated one."""
 
     async def one_deleted(relay: Relay, count: int, victim: int) -> None:
         async with follow(relay.ws_url, mode="complete") as feed, jetstream(nats_server.url) as js:
@@ -274,7 +278,7 @@ def test_another_stream_has_other_deleted_events(nats_server: NatsServer) -> Non
 
 
 def test_a_state_that_was_deleted_is_known_all_the_same(nats_server: NatsServer) -> None:
-    """A state in a gap is in the snapshot of those who come, and those who are there get it, too."""
+    """A state within a gap is in the snapshot of new clients, and is sent to connected ones."""
 
     def told(feed: FeedClient) -> list[str]:
         found = only(feed.messages, Snapshot)
@@ -283,7 +287,7 @@ def test_a_state_that_was_deleted_is_known_all_the_same(nats_server: NatsServer)
     async def watch(relay: Relay) -> None:
         async with follow(relay.ws_url, mode="complete") as feed, jetstream(nats_server.url) as js:
             with frozen(relay):
-                # More than fits into the relay's socket: what comes then is deleted before it is sent.
+                # More than fits into the relay's socket: the rest is deleted before it is sent.
                 await flood(nats_server.url, FLOOD, "log.info.a")
                 lost = await publish(js, status("a", Status.UNHEALTHY))
                 while not (await js.stream_info("LATEST")).state.messages:
@@ -303,12 +307,14 @@ def test_a_state_that_was_deleted_is_known_all_the_same(nats_server: NatsServer)
 
 @pytest.mark.parametrize("log_size", ["10000", "1"])
 def test_a_time_right_before_deleted_events(nats_server: NatsServer, log_size: str) -> None:
-    """What lay between the time and the first event that is left is told, from memory and from the stream."""
+    """Deletions between ``since`` and the first remaining event are reported, from memory and from the
+    stream.
+    """
 
     async def prepare() -> str:
         async with jetstream(nats_server.url) as js:
             await publish(js, line("one"))
-            await asyncio.sleep(0.02)  # the stream is asked in milliseconds
+            await asyncio.sleep(0.02)  # the stream is queried with a resolution of milliseconds
             moment = datetime.now(UTC)
             for number in range(2, 8):
                 await publish(js, line(str(number)))

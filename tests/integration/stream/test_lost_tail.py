@@ -1,6 +1,6 @@
-"""A power failure takes the newest messages of a stream, and others get their sequences.
+"""A power failure loses the newest messages of a stream, and new messages get their sequences.
 
-The failure is made of a copy of the servers' data: they are killed, and find their disks as they were before.
+The failure is simulated with a copy of the servers' data: they are killed and restarted with earlier disks.
 """
 
 import shutil
@@ -33,7 +33,7 @@ async def publish_some(url: str, name: str, count: int) -> None:
 
 
 def save(servers: list[NatsServer]) -> Callable[[], None]:
-    """Stop servers in good order, keep their disks, and start them; returns what puts the disks back."""
+    """Stop servers, copy their disks, and restart them; return a function that restores the disks."""
     for server in servers:
         server.stop()
     for server in servers:
@@ -54,7 +54,7 @@ def save(servers: list[NatsServer]) -> Callable[[], None]:
 
 
 async def comes_back(relay: Relay, lost: str, kept: str) -> None:
-    """Hold a relay to what it owes to two clients: one of the lost part, one of the part that is kept."""
+    """Check two clients of a relay: one with a cursor in the lost part, and one in the remaining part."""
     async with follow(relay.ws_url, live=False, mode="complete", cursor=lost) as feed:
         subscribed = await feed.one(Subscribed)
         assert subscribed.resumed is False
@@ -74,7 +74,9 @@ async def comes_back(relay: Relay, lost: str, kept: str) -> None:
 
 @pytest.mark.parametrize("log_size", ["10000", "1"])
 def test_a_cursor_of_the_lost_part(nats_server: NatsServer, log_size: str) -> None:
-    """At a relay that starts afterwards: from its memory, or by a direct read of the stream."""
+    """A relay that starts afterwards detects the cursor, from its memory or by a direct read of the
+    stream.
+    """
 
     async def watch() -> None:
         with Relay(nats_server.url, "--log-size", log_size) as relay:
@@ -99,7 +101,9 @@ def test_a_cursor_of_the_lost_part(nats_server: NatsServer, log_size: str) -> No
 
 
 def test_a_relay_that_stayed(nats_server: NatsServer) -> None:
-    """It finds that its newest message is not the stream's, and tells all its clients."""
+    """A relay that stayed connected detects that its newest message is not the stream's, and notifies its
+    clients.
+    """
 
     async def watch() -> None:
         with Relay(nats_server.url) as relay:
@@ -127,7 +131,7 @@ def test_a_relay_that_stayed(nats_server: NatsServer) -> None:
 
 
 def test_a_stream_that_lost_nothing_resets_nobody(nats_server: NatsServer) -> None:
-    """A restart of NATS, and one of the relay, are no reason."""
+    """Restarting NATS or the relay without data loss resets no client."""
 
     async def watch() -> None:
         with Relay(nats_server.url) as relay:
@@ -186,7 +190,7 @@ def test_a_cursor_of_the_part_that_a_cluster_lost(tmp_path: Path) -> None:
 
 
 def test_a_user_who_may_not_read_directly(tmp_path: Path) -> None:
-    """Then nothing is disproved, and no client waits for an answer that NATS does not give."""
+    """Without permission for direct reads nothing can be disproved, and no client waits for a response."""
     users = (
         "authorization { users: [{user: all, password: x}, {user: relay, password: x, permissions: "
         '{publish: {allow: ">", deny: "$JS.API.DIRECT.GET.>"}, subscribe: ">"}}] }'

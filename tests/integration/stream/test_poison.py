@@ -1,6 +1,6 @@
-"""Messages that a NATS server stores and that break the rules below the contract: subjects, header blocks.
+"""Messages that a NATS server stores although they violate rules below the contract: subjects, header blocks.
 
-None may end a connection, hold up what follows, or leave the relay in a form that is not text.
+None may end a connection, delay the following ones, or leave the relay as anything but text.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ REPLIES: Final = (
     b"$JS.ACK",
     b"$JS.ACK\xff.E.c.1.1.1.1.1",
 )
-"""Reply subjects of strangers; a server itself refuses those under ``$JS.ACK.``."""
+"""Reply subjects of other clients; a server itself rejects those under ``$JS.ACK.``."""
 
 REFUSALS: Final = {
     8: "still violates the contract",
@@ -45,25 +45,27 @@ REFUSALS: Final = {
     11: "subject is invalid",
     12: "is not in stream REJECTED",
 }
-"""Why a dead letter is not replayed, by its sequence."""
+"""Reason why a dead letter cannot be replayed, by its sequence."""
 
 
 @pytest.fixture
 def raw(nats_server: NatsServer) -> Iterator[RawPublisher]:
-    """A client that checks nothing."""
+    """Connect a client without validation."""
     with RawPublisher(nats_server.url) as publisher:
         yield publisher
 
 
 def reconnects(relay: Relay) -> list[str]:
-    """Lines of the relay's log about a connection or a consumer that was made again."""
+    """Return the lines of the relay's log about reconnections and recreated consumers."""
     return [text for text in relay.log if re.search("again|recreating|cannot be parsed|unreachable", text)]
 
 
 def test_every_valid_event_between_random_ones_arrives_once_and_in_order(
     nats_server: NatsServer, raw_seed: int
 ) -> None:
-    """Random subjects and header blocks through a real server; the connection stays the same one."""
+    """Among random subjects and header blocks every valid event arrives once, in order, over a single
+    connection.
+    """
     messages, valid = mixed(COUNT, raw_seed)
 
     async def check(relay: Relay) -> None:
@@ -85,7 +87,7 @@ def test_every_valid_event_between_random_ones_arrives_once_and_in_order(
 
 
 def test_an_illegal_subject_is_a_dead_letter(nats_server: NatsServer, raw: RawPublisher) -> None:
-    """Subject, header block and body can all be had back, byte for byte; the event after it arrives."""
+    """Subject, header block and body can be recovered byte for byte, and the next event arrives."""
     block = b"NATS/1.0\r\nA: \xff\x00\r\n"
     subjects = [b"log.info." + token for token in SUBJECTS]
     bad = event(-1) + b"\xff"
@@ -125,7 +127,9 @@ def test_an_illegal_subject_is_a_dead_letter(nats_server: NatsServer, raw: RawPu
 def test_a_header_block_that_breaks_the_format_is_no_fault_of_the_event(
     nats_server: NatsServer, raw: RawPublisher, workers: str | None
 ) -> None:
-    """It is delivered, live and from the stream, and a state stands in the snapshot after a start."""
+    """An event with a malformed header block is delivered live and from the stream, and a state is in the
+    snapshot.
+    """
     named = {f"g{number}": block for number, block in enumerate(BLOCKS)}
 
     async def live(relay: Relay) -> None:
@@ -150,7 +154,7 @@ def test_a_header_block_that_breaks_the_format_is_no_fault_of_the_event(
 
 
 def test_a_fresh_relay_is_ready_among_poisoned_states(nats_server: NatsServer, raw: RawPublisher) -> None:
-    """What lies in LATEST, and at both ends of EVENTS, holds up neither the start nor what follows."""
+    """Malformed messages in LATEST and at both ends of EVENTS delay neither the startup nor later events."""
     poison = [Message(STATUS + token, b"{}", block) for token in SUBJECTS for block in BLOCKS[:3]]
 
     async def check(relay: Relay) -> None:
@@ -184,7 +188,7 @@ def test_a_fresh_relay_is_ready_among_poisoned_states(nats_server: NatsServer, r
 
 
 def test_what_strangers_send_to_an_inbox_is_no_matter(nats_server: NatsServer, raw: RawPublisher) -> None:
-    """Anyone who may publish there can send any reply subject and any bytes to the relay's inboxes."""
+    """Any reply subject and any bytes that others publish to the relay's inboxes are harmless."""
 
     async def check(relay: Relay) -> None:
         async with jetstream(nats_server.url) as js:
@@ -206,14 +210,14 @@ def test_what_strangers_send_to_an_inbox_is_no_matter(nats_server: NatsServer, r
 def test_a_rejected_event_is_replayed_only_when_it_can_be(
     nats_server: NatsServer, raw: RawPublisher, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One line says what came of it, whatever lies in the stream."""
+    """One line reports the result of a replay, whatever the stream contains."""
 
     def letter(seq: int, subject: bytes, data: bytes, more: bytes = b"") -> Message:
         block = b"NATS/1.0\r\nTickertape-Sequence: %d\r\nNats-Msg-Id: e-%d\r\n%b\r\n" % (seq, seq, more)
         return Message(b"rejected." + subject, data, block)
 
     def said(seq: int | None) -> list[str]:
-        """What the command prints; its code is 1 only when it refuses."""
+        """Return the output of the command; it exits with 1 only if it rejects the replay."""
         settings = StreamsSettings(action="rejected", nats_url=nats_server.url, replay=seq)
         code = run(streams(settings))
         printed = capsys.readouterr()
@@ -242,7 +246,7 @@ def test_a_rejected_event_is_replayed_only_when_it_can_be(
 
 @pytest.fixture
 def raw_seed(request: pytest.FixtureRequest) -> int:
-    """Another seed at each run, shown when a test fails; ``POISON_SEED`` repeats one."""
+    """Return a different seed in each run, shown when a test fails; ``POISON_SEED`` repeats one."""
     seed = int(os.environ.get("POISON_SEED", time.time_ns() % 2**32))
     print(f"POISON_SEED={seed}")
     return seed

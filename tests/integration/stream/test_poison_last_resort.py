@@ -1,4 +1,4 @@
-"""A message that the parser itself fails on, by a fault that is put into it, holds nothing up for long."""
+"""A message on which the parser itself fails, because of an injected fault, delays others only briefly."""
 
 import asyncio
 import sys
@@ -33,7 +33,7 @@ DELIVERED = "operation.reply.startswith(b'$JS.ACK.')"
 
 
 def faulty(nats_url: str, where: str) -> Relay:
-    """A relay whose parser fails on messages with a word in them."""
+    """Run a relay whose parser fails on messages that contain a word."""
     relay = Relay(nats_url)
     relay.program = [sys.executable, "-c", FAULTY.replace("WHERE", where)]
     return relay
@@ -43,7 +43,9 @@ def faulty(nats_url: str, where: str) -> Relay:
 def test_a_message_that_ends_the_connection_twice_is_passed_over(
     nats_server: NatsServer, where: str, kept: bool
 ) -> None:
-    """It is filed, with its body if that can be fetched otherwise; the events around it arrive once."""
+    """A message that ends the connection twice is stored as rejected, with its body if possible; others
+    arrive once.
+    """
 
     async def check(relay: Relay) -> None:
         async with jetstream(nats_server.url) as js, follow(relay.ws_url) as feed:
@@ -66,12 +68,12 @@ def test_a_message_that_ends_the_connection_twice_is_passed_over(
 
     with faulty(nats_server.url, where) as relay:
         run(check(relay), timeout=4 * PATIENCE)
-        # Ready again once, when events flowed; not at each connection that only met the message again.
+        # Ready is reported when events flow, not for a connection that only meets the message again.
         assert sum("receiving events again" in text for text in relay.log) == 1
 
 
 def test_a_relay_starts_among_messages_that_it_cannot_parse(nats_server: NatsServer) -> None:
-    """In the newest states and in the tail of the stream."""
+    """Unparsable messages among the newest states and in the stream's tail do not prevent startup."""
 
     async def fill() -> None:
         async with jetstream(nats_server.url) as js:

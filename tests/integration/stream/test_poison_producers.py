@@ -1,4 +1,4 @@
-"""Monitor, shipper, SDK and ``tail`` among messages that no client library lets through."""
+"""Monitor, shipper, SDK and ``tail`` among messages that no client library accepts."""
 
 import asyncio
 from pathlib import Path
@@ -22,16 +22,16 @@ from tickertape.nats import connection
 from tickertape.nats.streams import provision
 
 COPIES = (b"\xfe", b"\xfd\xfe")
-"""Two more that a server lists as one: JSON has the same replacement for all of them."""
+"""Two more subjects that a server lists as one, since JSON has the same replacement for both."""
 
 LONG = b"x" * 3_900
-"""So long that a question with it is more than a server takes in a line."""
+"""A subject so long that a request with it exceeds a server's line limit."""
 
 TOKENS = (*SUBJECTS, *COPIES, LONG)
 
 
 def poison(under: bytes, data: bytes = b"{}") -> list[Message]:
-    """Messages on all bad subjects, each with another header block."""
+    """Return messages on all bad subjects, each with a different header block."""
     return [
         Message(under + token, data, BLOCKS[number % len(BLOCKS)] if number % 2 else None)
         for number, token in enumerate(TOKENS)
@@ -39,7 +39,7 @@ def poison(under: bytes, data: bytes = b"{}") -> list[Message]:
 
 
 async def settled(url: str, stream: str, count: int) -> None:
-    """Wait until a stream has so many messages, as one that sources another has them later."""
+    """Wait until a stream has a number of messages, since a sourced stream lags."""
     client = await connection.connect(url, name="test")
     async with asyncio.timeout(PATIENCE):
         while (await client.jetstream().stream_info(stream)).state.messages < count:
@@ -48,7 +48,7 @@ async def settled(url: str, stream: str, count: int) -> None:
 
 
 def test_a_monitor_starts_and_tells_among_poison(nats_server: NatsServer, tmp_path: Path) -> None:
-    """In EVENTS, LATEST and WATCHDOG, before its start and while it runs."""
+    """A monitor works with poison in EVENTS, LATEST and WATCHDOG, before its start and while it runs."""
     port = free_port()
     settings = MonitorSettings(
         nats_url=nats_server.url, config=test_monitor.configured(tmp_path, port, None), id="m1"
@@ -78,7 +78,9 @@ def test_a_monitor_starts_and_tells_among_poison(nats_server: NatsServer, tmp_pa
 
 
 def test_a_monitor_hears_and_remembers_what_stands_among_poison(nats_server: NatsServer) -> None:
-    """Each good message after a bad one is heard, and the newest states are read whatever their headers."""
+    """Each valid message after a bad one is received, and the newest states are read whatever their
+    headers.
+    """
     names = Names()
     status = orjson.dumps(
         {
@@ -113,7 +115,9 @@ def test_a_monitor_hears_and_remembers_what_stands_among_poison(nats_server: Nat
 
 
 def test_a_shipper_starts_and_ships_among_poison(nats_server: NatsServer, tmp_path: Path) -> None:
-    """In EVENTS and CHECKPOINTS, under its own host's checkpoints and among its lines."""
+    """A shipper works with poison in EVENTS and CHECKPOINTS, under its own host's checkpoints and among its
+    lines.
+    """
     settings = test_shipper.settings_of(nats_server.url, "", tmp_path, host="h")
     bad = [*poison(b"checkpoint.h."), *poison(b"log.info.")]
 
@@ -142,7 +146,7 @@ def test_a_shipper_starts_and_ships_among_poison(nats_server: NatsServer, tmp_pa
 
 
 def test_a_publisher_hears_its_acknowledgements_among_poison(nats_server: NatsServer) -> None:
-    """Anyone who may publish to an inbox can send any subject, reply subject, header block and body there."""
+    """A publisher receives its acknowledgements although others publish anything to its inbox."""
 
     async def main() -> None:
         client = await connection.connect(nats_server.url, name="test")
@@ -151,7 +155,7 @@ def test_a_publisher_hears_its_acknowledgements_among_poison(nats_server: NatsSe
             await publisher.publish(line("first"))
             own = await publisher.connected()
             inbox = publisher._in_flight._connection.inbox.encode()
-            # Its questions are answered on another inbox.
+            # Its requests are answered on another inbox.
             await own.request("$JS.API.STREAM.INFO.EVENTS", timeout=PATIENCE)
             mux = bytes(own._resp_sub_prefix or b"").removesuffix(b".")
             with RawPublisher(nats_server.url) as raw:
@@ -170,7 +174,7 @@ def test_a_publisher_hears_its_acknowledgements_among_poison(nats_server: NatsSe
 
 
 def test_tail_shows_what_comes_after_poison(nats_server: NatsServer) -> None:
-    """And never what is no text."""
+    """``tail`` prints the events after poison, and never anything that is not text."""
     with (
         Relay(nats_server.url) as relay,
         RawPublisher(nats_server.url) as raw,

@@ -1,8 +1,8 @@
-"""A relay starts while its connection ends over what cannot be parsed: at each point, once and twice.
+"""A relay starts while its connection ends over unparsable messages: at each point, once and twice.
 
-The faults are put into the real parser, one relay beside the other in one event loop. Whatever ends a
-connection, each state and each event arrives in memory, but for a message that ends every connection over
-which it comes alone.
+The faults are injected into the real parser, with several relays in one event loop. Whatever ends a
+connection, each state and each event arrives in memory, except for a message that ends every connection over
+which it arrives alone.
 """
 
 import asyncio
@@ -39,12 +39,12 @@ Where = Callable[[Message], bool]
 
 
 class Faults:
-    """What ends the connections of one relay.
+    """Faults that end the connections of one relay.
 
     Args:
-        where: tells whether a message does.
-        times: how often, in all.
-        answers_late: whether the answer to the creation of a consumer comes behind its first messages.
+        where: returns whether a message is a fault.
+        times: total number of faults.
+        answers_late: whether the response to creating a consumer arrives after its first messages.
     """
 
     def __init__(self, where: Where, times: int = 1, *, answers_late: bool = False) -> None:
@@ -58,7 +58,7 @@ present: ContextVar[Faults] = ContextVar("present", default=none)
 
 
 class Faulty(ProtocolParser):
-    """A parser with a fault; which one is told by the context of its connection."""
+    """Parser with injected faults, which it finds in the context of its connection."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Faulty(ProtocolParser):
         self._late: list[Operation] = []
 
     def receive_data(self, data: bytes) -> Iterator[Operation]:
-        """Hand out what comes, up to what is told to be a fault."""
+        """Return the operations up to a fault."""
         faults = self._faults
         for operation in super().receive_data(data):
             if type(operation) is Message:
@@ -87,12 +87,12 @@ class Faulty(ProtocolParser):
 
 
 def overtaken(answer: Message) -> bool:
-    """Tell whether a consumer delivers right away, so that its messages can overtake the answer."""
+    """Return whether a consumer delivers immediately, so that its messages can overtake the response."""
     return b'"num_pending":0' not in answer.data and b'"ack_policy":"none"' in answer.data
 
 
 def answer(kind: str, stream: str) -> Where:
-    """Match an answer of JetStream's API that is about a stream."""
+    """Match a JetStream response about a stream."""
     return lambda message: kind.encode() in message.data and b'"%b"' % stream.encode() in message.data
 
 
@@ -122,7 +122,7 @@ POINTS: Final[dict[str, Where]] = {
         for seq in range(1, last + 1)
     },
 }
-"""Messages at which a start can lose its connection. None has a fault of its own."""
+"""Messages at which a startup can lose its connection. None of them is faulty itself."""
 
 ALL: Final = EVERYTHING.intersect((">",), "DEBUG")
 ALWAYS: Final = 1_000_000
@@ -145,11 +145,11 @@ CASES: Final[dict[str, tuple[Faults, bool]]] = {
         for late in (False, True)
     },
 }
-"""Faults, and whether a message is to be passed over."""
+"""Faults, and whether a message is expected to be skipped."""
 
 
 async def fill(js: JetStreamContext) -> None:
-    """Three states and two lines; the second state has the word in it."""
+    """Publish three states and two lines; the second state contains the word."""
     await publish(js, status("a", Status.DEGRADED))
     await publish(js, status("unparsable"))
     await publish(js, status("b", Status.HEALTHY))
@@ -161,7 +161,7 @@ async def fill(js: JetStreamContext) -> None:
 
 
 class Started(NamedTuple):
-    """What takes in a stream, and what it has taken in."""
+    """An ingest, and what it has received."""
 
     hub: Hub
     readers: ReplayReaders
@@ -169,7 +169,7 @@ class Started(NamedTuple):
 
 @asynccontextmanager
 async def started(url: str, faults: Faults = none) -> AsyncIterator[Started]:
-    """A relay's intake that is ready, with a connection that ends over these faults."""
+    """Run a relay's ingest until it is ready, with a connection that ends over these faults."""
     names = Names("")
     patterns = tuple(names.subject(pattern) for pattern in STREAM_SUBJECTS)
     hub = Hub(HubSettings(), lambda: None)
@@ -191,7 +191,7 @@ async def started(url: str, faults: Faults = none) -> AsyncIterator[Started]:
 def test_nothing_is_missing_wherever_the_connection_ends(
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """States when it says that it is ready, and then the tail; what is passed over is a hole in that."""
+    """All states are loaded when the relay is ready, then the tail; a skipped message is a missing range."""
     monkeypatch.setattr(client, "ProtocolParser", Faulty)
 
     async def check(faults: Faults, lacks: bool) -> None:
@@ -220,19 +220,19 @@ def test_nothing_is_missing_wherever_the_connection_ends(
 def test_a_newest_message_that_cannot_be_parsed_holds_nothing_up(
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A relay that is asked for its place and its time, or connects again, does not read it."""
+    """Position lookups, time lookups and reconnections do not read the newest message."""
     monkeypatch.setattr(client, "ProtocolParser", Faulty)
 
     async def main() -> None:
         async with started(nats_server.url), jetstream(nats_server.url) as js:
             await publish(js, line("before"))
-            await asyncio.sleep(0.01)  # a place is asked for by the millisecond
+            await asyncio.sleep(0.01)  # positions are looked up with a resolution of milliseconds
             seq = await publish(js, line("unparsable"))
             stored = await js.get_msg("EVENTS", seq=seq)
         assert stored.time is not None
         faults = Faults(unparsable, ALWAYS)
         async with started(nats_server.url, faults) as (hub, readers):
-            present.set(faults)  # of what the reader connects for this task
+            present.set(faults)  # of the connections that the reader opens for this
             assert hub.log.head == seq
             await eventually(lambda: hub.log.floor == 0)
             assert await readers.position_at(stored.time.timestamp()) == seq - 1
@@ -252,14 +252,14 @@ def test_a_newest_message_that_cannot_be_parsed_holds_nothing_up(
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    """Wait until something holds."""
+    """Wait until a condition holds."""
     async with asyncio.timeout(8 * PATIENCE):
         while not condition():
             await asyncio.sleep(0.02)
 
 
 FAR: Final = 20_001
-"""First sequence of a stream; all before it are holes."""
+"""First sequence of a stream; all earlier ones are missing."""
 
 LOOKS: Final[dict[str, tuple[dict[str, Any], tuple[str, ...], int | None]]] = {
     "the next one is another, behind many holes": (start_after(0), (), None),
@@ -275,14 +275,16 @@ LOOKS: Final[dict[str, tuple[dict[str, Any], tuple[str, ...], int | None]]] = {
         FAR + 1,
     ),
 }
-"""Where a consumer begins, its filter, and the message that is found."""
+"""Start of a consumer, its filter, and the message that is found."""
 
 
 @pytest.mark.parametrize("where", [unparsable, unparsable_delivered])
 def test_only_what_ends_a_connection_by_itself_is_found(
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch, where: Where
 ) -> None:
-    """With its sequence, and its body where that can be read; the reader's own connection stays."""
+    """Only a message that ends a connection on its own is found, with its body if readable; the main
+    connection stays.
+    """
     monkeypatch.setattr(client, "ProtocolParser", Faulty)
 
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""Events that break the contract: filed, counted, and in nobody's way."""
+"""Events that violate the contract are stored, counted, and delay no other event."""
 
 import asyncio
 from itertools import pairwise
@@ -57,7 +57,7 @@ BAD: dict[str, tuple[str, bytes, dict[str, str] | None, str]] = {
 
 
 async def filed(js: JetStreamContext, count: int) -> list[tuple[str, bytes, dict[str, str]]]:
-    """Wait for so many rejected events; subject, body and headers of each."""
+    """Wait for a number of rejected events; return subject, body and headers of each."""
     async with asyncio.timeout(PATIENCE):
         while True:
             try:
@@ -71,7 +71,7 @@ async def filed(js: JetStreamContext, count: int) -> list[tuple[str, bytes, dict
 
 
 def rejected_total(relay: Relay) -> dict[str, int]:
-    """Rejected events by reason, as Prometheus reads them."""
+    """Return the number of rejected events by reason, as in the metrics."""
     with urlopen(f"{relay.ops_url}/metrics") as page:
         text = page.read().decode()
     return {
@@ -83,7 +83,7 @@ def rejected_total(relay: Relay) -> dict[str, int]:
 
 
 def test_bad_events_are_filed_counted_and_in_nobodys_way(nats_server: NatsServer) -> None:
-    """The events before and after each arrive in order; its maker finds its bytes and the reason."""
+    """The events before and after each arrive in order, and its bytes and the reason can be looked up."""
 
     async def check(relay: Relay) -> None:
         async with jetstream(nats_server.url) as js, follow(relay.ws_url) as feed:
@@ -119,7 +119,7 @@ def test_bad_events_are_filed_counted_and_in_nobodys_way(nats_server: NatsServer
 
 
 def test_two_relays_file_an_event_once(nats_server: NatsServer) -> None:
-    """Its id is its place in the stream."""
+    """Two relays store a rejected event once, because its message id is its sequence."""
 
     async def check(one: Relay, other: Relay) -> None:
         async with jetstream(nats_server.url) as js:
@@ -137,7 +137,7 @@ def test_two_relays_file_an_event_once(nats_server: NatsServer) -> None:
 
 
 def test_a_flood_of_garbage_delays_nobody(nats_server: NatsServer) -> None:
-    """More than can be filed is counted all the same, and memory stays bounded."""
+    """More rejected events than can be stored are counted nevertheless, and memory stays bounded."""
     total = 3_000
 
     async def check(relay: Relay) -> None:
@@ -159,7 +159,9 @@ def test_a_flood_of_garbage_delays_nobody(nats_server: NatsServer) -> None:
 
 @pytest.mark.parametrize("level", ["fatal", "FATAL", "critical", "CRITICAL"])
 def test_a_level_may_be_spelled_otherwise(nats_server: NatsServer, level: str) -> None:
-    """It is delivered under the contract's name, and nothing else of the event is touched."""
+    """A level in another spelling is delivered under the contract's name, with the rest of the event
+    unchanged.
+    """
 
     async def check(relay: Relay) -> None:
         async with connection(nats_server.url) as nc, follow(relay.ws_url) as feed:
@@ -173,7 +175,7 @@ def test_a_level_may_be_spelled_otherwise(nats_server: NatsServer, level: str) -
 
 
 def test_a_subject_that_is_too_long_to_file_under_costs_no_connection(nats_server: NatsServer) -> None:
-    """The event is filed under the beginning of it, with the whole in a header, and all else goes on."""
+    """An event with an overlong subject is stored under its prefix, with the full subject in a header."""
     subject = f"log.info.{'x' * 4_060}"
 
     async def check(relay: Relay) -> None:
@@ -182,7 +184,7 @@ def test_a_subject_that_is_too_long_to_file_under_costs_no_connection(nats_serve
             jetstream(nats_server.url) as js,
             follow(relay.ws_url) as client,
         ):
-            await nc.publish(subject, b"no event")  # with a place for an answer it would be too long already
+            await nc.publish(subject, b"no event")  # with a reply subject it would be too long already
             ((place, body, headers),) = await filed(js, 1)
             assert (place, body) == ("rejected.log.info", b"no event")
             assert headers["Tickertape-Subject"] == f"rejected.{subject}"

@@ -1,4 +1,4 @@
-"""Clients come back: from any cursor or time, at any relay, in any mode, with nothing lost in silence."""
+"""Clients resume from any cursor or time, at any relay, in any mode, and nothing is lost silently."""
 
 import asyncio
 from collections.abc import Iterator
@@ -37,13 +37,13 @@ from tests.support.servers.nats_server import NatsServer
 
 MANY: Final = 5_000
 MEMORY: Final = 500
-"""Events that the relay with a short memory keeps; ten times as many are in the stream."""
+"""Events that the relay with a small memory keeps; the stream holds ten times as many."""
 
 SHORT: Final = ("--client-rate", "0", "--log-size", str(MEMORY))
 
 
 async def fill(js: JetStreamContext, count: int, *events: EventModel) -> int:
-    """Publish so many events, the given ones in turn or numbered lines; the last sequence."""
+    """Publish a number of events, the given ones in turn or numbered lines; return the last sequence."""
     before = await head(js)
     for number in range(count):
         event = events[number % len(events)] if events else line(f"{number}")
@@ -52,26 +52,26 @@ async def fill(js: JetStreamContext, count: int, *events: EventModel) -> int:
             await js._nc.flush()
     await js._nc.flush()
     async with asyncio.timeout(PATIENCE):
-        # The server stores them behind the connection's back.
+        # The server stores them asynchronously.
         while await head(js) < before + count:
             await asyncio.sleep(0.005)
     return before + count
 
 
 async def head(js: JetStreamContext) -> int:
-    """Last sequence of the stream."""
+    """Return the last sequence of the stream."""
     return int((await js.stream_info("EVENTS")).state.last_seq)
 
 
 async def epoch(relay: Relay) -> str:
-    """Epoch of the relay's cursors."""
+    """Return the epoch of the relay's cursors."""
     async with follow(relay.ws_url) as feed:
         return parse_cursor(feed.cursor).epoch
 
 
 async def reached(relay: Relay, seq: int) -> str:
-    """Wait until a relay has taken in an event; its epoch."""
-    async with follow(relay.ws_url, mode="complete") as feed:  # no rate may hold the last one back
+    """Wait until a relay has received an event; return its epoch."""
+    async with follow(relay.ws_url, mode="complete") as feed:  # no rate limit may delay the last one
         begin, start, _ = parse_cursor(feed.cursor)
         if start < seq:
             await feed.until(lambda: bool(feed.seqs()) and feed.seqs()[-1] >= seq)
@@ -84,19 +84,19 @@ async def arrive(feed: FeedClient, seq: int) -> None:
 
 
 def resumed(feed: FeedClient) -> bool:
-    """Whether the relay says that it goes on from the cursor."""
+    """Return whether the relay resumes from the cursor."""
     return only(feed.messages, Subscribed)[-1].resumed
 
 
 @pytest.fixture
 def short(nats_server: NatsServer) -> Iterator[Relay]:
-    """A relay whose memory is a tenth of what is published."""
+    """Run a relay whose memory holds a tenth of what is published."""
     with Relay(nats_server.url, *SHORT) as relay:
         yield relay
 
 
 def test_from_memory(nats_server: NatsServer) -> None:
-    """What came since is sent once, in order, and then what is new."""
+    """Events since the cursor are sent once, in order, followed by new ones."""
 
     async def check(relay: Relay) -> None:
         async with jetstream(nats_server.url) as js:
@@ -115,7 +115,7 @@ def test_from_memory(nats_server: NatsServer) -> None:
 
 
 def test_complete_from_beyond_memory(nats_server: NatsServer, short: Relay) -> None:
-    """All of it comes from the stream and goes over into memory, while more is published."""
+    """All events come from the stream and then from memory, while more are published."""
 
     async def check() -> None:
         async with jetstream(nats_server.url) as js:
@@ -133,7 +133,7 @@ def test_complete_from_beyond_memory(nats_server: NatsServer, short: Relay) -> N
 
 
 def test_live_from_beyond_memory(nats_server: NatsServer) -> None:
-    """The newest ``--max-catch-up`` come, and gaps that lead up to them."""
+    """The newest ``--max-catch-up`` events are sent, with gaps that lead up to them."""
 
     async def check(relay: Relay) -> None:
         async with jetstream(nats_server.url) as js:
@@ -142,7 +142,7 @@ def test_live_from_beyond_memory(nats_server: NatsServer) -> None:
             async with follow(relay.ws_url, cursor=place) as feed:
                 await arrive(feed, MANY)
                 told = gaps(feed.messages)
-                # From one end to the other, without an overlap; what lies too far back is not even counted.
+                # The gaps are contiguous and do not overlap; what lies too far back is not counted.
                 assert {reason for _, _, _, reason in told} == {"slow"}
                 assert [begin for begin, _, _, _ in told] == [place, *(end for _, end, _, _ in told[:-1])]
                 for begin, end, dropped, _ in told:
@@ -156,7 +156,7 @@ def test_live_from_beyond_memory(nats_server: NatsServer) -> None:
 
 
 def test_a_client_may_leave_right_after_a_gap(nats_server: NatsServer) -> None:
-    """The newest states within a gap's range come, wherever the client was cut off."""
+    """The newest states within a gap arrive wherever the client disconnects."""
 
     async def check(relay: Relay) -> None:
         async with jetstream(nats_server.url) as js:
@@ -177,7 +177,7 @@ def test_a_client_may_leave_right_after_a_gap(nats_server: NatsServer) -> None:
 
 @pytest.mark.parametrize("mode", ["live", "complete"])
 def test_at_another_relay_and_after_kills(nats_server: NatsServer, mode: str) -> None:
-    """A cursor is good at another relay, after kill -9 of the relay, and after kill -9 of NATS."""
+    """A cursor is valid at another relay, and after kill -9 of the relay and of NATS."""
 
     async def some(relay: Relay, place: str | None, count: int) -> tuple[str, list[int]]:
         query: dict[str, Any] = {"mode": mode, **({"cursor": place} if place else {})}
@@ -214,7 +214,7 @@ def test_at_another_relay_and_after_kills(nats_server: NatsServer, mode: str) ->
 
 @pytest.mark.parametrize("mode", ["live", "complete"])
 def test_past_retention(nats_server: NatsServer, mode: str) -> None:
-    """What the stream has let go is one gap, up to the first event that is still there; then on."""
+    """Deleted events are one gap, up to the first remaining event."""
 
     async def before(relay: Relay) -> str:
         async with jetstream(nats_server.url) as js:
@@ -229,7 +229,7 @@ def test_past_retention(nats_server: NatsServer, mode: str) -> None:
             assert feed.seqs() == list(range(701, 901))
             assert resumed(feed)
 
-    # With the whole rest in memory, and with a part of it.
+    # With all remaining events in memory, and with a part of them.
     with Relay(nats_server.url, "--client-rate", "0") as relay:
         begin = run(before(relay))
         relay.kill()
@@ -240,7 +240,7 @@ def test_past_retention(nats_server: NatsServer, mode: str) -> None:
 
 
 def test_another_epoch(nats_server: NatsServer) -> None:
-    """A stream that was made again is another one: ``reset``, snapshot, then live."""
+    """A recreated stream leads to ``reset``, a snapshot, and live events."""
 
     async def check(relay: Relay) -> None:
         async with jetstream(nats_server.url) as js:
@@ -266,13 +266,13 @@ def test_another_epoch(nats_server: NatsServer) -> None:
 
 @pytest.mark.parametrize("mode", ["live", "complete"])
 def test_ahead_of_this_relay_only(nats_server: NatsServer, mode: str) -> None:
-    """A relay that takes in a part of the stream stands behind: it waits, and goes on."""
+    """A relay that receives only a part of the stream waits until it reaches the cursor."""
 
     async def check(ahead: Relay, behind: Relay) -> None:
         async with jetstream(nats_server.url) as js, follow(ahead.ws_url) as feed:
             await fill(js, 10, status("a"))
             await feed.events(10)
-            # It takes in no state, so its own end is the stream's beginning.
+            # It receives no state, so its own head is the start of the stream.
             async with follow(behind.ws_url, cursor=feed.cursor, mode=mode) as late:
                 assert (resumed(late), gaps(late.messages)) == (True, [])
                 assert only(late.messages, Subscribed)[0].cursor == feed.cursor
@@ -288,7 +288,7 @@ def test_ahead_of_this_relay_only(nats_server: NatsServer, mode: str) -> None:
 
 
 def test_ahead_of_the_stream(nats_server: NatsServer) -> None:
-    """A place that the stream has not is a ``reset``, never a wait for ever."""
+    """A cursor beyond the end of the stream is a ``reset``; the client never waits for it."""
 
     async def check(relay: Relay) -> None:
         async with jetstream(nats_server.url) as js:
@@ -311,7 +311,7 @@ def test_ahead_of_the_stream(nats_server: NatsServer) -> None:
 
 
 def test_a_malformed_cursor(nats_server: NatsServer) -> None:
-    """It is refused with 4409, in the query and in ``subscribe``."""
+    """A malformed cursor is rejected with 4409, in the query and in ``subscribe``."""
 
     async def check(relay: Relay) -> None:
         for cursor in ("", "x", "e-", "-5", "e-05", "E-5", "e-1e3", f"e-{2**64}", "e-5-06", "e-٣"):
@@ -327,7 +327,7 @@ def test_a_malformed_cursor(nats_server: NatsServer) -> None:
 
 
 def test_a_new_filter_and_mode_go_on_from_the_same_place(nats_server: NatsServer, short: Relay) -> None:
-    """Between two filters and modes nothing is lost or repeated, also while events flow and it lags."""
+    """Changing filter and mode loses and repeats nothing, also while events flow and the client lags."""
 
     async def check() -> None:
         async with jetstream(nats_server.url) as js:
@@ -362,7 +362,9 @@ def test_a_new_filter_and_mode_go_on_from_the_same_place(nats_server: NatsServer
 
 
 def test_latest_conflates(nats_server: NatsServer) -> None:
-    """One batch per interval at most, the newest of each subject, and the number of the others."""
+    """Each interval has at most one batch, with the newest event of each subject and the number of the
+    others.
+    """
 
     async def check(relay: Relay) -> None:
         async with jetstream(nats_server.url) as js:
@@ -402,7 +404,7 @@ def test_latest_conflates(nats_server: NatsServer) -> None:
 
 
 async def read_events(url: str, compression: str | None, last: int) -> list[dict[str, Any]]:
-    """Items that a client gets, with or without permessage-deflate, up to a sequence."""
+    """Return the items that a client receives up to a sequence, with or without permessage-deflate."""
     async with connect(
         url,
         subprotocols=[Subprotocol(SUBPROTOCOL)],
@@ -423,7 +425,7 @@ async def read_events(url: str, compression: str | None, last: int) -> list[dict
 
 
 def test_compressed_and_plain_get_the_same(nats_server: NatsServer, short: Relay) -> None:
-    """From the stream, from memory and live: every byte of every event is the same."""
+    """From the stream, from memory and live, every event is the same byte for byte."""
 
     async def check() -> None:
         async with jetstream(nats_server.url) as js:
@@ -440,7 +442,7 @@ def test_compressed_and_plain_get_the_same(nats_server: NatsServer, short: Relay
 
 @pytest.mark.parametrize("options", [("--client-rate", "0"), SHORT], ids=["memory", "stream"])
 def test_since(nats_server: NatsServer, options: tuple[str, ...]) -> None:
-    """The earliest, a duration and a time each begin at the right event."""
+    """``earliest``, a duration and a time each start at the right event."""
 
     async def check(relay: Relay) -> None:
         async with jetstream(nats_server.url) as js:
@@ -474,13 +476,13 @@ def test_since(nats_server: NatsServer, options: tuple[str, ...]) -> None:
 
 
 async def stored_at(js: JetStreamContext, seq: int) -> float:
-    """When the stream stored an event, UNIX seconds."""
+    """Return when the stream stored an event, UNIX seconds."""
     reply = await js._nc.request("$JS.API.STREAM.MSG.GET.EVENTS", orjson.dumps({"seq": seq}))
     return parse_time(orjson.loads(reply.data)["message"]["time"]).timestamp()
 
 
 def test_a_slow_reader_in_complete_loses_nothing(nats_server: NatsServer, short: Relay) -> None:
-    """It falls out of memory again and again, and gets all of it from the stream."""
+    """A client that repeatedly falls out of memory receives everything from the stream."""
 
     async def check() -> None:
         big = [line(f"{'x' * 2_000} {n}") for n in range(10)]

@@ -1,4 +1,4 @@
-"""Events that leave the middle of the stream: whoever reads there later is told, in its place."""
+"""Events that are deleted from the middle of the stream are reported at their position to later readers."""
 
 import asyncio
 import signal
@@ -12,7 +12,7 @@ from tests.support.servers.nats_server import NatsServer
 
 
 async def publish_and_lose(js: JetStreamContext, first: int) -> None:
-    """Publish five lines, and delete the second and third of them, as an end of their own lives would."""
+    """Publish five lines, and delete the second and third, as an expired TTL would."""
     for number in range(first, first + 5):
         assert await publish(js, line(f"line {number}")) == number
     for number in (first + 1, first + 2):
@@ -20,7 +20,7 @@ async def publish_and_lose(js: JetStreamContext, first: int) -> None:
 
 
 def told(feed: FeedClient) -> list[object]:
-    """Sequences and gaps, in the order in which they came."""
+    """Return sequences and gaps in order of arrival."""
     found: list[object] = []
     for message in feed.messages:
         if isinstance(message, Gap):
@@ -31,7 +31,7 @@ def told(feed: FeedClient) -> list[object]:
 
 
 def test_a_client_of_a_relay_that_came_later_is_told(nats_server: NatsServer) -> None:
-    """Neither the relay's memory nor the stream is taken for whole."""
+    """A relay that starts later reports the deletions, from its memory and from the stream."""
 
     async def watch() -> None:
         with Relay(nats_server.url) as first:
@@ -47,7 +47,7 @@ def test_a_client_of_a_relay_that_came_later_is_told(nats_server: NatsServer) ->
 
 
 def test_a_life_of_its_own_ends_and_is_told(nats_server: NatsServer) -> None:
-    """``Nats-TTL`` is how a producer makes such a hole."""
+    """An event that expires by ``Nats-TTL`` is reported."""
 
     async def watch() -> None:
         with Relay(nats_server.url, "--log-size", "1") as relay:
@@ -68,7 +68,7 @@ def test_a_life_of_its_own_ends_and_is_told(nats_server: NatsServer) -> None:
 
 
 def test_what_went_while_nats_could_not_be_reached_is_told(nats_server: NatsServer) -> None:
-    """A relay that was cut off asks what it will never see."""
+    """A relay that was disconnected asks for what was deleted meanwhile."""
 
     async def watch() -> None:
         with Relay(nats_server.url) as relay:

@@ -1,4 +1,4 @@
-"""The five streams on a real server: created, compared, altered on request, and filled."""
+"""The five streams on a real server: created, compared, changed on request, and filled."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,13 +20,13 @@ from tickertape.nats.streams import StreamsError
 
 FIVE = ["WATCHDOG", "EVENTS", "LATEST", "CHECKPOINTS", "REJECTED"]
 DEADLINE = 15.0
-"""Seconds within which one stream takes over what another has; usually some milliseconds."""
+"""Seconds for a stream to source a message from another; usually some milliseconds."""
 
 T = TypeVar("T")
 
 
 def _run(url: str, body: Callable[[Client], Awaitable[T]]) -> T:
-    """Run a test's body with a connected client."""
+    """Run the body of a test with a connected client."""
 
     async def connected() -> T:
         nc = await nats.connect(url)
@@ -66,7 +66,7 @@ async def _newest(nc: Client, stream: str, subject: str, payload: bytes) -> dict
 
 
 def test_all_five_are_created_once(nats_url: str, nats_prefix: str) -> None:
-    """A first start makes all five, a second finds them as they are wanted."""
+    """The first start creates all five streams, and a second finds them as required."""
     names = Names(nats_prefix)
 
     async def body(nc: Client) -> None:
@@ -83,7 +83,7 @@ def test_all_five_are_created_once(nats_url: str, nats_prefix: str) -> None:
 
 
 def test_many_relays_start_at_once(nats_server: NatsServer) -> None:
-    """Of several that find no streams each ends with all five, and each stream is made once."""
+    """Of several relays that start without streams each finds all five, and each stream is created once."""
 
     async def one() -> list[str]:
         nc = await nats.connect(nats_server.url)
@@ -124,7 +124,7 @@ def test_many_relays_start_at_once(nats_server: NatsServer) -> None:
 def test_other_settings_are_refused(
     nats_server: NatsServer, stream: str, change: dict[str, Any], line: str
 ) -> None:
-    """A stream that breaks the contract is left alone, and told in one line that says what to do."""
+    """A stream that violates the contract is left alone and reported in one line with a hint."""
 
     async def body(nc: Client) -> None:
         wanted = {config["name"]: config for config in streams.stream_configs(Names())}
@@ -143,7 +143,7 @@ def test_other_settings_are_refused(
 
 
 def test_other_sizes_are_kept_with_a_note(nats_server: NatsServer) -> None:
-    """What an operator sized differently works, stays, and is noted."""
+    """A stream with different sizes works, is kept, and is noted."""
 
     async def body(nc: Client) -> None:
         for wanted in streams.stream_configs(Names()):
@@ -163,7 +163,7 @@ def test_other_sizes_are_kept_with_a_note(nats_server: NatsServer) -> None:
 
 
 def test_jetstream_off_is_told(tmp_path: Path) -> None:
-    """A server without JetStream gives one line with what to do."""
+    """A server without JetStream is one line with a hint."""
 
     async def body(nc: Client) -> None:
         with pytest.raises(StreamsError, match="JetStream") as caught:
@@ -176,7 +176,7 @@ def test_jetstream_off_is_told(tmp_path: Path) -> None:
 
 
 def test_jetstream_off_for_the_account_is_told(tmp_path: Path) -> None:
-    """An account that may not use JetStream gives one line with what to do."""
+    """An account without JetStream is one line with a hint."""
     accounts = "accounts { A { users: [{user: a, password: b}] } }\nno_auth_user: a"
 
     async def body(nc: Client) -> None:
@@ -189,7 +189,7 @@ def test_jetstream_off_for_the_account_is_told(tmp_path: Path) -> None:
 
 
 def test_a_silent_server_is_told(nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that does not answer gives one line, not a wait without end."""
+    """A server that does not respond is one line, after a timeout."""
     monkeypatch.setattr(jetstream, "_API_TIMEOUT", 0.05)
 
     async def body(nc: Client) -> None:
@@ -206,7 +206,7 @@ def test_a_silent_server_is_told(nats_server: NatsServer, monkeypatch: pytest.Mo
 
 
 def test_subjects_of_another_stream_are_refused(nats_server: NatsServer) -> None:
-    """A stream of someone else that holds the same subjects is named as the thing to look for."""
+    """Another stream with overlapping subjects is named in the error."""
 
     async def body(nc: Client) -> None:
         await nc.jetstream().add_stream(name="MINE", subjects=["log.>"])
@@ -216,14 +216,14 @@ def test_subjects_of_another_stream_are_refused(nats_server: NatsServer) -> None
             "NATS rejected stream EVENTS: subjects overlap with an existing stream (code 10065); "
             "check for another stream with the same subjects ('nats stream ls') and the account limits"
         )
-        # A deployment with a prefix of its own shares the server with it.
+        # A deployment with its own prefix can share the server with it.
         assert len((await streams.provision(nc, Names("own"))).created) == 5
 
     _run(nats_server.url, body)
 
 
 def test_deployments_with_prefixes_are_apart(nats_server: NatsServer) -> None:
-    """What is published under one prefix is in that deployment's streams only."""
+    """An event published under one prefix is in that deployment's streams only."""
 
     async def body(nc: Client) -> None:
         for names in (Names("prod.eu"), Names("test"), Names()):
@@ -242,7 +242,7 @@ def test_deployments_with_prefixes_are_apart(nats_server: NatsServer) -> None:
 
 
 def test_apply_alters_what_provisioning_only_tells(nats_server: NatsServer) -> None:
-    """On request streams are created and altered to be as the contract has them, each change told."""
+    """``apply`` creates and changes streams to match the contract, and reports each change."""
 
     async def body(nc: Client) -> None:
         wanted = {config["name"]: config for config in streams.stream_configs(Names())}
@@ -265,7 +265,7 @@ def test_apply_alters_what_provisioning_only_tells(nats_server: NatsServer) -> N
 
 
 def test_apply_says_what_cannot_be_altered(nats_server: NatsServer) -> None:
-    """A change that the server refuses is told with its reason."""
+    """A change that the server rejects is reported with the reason."""
 
     async def body(nc: Client) -> None:
         wanted = {config["name"]: config for config in streams.stream_configs(Names())}
@@ -277,7 +277,7 @@ def test_apply_says_what_cannot_be_altered(nats_server: NatsServer) -> None:
 
 
 def test_latest_and_checkpoints_fill_from_events(nats_url: str, nats_prefix: str) -> None:
-    """They hold the newest message per subject, and LATEST says which sequence of EVENTS it is."""
+    """They hold the newest message per subject, and LATEST states its sequence in EVENTS."""
     names = Names(nats_prefix)
 
     async def body(nc: Client) -> None:
@@ -311,7 +311,7 @@ def test_latest_and_checkpoints_fill_from_events(nats_url: str, nats_prefix: str
 
 
 def test_latest_is_made_again_when_events_is_newer(nats_server: NatsServer) -> None:
-    """Copies that name sequences of an EVENTS that is gone go with it."""
+    """Copies that refer to sequences of a deleted EVENTS are discarded with it."""
 
     async def body(nc: Client) -> None:
         await streams.provision(nc, Names())
@@ -333,7 +333,7 @@ def test_latest_is_made_again_when_events_is_newer(nats_server: NatsServer) -> N
 
 
 def test_a_watchdog_that_fires_is_a_status(nats_url: str, nats_prefix: str) -> None:
-    """What a monitor armed and did not renew appears on the gateway's status, in EVENTS and in LATEST."""
+    """A switch that a monitor did not renew publishes the gateway's status to EVENTS and LATEST."""
     names = Names(nats_prefix)
     event = GatewayStatusChange(
         gateway_id="main", gateway_type="ctp", previous_status=Status.HEALTHY, current_status=Status.UNKNOWN
@@ -355,7 +355,7 @@ def test_a_watchdog_that_fires_is_a_status(nats_url: str, nats_prefix: str) -> N
 
 
 def test_a_producer_cannot_erase_a_subject(nats_url: str, nats_prefix: str) -> None:
-    """EVENTS takes neither roll-ups nor schedules, whatever headers a producer sends."""
+    """EVENTS accepts neither roll-ups nor schedules, whatever headers a producer sends."""
     names = Names(nats_prefix)
 
     async def body(nc: Client) -> None:

@@ -1,4 +1,4 @@
-"""Questions to JetStream while a cluster elects a leader: the first is lost, and the next one is answered."""
+"""JetStream requests during a leader election: the first is lost, and a repeated one is answered."""
 
 import asyncio
 from pathlib import Path
@@ -12,7 +12,7 @@ from tickertape.nats import streams
 
 
 def test_a_question_without_an_answer_is_asked_again(tmp_path: Path) -> None:
-    """What was asked before there was a leader is lost for good; the new leader still answers at once."""
+    """A request sent without a leader is lost for good; the repeated one is answered by the new leader."""
     asked: list[str] = []
 
     async def leader(msg: Msg) -> None:
@@ -21,8 +21,8 @@ def test_a_question_without_an_answer_is_asked_again(tmp_path: Path) -> None:
             await msg.respond(orjson.dumps({"config": {"name": "EVENTS"}}))
 
     async def body(url: str) -> None:
-        # Without JetStream of its own the server leaves the question to whoever listens. The same connection,
-        # since for some milliseconds a server can tell another one that nobody listens.
+        # Without JetStream of its own the server leaves the request to any subscriber. The same connection is
+        # used, because for some milliseconds a server may report that there is no subscriber.
         async with connection(url) as nc:
             await nc.subscribe("$JS.API.STREAM.INFO.EVENTS", cb=leader)
             assert await streams.stream_info(nc, "EVENTS") == {"config": {"name": "EVENTS"}}
@@ -34,12 +34,12 @@ def test_a_question_without_an_answer_is_asked_again(tmp_path: Path) -> None:
 
 
 def test_what_changes_something_is_asked_once(tmp_path: Path) -> None:
-    """A second consumer, made by a repeated question, would send everything twice."""
+    """A request that changes something is not repeated: a second consumer would send everything twice."""
     asked: list[str] = []
 
     async def slow(msg: Msg) -> None:
         asked.append(msg.reply)
-        # Longer than a question that may be repeated waits.
+        # Longer than the timeout of a request that may be repeated.
         await asyncio.sleep(1.2)
         await msg.respond(orjson.dumps({"name": "x"}))
 

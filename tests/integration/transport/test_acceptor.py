@@ -1,4 +1,4 @@
-"""The door of a real relay: limits that strangers meet, floods, and what clients inside do not notice."""
+"""The acceptor of a real relay: limits for unauthenticated clients, floods, and undisturbed sessions."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from tests.support.programs.relay_process import Relay, eventually
 from tests.support.servers.nats_server import NatsServer
 
 STRANGER = "127.1.2.3"
-"""A loopback address that has limits; 127.0.0.1 has none."""
+"""A loopback address with limits; 127.0.0.1 is exempt."""
 
 UPGRADE = (
     b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -28,21 +28,21 @@ HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """One NATS server for all relays of this file; none of them publishes."""
+    """Run one NATS server for all relays of this file; none of them publishes."""
     with NatsServer(tmp_path_factory.mktemp("nats")) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def relay(server: NatsServer) -> Iterator[Relay]:
-    """A relay with the limits that it has when nobody says otherwise."""
+    """Run a relay with the default limits."""
     with Relay(server.url) as running:
         yield running
 
 
 @contextmanager
 def stranger(relay: Relay, source: str = STRANGER, data: bytes = b"") -> Iterator[socket.socket]:
-    """A socket from an address, that has sent something."""
+    """Open a socket from an address, and send something."""
     with closing(socket.create_connection(relay.host_port, PATIENCE, (source, 0))) as link:
         if data:
             link.sendall(data)
@@ -50,7 +50,7 @@ def stranger(relay: Relay, source: str = STRANGER, data: bytes = b"") -> Iterato
 
 
 def heard(link: socket.socket) -> bytes:
-    """All that comes until the end."""
+    """Read everything until the end."""
     data = b""
     try:
         while more := link.recv(65_536):
@@ -61,7 +61,7 @@ def heard(link: socket.socket) -> bytes:
 
 
 def until(link: socket.socket, mark: bytes) -> bytes:
-    """Read until something came."""
+    """Read until a pattern appears."""
     data = b""
     while mark not in data:
         more = link.recv(65_536)
@@ -71,7 +71,9 @@ def until(link: socket.socket, mark: bytes) -> bytes:
 
 
 def test_a_full_relay_says_so(server: NatsServer) -> None:
-    """With 503 and when to come back; who says nothing is cut, and there is room again when one leaves."""
+    """A full relay responds with 503 and a delay, closes silent sockets, and has capacity again when one
+    closes.
+    """
     with Relay(server.url, "--max-connections", "2") as relay:
         with stranger(relay), stranger(relay):
             with stranger(relay, data=HEALTH) as link:
@@ -86,13 +88,13 @@ def test_a_full_relay_says_so(server: NatsServer) -> None:
 
 
 def heard_status(relay: Relay, data: bytes, source: str = STRANGER) -> bytes:
-    """Status of the first answer."""
+    """Return the status of the first response."""
     with stranger(relay, source, data) as link:
         return link.recv(65_536)[9:12]
 
 
 def test_an_address_that_comes_too_often_is_sent_away(server: NatsServer) -> None:
-    """With 429 and when to come back; others, and those who are exempt, are not concerned."""
+    """An address that exceeds its rate gets 429 and a delay; other and exempt addresses are not affected."""
     with Relay(server.url, "--address-rate", "0.5") as relay:
         statuses = [heard_status(relay, HEALTH.replace(b"/health", b"/h\x01")) for _ in range(6)]
         assert statuses == [b"400"] + [b"429"] * 5
@@ -105,7 +107,7 @@ def test_an_address_that_comes_too_often_is_sent_away(server: NatsServer) -> Non
 
 
 def test_sockets_without_a_session_make_room_for_each_other_and_never_cost_one(server: NatsServer) -> None:
-    """The oldest goes; whoever has a session stays."""
+    """Beyond the limit the oldest socket without a session is closed, and never one with a session."""
 
     async def check(relay: Relay) -> None:
         async with follow(relay.ws_url) as feed:
@@ -141,7 +143,7 @@ def test_sockets_without_a_session_make_room_for_each_other_and_never_cost_one(s
 def test_what_no_client_sends_ends_the_connection(
     relay: Relay, data: bytes, status: bytes, words: bytes
 ) -> None:
-    """With a status and a reason in JSON."""
+    """Bytes that no client sends are rejected with a status and a reason in JSON."""
     with stranger(relay, "127.0.0.1", data) as link:
         answer = heard(link)
     last = answer[answer.rindex(b"HTTP/1.1 ") :]
@@ -159,7 +161,7 @@ def test_what_no_client_sends_ends_the_connection(
     ids=["pings", "fragments", "messages"],
 )
 def test_a_flood_of_frames_is_told_and_not_parsed_to_its_end(relay: Relay, flood: bytes) -> None:
-    """It gets ``bye`` with 4429 and the end of the stream at once."""
+    """A flood is closed with ``bye`` and 4429 without parsing all of it."""
     with stranger(relay, "127.0.0.1", UPGRADE) as link:
         until(link, b'"done":true')
         link.sendall(flood)
@@ -169,7 +171,7 @@ def test_a_flood_of_frames_is_told_and_not_parsed_to_its_end(relay: Relay, flood
 
 
 def test_what_inflates_counts_as_what_it_is(relay: Relay) -> None:
-    """A kilobyte that becomes a megabyte is worth a second, not a frame."""
+    """A kilobyte that decompresses to a megabyte counts like a second's worth of messages."""
     squeeze = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     text = b'{"type":"ping","id":"' + b"a" * 1_000_000 + b'"}'
     data = (squeeze.compress(text) + squeeze.flush(zlib.Z_SYNC_FLUSH)).removesuffix(b"\0\0\xff\xff")
@@ -184,7 +186,7 @@ def test_what_inflates_counts_as_what_it_is(relay: Relay) -> None:
 
 
 def test_a_client_that_talks_much_but_not_too_much_stays(relay: Relay) -> None:
-    """A hundred messages in a second are no flood."""
+    """A hundred messages in a second are not a flood."""
 
     async def check() -> None:
         async with connect(relay.ws_url, proxy=None, ping_interval=None) as link:
@@ -205,7 +207,7 @@ def test_a_client_that_talks_much_but_not_too_much_stays(relay: Relay) -> None:
 
 
 def test_no_file_is_left_behind_by_strangers(relay: Relay) -> None:
-    """However they leave."""
+    """No descriptor is leaked, however clients disconnect."""
     folder = Path(f"/proc/{relay.pid}/fd")
     before = len(list(folder.iterdir()))
     for data in (b"", HEALTH, HEALTH[:10], UPGRADE, UPGRADE + b"\x81", b"nonsense\r\n\r\n") * 5:

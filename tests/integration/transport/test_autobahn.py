@@ -1,8 +1,8 @@
-"""The cases of the Autobahn test suite against the relay's own WebSocket layer, run by kosoku.
+"""The cases of the Autobahn test suite against the relay's WebSocket layer, run by kosoku.
 
-Families 1 to 7 and 10 are 247 cases. Family 9 is about speed and size; its cases with text run under
-``TICKERTAPE_CHAOS=full``. Families 12 and 13, compression, end in a fault of kosoku 0.1.0 itself: "Strings
-must be encoded before hashing". ``test_relay_messages.py`` compresses.
+Families 1 to 7 and 10 are 247 cases. Family 9 is about speed and size; its cases with text run with
+``TICKERTAPE_CHAOS=full``. Families 12 and 13, compression, fail in kosoku 0.1.0 itself: "Strings must be
+encoded before hashing". ``test_relay_messages.py`` covers compression.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from tests.support.programs.echo_relay import echo_relay
 
 CASES: Final = ("1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*")
 LARGE: Final = ("9.1.*", "9.3.*", "9.5.*", "9.7.*")
-"""Of family 9 those with text."""
+"""The cases of family 9 with text."""
 
 COUNT: Final = 247
 AT_ONCE: Final = 4
@@ -45,16 +45,16 @@ EXCEPTIONS: Final[dict[str, tuple[tuple[str, str], str]]] = {
     **{f"9.1.{number}": TOO_LARGE for number in range(4, 7)},
     **{f"9.3.{number}": TOO_LARGE for number in range(1, 10)},
 }
-"""Cases with another verdict than a plain pass (of the messages, of the close), and why that is right."""
+"""Cases with another verdict than a plain pass (of the messages, of the close), and why that is correct."""
 
 CLOCK_EVENTS: Final = {"KLE", "TIE"}
-"""Entries in a case's log that say that kosoku's own clock ended it."""
+"""Entries in a case's log that show that a timeout of kosoku ended it."""
 
 
 async def verdicts(cases: Sequence[str]) -> dict[str, CaseResult]:
-    """Run cases; those that a clock of kosoku's ended, some of half a second, run again alone.
+    """Run cases; those that hit a timeout of kosoku, some of half a second, are run again on their own.
 
-    A busy machine is no fault of the protocol; a relay that does not answer gets its time each time.
+    A busy machine is no protocol fault; a relay that does not respond hits the timeout each time.
     """
     async with echo_relay() as url:
         found = {one.case_id: one for one in await run(url, cases, AT_ONCE)}
@@ -74,17 +74,17 @@ async def run(url: str, cases: Sequence[str], at_once: int) -> list[CaseResult]:
 
 
 def verdict(result: CaseResult) -> tuple[str, str]:
-    """Verdict of the messages and of the close."""
+    """Return the verdict of the messages and of the close."""
     return result.behavior.value, result.behavior_close.value
 
 
 def expected(name: str) -> tuple[str, str]:
-    """Verdict that a case should have."""
+    """Return the verdict that a case should have."""
     return EXCEPTIONS[name][0] if name in EXCEPTIONS else PASSED
 
 
 def timed_out(result: CaseResult) -> bool:
-    """Tell whether a clock of kosoku's ended a case."""
+    """Return whether a timeout of kosoku ended a case."""
     return (
         result.was_close_handshake_timeout
         or result.was_open_handshake_timeout
@@ -102,7 +102,9 @@ def timed_out(result: CaseResult) -> bool:
     ids=["protocol", "size and speed"],
 )
 def test_every_case_has_its_verdict(cases: Sequence[str], count: int) -> None:
-    """A pass, or what the table says; a listed case that passes is taken off the table."""
+    """Each case passes or has the listed verdict; a listed case that passes must be removed from the
+    table.
+    """
     found = asyncio.run(verdicts(cases))
     assert len(found) == count
     wrong = {

@@ -1,4 +1,4 @@
-"""After clients came and went, nothing of them is left in the relay: no object, task or descriptor."""
+"""After clients have disconnected, the relay keeps no object, task or descriptor of them."""
 
 import asyncio
 import signal
@@ -20,19 +20,20 @@ from tests.support.servers.nats_server import NatsServer
 AT_ONCE: Final = 20
 EVENTS: Final = 200.0
 WARM: Final = 210
-"""Clients before the first count: what is made once and kept is then there."""
+"""Clients before the first count, after which caches are filled."""
 
 CLIENTS: Final = 1_400
 LOG: Final = 200
-"""Events in memory; full before the first count."""
+"""Capacity of the event log, which is full before the first count."""
 
 SLACK: Final = 100
-"""Objects of one type that may be more, since the log lets go of events in blocks; one that every seventh
-client leaves behind would be 200."""
+"""Tolerance for objects of one type, since the log evicts events in blocks; one object leaked by every
+seventh client would be 200.
+"""
 
 
 def counts(relay: Relay) -> dict[str, int]:
-    """What lives in the relay, and its descriptors."""
+    """Return the live objects of the relay by type, and its descriptors."""
     before = sum(line.startswith(PREFIX) for line in relay.lines)
     relay.signal(signal.Signals(SIGNAL))
     eventually(
@@ -45,7 +46,7 @@ def counts(relay: Relay) -> dict[str, int]:
 
 
 def quiet(relay: Relay) -> dict[str, int]:
-    """Count when what was going on has come to rest: two counts in a row with the same sockets and tasks."""
+    """Count once activity has settled: two consecutive counts with the same sockets and tasks."""
     deadline = time.monotonic() + PATIENCE
     one = counts(relay)
     while True:
@@ -57,7 +58,7 @@ def quiet(relay: Relay) -> dict[str, int]:
 
 
 async def turmoil(relay: Relay, nats_url: str, clients: int) -> Churn:
-    """Clients come and go under a steady flow of events, beside one that stays."""
+    """Connect and disconnect clients under a steady flow of events, beside one that stays."""
     over = asyncio.Event()
     churn = Churn(relay.ws_url)
     async with follow(relay.ws_url) as staying, asyncio.TaskGroup() as tasks:
@@ -66,7 +67,7 @@ async def turmoil(relay: Relay, nats_url: str, clients: int) -> Churn:
         await staying.events(LOG)
         over.set()
         await publishing
-        # What came in one go leaves the log with what comes after it.
+        # Events that arrived in one block are evicted by the following ones.
         async with jetstream(nats_url) as js:
             for number in range(2 * LOG):
                 await publish_one(js, line(f"line {number:09d} {'x' * 180}", source="abcd"[number % 4]))
@@ -88,7 +89,7 @@ def test_clients_that_went_leave_nothing(nats_server: NatsServer) -> None:
     assert churn.failed == []
     assert churn.made == CLIENTS
     more = {name: number - before.get(name, 0) for name, number in after.items()}
-    # What was read again for those who came back late is kept for others, within a bound of its own.
+    # Chunks read for clients that lagged are cached for others, within a limit of their own.
     assert more.pop("tickertape.relay.core.event_log.Record", 0) <= SLACK + 3 * CHUNK_SEQUENCES
     assert {name: number for name, number in more.items() if number > SLACK} == {}
     assert after["tasks"] == before["tasks"]

@@ -1,4 +1,4 @@
-"""How a connection begins and ends: the handshake, close codes, plain HTTP refusals, limits."""
+"""How a connection starts and ends: handshake, close codes, HTTP rejections, limits."""
 
 import asyncio
 import json
@@ -19,13 +19,13 @@ from tests.support.servers.nats_server import NatsServer
 
 @pytest.fixture(scope="module")
 def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
-    """One relay for all tests of this file; none of them publishes."""
+    """Run one relay for all tests of this file; none of them publishes."""
     with NatsServer(tmp_path_factory.mktemp("nats")) as server, Relay(server.url) as running:
         yield running
 
 
 def exchange(relay: Relay, request: bytes, *, end: bool = False) -> tuple[int, dict[str, str], bytes]:
-    """Send bytes, read to the end of the connection; status, headers and body."""
+    """Send bytes and read to the end of the connection; return status, headers and body."""
     with socket.create_connection(relay.host_port, timeout=PATIENCE) as link:
         link.sendall(request)
         if end:
@@ -40,7 +40,7 @@ def exchange(relay: Relay, request: bytes, *, end: bool = False) -> tuple[int, d
 
 
 def upgrade(target: str, *extra: str) -> bytes:
-    """Bytes of an upgrade request."""
+    """Return the bytes of an upgrade request."""
     lines = [
         f"GET {target} HTTP/1.1",
         "Host: x",
@@ -67,7 +67,7 @@ BAD_QUERIES = [
 
 @pytest.mark.parametrize(("query", "code", "error"), BAD_QUERIES)
 def test_a_browser_is_told_inside(relay: Relay, query: str, code: int, error: str) -> None:
-    """It cannot see a status: accepted, ``error``, ``bye``, the close code."""
+    """A browser, which cannot see a status, is accepted and gets ``error``, ``bye`` and the close code."""
 
     async def check() -> None:
         async with connect(
@@ -90,7 +90,7 @@ def test_a_browser_is_told_inside(relay: Relay, query: str, code: int, error: st
 
 @pytest.mark.parametrize(("query", "code", "error"), BAD_QUERIES)
 def test_others_are_told_before_the_upgrade(relay: Relay, query: str, code: int, error: str) -> None:
-    """Plain HTTP with the same words, in JSON."""
+    """Other clients are rejected over HTTP with the same code and message, in JSON."""
     status, headers, body = exchange(relay, upgrade(f"/ws?{query}"))
     told = json.loads(body)
     assert status == 400
@@ -103,13 +103,13 @@ def test_others_are_told_before_the_upgrade(relay: Relay, query: str, code: int,
 
 @pytest.mark.parametrize("target", ["/ws?subjects=log.\xff", "/ws?subjects=%ED%A0%80", "/ws?level=\xe9"])
 def test_bytes_that_are_no_text_are_refused(relay: Relay, target: str) -> None:
-    """Raw bytes and lone surrogates in the address are the client's error, not the relay's."""
+    """Raw bytes and lone surrogates in the URL are the client's error, not the relay's."""
     status, _, _ = exchange(relay, upgrade(target))
     assert status == 400
 
 
 def test_foreign_subprotocols_alone_are_refused(relay: Relay) -> None:
-    """The relay does not speak them; beside its own they do not matter."""
+    """Foreign subprotocols alone are rejected; beside the relay's own they are ignored."""
 
     async def refused(*names: str) -> int:
         with pytest.raises(InvalidStatus) as caught:
@@ -135,14 +135,14 @@ def test_foreign_subprotocols_alone_are_refused(relay: Relay) -> None:
 
 
 def test_a_path_that_is_no_feed_is_not_found(relay: Relay) -> None:
-    """With words that say where the feed is."""
+    """An upgrade on another path is not found, and the message says where the feed is."""
     status, _, body = exchange(relay, upgrade("/feed"))
     assert status == 404
     assert "/ws" in json.loads(body)["message"]
 
 
 def test_the_feed_without_an_upgrade_asks_for_one(relay: Relay) -> None:
-    """A browser that opens the address gets 426 and a hint."""
+    """Opening the feed's URL in a browser gets 426 and a hint."""
     status, headers, body = exchange(relay, b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert status == 426
     assert headers["upgrade"] == "websocket"
@@ -154,7 +154,7 @@ def test_the_feed_without_an_upgrade_asks_for_one(relay: Relay) -> None:
     ["Sec-WebSocket-Version: 8", "Sec-WebSocket-Key: short"],
 )
 def test_a_broken_handshake_is_refused(relay: Relay, line: str) -> None:
-    """With a status of the 4xx class, in JSON."""
+    """A malformed handshake is rejected with a 4xx status, in JSON."""
     name = line.partition(":")[0]
     kept = [part for part in upgrade("/ws").decode().split("\r\n") if not part.startswith(name)]
     request = "\r\n".join([*kept[:-2], line, "", ""]).encode()
@@ -164,7 +164,7 @@ def test_a_broken_handshake_is_refused(relay: Relay, line: str) -> None:
 
 
 async def close_code(relay: Relay, *frames: object) -> int:
-    """Close code after sending something; a list is sent in fragments."""
+    """Send something and return the close code; a list is sent in fragments."""
     async with connect(
         relay.ws_url, proxy=None, ping_interval=None, compression=None, max_size=None
     ) as socket:
@@ -179,7 +179,7 @@ async def close_code(relay: Relay, *frames: object) -> int:
             try:
                 await asyncio.wait_for(socket.recv(), PATIENCE)
             except ConnectionClosed as error:
-                # 1006 means that the relay did not say why, or that its word was lost.
+                # 1006 means that the relay sent no close frame, or that it was lost.
                 return error.rcvd.code if error.rcvd is not None else 1006
 
 
@@ -196,12 +196,12 @@ async def close_code(relay: Relay, *frames: object) -> int:
     ],
 )
 def test_misuse_has_its_close_code(relay: Relay, frames: tuple[object, ...], code: int) -> None:
-    """And the client hears it, however large its message was."""
+    """Misuse is closed with its code, which arrives however large the message was."""
     assert run(close_code(relay, *frames)) == code
 
 
 def raw_close_code(relay: Relay, *frames: bytes) -> int:
-    """Close code after frames that no library would send."""
+    """Send frames that no library would send; return the close code."""
     with socket.create_connection(relay.host_port, timeout=PATIENCE) as link:
         link.sendall(upgrade("/ws"))
         read_until(link, b'"type":"snapshot"')
@@ -214,7 +214,7 @@ def raw_close_code(relay: Relay, *frames: bytes) -> int:
 
 
 def read_until(link: socket.socket, mark: bytes) -> bytes:
-    """Read until something came; all that came."""
+    """Read until a pattern appears; return everything that was read."""
     data = b""
     while mark not in data:
         more = link.recv(65_536)
@@ -224,7 +224,7 @@ def read_until(link: socket.socket, mark: bytes) -> bytes:
 
 
 def masked(first: int, payload: bytes) -> bytes:
-    """A client's frame with a mask of zeros."""
+    """Return a client's frame with a mask of zeros."""
     size = bytes([0x80 | len(payload)]) if len(payload) < 126 else b"\xfe" + len(payload).to_bytes(2, "big")
     return bytes([first]) + size + b"\0\0\0\0" + payload
 
@@ -248,12 +248,12 @@ def masked(first: int, payload: bytes) -> bytes:
     ],
 )  # fmt: skip
 def test_broken_frames_have_their_close_code(relay: Relay, frames: tuple[bytes, ...], code: int) -> None:
-    """As RFC 6455 has it."""
+    """Malformed frames are closed with the code that RFC 6455 defines."""
     assert raw_close_code(relay, *frames) == code
 
 
 def test_a_message_in_fragments_is_one_message(relay: Relay) -> None:
-    """Also when a character is cut in two, with a ping between the parts."""
+    """Fragments are joined, even if a character is split, with a ping between them."""
     text = '{"type":"ping","id":"é"}'.encode()
     cut = text.index("é".encode()) + 1
     with socket.create_connection(relay.host_port, timeout=PATIENCE) as link:
@@ -266,7 +266,7 @@ def test_a_message_in_fragments_is_one_message(relay: Relay) -> None:
 
 
 def test_a_client_that_ends_in_good_order_is_answered(relay: Relay) -> None:
-    """And counted as such."""
+    """A proper close is answered and counted as such."""
 
     async def check() -> None:
         async with follow(relay.ws_url) as feed:
@@ -278,12 +278,12 @@ def test_a_client_that_ends_in_good_order_is_answered(relay: Relay) -> None:
 
 
 def test_a_slow_request_head_is_cut_off(relay: Relay) -> None:
-    """Whoever sends nothing, or a byte now and then, holds a connection for some seconds only."""
+    """A client that sends nothing, or single bytes, is disconnected after a few seconds."""
     status, _, _ = exchange(relay, b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
     assert status == 408
 
 
 def test_a_large_request_head_is_cut_off(relay: Relay) -> None:
-    """Before it costs memory."""
+    """A large request head is rejected before it uses memory."""
     status, _, _ = exchange(relay, b"GET / HTTP/1.1\r\nHost: x\r\nX-Large: " + b"a" * 100_000)
     assert status == 431

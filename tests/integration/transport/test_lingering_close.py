@@ -1,6 +1,6 @@
-"""Whatever ends a connection, its client reads why, also when it is still sending.
+"""Whatever ends a connection, the client receives the reason, even while it is still sending.
 
-To close a socket with bytes unread resets it, and a reset discards what the client has yet to read.
+Closing a socket with unread bytes resets it, and a reset discards what the client has not read yet.
 """
 
 import re
@@ -26,11 +26,13 @@ from tests.support.programs.relay_process import Relay, eventually
 from tests.support.servers.nats_server import NatsServer
 
 STRANGER: Final = "127.1.2.3"
-"""A loopback address that has limits; 127.0.0.1 has none."""
+"""A loopback address with limits; 127.0.0.1 is exempt."""
 
 SIZE: Final = 1_000_000
 BEHIND: Final = ("with it", "later")
-"""Bytes behind a mistake come in the same write, or when the answer is there and has not been read."""
+"""Bytes after a mistake are sent in the same write, or when the response has arrived but has not been
+read.
+"""
 
 WITHOUT_UVLOOP: Final = (
     "import sys; sys.modules['uvloop'] = None; from tickertape.cli.main import main; sys.exit(main())"
@@ -38,7 +40,7 @@ WITHOUT_UVLOOP: Final = (
 
 
 def frame(first: int, payload: bytes) -> bytes:
-    """A client's frame with a mask of zeros."""
+    """Return a client's frame with a mask of zeros."""
     size = len(payload)
     if size < 126:
         head = bytes([first, 0x80 | size])
@@ -51,7 +53,7 @@ def frame(first: int, payload: bytes) -> bytes:
 
 TEXT: Final = frame(0x81, b" " * SIZE)
 SMALL: Final = frame(0x81, b" " * 10_000) * (SIZE // 10_000)
-"""As many bytes in messages that are not too large for a client that has yet to show a token."""
+"""The same number of bytes in messages that an unauthenticated client may send."""
 
 BYTES: Final = b"x" * SIZE
 MESSAGE: Final = partial(frame, 0x81)
@@ -59,28 +61,28 @@ MESSAGE: Final = partial(frame, 0x81)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """One NATS server for all relays of this file; none of them publishes."""
+    """Run one NATS server for all relays of this file; none of them publishes."""
     with NatsServer(tmp_path_factory.mktemp("nats")) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def relay(server: NatsServer) -> Iterator[Relay]:
-    """A relay without tokens."""
+    """Run a relay without tokens."""
     with Relay(server.url) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def guarded(server: NatsServer) -> Iterator[Relay]:
-    """A relay that wants tokens, and lets two sockets of an address in."""
+    """Run a relay that requires tokens and accepts two sockets per address."""
     env = {"TICKERTAPE_JWT_ALGORITHM": "HS256", "TICKERTAPE_JWT_KEY": forge.public_pem("HS256").decode()}
     with Relay(server.url, "--auth", "jwt", "--max-address-connections", "2", **env) as running:
         yield running
 
 
 def received(data: bytes) -> bytes:
-    """Return the payload of the close frame at the end of a server's frames; empty when there is none yet."""
+    """Return the payload of the close frame at the end of a server's frames; empty if there is none yet."""
     while len(data) >= 2:
         size, place = data[1], 2
         if size >= 126:
@@ -93,7 +95,7 @@ def received(data: bytes) -> bytes:
 
 
 def answered(data: bytes) -> bytes:
-    """Return the last HTTP answer once it is whole."""
+    """Return the last HTTP response once it is complete."""
     head, found, body = re.split(rb"(?=HTTP/1\.1 \d{3} )", data)[-1].partition(b"\r\n\r\n")
     size = next(
         (one[16:] for one in head.lower().split(b"\r\n") if one.startswith(b"content-length: ")), None
@@ -104,7 +106,7 @@ def answered(data: bytes) -> bytes:
 def last_word(
     link: socket.socket, mistake: bytes, behind: bytes, word: Callable[[bytes], bytes], *, later: bool = False
 ) -> bytes:
-    """Send a mistake and more behind it; return the relay's last word, and expect an end in good order."""
+    """Send a mistake and more bytes after it; return the relay's last message, and expect an orderly end."""
     if later:
         link.sendall(mistake)
         deadline = time.monotonic() + PATIENCE
@@ -127,7 +129,7 @@ def read_all(link: socket.socket) -> bytes:
 
 
 def read_until(link: socket.socket, mark: bytes) -> bytes:
-    """Read until something came; all that came."""
+    """Read until a pattern appears; return everything that was read."""
     data = b""
     while mark not in data:
         more = link.recv(65_536)
@@ -140,7 +142,7 @@ def read_until(link: socket.socket, mark: bytes) -> bytes:
 def connected(
     relay: Relay, *headers: str, path: str = "/ws", mark: bytes = b'"done":true'
 ) -> Iterator[socket.socket]:
-    """A WebSocket whose first messages were read."""
+    """Connect a WebSocket, and read its first messages."""
     with socket.create_connection(relay.host_port, PATIENCE) as link:
         link.sendall(upgrade(path, *headers))
         read_until(link, mark)
@@ -168,7 +170,7 @@ BROKEN: Final = {
 @pytest.mark.parametrize("behind", BEHIND)
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_client_reads_the_close_frame_behind_its_mistake(relay: Relay, name: str, behind: str) -> None:
-    """A megabyte behind it is read and dropped."""
+    """A client that sends a megabyte after its mistake receives the close frame."""
     mistake, code = BROKEN[name]
     with connected(relay) as link:
         said = last_word(link, mistake, TEXT, received, later=behind == "later")
@@ -177,7 +179,7 @@ def test_a_client_reads_the_close_frame_behind_its_mistake(relay: Relay, name: s
 
 @pytest.mark.parametrize("name", ["no JSON", "binary", "flood of pings"])
 def test_also_behind_much_more(relay: Relay, name: str) -> None:
-    """Also where a client that has been told ``bye`` sends so much that it is a flood."""
+    """A client that floods the relay after its ``bye`` receives the close frame."""
     mistake, code = BROKEN[name]
     with connected(relay) as link:
         said = last_word(link, mistake, TEXT * 12, received)
@@ -185,7 +187,7 @@ def test_also_behind_much_more(relay: Relay, name: str) -> None:
 
 
 def test_a_client_reads_that_the_relay_shuts_down(server: NatsServer) -> None:
-    """1001 reaches those too that are in the middle of a message."""
+    """Clients in the middle of a message receive 1001 when the relay shuts down."""
     with Relay(server.url, "--drain", str(PATIENCE)) as relay, connected(relay) as link:
         link.sendall(TEXT[:1000])
         relay.signal(signal.SIGTERM)
@@ -196,7 +198,7 @@ def test_a_client_reads_that_the_relay_shuts_down(server: NatsServer) -> None:
 
 @pytest.mark.parametrize("behind", BEHIND)
 def test_a_client_reads_that_the_relay_has_a_fault(server: NatsServer, behind: str) -> None:
-    """1011, from an exception in what handles its input."""
+    """A client whose input causes an exception receives 1011."""
     relay = Relay(server.url)
     relay.program = [sys.executable, "-m", "tests.support.programs.faulty_program", "relay"]
     path = f"/ws?subjects={subject(next(one for one in PLACES if one.endswith('Connection._parse')))}"
@@ -217,7 +219,7 @@ def test_a_client_reads_that_the_relay_has_a_fault(server: NatsServer, behind: s
     ids=["bad token", "no token", "too large", "too late"],
 )
 def test_a_client_reads_why_it_gets_no_session(guarded: Relay, first: bytes, code: int, behind: str) -> None:
-    """Before it has shown a token, as after."""
+    """A client that gets no session receives the reason, before and after its token."""
     late = code == 4408
     with connected(guarded, mark=b"\r\n\r\n") as link:
         said = last_word(link, first, SMALL, received, later=late or behind == "later")
@@ -250,7 +252,7 @@ REQUESTS: Final = {
 @pytest.mark.parametrize("behind", BEHIND)
 @pytest.mark.parametrize("name", REQUESTS)
 def test_a_client_reads_the_answer_that_ends_its_connection(relay: Relay, name: str, behind: str) -> None:
-    """Refusals before and after the head, handshakes that are refused, and answers to requests that close."""
+    """HTTP rejections before and after the head, and responses that close the connection, arrive."""
     request, status = REQUESTS[name]
     later = behind == "later" or status == 408
     with socket.create_connection(relay.host_port, PATIENCE) as link:
@@ -260,7 +262,7 @@ def test_a_client_reads_the_answer_that_ends_its_connection(relay: Relay, name: 
 
 @pytest.mark.parametrize("behind", BEHIND)
 def test_a_bad_token_is_answered(guarded: Relay, behind: str) -> None:
-    """401, before the upgrade."""
+    """An invalid token is answered with 401 before the upgrade."""
     with socket.create_connection(guarded.host_port, PATIENCE) as link:
         said = last_word(link, upgrade("/ws", bearer("x.y.z")), TEXT, answered, later=behind == "later")
     assert said.startswith(b"HTTP/1.1 401 ")
@@ -273,7 +275,7 @@ def test_a_bad_token_is_answered(guarded: Relay, behind: str) -> None:
 def test_a_client_that_is_one_too_many_is_answered(
     server: NatsServer, option: str, status: int, behind: str
 ) -> None:
-    """By what accepts sockets, before anything is read as HTTP."""
+    """The acceptor's rejection, sent before anything is parsed as HTTP, arrives."""
     with Relay(server.url, option, "1") as relay, ExitStack() as stack:
         for _ in range(2):
             link = socket.create_connection(relay.host_port, PATIENCE, (STRANGER, 0))
@@ -285,7 +287,7 @@ def test_a_client_that_is_one_too_many_is_answered(
 @pytest.mark.parametrize("behind", BEHIND)
 @pytest.mark.parametrize("name", ["no HTTP", "body behind a GET", "POST", "large head", "slow head"])
 def test_the_ops_port_answers_too(relay: Relay, name: str, behind: str) -> None:
-    """It serves HTTP by the same rules."""
+    """The ops port serves HTTP by the same rules."""
     request, status = REQUESTS[name]
     host, _, port = relay.ops_url.removeprefix("http://").rpartition(":")
     with socket.create_connection((host, int(port)), PATIENCE) as link:
@@ -295,7 +297,7 @@ def test_the_ops_port_answers_too(relay: Relay, name: str, behind: str) -> None:
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """Who signs certificates."""
+    """Create a certificate authority."""
     return trustme.CA()
 
 
@@ -306,7 +308,7 @@ def secured(
     authority: trustme.CA,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Relay]:
-    """A relay with TLS on either event loop."""
+    """Run a relay with TLS on either event loop."""
     folder: Path = tmp_path_factory.mktemp("tls")
     leaf = authority.issue_cert("127.0.0.1")
     leaf.private_key_pem.write_to_path(folder / "key.pem")
@@ -321,7 +323,7 @@ def secured(
 
 @contextmanager
 def securely(relay: Relay, authority: trustme.CA) -> Iterator[ssl.SSLSocket]:
-    """A socket with TLS."""
+    """Open a socket with TLS."""
     context = ssl.create_default_context()
     authority.configure_trust(context)
     with (
@@ -336,7 +338,7 @@ def securely(relay: Relay, authority: trustme.CA) -> Iterator[ssl.SSLSocket]:
 def test_a_client_reads_the_close_frame_with_tls(
     secured: Relay, authority: trustme.CA, name: str, size: int
 ) -> None:
-    """And the end of TLS behind it, without waiting until the relay has lost its patience."""
+    """With TLS the close frame and the TLS closure arrive without waiting for the relay's timeout."""
     mistake, code = BROKEN[name]
     with securely(secured, authority) as link:
         link.sendall(upgrade("/ws"))
@@ -353,7 +355,7 @@ def test_a_client_reads_the_close_frame_with_tls(
 def test_a_client_reads_the_answer_with_tls(
     secured: Relay, authority: trustme.CA, name: str, size: int
 ) -> None:
-    """Likewise."""
+    """With TLS the HTTP response arrives."""
     request, status = REQUESTS[name]
     with securely(secured, authority) as link:
         link.sendall(request + b"x" * size)
@@ -362,7 +364,7 @@ def test_a_client_reads_the_answer_with_tls(
 
 
 def test_those_that_never_leave_make_room(server: NatsServer) -> None:
-    """Clients that misbehave, and neither read nor close, are cut past a limit, and soon all are."""
+    """Misbehaving clients that never close are cut beyond a limit, and soon all of them."""
     most = 10
     with Relay(server.url, "--max-unauthenticated", str(most)) as relay, ExitStack() as stack:
         honest = stack.enter_context(connected(relay))

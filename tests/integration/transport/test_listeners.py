@@ -1,4 +1,4 @@
-"""A program that cannot listen, or stops listening, ends with one line, whichever of its ports it is."""
+"""A program that cannot listen, or stops listening, exits with one line, whichever port is affected."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ from tests.support.servers.nats_server import NatsServer, free_port
 
 
 def one_line(stderr: str, program: str = "serve") -> str:
-    """The line for the operator: the only one beside the log."""
+    """Return the line for the operator, the only one besides the log."""
     assert "Traceback" not in stderr
     lines = [line for line in stderr.splitlines() if line.startswith(f"tickertape {program}: ")]
     assert len(lines) == 1, stderr
@@ -46,7 +46,7 @@ SAME = {
     ("name", "workers"), [*((name, 1) for name in SAME), ("the same", 2), ("any address", 2)]
 )
 def test_one_port_for_two_servers_is_told(name: str, workers: int) -> None:
-    """However the address is written: nothing is ready, and the option to change is named."""
+    """One port for two servers is an error in any spelling of the address, and the error names the option."""
     port = str(free_port())
     told = run(
         "serve", "--port", port, "--ops-port", port, "--workers", str(workers), *SAME[name],
@@ -62,7 +62,7 @@ def test_one_port_for_two_servers_is_told(name: str, workers: int) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("option", ["--port", "--ops-port"])
 def test_the_port_of_its_own_nats_is_no_other(tmp_path: Path, option: str, workers: int) -> None:
-    """Nor the other way round."""
+    """The embedded NATS server's port cannot be used for the relay, and vice versa."""
     port = str(free_port())
     ports = {"--port": "0", "--ops-port": "0", "--nats-port": port} | {option: port}
     told = run(
@@ -75,7 +75,7 @@ def test_the_port_of_its_own_nats_is_no_other(tmp_path: Path, option: str, worke
 
 
 def test_a_port_is_taken_before_the_relay_is_ready(nats_server: NatsServer) -> None:
-    """Two relays that start together do not both think that they have it."""
+    """The port is bound before the relay reports ready, so two relays cannot both get it."""
     with Relay(nats_server.url) as relay:
         port = relay.url.rpartition(":")[2]
         for workers in ("1", "2"):
@@ -96,7 +96,7 @@ def test_a_port_is_taken_before_the_relay_is_ready(nats_server: NatsServer) -> N
 
 @pytest.mark.parametrize("which", ["main", "ops"])
 def test_a_relay_that_is_not_listened_on_any_more_ends(nats_server: NatsServer, which: str) -> None:
-    """With one line and 1; its clients are told."""
+    """A relay that loses its listener exits with one line and code 1, after notifying its clients."""
 
     async def check(relay: Relay) -> None:
         async with follow(relay.ws_url) as feed:
@@ -115,7 +115,7 @@ def test_a_relay_that_is_not_listened_on_any_more_ends(nats_server: NatsServer, 
 
 
 def test_a_supervisor_that_is_not_listened_on_any_more_ends(nats_server: NatsServer) -> None:
-    """And its workers with it."""
+    """A supervisor that loses its listener exits with its workers."""
     with Relay(nats_server.url, "--workers", "2") as relay:
         pids = [slot["pid"] for slot in slots(relay)]
         lose_listener(relay.pid, int(relay.ops_url.rpartition(":")[2]))
@@ -127,7 +127,7 @@ def test_a_supervisor_that_is_not_listened_on_any_more_ends(nats_server: NatsSer
 
 
 def test_a_worker_that_is_not_listened_on_any_more_is_replaced(nats_server: NatsServer) -> None:
-    """The others go on, and the log says why."""
+    """A worker that loses its listener is replaced, with the reason in the log, while the others continue."""
     with Relay(nats_server.url, "--workers", "2") as relay:
         first = slots(relay)[0]["pid"]
         lose_listener(first, int(relay.url.rpartition(":")[2]))
@@ -138,7 +138,7 @@ def test_a_worker_that_is_not_listened_on_any_more_is_replaced(nats_server: Nats
 
 @contextmanager
 def producer(*arguments: str, ready: str) -> Iterator[tuple["subprocess.Popen[str]", list[str]]]:
-    """A producer's program, once it has said something; what it says."""
+    """Run a producer until it prints a text; return its output."""
     said: list[str] = []
     process = subprocess.Popen(
         command(*arguments), cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL,
@@ -161,7 +161,7 @@ def producer(*arguments: str, ready: str) -> Iterator[tuple["subprocess.Popen[st
 
 @pytest.fixture
 def producers(tmp_path: Path) -> dict[str, list[str]]:
-    """Command lines, each with a port for metrics to come."""
+    """Return command lines to which a metrics port is added."""
     config = tmp_path / "gateways.yaml"
     config.write_text(
         "gateways:\n  - {id: a, type: ctp, probes: [{kind: tcp, address: '127.0.0.1:1', interval: 60s}]}\n"
@@ -182,7 +182,7 @@ READY = {"monitor": "monitoring 1 gateways", "ship": "connected to NATS"}
 def test_a_producer_whose_metrics_cannot_be_served_ends(
     nats_server: NatsServer, producers: dict[str, list[str]], program: str, host: str
 ) -> None:
-    """With one line and 1."""
+    """A producer that cannot serve its metrics exits with one line and code 1."""
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
@@ -201,7 +201,7 @@ def test_a_producer_whose_metrics_cannot_be_served_ends(
 def test_a_producer_whose_metrics_are_not_served_any_more_ends(
     nats_server: NatsServer, producers: dict[str, list[str]], program: str
 ) -> None:
-    """With one line and 1, though all else works."""
+    """A producer that loses its metrics listener exits with one line and code 1."""
     port = free_port()
     arguments = [*producers[program], "--nats-url", nats_server.url, "--metrics-port", str(port)]
     with producer(*arguments, ready=READY[program]) as (process, said):
@@ -223,7 +223,9 @@ def _served(port: int) -> bool:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_relay_whose_nats_cannot_be_started_again_ends(tmp_path: Path, workers: int) -> None:
-    """Its port was given to another program meanwhile, which even answers as NATS does."""
+    """A relay exits if another program, even one that responds like NATS, has taken its embedded server's
+    port.
+    """
     relay = Relay(None, "--data-dir", str(tmp_path), "--nats-port", "0", "--workers", str(workers))
     with relay:
         port = int(relay.nats_url.rpartition(":")[2])
@@ -253,7 +255,7 @@ def _bound(thief: socket.socket, port: int) -> bool:
 
 
 def test_a_nats_that_ends_is_started_again(tmp_path: Path) -> None:
-    """As long as its port is free, the relay stays."""
+    """An embedded NATS server that exits is restarted while its port is free."""
     with Relay(None, "--data-dir", str(tmp_path), "--nats-port", "0") as relay:
         for _ in range(2):
             children = Path(f"/proc/{relay.pid}/task/{relay.pid}/children").read_text().split()

@@ -1,4 +1,4 @@
-"""``--host localhost``: every listener answers on IPv4 and on IPv6."""
+"""``--host localhost``: every listener accepts IPv4 and IPv6."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ from tickertape.process.metrics_port import MetricsPort
 
 
 def has_ipv6() -> bool:
-    """Tell whether this machine has the loopback address of IPv6."""
+    """Return whether this machine has the IPv6 loopback address."""
     try:
         with socket.socket(socket.AF_INET6) as probe:
             probe.bind(("::1", 0))
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(not has_ipv6(), reason="needs IPv6 on loopback")
 
 
 def ask(url: str) -> int:
-    """Status of a page."""
+    """Return the status of a page."""
     with urlopen(url, timeout=PATIENCE) as page:
         page.read()
         return int(page.status)
@@ -41,7 +41,7 @@ def ask(url: str) -> int:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_relay_is_reached_both_ways(workers: str, tmp_path: Path) -> None:
-    """The feed, the page and the ops port, at one port each, by all names that they have."""
+    """Feed, dashboard and ops port are reachable on one port each, by all their addresses."""
 
     async def part(port: str) -> None:
         for host in ("127.0.0.1", "[::1]", "localhost"):
@@ -61,7 +61,7 @@ def test_a_relay_is_reached_both_ways(workers: str, tmp_path: Path) -> None:
 
 
 def test_metrics_of_a_producer_are_reached_both_ways() -> None:
-    """The monitor's and the shipper's."""
+    """Metrics of the monitor and the shipper are reachable by both addresses."""
     port = free_port()
     with closing(MetricsPort("localhost", port, CollectorRegistry())):
         for host in ("127.0.0.1", "[::1]"):
@@ -76,7 +76,7 @@ def test_metrics_of_a_producer_are_reached_both_ways() -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 @pytest.mark.parametrize("which", ["main", "ops"])
 def test_a_relay_that_is_lost_one_way_ends(nats_server: NatsServer, which: str, host: str) -> None:
-    """With one line and 1: half of the clients would find nothing there."""
+    """A relay that loses one of its addresses exits with one line and code 1."""
     with Relay(nats_server.url, "--host", "localhost", "--ops-host", "localhost") as relay:
         address = (relay.url if which == "main" else relay.ops_url).rpartition("/")[2]
         lose_listener(relay.pid, int(address.rpartition(":")[2]), host)
@@ -86,9 +86,9 @@ def test_a_relay_that_is_lost_one_way_ends(nats_server: NatsServer, which: str, 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_metrics_that_are_lost_one_way_are_told(host: str) -> None:
-    """The program that has them ends on that error."""
+    """A metrics server that loses one of its addresses reports it, and the program exits."""
     port = free_port()
-    # A thread whose listener is lost tries to accept without a pause.
+    # A thread whose listener is lost retries accepting without a pause.
     with closing(MetricsPort("localhost", port, CollectorRegistry())) as metrics:
         lose_listener(os.getpid(), port, host)
         with pytest.raises(ListenError, match=f"no longer listening on localhost:{port}"):
@@ -97,7 +97,7 @@ def test_metrics_that_are_lost_one_way_are_told(host: str) -> None:
 
 @pytest.mark.parametrize("taken", ["127.0.0.1", "::1"])
 def test_metrics_are_served_both_ways_or_not(taken: str) -> None:
-    """What was begun at the other address is ended."""
+    """If one address cannot be bound, the other is closed again."""
     family = socket.AF_INET6 if ":" in taken else socket.AF_INET
     with socket.socket(family) as holder:
         holder.bind((taken, 0))
@@ -113,7 +113,7 @@ def test_metrics_are_served_both_ways_or_not(taken: str) -> None:
     ("host", "ops_host"), [("localhost", "::1"), ("localhost", "127.0.0.1"), ("127.0.0.1", "localhost")]
 )
 def test_one_port_for_two_servers_is_told_for_each_address(host: str, ops_host: str, workers: str) -> None:
-    """Also where only one of several addresses is the same."""
+    """A conflict on only one of several addresses is an error as well."""
     port = str(free_port())
     told = run_command(
         "serve", "--host", host, "--ops-host", ops_host, "--port", port, "--ops-port", port,

@@ -1,4 +1,4 @@
-"""Every kind of request head, over sockets: one answer on the main port, the ops port and the feed."""
+"""Every kind of request head over sockets has one response on the main port, the ops port and the feed."""
 
 import json
 import socket
@@ -21,7 +21,7 @@ PLACES = {"main port": MAIN, "feed": FEED, "ops port": OPS}
 
 @pytest.fixture(scope="module")
 def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
-    """One relay for all of them; its limits of addresses are off, since most of these are faults."""
+    """Run one relay for all of them, without limits per address, since most of these are errors."""
     with (
         NatsServer(tmp_path_factory.mktemp("nats")) as server,
         Relay(server.url, "--address-rate", "0") as running,
@@ -30,7 +30,7 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
 
 
 def ask(relay: Relay, place: Place, *pieces: bytes) -> Answer:
-    """Send a head, and read its answer: to the end, or to the end of the head of a 101."""
+    """Send a head and read its response: to the end, or to the end of the head of a 101."""
     host, port = relay.host_port
     if place is OPS:
         port = int(relay.ops_url.rpartition(":")[2])
@@ -41,7 +41,7 @@ def ask(relay: Relay, place: Place, *pieces: bytes) -> Answer:
             for piece in pieces:
                 link.sendall(piece)
         except ConnectionError:
-            pass  # it was answered before its end
+            pass  # it was answered before the connection closed
         while not (data.startswith(b"HTTP/1.1 101 ") and b"\r\n\r\n" in data):
             try:
                 more = link.recv(65_536)
@@ -54,7 +54,7 @@ def ask(relay: Relay, place: Place, *pieces: bytes) -> Answer:
 
 
 def check(answer: Answer, row: Row, place: Place) -> None:
-    """Compare an answer with its row."""
+    """Compare a response with its row."""
     assert answer.status == row.status(place)
     wanted = row.wanted(place)
     assert {name: answer.headers.get(name) for name in wanted} == wanted
@@ -68,14 +68,14 @@ def check(answer: Answer, row: Row, place: Place) -> None:
 
 @pytest.mark.parametrize(("where", "name"), list(product(PLACES, ROWS)))
 def test_a_head_has_its_answer(relay: Relay, where: str, name: str) -> None:
-    """The status, JSON that says why, and the headers that go with it."""
+    """The response has the expected status, a reason in JSON, and the headers of that status."""
     row, place = ROWS[name], PLACES[where]
     check(ask(relay, place, row.head(place)), row, place)
 
 
 @pytest.mark.parametrize("where", PLACES)
 def test_what_is_too_large_is_counted(relay: Relay, where: str) -> None:
-    """On the main port; the ops port has no limits to count."""
+    """An oversized head is counted on the main port; the ops port has no limits to count."""
     place = PLACES[where]
     before = count(relay, "rejected_total", limit="head_bytes")
     assert ask(relay, place, ROWS["a byte more"].head(place)).status == 431
@@ -85,7 +85,7 @@ def test_what_is_too_large_is_counted(relay: Relay, where: str) -> None:
 
 @pytest.mark.parametrize("where", PLACES)
 def test_a_head_that_does_not_end_has_five_seconds(relay: Relay, where: str) -> None:
-    """408 in JSON, on every path; counted on the main port."""
+    """An incomplete head is 408 in JSON after five seconds, on every path, and counted on the main port."""
     place = PLACES[where]
     before = count(relay, "rejected_total", limit="head_time")
     answer = ask(relay, place, ROWS["ordinary"].head(place)[:-2])
@@ -96,7 +96,7 @@ def test_a_head_that_does_not_end_has_five_seconds(relay: Relay, where: str) -> 
 
 
 def test_a_request_behind_an_upgrade_to_another_protocol_is_answered(relay: Relay) -> None:
-    """Such an upgrade is ignored, in one read or in two."""
+    """An upgrade to another protocol is ignored, in one read or in two."""
     head = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
     last = ROWS["ordinary"].head(MAIN)
     for pieces in ([head + last], [head, last], [head[:-1], b"\n" + last]):
@@ -118,7 +118,7 @@ ERRORS = [
 
 @pytest.mark.parametrize(("target", "status"), ERRORS)
 def test_a_page_says_in_json_what_is_wrong(relay: Relay, target: str, status: int) -> None:
-    """Never in plain text."""
+    """Errors of pages are JSON, never plain text."""
     answer = ask(relay, MAIN, ROWS["ordinary"].head(Place(target)))
     check(answer, Row(status), MAIN)
     assert answer.headers["x-content-type-options"] == "nosniff"
@@ -126,6 +126,6 @@ def test_a_page_says_in_json_what_is_wrong(relay: Relay, target: str, status: in
 
 @pytest.mark.parametrize("target", ["/health", "/assets/app.js", "/ws", "/"])
 def test_what_a_page_does_not_take_is_405(relay: Relay, target: str) -> None:
-    """With what it does take."""
+    """An unsupported method is 405 with the supported ones."""
     answer = ask(relay, MAIN, Row(405, method="OPTIONS").head(Place(target)))
     check(answer, Row(405, headers={"allow": "GET, HEAD"}), MAIN)

@@ -1,4 +1,4 @@
-"""A real relay with a certificate of its own: the page, the feed, slow handshakes, and a new certificate."""
+"""A real relay with a certificate: dashboard, feed, slow handshakes, and a new certificate."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ AUTHORITY = trustme.CA()
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Where certificate and key are."""
+    """Return the paths of certificate and key."""
     folder = tmp_path_factory.mktemp("tls")
     issue(folder / "cert.pem", folder / "key.pem")
     return folder / "cert.pem", folder / "key.pem"
@@ -33,7 +33,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def relay(tmp_path_factory: pytest.TempPathFactory, files: tuple[Path, Path]) -> Iterator[Relay]:
-    """A relay that serves them."""
+    """Run a relay with the certificate."""
     options = ("--tls-cert", str(files[0]), "--tls-key", str(files[1]))
     with NatsServer(tmp_path_factory.mktemp("nats")) as server, Relay(server.url, *options) as running:
         yield running
@@ -47,14 +47,14 @@ def issue(certificate: Path, key: Path) -> None:
 
 
 def trusting() -> ssl.SSLContext:
-    """What a client has that trusts the authority."""
+    """Return the TLS context of a client that trusts the authority."""
     context = ssl.create_default_context()
     AUTHORITY.configure_trust(context)
     return context
 
 
 def serial(relay: Relay) -> object:
-    """Number of the certificate that a new client is shown."""
+    """Return the serial number of the certificate that a new client receives."""
     with (
         socket.create_connection(relay.host_port, PATIENCE) as link,
         trusting().wrap_socket(link, server_hostname="127.0.0.1") as secured,
@@ -65,7 +65,7 @@ def serial(relay: Relay) -> object:
 
 
 def test_the_address_says_https(relay: Relay) -> None:
-    """And the page is there, and the probes stay where they were, in the clear."""
+    """The dashboard is served over https, and the probes without TLS as before."""
     assert relay.url.startswith("https://127.0.0.1:")
     with urlopen(f"{relay.url}/", context=trusting(), timeout=PATIENCE) as answer:
         assert answer.status == 200
@@ -75,7 +75,7 @@ def test_the_address_says_https(relay: Relay) -> None:
 
 
 def test_the_feed_is_wss(relay: Relay) -> None:
-    """With the page's own origin, whose scheme is https."""
+    """The feed is served over wss with the dashboard's own origin, whose scheme is https."""
 
     async def check() -> None:
         origin = relay.url
@@ -97,7 +97,7 @@ def test_the_feed_is_wss(relay: Relay) -> None:
 
 @pytest.mark.parametrize("piece", [10_000, 100, 7])
 def test_every_handshake_is_answered(relay: Relay, piece: int) -> None:
-    """However soon its first bytes come behind the connection, and in however many pieces."""
+    """A handshake is answered however early its first bytes arrive, and in however many pieces."""
     for _ in range(30):
         near, far = ssl.MemoryBIO(), ssl.MemoryBIO()
         client = trusting().wrap_bio(near, far, server_hostname="127.0.0.1")
@@ -117,7 +117,7 @@ def test_every_handshake_is_answered(relay: Relay, piece: int) -> None:
 
 
 def test_a_client_that_speaks_no_tls_is_cut(relay: Relay) -> None:
-    """There is nothing that it could read."""
+    """A client without TLS is disconnected, since it could not read a response."""
     with socket.create_connection(relay.host_port, PATIENCE) as link:
         link.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         try:
@@ -128,7 +128,7 @@ def test_a_client_that_speaks_no_tls_is_cut(relay: Relay) -> None:
 
 
 def test_many_at_once_end_at_any_place_of_their_handshake(relay: Relay) -> None:
-    """And nothing is left of them, nor said."""
+    """Clients that disconnect at any point of their handshake leave nothing behind, and log nothing."""
     folder = Path(f"/proc/{relay.pid}/fd")
     before, said = len(list(folder.iterdir())), len(relay.log)
     near, far = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -144,7 +144,9 @@ def test_many_at_once_end_at_any_place_of_their_handshake(relay: Relay) -> None:
 
 
 def test_time_passes_for_slow_clients_and_for_certificates(relay: Relay, files: tuple[Path, Path]) -> None:
-    """Who does not finish a handshake in five seconds is cut; in as many a new certificate is served."""
+    """An unfinished handshake is closed after five seconds; a new certificate is served within the same
+    time.
+    """
     began = time.monotonic()
     with socket.create_connection(relay.host_port, PATIENCE) as silent:
         former = serial(relay)
@@ -167,7 +169,7 @@ def test_time_passes_for_slow_clients_and_for_certificates(relay: Relay, files: 
 def test_a_certificate_that_cannot_be_used_ends_the_start(
     files: tuple[Path, Path], options: tuple[str, ...], words: str
 ) -> None:
-    """With one line that says what to do."""
+    """An unusable certificate ends the startup with one line and a hint."""
     folder = str(files[0].parent)
     given = [option.format(folder=folder) for option in options]
     done = run_command("serve", "--nats-url", "nats://127.0.0.1:1", "--port", "0", "--ops-port", "0", *given)
