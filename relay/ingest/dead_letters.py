@@ -35,7 +35,7 @@ MAX_QUEUED_BYTES: Final = 16 * 1024 * 1024
 
 MAX_SUBJECT: Final = 3_800
 """Maximum bytes of the subject of a dead letter. A server closes the connection when a control line exceeds
-4 096 bytes, which include the reply subject. If the original subject is longer, a header has all of it."""
+4 096 bytes, which include the reply subject. A longer subject is truncated, and a header has the original."""
 
 HEADER_BYTES: Final = 4 * 1024
 """Bytes reserved for the headers of a dead letter. NATS closes the connection of a client whose message, with
@@ -106,12 +106,12 @@ class DeadLetters:
                     log.warning("cannot store dead letter of event %s, retrying: %s", cursor, error)
                     await asyncio.sleep(RETRY_DELAY)
                     if nc.is_connected and self._overflow:
-                        # NATS is reachable but rejects this one, and the queue is full: make progress.
+                        # NATS is reachable but does not accept it, and the queue has overflowed: drop it.
                         self._remove_oldest()
                     continue
                 self._remove_oldest()
                 if (task := asyncio.current_task()) is not None and task.cancelling():
-                    # wait_for in nats-py swallows a cancellation that arrives together with the answer.
+                    # wait_for in nats-py swallows a cancellation that arrives together with the response.
                     raise asyncio.CancelledError
             if self._overflow:
                 log.warning("%d rejected events were counted but not stored as dead letters", self._overflow)

@@ -82,10 +82,10 @@ class DeletedSequences:
         # While the stream and its first sequence stay the same, deleted sequences are only added: if their
         # number has not changed, neither have they.
         if count and self._version != (info["created"], stream_first, count):
-            answer = await request(nc, f"STREAM.INFO.{self._stream}", {"deleted_details": True})
-            state = answer.get("state") or {}
+            response = await request(nc, f"STREAM.INFO.{self._stream}", {"deleted_details": True})
+            state = response.get("state") or {}
             stream_first, self._deleted = int(state.get("first_seq", 0)), sorted(state.get("deleted") or ())
-            self._version = (answer.get("created", ""), stream_first, len(self._deleted))
+            self._version = (response.get("created", ""), stream_first, len(self._deleted))
             if len(self._deleted) < int(state.get("num_deleted", 1)):
                 stream_first = last + 1  # no complete list: treat every unseen sequence as deleted
         seen_set = set(seen)

@@ -117,7 +117,7 @@ class Ingest:
 
     @property
     def connected(self) -> bool:
-        """Whether the relay receives from NATS."""
+        """Return whether the relay receives from NATS."""
         return self.hub.sessions.upstream_connected
 
     def upstream_status(self) -> UpstreamStatus:
@@ -285,14 +285,14 @@ class Ingest:
     async def _skip_unparsable(self, nc: Client) -> None:
         """Skip the next message if it cannot be parsed, and add it to the dead letters."""
         head = self.hub.log.head
-        found = await find_unparsable(nc, self._stream, start_after(head), self._range.filters)
-        if found is None:
+        message = await find_unparsable(nc, self._stream, start_after(head), self._range.filters)
+        if message is None:
             return
-        if found.seq > head + 1:
-            self._report_missing(found.seq - 1)
-        stored_ns = None if found.stored is None else found.stored.stored_ns
-        self.hub.reject(found.seq, RejectionReason.UNREADABLE, stored_ns)
-        self._dead_letters.add(make_dead_letter(found, self.hub.epoch, self._names))
+        if message.seq > head + 1:
+            self._report_missing(message.seq - 1)
+        stored_ns = None if message.stored is None else message.stored.stored_ns
+        self.hub.reject(message.seq, RejectionReason.UNREADABLE, stored_ns)
+        self._dead_letters.add(make_dead_letter(message, self.hub.epoch, self._names))
 
     async def _newest_was_replaced(self, nc: Client) -> bool:
         """Return whether the stream now has another message at the sequence of the newest received one.

@@ -104,14 +104,14 @@ class ReplayReaders:
         """
         replay_cache = self._hub.fanout.replay_cache
         async with self._reader_slots:
-            found = replay_cache.get(position)
-            if found is None:
+            chunk = replay_cache.get(position)
+            if chunk is None:
                 number = position // CHUNK_SEQUENCES
-                found = await self._read(
+                chunk = await self._read(
                     ChunkRequest(number, number * CHUNK_SEQUENCES + 1, (number + 1) * CHUNK_SEQUENCES)
                 )
-                self._hub.fanout.add_chunk(number, found)
-            return found
+                self._hub.fanout.add_chunk(number, chunk)
+            return chunk
 
     async def is_stale_cursor(self, cursor: Cursor, stored: dict[int, int | None]) -> bool:
         """Return whether the stream has another message at a cursor's sequence than the one it was made for.
@@ -156,10 +156,10 @@ class ReplayReaders:
         if timestamp > parse_time(state["last_ts"]).timestamp() + _ROUNDING_ERROR:
             return int(state["last_seq"])
         assert self._nc is not None
-        found: StoredMessage | UnparsableMessage | None
+        message: StoredMessage | UnparsableMessage | None
         start_time = format_time(timestamp)
         try:
-            found = await fail_on_disconnect(
+            message = await fail_on_disconnect(
                 self._nc,
                 direct_get.get_message(
                     self._nc, self._stream, batch=1, start_time=start_time, next_by_subj=">"
@@ -167,14 +167,14 @@ class ReplayReaders:
             )
         except ConnectionEnded:
             start = {"deliver_policy": "by_start_time", "opt_start_time": start_time}
-            found = await find_unparsable(self._nc, self._stream, start)
-            if found is None:
+            message = await find_unparsable(self._nc, self._stream, start)
+            if message is None:
                 raise  # this message can be parsed, so another one ended the connection
         except NoRespondersError:
             raise StreamsError(
                 f"stream {self._stream} does not allow direct get", "run 'tickertape streams apply'"
             ) from None
-        position = int(state["last_seq"]) if found is None else found.seq - 1
+        position = int(state["last_seq"]) if message is None else message.seq - 1
         if not state.get("num_deleted"):
             return position
         return await self._before_deleted(self._nc, int(state["first_seq"]), position)

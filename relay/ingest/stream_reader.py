@@ -65,11 +65,11 @@ async def read(
         await _wait_for_reconnect(nc, stream)
         if not disconnects.record_restart(position - 1):
             continue
-        found = await find_unparsable(nc, stream, start_after(position - 1), subjects)
-        if found is not None:
-            log.error("skipping message %d of stream %s, which cannot be parsed", found.seq, stream)
-            on_skip(found.seq)
-            position = found.seq + 1
+        unparsable = await find_unparsable(nc, stream, start_after(position - 1), subjects)
+        if unparsable is not None:
+            log.error("skipping message %d of stream %s, which cannot be parsed", unparsable.seq, stream)
+            on_skip(unparsable.seq)
+            position = unparsable.seq + 1
 
 
 async def _wait_for_reconnect(nc: Client, stream: str) -> None:

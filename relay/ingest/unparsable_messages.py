@@ -162,8 +162,8 @@ async def query_stored_ns(nc: Client, stream: str, seq: int) -> int | None:
     try:
         return await fail_on_disconnect(nc, direct_get.get_stored_ns(nc, stream, seq))
     except ConnectionEnded:
-        found = await find_unparsable(nc, stream, start_after(seq - 1))
-        if found is None or found.seq != seq:
+        message = await find_unparsable(nc, stream, start_after(seq - 1))
+        if message is None or message.seq != seq:
             raise
         raise UnparsableMessageError(stream, seq) from None
 

@@ -37,13 +37,13 @@ async def warm_up(nc: Client, hub: Hub, source: RangeReader, names: Names, head:
         return
     generation, logged = hub.generation, False
     while generation == hub.generation and hub.log.floor == head:
-        found: list[tuple[int, str, Event, int]] = []
+        events: list[tuple[int, str, Event, int]] = []
 
-        def take(delivery: Delivery, found: list[tuple[int, str, Event, int]] = found) -> None:
+        def take(delivery: Delivery, events: list[tuple[int, str, Event, int]] = events) -> None:
             subject = names.strip_prefix(delivery.subject)
             event = decode(subject, delivery.data)
             if isinstance(event, Event):
-                found.append((delivery.seq, subject, event, delivery.stored_ns))
+                events.append((delivery.seq, subject, event, delivery.stored_ns))
 
         try:
             info = await stream_info(nc, source.stream)
@@ -58,7 +58,7 @@ async def warm_up(nc: Client, hub: Hub, source: RangeReader, names: Names, head:
             await asyncio.sleep(RETRY_DELAY)
             continue
         if generation == hub.generation and hub.log.floor == head:
-            kept = hub.warm(found, first - 1, missing)
+            kept = hub.warm(events, first - 1, missing)
             log.info("loaded %d events from the stream's tail into memory", kept)
         return
 

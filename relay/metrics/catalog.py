@@ -167,7 +167,7 @@ class RelayCollector(Collector):
 
 
 class ProcessMetrics(Collector):
-    """Collector of merged process metrics, with the names and help texts of this process's own.
+    """Collector of merged process metrics, with the names and help texts of this process's metrics.
 
     Args:
         numbers: merged results of ``process_numbers``.
@@ -177,12 +177,12 @@ class ProcessMetrics(Collector):
         self._numbers = numbers
 
     def collect(self) -> Iterable[Metric]:
-        for own in _process_registry().collect():
+        for template in _process_registry().collect():
             # A new metric, since some collectors return the same object each time.
-            metric = Metric(own.name, own.documentation, own.type, own.unit)
+            metric = Metric(template.name, template.documentation, template.type, template.unit)
             metric.samples = [
                 sample._replace(value=self._numbers[key])
-                for sample in own.samples
+                for sample in template.samples
                 if (key := _key(sample)) in self._numbers
             ]
             yield metric

@@ -55,8 +55,8 @@ class Aggregate:
     async def collect(self) -> MetricsSnapshot:
         """Request the metrics of every worker, and merge them."""
         await asyncio.gather(*map(self._collect_worker, self._slots))
-        own = MetricsSnapshot(process=process_numbers())
-        return merge_snapshots([*(slot.metrics.total() for slot in self._slots), own])
+        supervisor = MetricsSnapshot(process=process_numbers())
+        return merge_snapshots([*(slot.metrics.total() for slot in self._slots), supervisor])
 
     async def status(self) -> dict[str, Any]:
         """Return the state of each slot with the status of its worker."""

@@ -88,7 +88,7 @@ class SupervisorChannel:
 
     @property
     def should_exit(self) -> bool:
-        """Whether the channel is about to stop."""
+        """Return whether the channel is about to stop."""
         return self._ended.is_set()
 
     @should_exit.setter

@@ -110,7 +110,7 @@ class SharedLimitCounters:
 
     def __init__(self, counters: SharedCounters, slot: int, capacity: int) -> None:
         self._counters = counters
-        self._own = counters.columns[slot]
+        self._column = counters.columns[slot]
         self._capacity = capacity
         self._open = 0
 
@@ -126,7 +126,7 @@ class SharedLimitCounters:
             if row is not None:
                 if limit and self._counters.count(row) >= limit:
                     return False
-                self._own[row] += 1
+                self._column[row] += 1
         self._open += key == ALL
         return True
 
@@ -134,8 +134,8 @@ class SharedLimitCounters:
         """Decrement the count of a key."""
         self._open -= key == ALL
         with self._counters.row(key) as row:
-            if row is not None and self._own[row]:
-                self._own[row] -= 1
+            if row is not None and self._column[row]:
+                self._column[row] -= 1
 
     def spend(self, key: str, rate: float, cost: float, now: float, *, allow_debt: bool = False) -> bool:
         """Spend tokens of a key; return False when there are not enough."""

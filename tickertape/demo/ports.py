@@ -31,28 +31,28 @@ def free_ports(count: int, taken: Collection[int] = ()) -> list[int]:
     """
     # Not a seeded generator: two demos with the same seed would try the same ports.
     random = SystemRandom()
-    found: list[int] = []
+    ports: list[int] = []
     for _ in range(_ATTEMPTS):
-        if len(found) == count:
-            return found
+        if len(ports) == count:
+            return ports
         port = random.randrange(*RANGE)
-        if port not in found and port not in taken and is_free(port):
-            found.append(port)
+        if port not in ports and port not in taken and is_free(port):
+            ports.append(port)
     raise OSError(
         f"cannot find {count} free ports on {HOST} from {RANGE[0]} to {RANGE[1]}; stop programs that use them"
     )
 
 
-def port_or_free(given: int | None, preferred: int, taken: Collection[int] = ()) -> int:
-    """Return the port that the user gave, else the preferred one if it is free, else a free one.
+def port_or_free(requested: int | None, preferred: int, taken: Collection[int] = ()) -> int:
+    """Return the requested port, else the preferred one if it is free, else a free one.
 
     Args:
-        given: 0 requests a free port.
-        preferred: port to use if the user gave none.
+        requested: port that the user requested; 0 for any free port.
+        preferred: port to use if none was requested.
         taken: ports that this demo uses already.
     """
-    if given:
-        return given
-    if given is None and preferred not in taken and is_free(preferred):
+    if requested:
+        return requested
+    if requested is None and preferred not in taken and is_free(preferred):
         return preferred
     return free_ports(1, taken)[0]

@@ -234,8 +234,8 @@ class Demo:
             (self._settings.ops_port, self.ops_port, 9464, "metrics"),
             (None, self.nats_port, 4222, "NATS"),
         )
-        for given, port, preferred, service in ports:
-            if given is None and port != preferred:
+        for requested, port, preferred, service in ports:
+            if requested is None and port != preferred:
                 self._print(f"  port {preferred} is in use; {service} uses port {port}", "yellow")
         self._print("\nPress Ctrl-C to stop.", "bold")
 
