@@ -2,7 +2,7 @@
  * Desktop notifications and a sound when a gateway goes down.
  *
  * Invariants: both are off until the user enables them, and the choice is stored; a silenced gateway raises no
- * alarm; gateways that go down together raise single alarm; if the browser blocks notifications, the page says so.
+ * alarm; gateways that go down together raise one alarm; if the browser blocks notifications, the page says so.
  */
 
 import { byId, setAttribute } from "/assets/dom.js";
@@ -11,7 +11,7 @@ import { STRINGS } from "/assets/strings.js";
 
 /** @typedef {import("/assets/gateways.js").Gateway} Gateway */
 
-/** Gateways that go down within this time share single alarm, and the minimum interval between two alarms. */
+/** Gateways that go down within this time share one alarm, and the minimum interval between two alarms. */
 const TOGETHER_MS = 400;
 const APART_MS = 3_000;
 

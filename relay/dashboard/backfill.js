@@ -18,7 +18,7 @@ import { parseTime } from "/assets/times.js";
 const PAGES = 5;
 
 /** Lines loaded before and after a linked line. */
-const AROUND = 200;
+const CONTEXT_LINES = 200;
 
 const EVERYTHING = { level: "DEBUG", subjects: [] };
 const inOrder = (a, b) => a.order - b.order;
@@ -55,19 +55,19 @@ export class Backfill {
     };
     update({ ...gap, state: "loading" });
     for (let page = 1; ; page += 1) {
-      let found;
+      let loaded;
       try {
         const order = back ? "newest" : "oldest";
-        found = await readPage({ cursor: gap.from, until: gap.to, order, limit: String(PAGE), ...gap.subscription });
+        loaded = await readPage({ cursor: gap.from, until: gap.to, order, limit: String(PAGE), ...gap.subscription });
       } catch (error) {
         update({ ...gap, state: error.message });
         return;
       }
-      const lines = this.#lines(found);
+      const lines = this.#lines(loaded);
       const dropped = gap.dropped === null ? null : Math.max(0, gap.dropped - lines.length);
-      gap = { ...gap, [back ? "to" : "from"]: found.cursor, dropped, by: {} };
-      const last = !found.more || page === PAGES;
-      update(found.more ? { ...gap, state: last ? "" : "loading" } : null, lines);
+      gap = { ...gap, [back ? "to" : "from"]: loaded.cursor, dropped, by: {} };
+      const last = !loaded.more || page === PAGES;
+      update(loaded.more ? { ...gap, state: last ? "" : "loading" } : null, lines);
       if (last) return;
     }
   }
@@ -81,16 +81,16 @@ export class Backfill {
   async loadAround(cursor, start) {
     const { seq } = readCursor(cursor);
     try {
-      const around = { limit: String(AROUND), ...EVERYTHING };
+      const around = { limit: String(CONTEXT_LINES), ...EVERYTHING };
       const before = await readPage({ ...around, until: cursor, order: "newest" });
       if (before.events.at(-1)?.seq !== seq) {
         this.#notice(STRINGS.gap.lineMissing);
         return null;
       }
-      const behind = await readPage({ ...around, cursor });
-      const lines = [...this.#lines(before), ...this.#lines(behind)];
-      if (readCursor(behind.cursor).seq < readCursor(start).seq) {
-        const between = { from: behind.cursor, to: start, reason: "link", subscription: EVERYTHING };
+      const after = await readPage({ ...around, cursor });
+      const lines = [...this.#lines(before), ...this.#lines(after)];
+      if (readCursor(after.cursor).seq < readCursor(start).seq) {
+        const between = { from: after.cursor, to: start, reason: "link", subscription: EVERYTHING };
         lines.push(gapLine(between, NaN, this.base));
       }
       this.#logs.insert(lines);

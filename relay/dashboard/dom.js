@@ -2,7 +2,7 @@
  * DOM helpers that build elements without markup.
  *
  * Invariants: text is only ever set through textContent, so that text of a producer can never become markup; a write
- * that would change nothing is skipped, because it would unmoved cost layout.
+ * that would change nothing is skipped, because it would still cost layout.
  */
 
 /**

@@ -6,7 +6,7 @@
  */
 
 import { byId, element } from "/assets/dom.js";
-import { isEmpty, parseAddress, parseText, formatAddress, formatText } from "/assets/filters.js";
+import { isEmpty, parseUrl, parseText, formatUrl, formatText } from "/assets/filters.js";
 
 /** Maximum number of suggested sources. */
 const MAX_SOURCES = 300;
@@ -29,7 +29,7 @@ export class FilterBar {
   /** @param {() => void} onChange called when the filter changes */
   constructor(onChange) {
     this.#onChange = onChange;
-    this.#show(parseAddress(location.search));
+    this.#show(parseUrl(location.search));
     this.#level.addEventListener("change", () => this.#read());
     this.#source.addEventListener("change", () => this.#read());
     this.#source.addEventListener("input", () => {
@@ -44,7 +44,7 @@ export class FilterBar {
     this.#text.addEventListener("blur", () => (this.#typing = false));
     window.addEventListener("popstate", () => {
       const before = JSON.stringify(this.filter);
-      this.#show(parseAddress(location.search));
+      this.#show(parseUrl(location.search));
       if (JSON.stringify(this.filter) !== before) this.#onChange();
     });
   }
@@ -88,7 +88,7 @@ export class FilterBar {
   clearLine() {
     if (!this.line) return;
     this.line = "";
-    history.replaceState(history.state, "", formatAddress(this.filter, ""));
+    history.replaceState(history.state, "", formatUrl(this.filter, ""));
   }
 
   /** Add the sources of lines to the suggestions. @param {import("/assets/lines.js").Line[]} lines */
@@ -115,9 +115,9 @@ export class FilterBar {
     if (JSON.stringify(filter) === JSON.stringify(this.filter)) return;
     this.filter = filter;
     this.line = "";
-    const address = formatAddress(filter, "");
-    if (continued) history.replaceState(history.state, "", address);
-    else history.pushState(null, "", address);
+    const url = formatUrl(filter, "");
+    if (continued) history.replaceState(history.state, "", url);
+    else history.pushState(null, "", url);
     this.#onChange();
   }
 }

@@ -44,7 +44,7 @@ export function formatText({ words, not }) {
 }
 
 /** Parse the filter in a URL. @param {string} search query of the URL @returns {Filter} */
-export function parseAddress(search) {
+export function parseUrl(search) {
   const query = new URLSearchParams(search);
   const level = (query.get("level") ?? "").toUpperCase();
   const text = (name) => parseText(query.get(name) ?? "").words;
@@ -62,7 +62,7 @@ export function parseAddress(search) {
  * @param {string} line cursor of a line to link to; empty if there is none
  * @returns {string} path, query and fragment
  */
-export function formatAddress({ level, source, words, not }, line) {
+export function formatUrl({ level, source, words, not }, line) {
   const url = new URL(location.href);
   const text = (parts) => parts.filter((word) => !SECRET.test(word)).map(quote).join(" ");
   const values = { level: level === LEVELS[0] ? "" : level, source, text: text(words), not: text(not), line };

@@ -102,7 +102,7 @@ export class Gateways {
   /** Keys of gateways that changed or were forgotten since the last `takeChanged`. @type {Set<string>} */
   #changed = new Set();
 
-  /** Rank of each gateway by name; null after gateway was added. @type {Map<string, number>|null} */
+  /** Rank of each gateway by name; null after one was added. @type {Map<string, number>|null} */
   #order = null;
 
   get size() {
@@ -193,7 +193,7 @@ export class Gateways {
   }
 
   /**
-   * Apply gateway message of a snapshot.
+   * Apply one message of a snapshot.
    * @param {{subject: string, seq: number, event: Record<string, any>}[]} items
    * @param {boolean} done whether it is the last message
    * @param {number} start sequence up to which the snapshot is complete

@@ -19,7 +19,7 @@ import { sentence } from "/assets/tokenform.js";
 /** @typedef {import("/assets/gateways.js").Gateway} Gateway */
 /** @typedef {import("/assets/link.js").Item} Item */
 
-/** Events per request, and events kept. */
+/** Events per request, and events marks. */
 const PAGE = 100;
 const MAX_EVENTS = 1_000;
 
@@ -40,12 +40,12 @@ function describe(event) {
   const fault = readFault(metadata);
   if (event.event_type !== STATUS) {
     const attempt = typeof event.attempt === "number" && event.attempt > 0 ? event.attempt : 0;
-    return { what: STRINGS.history.recovery(event.phase ?? "", attempt), fault };
+    return { summary: STRINGS.history.recovery(event.phase ?? "", attempt), fault };
   }
   const [from, to] = [readStatus(event.previous_status), readStatus(event.current_status)];
-  if (from !== to) return { what: STRINGS.history.from(statusLabel(from)), fault };
-  const kept = [metadata.silenced && STRINGS.history.silenced, metadata.flapping === true && STRINGS.history.flapping].filter(Boolean);
-  return { what: kept.join(", ") || STRINGS.history.again, fault };
+  if (from !== to) return { summary: STRINGS.history.from(statusLabel(from)), fault };
+  const marks = [metadata.silenced && STRINGS.history.silenced, metadata.flapping === true && STRINGS.history.flapping].filter(Boolean);
+  return { summary: marks.join(", ") || STRINGS.history.again, fault };
 }
 
 class Row {
@@ -58,13 +58,13 @@ class Row {
     this.latency = readLatency(event.metadata ?? {});
     this.status = event.event_type === STATUS ? readStatus(event.current_status) : "";
     this.changes = event.event_type === STATUS && event.previous_status !== event.current_status;
-    const { what, fault } = describe(event);
+    const { summary, fault } = describe(event);
     const time = element("time", "past-time", fullTime(this.at).slice(5));
     time.title = fullTime(this.at);
     const mark = statusMark();
     if (this.status) mark.set(this.status);
     else mark.root.hidden = true;
-    const aside = [what, latencyText(this.latency)].filter(Boolean).join(" · ");
+    const aside = [summary, latencyText(this.latency)].filter(Boolean).join(" · ");
     this.root = element("li", "past", time, mark.root, element("span", "past-what", aside), this.#duration);
     if (fault) this.root.append(element("p", "past-fault", fault));
   }
@@ -192,7 +192,7 @@ export class History {
     );
   }
 
-  /** Update what depends on the time. @param {number} now */
+  /** Update summary depends on the time. @param {number} now */
   tick(now) {
     if (!this.#gateway) return;
     const { since, silence, flapping, type, group, fault, latency } = this.#gateway;

@@ -112,9 +112,9 @@ export class Link {
 
   /** Replace the client. @param {string|null} cursor where to resume */
   #open(cursor) {
-    const before = this.#client;
+    const previous = this.#client;
     this.#client = null;
-    before?.close();
+    previous?.close();
     this.#code = 0;
     const client = connect(FEED, {
       ...this.#filter(),
@@ -123,7 +123,7 @@ export class Link {
       cursorStore: { load: () => cursor, save: () => {} },
     });
     this.#client = client;
-    const ifCurrent = (handle) => (what) => client === this.#client && handle(what);
+    const ifCurrent = (handle) => (value) => client === this.#client && handle(value);
     client.onState(ifCurrent((state) => this.#changed(state)));
     client.onRenewal(ifCurrent((token) => this.#access.accepted(token)));
     client.onMessage(ifCurrent((message) => this.#receive(message)));
@@ -220,9 +220,9 @@ export class Link {
   #publish(state) {
     const { prompt, reason } = this.#access;
     const running = this.#running;
-    const waits = state.phase === "reconnecting" && (state.retryAt !== null || navigator.onLine === false);
+    const waiting = state.phase === "reconnecting" && (state.retryAt !== null || navigator.onLine === false);
     const attempt = state.phase === "reconnecting" ? "connecting" : state.phase;
-    const phase = prompt && !running ? "closed" : waits ? "waiting" : attempt;
+    const phase = prompt && !running ? "closed" : waiting ? "waiting" : attempt;
     this.#handlers.onLink({
       phase,
       reason: prompt ? reason : state.reason,

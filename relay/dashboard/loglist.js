@@ -227,18 +227,18 @@ export class LogList {
       if (node === next) next = next.nextSibling;
       else this.#rows.insertBefore(node, next);
     };
-    let chosen = null;
+    let activeId = null;
     for (let i = first; i < last; i += 1) {
       const line = lines[i];
       const row = (rows[i - first] ??= this.#acquireRow(line));
       row.setState(i, line.order === selected, i === open, line.order === marked);
-      if (line.order === selected) chosen ??= row.root.id;
+      if (line.order === selected) activeId ??= row.root.id;
       put(row.root);
       if (i === open) put(this.#detail);
     }
     drawn.length = 0;
     [this.#drawn, this.#recycled] = [rows, drawn];
-    setAttribute(this.#box, "aria-activedescendant", chosen);
+    setAttribute(this.#box, "aria-activedescendant", activeId);
   }
 
   #releaseRow(row) {
@@ -274,16 +274,16 @@ export class LogList {
     const end = this.#lines.length - 1;
     const page = Math.max(1, Math.floor(this.#view / this.#rowHeight) - 1);
     const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page };
-    const chosen = this.#selected;
+    const selected = this.#selected;
     if (event.key in steps) {
       // Without a selection, start at the edge of the view.
       const edge = this.#following ? end : this.#indexAt(this.#top + this.#rowHeight - 1);
-      this.#selectIndex(chosen ? indexOfOrder(this.#lines, chosen.order) + steps[event.key] : edge);
+      this.#selectIndex(selected ? indexOfOrder(this.#lines, selected.order) + steps[event.key] : edge);
     } else if (event.key === "Home") {
       this.#selectIndex(0);
-    } else if (event.key === "Enter" && chosen) {
-      if (chosen.gap) this.#tools.load(chosen);
-      else this.toggle(chosen);
+    } else if (event.key === "Enter" && selected) {
+      if (selected.gap) this.#tools.load(selected);
+      else this.toggle(selected);
     } else {
       return;
     }

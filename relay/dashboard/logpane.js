@@ -11,7 +11,7 @@ import { copy, details, lineText } from "/assets/details.js";
 import { byId, setAttribute, setText } from "/assets/dom.js";
 import { LogList } from "/assets/loglist.js";
 import { FilterBar } from "/assets/filterbar.js";
-import { subscriptionFor, sameSubscription, matcherFor, formatAddress } from "/assets/filters.js";
+import { subscriptionFor, sameSubscription, matcherFor, formatUrl } from "/assets/filters.js";
 import { eventLine, gapLine, noticeLine } from "/assets/lines.js";
 import { Backfill } from "/assets/backfill.js";
 import { Logs } from "/assets/logs.js";
@@ -157,7 +157,7 @@ export class LogPane {
   #actions(line) {
     const link = () => {
       const open = { level: "DEBUG", source: "", words: [], not: [] };
-      return location.origin + formatAddress(open, `${this.#epoch}-${line.item.seq}`);
+      return location.origin + formatUrl(open, `${this.#epoch}-${line.item.seq}`);
     };
     const ours = line.order > this.#backfill.base;
     return {
@@ -194,7 +194,7 @@ export class LogPane {
       return;
     }
     if (event.target.closest("input, select, textarea")) return;
-    const chosen = this.#list.selected;
+    const selected = this.#list.selected;
     if (event.key === "/") {
       event.preventDefault();
       this.#bar.focus();
@@ -204,8 +204,8 @@ export class LogPane {
     } else if (event.key === "End" && (event.target === document.body || event.target.closest("#log"))) {
       event.preventDefault();
       this.#toNewest();
-    } else if (event.key === "c" && chosen?.item) {
-      copy(lineText(chosen));
+    } else if (event.key === "c" && selected?.item) {
+      copy(lineText(selected));
     }
   }
 

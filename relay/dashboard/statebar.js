@@ -28,14 +28,14 @@ export class StateBar {
     this.root.tabIndex = 0;
     this.root.addEventListener("pointerover", (event) => this.#handlePointer(event.target));
     this.root.addEventListener("pointerleave", hideTooltip);
-    this.root.addEventListener("focus", () => this.#choose(this.#states.length - 1));
+    this.root.addEventListener("focus", () => this.#select(this.#states.length - 1));
     this.root.addEventListener("blur", () => this.#leave());
     this.root.addEventListener("keydown", (event) => this.#key(event));
   }
 
   /** Show states; an empty list empties the bar. @param {State[]} states oldest first */
   show(states) {
-    const chosen = this.#states[this.#index];
+    const selected = this.#states[this.#index];
     const kept = this.#keep(states);
     while (this.#cells.children.length > kept) this.#cells.firstElementChild.remove();
     for (const { status } of states.slice(kept)) {
@@ -44,7 +44,7 @@ export class StateBar {
       this.#cells.append(cell);
     }
     this.#states = [...states];
-    if (chosen) this.#choose(Math.max(0, states.indexOf(chosen)));
+    if (selected) this.#select(Math.max(0, states.indexOf(selected)));
     else this.#updateAria(states.length - 1);
   }
 
@@ -83,7 +83,7 @@ export class StateBar {
     showTooltip(this.#cells.children[index], head, ...rest);
   }
 
-  #choose(index) {
+  #select(index) {
     if (!this.#states[index]) return;
     this.#cells.children[this.#index]?.removeAttribute("data-chosen");
     this.#index = index;
@@ -107,6 +107,6 @@ export class StateBar {
     event.preventDefault();
     // The tiles use the same keys.
     event.stopPropagation();
-    this.#choose(Math.min(Math.max(next, 0), last));
+    this.#select(Math.min(Math.max(next, 0), last));
   }
 }

@@ -57,11 +57,11 @@ class GroupHeader {
 }
 
 /** Return the index of the first tile that satisfies a monotonic predicate; the number of tiles if none does. */
-function indexWhere(tiles, holds) {
+function indexWhere(tiles, predicate) {
   let [low, high] = [0, tiles.length];
   while (low < high) {
     const middle = (low + high) >> 1;
-    if (holds(tiles[middle])) high = middle;
+    if (predicate(tiles[middle])) high = middle;
     else low = middle + 1;
   }
   return low;
@@ -108,8 +108,8 @@ export class Tiles {
     });
     list.addEventListener("keydown", (event) => this.#moveFocus(event));
     list.addEventListener("focusin", (event) => this.#setTabStop(this.#roots.get(event.target.closest("li"))));
-    const remembered = readPreference("group-by");
-    select.value = GROUPINGS.includes(remembered) ? remembered : "none";
+    const stored = readPreference("group-by");
+    select.value = GROUPINGS.includes(stored) ? stored : "none";
     select.addEventListener("change", () => {
       savePreference("group-by", select.value === "none" ? "" : select.value);
       this.#moved = true;
@@ -282,25 +282,25 @@ export class Tiles {
   }
 
   #moveFocus(event) {
-    const here = this.#ordered.findIndex((tile) => tile.button === document.activeElement);
-    if (here < 0) return;
-    const next = this.#target(event.key, here);
+    const index = this.#ordered.findIndex((tile) => tile.button === document.activeElement);
+    if (index < 0) return;
+    const next = this.#target(event.key, index);
     if (!next) return;
     event.preventDefault();
     next.button.focus();
   }
 
-  #target(key, here) {
+  #target(key, index) {
     const all = this.#ordered;
     switch (key) {
       case "ArrowRight":
-        return all[here + 1];
+        return all[index + 1];
       case "ArrowLeft":
-        return all[here - 1];
+        return all[index - 1];
       case "ArrowDown":
-        return this.#adjacentRow(all.slice(here), 1);
+        return this.#adjacentRow(all.slice(index), 1);
       case "ArrowUp":
-        return this.#adjacentRow(all.slice(0, here + 1).reverse(), -1);
+        return this.#adjacentRow(all.slice(0, index + 1).reverse(), -1);
       case "Home":
         return all[0];
       case "End":
@@ -314,7 +314,7 @@ export class Tiles {
   #adjacentRow([from, ...others], direction) {
     const { offsetTop: top, offsetLeft: left } = from.root;
     const row = others.find((tile) => (tile.root.offsetTop - top) * direction > 0)?.root.offsetTop;
-    const away = (tile) => Math.abs(tile.root.offsetLeft - left);
-    return others.filter((tile) => tile.root.offsetTop === row).sort((a, b) => away(a) - away(b))[0];
+    const distance = (tile) => Math.abs(tile.root.offsetLeft - left);
+    return others.filter((tile) => tile.root.offsetTop === row).sort((a, b) => distance(a) - distance(b))[0];
   }
 }

@@ -23,16 +23,16 @@ export class TokenForm {
   #error = byId("token-error");
   #ends = byId("token-ends");
   #forget = byId("token-forget");
-  #inAddress;
+  #tokenInUrl;
   /** @type {AccessState} */ #token = { held: false, endsAt: 0, expiring: false, refusal: "" };
 
   /**
    * @param {(token: string) => void} onToken called with a token that the user enters
    * @param {() => void} onForget called when the user wants the token to be forgotten
-   * @param {boolean} inAddress whether the URL contained a token that was not used
+   * @param {boolean} tokenInUrl whether the URL contained a token that was not used
    */
-  constructor(onToken, onForget, inAddress) {
-    this.#inAddress = inAddress;
+  constructor(onToken, onForget, tokenInUrl) {
+    this.#tokenInUrl = tokenInUrl;
     this.#forget.addEventListener("click", onForget);
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -73,7 +73,7 @@ export class TokenForm {
    */
   prompt(prompt, reason) {
     this.#show(STRINGS.token.field, reason);
-    const first = this.#inAddress ? `${STRINGS.token.inUrl} ${STRINGS.token.pasteHere}` : STRINGS.token.first;
+    const first = this.#tokenInUrl ? `${STRINGS.token.inUrl} ${STRINGS.token.pasteHere}` : STRINGS.token.first;
     return { headline: STRINGS.token.headlines[prompt], detail: prompt === "first" ? first : STRINGS.token.other };
   }
 

@@ -45,7 +45,7 @@ export class Feed {
         const tokens = options.token ? new Tokens(options.token) : null;
         const Socket = options.WebSocket ?? globalThis.WebSocket;
         this.#link = new Link({
-            address: () => this.#address(),
+            url: () => this.#buildUrl(),
             receive: (message) => this.#receive(message),
             changed: (state) => {
                 if (state.phase === "closed")
@@ -141,7 +141,7 @@ export class Feed {
         const filter = { subjects: subjects.length ? subjects : this.#requested.subjects, level, mode, interval_ms };
         return { type: "subscribe", ...JSON.parse(JSON.stringify(filter)) };
     }
-    #address() {
+    #buildUrl() {
         const url = new URL(this.#url, globalThis.location?.href);
         url.protocol = url.protocol.replace("http", "ws");
         if (url.pathname === "/")

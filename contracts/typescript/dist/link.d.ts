@@ -26,7 +26,7 @@ export type WebSocketConstructor = new (url: string, protocols: string[]) => Web
 /** Callbacks of a link. */
 export interface LinkHandlers {
     /** Return the URL for the next attempt; throw if it is invalid. */
-    address(): URL;
+    url(): URL;
     /** Handle a message, which may be of a type unknown to this client. */
     receive(message: RelayMessage): void;
     /** Handle a change of state. */

@@ -123,7 +123,7 @@ export class Link {
                 protocols.push(`bearer.${token}`);
             if (token && this.state.phase === "connecting")
                 this.#setState({ phase: "connecting", reason: "" });
-            const url = this.#handlers.address();
+            const url = this.#handlers.url();
             this.#host = url.hostname;
             if (!this.#Socket)
                 throw new TypeError("no WebSocket implementation found: set the WebSocket option");

@@ -59,7 +59,7 @@ export class Feed implements Client {
     const Socket = options.WebSocket ?? (globalThis.WebSocket as WebSocketConstructor | undefined);
     this.#link = new Link(
       {
-        address: () => this.#address(),
+        url: () => this.#buildUrl(),
         receive: (message) => this.#receive(message),
         changed: (state) => {
           if (state.phase === "closed") this.#phase = "closed";
@@ -164,7 +164,7 @@ export class Feed implements Client {
     return { type: "subscribe", ...(JSON.parse(JSON.stringify(filter)) as object) };
   }
 
-  #address(): URL {
+  #buildUrl(): URL {
     const url = new URL(this.#url, globalThis.location?.href);
     url.protocol = url.protocol.replace("http", "ws");
     if (url.pathname === "/") url.pathname = "/ws";

@@ -43,7 +43,7 @@ export type WebSocketConstructor = new (url: string, protocols: string[]) => Web
 /** Callbacks of a link. */
 export interface LinkHandlers {
   /** Return the URL for the next attempt; throw if it is invalid. */
-  address(): URL;
+  url(): URL;
   /** Handle a message, which may be of a type unknown to this client. */
   receive(message: RelayMessage): void;
   /** Handle a change of state. */
@@ -159,7 +159,7 @@ export class Link {
       if (attemptId !== this.#attemptId) return;
       if (token) protocols.push(`bearer.${token}`);
       if (token && this.state.phase === "connecting") this.#setState({ phase: "connecting", reason: "" });
-      const url = this.#handlers.address();
+      const url = this.#handlers.url();
       this.#host = url.hostname;
       if (!this.#Socket) throw new TypeError("no WebSocket implementation found: set the WebSocket option");
       this.#open(new this.#Socket(url.href, protocols));
