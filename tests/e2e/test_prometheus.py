@@ -1,4 +1,4 @@
-"""A real Prometheus with our configuration looks at a relay, a monitor and a shipper after real traffic."""
+"""A real Prometheus with the deployed configuration, scraping a relay, a monitor and a shipper."""
 
 import asyncio
 import json
@@ -30,23 +30,23 @@ CLIENTS = 7
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 DASHBOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
 WINDOW = "1m"
-"""For $__rate_interval: longer than the whole test, so that no rate forgets the traffic."""
+"""Value of $__rate_interval: longer than the test, so that every rate covers all of its traffic."""
 
 GATEWAYS = """
 defaults: {{interval: 100ms, timeout: 1s, unhealthy_after: 1, healthy_after: 1}}
 gateways:
   - {{id: main, type: ctp, probes: [{{kind: tls, address: "127.0.0.1:{tls}", ca: "{ca}"}}]}}
-  - {{id: gone, type: ctp, probes: [{{kind: tcp, address: "127.0.0.1:{gone}"}}]}}
+  - {{id: down, type: ctp, probes: [{{kind: tcp, address: "127.0.0.1:{down}"}}]}}
 """
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What runs.
+    """Running programs.
 
     Attributes:
-        relay: with ``CLIENTS`` clients that stay.
-        prometheus: has seen all of it.
+        relay: relay with ``CLIENTS`` connected clients.
+        prometheus: Prometheus that scrapes all programs.
     """
 
     relay: Relay
@@ -55,15 +55,15 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Everything, and traffic of all kinds."""
+    """Start all programs, and generate traffic of all kinds."""
     folder = tmp_path_factory.mktemp("world")
     ports = [free_port() for _ in range(2)]
     with ExitStack() as stack:
         server = stack.enter_context(NatsServer(folder / "nats"))
         relay = stack.enter_context(Relay(server.url, "--client-rate", "5"))
-        tls = stack.enter_context(shaking_hands(folder))
+        tls = stack.enter_context(tls_server(folder))
         config, logs = folder / "gateways.yaml", folder / "app.log"
-        config.write_text(GATEWAYS.format(tls=tls, ca=folder / "ca.pem", gone=free_port()))
+        config.write_text(GATEWAYS.format(tls=tls, ca=folder / "ca.pem", down=free_port()))
         logs.write_text("2026-01-01 12:00:00 ERROR margin call\n")
         nats = ("--nats-url", server.url, "--metrics-port")
         stack.enter_context(program(folder, "monitor", "--config", str(config), *nats, str(ports[0])))
@@ -88,7 +88,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @contextmanager
 def program(folder: Path, *arguments: str) -> Iterator[None]:
-    """A producer as a process of its own."""
+    """Run a producer in a process."""
     with (folder / f"{arguments[0]}.log").open("wb") as log:
         process = subprocess.Popen(
             command(*arguments), cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -105,22 +105,22 @@ def program(folder: Path, *arguments: str) -> Iterator[None]:
 
 
 @contextmanager
-def shaking_hands(folder: Path) -> Iterator[int]:
-    """A server with a certificate, for the probe that looks at it; its authority is ``ca.pem``."""
+def tls_server(folder: Path) -> Iterator[int]:
+    """Start a TLS server for the TLS probe, and yield its port; ``ca.pem`` has its CA certificate."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(folder / "ca.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
 
-    class Shake(StreamRequestHandler):
+    class Handshake(StreamRequestHandler):
         def handle(self) -> None:
             try:
                 with context.wrap_socket(self.request, server_side=True) as link:
                     link.recv(1)
             except OSError:
-                return  # it left
+                return  # The peer closed the connection.
 
-    with ThreadingTCPServer(("127.0.0.1", 0), Shake) as server:
+    with ThreadingTCPServer(("127.0.0.1", 0), Handshake) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -131,7 +131,7 @@ def shaking_hands(folder: Path) -> Iterator[int]:
 
 
 async def traffic(nats_url: str, relay: Relay) -> None:
-    """Events delivered, dropped, conflated, rejected and traced; a client that comes back."""
+    """Deliver, drop, conflate, reject and trace events, and let a client resume."""
     async with jetstream(nats_url) as js:
         async with follow(relay.ws_url, mode="latest", interval_ms=100) as latest:
             await publish(js, line("traced"), traceparent=f"00-{TRACE}-00f067aa0ba902b7-01")
@@ -139,26 +139,24 @@ async def traffic(nats_url: str, relay: Relay) -> None:
             await js.publish("log.info.x", b"nonsense")
             await latest.until(lambda: any(getattr(message, "conflated", 0) for message in latest.messages))
         async with follow(relay.ws_url, mode="complete") as client:
-            await publish(js, line("here"))
+            await publish(js, line("connected"))
             await client.events(1)
             cursor = client.cursor
-        await publish(js, line("away"))
+        await publish(js, line("disconnected"))
         async with follow(relay.ws_url, mode="complete", cursor=cursor) as client:
             await client.events(1)
 
 
 def number(world: World, expression: str) -> float:
-    """The one number that an expression comes to; -1 while there is none."""
-    found = world.prometheus.query(expression)
-    return found[0][1] if found else -1.0
+    """Return the value of an expression; -1 if it has none."""
+    results = world.prometheus.query(expression)
+    return results[0][1] if results else -1.0
 
 
-def test_it_counts_the_connections(world: World) -> None:
-    """As many as there are."""
+def test_connections_are_counted(world: World) -> None:
+    """The metric and the recording rule count all connections."""
     eventually(lambda: number(world, "sum(tickertape_connections)") == CLIENTS, "all connections are counted")
-    eventually(
-        lambda: number(world, "job:tickertape_connections:sum") == CLIENTS, "the rule has worked it out"
-    )
+    eventually(lambda: number(world, "job:tickertape_connections:sum") == CLIENTS, "the rule has a value")
 
 
 @pytest.mark.parametrize(
@@ -178,37 +176,37 @@ def test_it_counts_the_connections(world: World) -> None:
         "instance:tickertape_open_fds:ratio",
         "tickertape_monitor_last_loop_timestamp_seconds",
         'tickertape_ship_events_total{level="error"}',
-        'tickertape_gateway_status{gateway="gone", status="UNHEALTHY"}',
+        'tickertape_gateway_status{gateway="down", status="UNHEALTHY"}',
         'tickertape_gateway_status{gateway="main", status="HEALTHY"}',
     ],
 )
-def test_the_traffic_shows(world: World, expression: str) -> None:
-    """Each of these was caused above."""
+def test_metrics_reflect_the_traffic(world: World, expression: str) -> None:
+    """Each metric reflects the generated traffic."""
     eventually(lambda: number(world, expression) > 0, f"{expression} is above zero")
 
 
 def queries(board: Path) -> list[tuple[str, str]]:
-    """Title and expression of each query of a dashboard, with its variables filled in."""
-    found = []
+    """Return title and expression of each query of a dashboard, with its variables replaced."""
+    results = []
     for panel in json.loads(board.read_text())["panels"]:
         for target in panel.get("targets", ()):
             expression = target["expr"].replace("$__rate_interval", WINDOW)
             expression = expression.replace('"$job"', '"tickertape-relay"')
-            found.append((panel["title"], re.sub(r'"\$(instance|type|gateway)"', '".+"', expression)))
-    return found
+            results.append((panel["title"], re.sub(r'"\$(instance|type|gateway)"', '".+"', expression)))
+    return results
 
 
 @pytest.mark.parametrize("board", DASHBOARDS, ids=lambda path: path.stem)
 def test_every_query_of_a_dashboard_returns_data(world: World, board: Path) -> None:
-    """A panel without data is worse than none."""
-    asked = queries(board)
-    assert len(asked) > 15
-    assert not [expression for _, expression in asked if "$" in expression]
+    """Every panel has data."""
+    expressions = queries(board)
+    assert len(expressions) > 15
+    assert not [expression for _, expression in expressions if "$" in expression]
 
     def empty() -> list[str]:
         return [
             f"{title}: {expression}"
-            for title, expression in asked
+            for title, expression in expressions
             if not any(math.isfinite(value) for _, value in world.prometheus.query(expression))
         ]
 
@@ -219,18 +217,18 @@ def test_every_query_of_a_dashboard_returns_data(world: World, board: Path) -> N
 
 
 @pytest.mark.parametrize("board", DASHBOARDS, ids=lambda path: path.stem)
-def test_a_dashboard_is_whole(board: Path) -> None:
-    """Titles, units, one data source to choose; no panel lies upon another."""
+def test_a_dashboard_is_complete(board: Path) -> None:
+    """Panels have titles, units and the selected data source, and do not overlap."""
     content: dict[str, Any] = json.loads(board.read_text())
     assert content["schemaVersion"] >= 39
     assert content["templating"]["list"][0]["type"] == "datasource"
-    taken: set[tuple[int, int]] = set()
+    occupied: set[tuple[int, int]] = set()
     for panel in content["panels"]:
         at = panel["gridPos"]
         cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
         assert max(x for x, _ in cells) < 24
-        assert not cells & taken, panel["title"]
-        taken |= cells
+        assert not cells & occupied, panel["title"]
+        occupied |= cells
         assert panel["title"]
         if panel["type"] != "row":
             assert panel["datasource"]["uid"] == "${datasource}"
@@ -241,7 +239,7 @@ def test_a_dashboard_is_whole(board: Path) -> None:
 
 
 def test_every_recording_rule_returns_data(world: World) -> None:
-    """They are worked out from what is really there."""
+    """Every recording rule has a finite value."""
     groups = yaml.safe_load((DEPLOYED / "rules" / "recording.yml").read_text())["groups"]
     names = [rule["record"] for group in groups for rule in group["rules"]]
     assert len(names) > 5
@@ -256,53 +254,55 @@ def test_every_recording_rule_returns_data(world: World) -> None:
     eventually(lambda: not empty(), f"all of {names} have data")
 
 
-STIRRING = ("pending", "firing")
+ACTIVE = ("pending", "firing")
 
 
-def test_no_alert_fails(world: World) -> None:
-    """Prometheus can work out all of them, and what it is looking at alarms it for the gateway alone."""
+def test_alerts_are_evaluated(world: World) -> None:
+    """Prometheus evaluates all alerts without errors, and only the one for the gateway fires."""
     rules = [rule for group in world.prometheus.ask("rules")["groups"] for rule in group["rules"]]
     assert len([rule for rule in rules if rule["type"] == "alerting"]) == 9
     assert {rule["name"]: rule["lastError"] for rule in rules if rule.get("lastError")} == {}
 
-    def stirring() -> set[str]:
+    def active_alerts() -> set[str]:
         groups = world.prometheus.ask("rules")["groups"]
-        return {rule["name"] for group in groups for rule in group["rules"] if rule.get("state") in STIRRING}
+        return {rule["name"] for group in groups for rule in group["rules"] if rule.get("state") in ACTIVE}
 
-    # A scrape that took longer than its second stirs one for a moment.
-    eventually(lambda: stirring() <= {"TickertapeGatewayUnhealthy"}, "only the gateway alarms it")
+    # A scrape that takes longer than its interval makes an alert pending for a moment.
+    eventually(
+        lambda: active_alerts() <= {"TickertapeGatewayUnhealthy"}, "only the gateway's alert is active"
+    )
 
 
 @pytest.mark.parametrize("histogram", ["delivery_delay_seconds", "event_age_seconds"])
-def test_delays_lead_to_traces(world: World, histogram: str) -> None:
-    """The trace of an event that was delivered stands beside its delay."""
+def test_delays_have_exemplars(world: World, histogram: str) -> None:
+    """A delay of a delivered event has its trace as an exemplar."""
 
     def traces() -> set[str]:
-        found = world.prometheus.ask(
+        results = world.prometheus.ask(
             "query_exemplars", query=f"tickertape_{histogram}_bucket", start="0", end="9999999999"
         )
-        return {one["labels"]["trace_id"] for series in found for one in series["exemplars"]}
+        return {exemplar["labels"]["trace_id"] for series in results for exemplar in series["exemplars"]}
 
     eventually(lambda: traces() == {TRACE}, f"{histogram} has its exemplar")
 
 
 @pytest.mark.parametrize("job", ["relay", "monitor", "shipper"])
 def test_the_document_lists_every_metric(world: World, job: str) -> None:
-    """And none that is not there."""
+    """The document lists all metrics, and no others."""
     text = (DEPLOYED / "README.md").read_text()
     section = text.partition(f"## Metrics of the {job}\n")[2].partition("\n## ")[0]
     listed = set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
 
-    def ours() -> set[str]:
-        found = world.prometheus.ask("label/__name__/values", **{"match[]": f'{{job="tickertape-{job}"}}'})
+    def scraped() -> set[str]:
+        results = world.prometheus.ask("label/__name__/values", **{"match[]": f'{{job="tickertape-{job}"}}'})
         return {
             re.sub(r"_(bucket|sum|count)$", "", name)
             if re.search(r"seconds_(bucket|sum|count)$", name)
             else name
-            for name in found
+            for name in results
             if re.match(r"(tickertape|probe)_", name) and not name.endswith("_created")
         }
 
-    # What was never redacted has no kind yet; what was never probed has no numbers yet.
-    eventually(lambda: listed - ours() <= {"tickertape_ship_redacted_total"}, "all of them are scraped")
-    assert ours() <= listed
+    # The metric of redactions has no series before the first redaction.
+    eventually(lambda: listed - scraped() <= {"tickertape_ship_redacted_total"}, "all of them are scraped")
+    assert scraped() <= listed

@@ -1,4 +1,4 @@
-"""What the page says stands in one file."""
+"""All texts of the dashboard are in strings.js."""
 
 import re
 from pathlib import Path
@@ -13,21 +13,21 @@ SOURCES: Final = sorted(set(DASHBOARD.glob("*.js")) - {DASHBOARD / "strings.js"}
 COMMENT: Final = re.compile(r"/\*.*?\*/|^\s*//.*?$", re.S | re.M)
 SENTENCE: Final = re.compile(r"[\"`]([A-Z][a-z]+ [a-z][^\"`]*)[\"`]")
 DOM_ERROR: Final = "index.html has no element"
-"""Said to whoever writes the page, not to who reads it."""
+"""Error for developers, not for users."""
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
-def test_no_module_says_anything_of_its_own(source: Path) -> None:
-    """No module but strings.js holds a sentence."""
+def test_modules_contain_no_texts(source: Path) -> None:
+    """No module except strings.js contains a sentence."""
     code = COMMENT.sub("", source.read_text())
-    assert [said for said in SENTENCE.findall(code) if DOM_ERROR not in said] == []
+    assert [text for text in SENTENCE.findall(code) if DOM_ERROR not in text] == []
 
 
-def test_the_page_itself_says_nothing_of_its_own() -> None:
-    """Between the tags of index.html, and in what is read out, stand names of texts only."""
+def test_index_html_contains_no_texts() -> None:
+    """Text and attributes of index.html contain only references to texts."""
     page = COMMENT.sub("", (DASHBOARD / "index.html").read_text()).partition("<body")[2]
     between = re.findall(r">\s*([^<>{}\s][^<>{}]*?)\s*<", page)
     assert [text for text in between if text not in ("0", "/", "p")] == []
     assert [
-        said for said in re.findall(r'(?:aria-label|title|placeholder)="([^"]*)"', page) if "{{" not in said
+        text for text in re.findall(r'(?:aria-label|title|placeholder)="([^"]*)"', page) if "{{" not in text
     ] == []
