@@ -130,6 +130,7 @@ class _Command:
 
     async def _lines(self) -> AsyncGenerator[tuple[int, bytes], None]:
         if self._settings.text != _STANDARD_INPUT:
+            # Arguments may contain bytes that are not UTF-8; parsing the event rejects them.
             yield 1, self._settings.text.encode("utf-8", "surrogateescape")
             return
         number = 0
@@ -216,6 +217,7 @@ def _missing_fields(subject: str, body: dict[str, Any], now: float) -> dict[str,
             if body.get("event_type", parsed.event_type) == parsed.event_type:
                 filled.update(parsed.fields)
                 if parsed.event_type == "gateway_status_change":
+                    # Reading the previous status would require more permissions than publishing.
                     filled["previous_status"] = "UNKNOWN"
     return {name: value for name, value in filled.items() if name not in body}
 

@@ -63,6 +63,7 @@ class SafeClient(Client):
         self.access = access
         self.url = url
         self.protocol_error_count = 0
+        # Replaces the parser of nats-py, which calls only reset() on it.
         self._ps = _Parser(self)  # type: ignore[assignment]
         self._tls_required = access.requires_tls or any(
             part.strip().startswith("tls:") for part in url.split(",")
@@ -70,6 +71,7 @@ class SafeClient(Client):
         # A server that does not require credentials may still grant more permissions to a known user.
         self._auth_configured = access.has_credentials
         self._certificate_checked = False  # whether this connection's server verifies client certificates
+        # For WebSocket addresses nats-py creates a transport of its own.
         if "ws://" not in url and "wss://" not in url:
             self._transport = _Transport()
 

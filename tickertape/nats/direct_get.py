@@ -136,6 +136,7 @@ def parse_reply(reply: Msg) -> StoredMessage | None:
     headers = reply.headers
     if not isinstance(headers, Headers) or not (seq := server_header(headers.raw, "Nats-Sequence")).isdigit():
         return None
+    # The last occurrence of each name is the server's; its headers follow those of the producer.
     block = headers.raw.rpartition(b"Nats-Stream: ")[0]
     subject = headers.raw.rpartition(b"Nats-Subject: ")[2].partition(b"\r\n")[0]
     return StoredMessage(

@@ -28,6 +28,8 @@ _DENIAL_POLL_INTERVAL: Final = 0.05
 """Seconds between two checks for a permissions violation."""
 
 _ERROR_NOT_FOUND: Final = 10059
+_ERRORS_NOT_ENABLED: Final = (10039, 10076)
+"""JetStream is not enabled for the account, or on the server."""
 
 
 class StreamsError(OperatorError):
@@ -121,7 +123,7 @@ async def request(
         answer = None
     if not isinstance(answer, dict) or not isinstance(error := answer.get("error") or {}, dict):
         raise StreamsError(f"the reply to {verb} is invalid", "the request is retried", transient=True)
-    if error and error.get("err_code") in (10039, 10076):
+    if error and error.get("err_code") in _ERRORS_NOT_ENABLED:
         raise StreamsError(
             f"JetStream is not enabled: {error.get('description')}", "enable JetStream for this account"
         )

@@ -76,6 +76,7 @@ async def create_consumer(
     """
     verb = f"CONSUMER.CREATE.{stream}"
     if len(subjects) == 1:
+        # This form of the request has the filter in its subject, to which permissions can be limited.
         config = {**config, "name": secrets.token_hex(8), "filter_subject": subjects[0]}
         verb += f".{config['name']}.{subjects[0]}"
     elif subjects:
@@ -152,6 +153,7 @@ class OrderedConsumer:
             "max_deliver": 1,
             "flow_control": True,
             "idle_heartbeat": int(HEARTBEAT * 1e9),
+            # A lost consumer is replaced, so its state needs neither disk nor replicas.
             "mem_storage": True,
             "num_replicas": 1,
         }

@@ -38,6 +38,7 @@ _UNITS: Final = {
 }  # fmt: skip
 _SIZE: Final = re.compile(r"(\d{1,12})\s*([a-z]*)", re.ASCII | re.IGNORECASE)
 _MAX_SIZE: Final = 2**63 - 1
+"""Maximum bytes of a stream: JetStream stores the size as a signed 64-bit integer."""
 
 _NO_STORAGE: Final = frozenset({10002, 10047})
 """JetStream error codes: the storage of the account or the server is used up or reserved."""

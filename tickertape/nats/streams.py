@@ -54,6 +54,7 @@ def stream_configs(names: Names, version: tuple[int, int] = (2, 12)) -> list[dic
         "storage": "file",
         "retention": "limits",
         "discard": "old",
+        # Arming a switch again replaces its previous schedule.
         "max_msgs_per_subject": 1,
         "max_bytes": sizes["WATCHDOG"],
         "allow_direct": True,
@@ -71,13 +72,16 @@ def stream_configs(names: Names, version: tuple[int, int] = (2, 12)) -> list[dic
         "duplicate_window": 120 * _SECOND,
         "compression": "s2",
         "allow_direct": True,
+        # Producers must not be able to purge subjects or to schedule messages.
         "allow_rollup_hdrs": False,
         "allow_msg_schedules": False,
     }
     if version >= (2, 11):
         events["allow_msg_ttl"] = True
     if has_schedules:
+        # The shipper publishes events and its checkpoint in one atomic batch.
         events["allow_atomic"] = True
+        # A switch that fires becomes a status event of its gateway.
         events["sources"] = [
             {
                 "name": names.stream("WATCHDOG"),
@@ -100,6 +104,7 @@ def stream_configs(names: Names, version: tuple[int, int] = (2, 12)) -> list[dic
         "sources": [
             {
                 "name": names.stream("EVENTS"),
+                # Identity transforms: a source has either one filter or several transforms.
                 "subject_transforms": [
                     {"src": names.subject(subject), "dest": names.subject(subject)}
                     for subject in STATE_SUBJECTS
@@ -171,6 +176,7 @@ async def provision(nc: Client, names: Names) -> Provisioned:
             result.created.append(name)
         if name == names.stream("EVENTS"):
             events = existing
+        # Only breaking differences are errors: operators may size the streams themselves.
         for difference in compare(config, existing["config"], sized=key in names.sizes):
             if difference.is_breaking:
                 raise StreamsError(

@@ -32,7 +32,7 @@ async def start(
         stdout=output,
         stderr=output,
         env=environment,
-        start_new_session=True,
+        start_new_session=True,  # the parent stops the child itself; Ctrl-C must not reach it first
         **options,
     )
 
@@ -65,5 +65,6 @@ async def wait_or_kill(process: Process, grace: float) -> bool:
 
 
 def _die_with_parent() -> None:
+    # Runs in the child between fork and exec, as a process can set the signal only for itself.
     assert _libc is not None
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

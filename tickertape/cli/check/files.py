@@ -55,6 +55,7 @@ def lock_holder(directory: Path) -> int | None:
         lines = Path("/proc/locks").read_text().splitlines()
     except OSError:
         return None
+    # Fields: ID, class, type, access, PID, major:minor:inode, start, end.
     for fields in map(str.split, lines):
         if "FLOCK" in fields and fields[5].rpartition(":")[2] == inode:
             return int(fields[4])
@@ -134,6 +135,7 @@ def _check_program() -> Finding:
 def _check_data_dir(settings: RelaySettings) -> list[Finding]:
     directory = settings.data_dir
     existing = directory
+    # The data directory may not exist yet; then its nearest existing parent must be writable.
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):

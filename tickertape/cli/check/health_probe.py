@@ -15,6 +15,7 @@ import time
 from tickertape.text import printable
 from tickertape.urls import host_port
 
+# Not typing.TYPE_CHECKING: importing typing would slow down the probe.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl

@@ -317,7 +317,7 @@ async def _check_round_trip(client: Client) -> Finding:
     try:
         for _ in range(SAMPLES):
             start = time.perf_counter()
-            await client.flush(timeout=2)
+            await client.flush(timeout=2)  # sends a PING and waits for the PONG
             times.append(time.perf_counter() - start)
     except (NatsError, TimeoutError, OSError):
         return Finding.error(

@@ -46,7 +46,7 @@ def program_on(port: int) -> str:
     sockets = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in _read_lines(Path(table))[1:]:
-            fields = line.split()
+            fields = line.split()  # state 0A is LISTEN; addresses and ports are hexadecimal
             if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
                 sockets.add(f"socket:[{fields[9]}]")
     if not sockets:
