@@ -189,7 +189,7 @@ class ProcessMetrics(Collector):
 
 
 def process_numbers() -> dict[str, float]:
-    """Return the process metrics of this process, by name and label distribution."""
+    """Return the process metrics of this process, by name and label values."""
     return {
         _key(sample): sample.value for metric in _process_registry().collect() for sample in metric.samples
     }
