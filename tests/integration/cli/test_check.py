@@ -115,7 +115,7 @@ def test_a_relay_that_waits_for_nats_lives_and_is_not_ready(nats_server: NatsSer
         eventually(lambda: run("check", "--live", *ops).returncode == 0, "the relay lives")
         done = run("check", "--ready", *ops)
         assert done.returncode == 1
-        assert "is not ready: not ready" in done.stdout
+        assert "reports: not ready" in done.stdout
     finally:
         relay.close()
 

@@ -87,7 +87,7 @@ def probe(host: str, port: int, *, ready: bool) -> int:
     if status == 200:
         return 0
     if ready and status == 503:
-        print(f"error  relay at {address} is not ready: {first_line(body)}; check its log")
+        print(f"error  relay at {address} reports: {first_line(body)}; check its log")
     else:
         print(f"error  {address} responded to {path} with {status}; check that a relay uses this --ops-port")
     return 1

@@ -119,7 +119,7 @@ def test_all_else_is_read_in_full(asked: list[tuple[str, int, bool]], arguments:
     [
         (b"HTTP/1.1 200 OK\r\n\r\nok\n", False, 0, ""),
         (b"HTTP/1.1 200 OK\r\n\r\nready\n", True, 0, ""),
-        (b"HTTP/1.1 503 x\r\n\r\nnot ready\n", True, 1, "is not ready: not ready; check its log"),
+        (b"HTTP/1.1 503 x\r\n\r\nnot ready\n", True, 1, "reports: not ready; check its log"),
         (b"HTTP/1.1 404 x\r\n\r\n", False, 1, "responded to /livez with 404; check that a relay"),
         (b"HTTP/1.1 302 x\r\n\r\n", True, 1, "responded to /readyz with 302"),
         (b"220 mail\r\n", False, 1, "invalid http response"),
