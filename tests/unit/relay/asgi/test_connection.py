@@ -1,4 +1,4 @@
-"""A client over ASGI, with a server that a test plays: what it is sent, when it is paused, how it ends."""
+"""A client over ASGI, on a server played by the test: its messages, pauses and close."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 import pytest
 from starlette.types import Message, Scope
-from tickertape.relay import relay as assembly
-from tickertape.relay.asgi import connection as asgi_client
+from tickertape.relay import relay as relay_module
+from tickertape.relay.asgi import connection as asgi_connection
 from tickertape.relay.asgi.app import _path_below_mount
 from tickertape.relay.asgi.connection import TEXT, AsgiConnection
 from tickertape.relay.core import server_messages as messages
@@ -21,12 +21,12 @@ from tests.support.patience import PATIENCE
 
 
 class Server:
-    """An ASGI server with one client.
+    """ASGI server with one client.
 
     Args:
-        stage: whose hub it gets.
-        limits: of admission.
-        scope: more of the connection's scope.
+        stage: provides the hub.
+        limits: connection limits.
+        scope: additional fields of the connection's scope.
     """
 
     def __init__(self, stage: Stage, limits: Limits | None = None, **scope: Any) -> None:
@@ -35,10 +35,10 @@ class Server:
         self.connections = Connections(stage.hub, lambda: stage.now, admission=self.admission)
         self.sent: list[Message] = []
         self.fault: Exception | None = None
-        self.room = asyncio.Event()
-        self.room.set()
-        self._said: asyncio.Queue[Message] = asyncio.Queue()
-        self._said.put_nowait({"type": "websocket.connect"})
+        self.writable_event = asyncio.Event()
+        self.writable_event.set()
+        self._incoming: asyncio.Queue[Message] = asyncio.Queue()
+        self._incoming.put_nowait({"type": "websocket.connect"})
         self._scope: Scope = {
             "type": "websocket",
             "scheme": "ws",
@@ -51,75 +51,75 @@ class Server:
         }
 
     def serve(self) -> "asyncio.Task[None]":
-        """Serve the client."""
-        client = AsgiConnection(self.connections, self._scope, self._said.get, self._send)
+        """Start serving the client and return its task."""
+        client = AsgiConnection(self.connections, self._scope, self._incoming.get, self._send)
         return asyncio.create_task(client.serve())
 
-    def say(self, **message: Any) -> None:
-        """Let the client, or the server, say something."""
-        self._said.put_nowait(message)
+    def push(self, **message: Any) -> None:
+        """Queue a message from the client or the server for the application."""
+        self._incoming.put_nowait(message)
 
-    def hang_up(self) -> None:
-        """Let the client go."""
-        self.say(type="websocket.disconnect", code=1001)
+    def disconnect(self) -> None:
+        """Disconnect the client."""
+        self.push(type="websocket.disconnect", code=1001)
 
     def messages(self) -> list[dict[str, Any]]:
-        """What the client was sent."""
+        """Return the messages sent to the client."""
         return [orjson.loads(message["text"]) for message in self.sent if message["type"] == "websocket.send"]
 
     async def _send(self, message: Message) -> None:
-        await self.room.wait()
+        await self.writable_event.wait()
         if self.fault is not None:
             raise self.fault
         self.sent.append(message)
 
 
 async def settled() -> None:
-    """Let everything that can go on do so."""
+    """Wait until all tasks that can run have run."""
     for _ in range(20):
         await asyncio.sleep(0)
 
 
-def play(part: Callable[[], Awaitable[None]]) -> None:
-    """Play a part in an event loop of its own."""
-    asyncio.run(asyncio.wait_for(part(), PATIENCE))
+def run_scenario(scenario: Callable[[], Awaitable[None]]) -> None:
+    """Run a scenario in a new event loop."""
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
 
 
-def test_it_is_counted_from_the_accept_to_its_end() -> None:
-    """And every message is JSON text of its own."""
+def test_a_connection_is_counted_from_accept_to_close() -> None:
+    """A connection is counted from accept to close, and every message is a separate JSON text."""
 
-    async def part() -> None:
+    async def scenario() -> None:
         server = Server(Stage())
         serving = server.serve()
         await settled()
         assert server.sent[0] == {"type": "websocket.accept", "subprotocol": None}
         assert [message["type"] for message in server.messages()] == ["welcome", "subscribed", "snapshot"]
         assert (len(server.connections), server.admission.open, len(server.stage.hub.sessions)) == (1, 1, 1)
-        server.hang_up()
+        server.disconnect()
         await serving
         assert (len(server.connections), server.admission.open, len(server.stage.hub.sessions)) == (0, 0, 0)
         assert dict(server.connections.close_counts) == {1001: 1}
 
-    play(part)
+    run_scenario(scenario)
 
 
-def test_a_full_socket_makes_it_a_cursor() -> None:
-    """Nothing gathers but what is on its way; when there is room again, the rest comes from the log."""
+def test_a_full_socket_is_caught_up_from_the_log() -> None:
+    """While the socket is full, only events in flight are buffered; the rest is replayed from the log."""
 
-    async def part() -> None:
+    async def scenario() -> None:
         stage = Stage()
         server = Server(stage)
         serving = server.serve()
         await settled()
         (session,) = stage.hub.sessions
-        server.room.clear()
+        server.writable_event.clear()
         for seq in range(1, 801):
             stage.log(seq, size=1_000)
             stage.settle()
             await settled()
         assert not session.writable
         assert 0 < session.cursor < 100
-        server.room.set()
+        server.writable_event.set()
         await settled()
         assert session.writable
         while stage.hub.fanout.behind:
@@ -128,17 +128,17 @@ def test_a_full_socket_makes_it_a_cursor() -> None:
         await settled()
         events = [item for message in server.messages() for item in message.get("events", ())]
         assert [item["seq"] for item in events] == list(range(1, 801))
-        server.hang_up()
+        server.disconnect()
         await serving
 
-    play(part)
+    run_scenario(scenario)
 
 
-def test_a_large_batch_pauses_nobody_who_takes_it() -> None:
-    """What is more than a socket's buffer, and goes out at once, is no reason to fall behind."""
-    assert BUFFER_LOW < BUFFER_HIGH < asgi_client.BURST_HIGH
+def test_a_large_batch_does_not_pause_a_reading_client() -> None:
+    """A batch larger than the socket's buffer that is sent immediately does not pause the session."""
+    assert BUFFER_LOW < BUFFER_HIGH < asgi_connection.BURST_HIGH
 
-    async def part() -> None:
+    async def scenario() -> None:
         stage = Stage()
         server = Server(stage)
         serving = server.serve()
@@ -151,34 +151,34 @@ def test_a_large_batch_pauses_nobody_who_takes_it() -> None:
         paused.append(session.writable)
         await settled()
         assert paused == [True]
-        server.hang_up()
+        server.disconnect()
         await serving
 
-    play(part)
+    run_scenario(scenario)
 
 
-def test_a_client_that_takes_no_close_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its task ends, whatever is still to be said."""
-    monkeypatch.setattr(asgi_client, "CLOSE_TIMEOUT", 0.01)
+def test_a_client_that_does_not_read_its_close_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task of a client that does not read its close ends despite pending messages."""
+    monkeypatch.setattr(asgi_connection, "CLOSE_TIMEOUT", 0.01)
 
-    async def part() -> None:
+    async def scenario() -> None:
         server = Server(Stage())
         serving = server.serve()
         await settled()
-        server.room.clear()
-        server.say(type="websocket.receive", text="nonsense")
+        server.writable_event.clear()
+        server.push(type="websocket.receive", text="nonsense")
         await serving
         assert len(server.connections) == 0
         assert dict(server.connections.close_counts) == {4400: 1}
 
-    play(part)
+    run_scenario(scenario)
 
 
 @pytest.mark.parametrize("fault", [OSError("gone"), RuntimeError("after websocket.close")])
-def test_a_server_that_takes_no_more_ends_it(fault: Exception) -> None:
-    """Whatever the server calls it, and even if it never says that the client is gone."""
+def test_a_failing_send_ends_the_session(fault: Exception) -> None:
+    """A send that raises any exception ends the session, even if no disconnect message follows."""
 
-    async def part() -> None:
+    async def scenario() -> None:
         stage = Stage()
         server = Server(stage)
         serving = server.serve()
@@ -189,16 +189,16 @@ def test_a_server_that_takes_no_more_ends_it(fault: Exception) -> None:
         await serving
         assert len(stage.hub.sessions) == 0
 
-    play(part)
+    run_scenario(scenario)
 
 
-def test_a_fault_of_ours_ends_one_session(
+def test_an_internal_error_ends_one_session(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With 1011, as the client may come back; the log has its traceback and the session's id."""
+    """An internal error is logged with the session's id and closes with 1011, so the client reconnects."""
 
-    async def part() -> None:
-        server = Server(Stage(report=assembly.session_failed))
+    async def scenario() -> None:
+        server = Server(Stage(report=relay_module.session_failed))
 
         def broken(*arguments: Any) -> None:
             raise ZeroDivisionError
@@ -207,23 +207,23 @@ def test_a_fault_of_ours_ends_one_session(
         serving = server.serve()
         await settled()
         session = next(iter(server.stage.hub.sessions)).id
-        server.say(type="websocket.receive", text="{}")
+        server.push(type="websocket.receive", text="{}")
         await settled()
         (fault,) = [record for record in caplog.records if record.exc_info]
         assert vars(fault)["session"] == session
         assert server.messages()[-1]["code"] == 1011
         assert server.sent[-1] == {"type": "websocket.close", "code": 1011, "reason": INTERNAL_ERROR_REASON}
-        server.hang_up()
+        server.disconnect()
         await serving
 
-    play(part)
+    run_scenario(scenario)
 
 
 @pytest.mark.parametrize("extension", [True, False])
-def test_a_refusal_before_the_accept(extension: bool) -> None:
-    """In full where the server can say it, else by a close, which is a 403."""
+def test_a_rejection_before_accept(extension: bool) -> None:
+    """A rejection is an HTTP response if the server supports that, else a close, which becomes a 403."""
 
-    async def part() -> None:
+    async def scenario() -> None:
         server = Server(
             Stage(),
             extensions={"websocket.http.response": {}} if extension else None,
@@ -239,13 +239,13 @@ def test_a_refusal_before_the_accept(extension: bool) -> None:
             assert (message["type"], message["code"]) == ("websocket.close", 4409)
         assert server.admission.open == 0
 
-    play(part)
+    run_scenario(scenario)
 
 
-def test_more_than_there_may_be_are_refused() -> None:
-    """The limits of a relay hold here too."""
+def test_connections_over_the_limit_are_rejected() -> None:
+    """The connection limits of the relay apply to ASGI connections too."""
 
-    async def part() -> None:
+    async def scenario() -> None:
         server = Server(Stage(), Limits(connections=1), extensions={"websocket.http.response": {}})
         first = server.serve()
         await settled()
@@ -253,15 +253,15 @@ def test_more_than_there_may_be_are_refused() -> None:
         other.connections = server.connections
         await other.serve()
         assert other.sent[0]["status"] == 503
-        server.hang_up()
+        server.disconnect()
         await first
         assert server.admission.open == 0
 
-    play(part)
+    run_scenario(scenario)
 
 
-def test_messages_are_texts_for_the_server() -> None:
-    """Not frames, in their order; their length is in bytes."""
+def test_messages_are_encoded_as_texts() -> None:
+    """Messages are encoded as texts in their order, not as frames, and their length is in bytes."""
     data = TEXT.encode([messages.pong("é"), messages.pong(None)])
     assert data.texts == ['{"type":"pong","id":"é"}', '{"type":"pong","id":null}']
     assert len(data) == len("".join(data.texts).encode())
@@ -280,6 +280,6 @@ def test_messages_are_texts_for_the_server() -> None:
         ("/feeds/ws", "/feed", "/feeds/ws"),
     ],
 )
-def test_where_it_is_mounted_does_not_matter(path: str, root: str, rest: str) -> None:
-    """``root_path`` is what lies above."""
+def test_the_mount_path_is_removed(path: str, root: str, rest: str) -> None:
+    """The path below the mount point is the path without ``root_path``, if it starts with that."""
     assert _path_below_mount({"path": path, "root_path": root}) == rest

@@ -1,4 +1,4 @@
-"""Messages as bytes, read back by websockets' own parser."""
+"""Messages encoded as WebSocket frames and read back with the parser of websockets."""
 
 import base64
 import random
@@ -25,37 +25,37 @@ ROUTE = Route("log.info.x")
 
 
 def frame(text: bytes, encoding: Frames = PLAIN) -> bytes:
-    """The frame of a text."""
+    """Return the frame of a text."""
     return encoding.frame(MessageParts(b"", [text], b""))
 
 
 def events(
     records: list[Record], cursor: str, encoding: Frames = PLAIN, conflated: int | None = None
 ) -> bytes:
-    """The frames of a batch."""
+    """Return the frames of a batch."""
     epoch, reached, _ = parse_cursor(cursor)
     return encoding.encode(Batch(epoch, reached, records, conflated=conflated).messages())
 
 
 def snapshot(records: list[Record], encoding: Frames = PLAIN) -> bytes:
-    """The frames of a snapshot."""
+    """Return the frames of a snapshot."""
     return encoding.encode(batch.snapshot(records))
 
 
 def record(seq: int, payload: bytes = b'{"n":1}', route: Route = ROUTE) -> Record:
-    """A record as the hub makes it."""
+    """Return a record as the hub creates it."""
     return Record(seq, route, encode_event(route.prefix, seq, payload), False, False, 0.0, 0.0, 0)
 
 
 def sized(seq: int, size: int) -> Record:
-    """A record whose item has exactly so many bytes."""
+    """Return a record whose encoded event has exactly this many bytes."""
     empty = len(encode_event(ROUTE.prefix, seq, b'{"m":""}'))
     return record(seq, b'{"m":"' + b"x" * (size - empty) + b'"}')
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, 65_536, 65_537, MAX_MESSAGE_BYTES])
-def test_every_length_is_read_back(size: int) -> None:
-    """One frame at each boundary of the three length forms."""
+def test_every_frame_length_is_read_back(size: int) -> None:
+    """A frame at each boundary of the three length forms is read back unchanged."""
     text = b"x" * size
     assert texts(frame(text)) == [text]
 
@@ -69,18 +69,18 @@ def test_every_length_is_read_back(size: int) -> None:
         (65_536, b"\x81\x7f\x00\x00\x00\x00\x00\x01\x00\x00"),
     ],
 )
-def test_the_length_takes_the_shortest_form(size: int, header: bytes) -> None:
-    """RFC 6455, 5.2: the minimal number of bytes must be used."""
+def test_the_length_has_the_shortest_form(size: int, header: bytes) -> None:
+    """The header uses the minimal number of bytes for the length, as RFC 6455, 5.2 requires."""
     assert frame(b"x" * size)[: len(header)] == header
 
 
-def test_a_message_is_its_json() -> None:
-    """The type comes first, then the fields."""
+def test_a_message_is_encoded_as_json() -> None:
+    """A message is encoded as JSON with the type first, followed by its other fields."""
     assert texts(PLAIN.encode([messages.pong("é")])) == ['{"type":"pong","id":"é"}'.encode()]
 
 
-def test_an_item_carries_the_payload_byte_for_byte() -> None:
-    """Spaces, escapes and numbers of any length travel as they came."""
+def test_an_encoded_event_carries_the_payload_byte_for_byte() -> None:
+    """Spaces, escapes and numbers of any length in a payload are relayed unchanged."""
     payload = b'{ "n" : 1.50e+400, "s":"\\u00e9\\/" }'
     assert (
         encode_event(ROUTE.prefix, 7, payload) == b'{"subject":"log.info.x","seq":7,"event":' + payload + b"}"
@@ -88,7 +88,7 @@ def test_an_item_carries_the_payload_byte_for_byte() -> None:
 
 
 def test_one_batch_is_one_frame() -> None:
-    """The events in order, and the place after them, which may lie beyond the last."""
+    """A batch has its events in order and the cursor after them, which may lie beyond the last event."""
     (text,) = texts(events([record(3), record(5)], "e-9"))
     assert orjson.loads(text) == {
         "type": "events",
@@ -100,8 +100,8 @@ def test_one_batch_is_one_frame() -> None:
     }
 
 
-def test_a_large_batch_is_split_and_each_part_has_its_own_place() -> None:
-    """A client that leaves between two parts comes back to the right one."""
+def test_a_large_batch_is_split_and_each_part_has_its_own_cursor() -> None:
+    """Each part has the cursor of its last event, so a client can resume after any of them."""
     records = [sized(seq, 30_000) for seq in (2, 4, 6, 8, 10)]
     found = [relay_message.validate_json(text) for text in texts(events(records, "e-99"))]
     assert all(isinstance(message, Events) for message in found)
@@ -110,15 +110,15 @@ def test_a_large_batch_is_split_and_each_part_has_its_own_place() -> None:
     assert [part.cursor for part in parts] == ["e-4", "e-8", "e-99"]
 
 
-def test_an_event_larger_than_a_batch_goes_alone() -> None:
-    """Its neighbours are not held up in the same frame."""
+def test_an_event_larger_than_a_batch_is_sent_alone() -> None:
+    """An event larger than the message size does not share a frame with the events around it."""
     records = [record(1), sized(2, batch.MESSAGE_BYTES + 1), record(3)]
     parts = [orjson.loads(text) for text in texts(events(records, "e-3"))]
     assert [[item["seq"] for item in part["events"]] for part in parts] == [[1], [2], [3]]
 
 
 def test_the_largest_event_fits_into_a_message() -> None:
-    """An event at the contract's limit on the longest subject, alone and among others."""
+    """An event at the contract's size limit on the longest subject fits, both alone and among others."""
     route = Route("log." + "a" * (MAX_SUBJECT_LENGTH - 4))
     payload = b'{"m":"' + b"x" * (MAX_EVENT_BYTES - 8) + b'"}'
     large = record(2**63, payload, route)
@@ -129,8 +129,8 @@ def test_the_largest_event_fits_into_a_message() -> None:
 
 
 @pytest.mark.parametrize("spare", [-1, 0, 1])
-def test_a_batch_at_the_limit_is_whole(spare: int) -> None:
-    """Around the size at which a batch is split, nothing is lost and nothing is broken."""
+def test_a_batch_at_the_limit_is_complete(spare: int) -> None:
+    """No event is lost or corrupted around the size at which a batch is split."""
     half = batch.MESSAGE_BYTES // 2
     records = [sized(1, half), sized(2, half - 2 - spare)]
     found = [orjson.loads(text) for text in texts(events(records, "e-2"))]
@@ -143,8 +143,8 @@ def test_a_batch_at_the_limit_is_whole(spare: int) -> None:
     st.lists(st.one_of(st.integers(60, 400), st.integers(20_000, 70_000)), min_size=1, max_size=12),
     st.integers(0, 5),
 )
-def test_any_sizes_are_read_back(sizes: list[int], beyond: int) -> None:
-    """All events come once and in order, places rise to the last one, frames stay small."""
+def test_batches_of_any_size_are_read_back(sizes: list[int], beyond: int) -> None:
+    """Every event is sent once and in order, cursors rise to the last one, and frames stay small."""
     records = [sized(index + 1, size) for index, size in enumerate(sizes)]
     end = len(sizes) + beyond
     found = texts(events(records, f"e-{end}"))
@@ -155,8 +155,8 @@ def test_any_sizes_are_read_back(sizes: list[int], beyond: int) -> None:
         assert part["cursor"] == f"e-{end if part is parts[-1] else part['events'][-1]['seq']}"
 
 
-def test_an_empty_snapshot_is_told() -> None:
-    """A client must learn that there is no state, too."""
+def test_an_empty_snapshot_is_sent() -> None:
+    """An empty snapshot is sent, since a client must also learn that there is no state."""
     assert texts(snapshot([])) == [b'{"type":"snapshot","events":[],"done":true}']
 
 
@@ -164,7 +164,7 @@ def test_an_empty_snapshot_is_told() -> None:
     ("sizes", "done"), [([100], [True]), ([100, 200], [True]), ([40_000] * 3, [False, False, True])]
 )
 def test_only_the_last_part_of_a_snapshot_is_done(sizes: list[int], done: list[bool]) -> None:
-    """All states come, in order."""
+    """All states are sent in order, and only the last part of a snapshot is marked as done."""
     records = [sized(index + 1, size) for index, size in enumerate(sizes)]
     found = [relay_message.validate_json(text) for text in texts(snapshot(records))]
     parts = [message for message in found if isinstance(message, Snapshot)]
@@ -173,19 +173,19 @@ def test_only_the_last_part_of_a_snapshot_is_done(sizes: list[int], done: list[b
 
 
 def noise(size: int) -> bytes:
-    """Text that compression makes hardly smaller, the same each time."""
+    """Return a text that hardly compresses and is the same in every run."""
     return base64.b64encode(random.Random(7).randbytes(size))[:size]
 
 
 def payload_size(data: bytes) -> int:
-    """Bytes in one frame after its header, by the header."""
+    """Return the payload size that the header of a frame declares, in bytes."""
     if data[1] < 126:
         return data[1]
     return int.from_bytes(data[2:4] if data[1] == 126 else data[2:10], "big")
 
 
-def squeezed_to(size: int) -> bytes:
-    """A text whose deflated frame has a payload of exactly so many bytes."""
+def deflated_to(size: int) -> bytes:
+    """Return a text whose deflated frame has a payload of exactly this many bytes."""
     length = size
     for filler in range(300, 400):
         text = noise(length) + b"x" * filler
@@ -210,7 +210,7 @@ def squeezed_to(size: int) -> bytes:
 )
 @pytest.mark.parametrize("content", ["same", "noise"])
 def test_every_deflated_length_is_read_back(size: int, content: str) -> None:
-    """Whether it becomes smaller or not; the bit that tells so is set."""
+    """A frame of `DEFLATE_FROM` bytes or more is compressed even if it does not become smaller."""
     text = b"x" * size if content == "same" else noise(size)
     data = frame(text, DEFLATED)
     assert data[0] == 0xC1
@@ -219,8 +219,8 @@ def test_every_deflated_length_is_read_back(size: int, content: str) -> None:
 
 @pytest.mark.parametrize("size", [125, 126, 65_535, 65_536, 65_537])
 def test_a_deflated_frame_at_each_boundary_is_read_back(size: int) -> None:
-    """The header's three length forms count the bytes after compressing."""
-    text = squeezed_to(size)
+    """The three length forms of the header count the bytes after compression."""
+    text = deflated_to(size)
     data = frame(text, DEFLATED)
     assert data[1] == (size if size < 126 else 126 if size < 65_536 else 127)
     assert len(data) - payload_size(data) == (2 if size < 126 else 4 if size < 65_536 else 10)
@@ -229,7 +229,7 @@ def test_a_deflated_frame_at_each_boundary_is_read_back(size: int) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, DEFLATE_FROM - 1])
 def test_a_small_frame_is_not_deflated(size: int) -> None:
-    """A client that agreed to compression reads plain ones too."""
+    """A small frame is sent uncompressed, which a client that negotiated compression accepts too."""
     text = b"x" * size
     data = frame(text, DEFLATED)
     assert data == frame(text)
@@ -237,7 +237,7 @@ def test_a_small_frame_is_not_deflated(size: int) -> None:
 
 
 def test_no_context_is_kept_between_frames() -> None:
-    """The same text makes the same bytes, and each frame is read without those before it."""
+    """Equal texts are encoded to equal bytes, and each frame is read without those before it."""
     text = noise(2_000)
     one, two = frame(text, DEFLATED), frame(text, DEFLATED)
     assert one == two
@@ -246,8 +246,8 @@ def test_no_context_is_kept_between_frames() -> None:
 
 
 @pytest.mark.parametrize("spare", [-1, 0, 1])
-def test_a_batch_is_deflated_from_the_same_size_on(spare: int) -> None:
-    """It is the size of the whole message that counts."""
+def test_the_size_of_the_complete_message_decides_on_compression(spare: int) -> None:
+    """The size of the complete message decides whether a batch is compressed."""
     around = len(events([sized(1, 100)], "e-1")) - 4 - 100
     made = [sized(1, DEFLATE_FROM + spare - around)]
     plain = events(made, "e-1")
@@ -263,8 +263,8 @@ def test_a_batch_is_deflated_from_the_same_size_on(spare: int) -> None:
     st.lists(st.one_of(st.integers(60, 400), st.integers(20_000, 70_000)), min_size=1, max_size=8),
     st.sampled_from([None, 0, 7]),
 )
-def test_both_variants_carry_the_same_json(sizes: list[int], conflated: int | None) -> None:
-    """Frame for frame, of events and of snapshots, however they are split."""
+def test_both_encodings_carry_the_same_json(sizes: list[int], conflated: int | None) -> None:
+    """Plain and deflated frames of events and snapshots carry the same JSON, however they are split."""
     records = [sized(index + 1, size) for index, size in enumerate(sizes)]
     for plain, deflated in (
         [events(records, "e-99", encoding, conflated) for encoding in (PLAIN, DEFLATED)],
@@ -273,8 +273,8 @@ def test_both_variants_carry_the_same_json(sizes: list[int], conflated: int | No
         assert texts(deflated, DEFLATED) == texts(plain)
 
 
-def test_what_was_conflated_is_told_once() -> None:
-    """In the first part, before any cursor passes what was replaced."""
+def test_the_conflated_count_is_sent_once() -> None:
+    """The conflated count is in the first part only, before any cursor passes the replaced events."""
     records = [sized(seq, 40_000) for seq in (3, 6, 9)]
     found = [relay_message.validate_json(text) for text in texts(events(records, "e-9", conflated=6))]
     assert [message.conflated for message in found if isinstance(message, Events)] == [6, 0, 0]
@@ -282,7 +282,7 @@ def test_what_was_conflated_is_told_once() -> None:
     assert b"conflated" not in text
 
 
-def test_deflate_is_worth_it() -> None:
-    """A batch of log lines becomes six times smaller at least."""
+def test_log_lines_compress_well() -> None:
+    """Compression makes a batch of log lines at least six times smaller."""
     lines = [record(seq, b'{"event_type":"system_log","level":"INFO","n":%d}' % seq) for seq in range(500)]
     assert len(events(lines, "e-500")) > 6 * len(events(lines, "e-500", DEFLATED))

@@ -1,4 +1,4 @@
-"""When a fan-out is flushed, and what a fault in that does."""
+"""The flush loop: when it flushes a fan-out, and how it handles exceptions."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,16 +14,16 @@ from tests.support.programs.relay_process import PATIENCE
 
 
 class InjectedError(Exception):
-    """What the tests raise."""
+    """Exception raised by the tests."""
 
 
 class FakeFanout:
-    """Counts its flushes; each of its methods may raise once."""
+    """Fan-out that records its flushes; each of its methods can be made to raise once."""
 
     def __init__(self) -> None:
         self.pacer = FlushPacer()
         self.broken: set[str] = set()
-        self.held: float | None = None
+        self.due_at: float | None = None
         self.behind = False
         self.flushes: list[float] = []
 
@@ -33,52 +33,52 @@ class FakeFanout:
             raise InjectedError
 
     def flush(self, now: float) -> None:
-        """Note it."""
+        """Record the flush."""
         self._raise("flush")
         self.flushes.append(now)
-        self.held = None
+        self.due_at = None
 
     def next_due(self) -> float | None:
-        """When one is due."""
+        """Return when the next flush is due."""
         self._raise("next_due")
-        return self.held
+        return self.due_at
 
     def catch_up(self, now: float) -> bool:
-        """Whether there is more to do."""
+        """Return whether there are more sessions to catch up."""
         self._raise("catch_up")
         return self.behind
 
 
-class Stand:
-    """A loop at work."""
+class Harness:
+    """Running flush loop with a fake fan-out."""
 
     def __init__(self) -> None:
         self.fanout = FakeFanout()
-        self.wanted = asyncio.Event()
+        self.requested = asyncio.Event()
         self.busy: list[float] = []
         self.now = clock()
         fanout: Any = self.fanout
-        self.loop = FlushLoop(fanout, Stats(), self.wanted, self.now, self._busy)
+        self.loop = FlushLoop(fanout, Stats(), self.requested, self.now, self._busy)
 
     def _busy(self, seconds: float) -> None:
         self.fanout._raise("busy")
         self.busy.append(seconds)
 
-    async def flushed(self, times: int) -> None:
-        """Wait for so many flushes."""
+    async def wait_for_flushes(self, times: int) -> None:
+        """Wait for this many flushes."""
         while len(self.fanout.flushes) < times:
             await asyncio.sleep(0.001)
 
 
-def play(part: Callable[[Stand], Awaitable[None]]) -> None:
-    """Run a test beside a loop at work."""
+def run_scenario(scenario: Callable[[Harness], Awaitable[None]]) -> None:
+    """Run a scenario beside a running flush loop."""
 
     async def work() -> None:
-        stand = Stand()
-        running = asyncio.create_task(stand.loop.run())
+        harness = Harness()
+        running = asyncio.create_task(harness.loop.run())
         try:
             async with asyncio.timeout(PATIENCE):
-                await part(stand)
+                await scenario(harness)
             assert not running.done()
         finally:
             running.cancel()
@@ -86,59 +86,60 @@ def play(part: Callable[[Stand], Awaitable[None]]) -> None:
     asyncio.run(work())
 
 
-def test_a_wish_is_a_flush() -> None:
-    """One for each, however often it is asked for before; what is asked for meanwhile is not forgotten."""
+def test_a_request_leads_to_a_flush() -> None:
+    """Several requests before a flush lead to one flush, and a request made during a flush is not lost."""
 
-    async def part(stand: Stand) -> None:
+    async def scenario(harness: Harness) -> None:
         for _ in range(3):
-            stand.wanted.set()
-        await stand.flushed(1)
-        stand.wanted.set()
-        await stand.flushed(2)
+            harness.requested.set()
+        await harness.wait_for_flushes(1)
+        harness.requested.set()
+        await harness.wait_for_flushes(2)
         await asyncio.sleep(0.01)
-        assert len(stand.fanout.flushes) == 2
+        assert len(harness.fanout.flushes) == 2
 
-    play(part)
+    run_scenario(scenario)
 
 
 class SlowPacer(FlushPacer):
-    """Lets no flush begin for a minute."""
+    """Pacer that delays every flush by a minute."""
 
     def earliest(self) -> float:
-        """In a minute."""
+        """Return the time in a minute."""
         return clock()() + 60.0
 
 
-def test_what_is_held_back_is_flushed_when_it_is_due() -> None:
-    """Nothing asks for it, and the pacing of other flushes does not hold it."""
+def test_held_back_events_are_flushed_when_due() -> None:
+    """Held-back events are flushed when due, without a request and without pacing."""
 
-    async def part(stand: Stand) -> None:
-        stand.fanout.pacer = SlowPacer()
-        stand.fanout.held = stand.now() + 0.02
-        await stand.flushed(1)
+    async def scenario(harness: Harness) -> None:
+        harness.fanout.pacer = SlowPacer()
+        harness.fanout.due_at = harness.now() + 0.02
+        await harness.wait_for_flushes(1)
 
-    play(part)
+    run_scenario(scenario)
 
 
-@pytest.mark.parametrize("place", ["flush", "next_due", "catch_up", "busy"])
-def test_a_fault_does_not_end_it(
-    place: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("method", ["flush", "next_due", "catch_up", "busy"])
+def test_an_exception_does_not_end_the_loop(
+    method: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Wherever it is raised: it is logged once, and the next flush comes."""
+    """An exception in any step is logged once, and the next flush still happens."""
     monkeypatch.setattr(flush_loop, "ERROR_DELAY", 0.0)
     monkeypatch.setattr(flush_loop, "MIN_READ_PAUSE", -1e9)
 
-    async def part(stand: Stand) -> None:
-        stand.wanted.set()
-        await stand.flushed(1)
-        stand.fanout.pacer.record_flush(stand.now() - 0.01, 0.02)  # so that the time between flushes is used
-        stand.fanout.broken = {place}
-        before = len(stand.fanout.flushes)
-        stand.wanted.set()
-        while stand.fanout.broken:
+    async def scenario(harness: Harness) -> None:
+        harness.requested.set()
+        await harness.wait_for_flushes(1)
+        # Makes the loop wait before the next flush, and so call `catch_up` and `busy`.
+        harness.fanout.pacer.record_flush(harness.now() - 0.01, 0.02)
+        harness.fanout.broken = {method}
+        before = len(harness.fanout.flushes)
+        harness.requested.set()
+        while harness.fanout.broken:
             await asyncio.sleep(0.001)
-        stand.wanted.set()
-        await stand.flushed(before + 1)
+        harness.requested.set()
+        await harness.wait_for_flushes(before + 1)
 
-    play(part)
+    run_scenario(scenario)
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [InjectedError]

@@ -1,4 +1,4 @@
-"""The bounds of a lingering close, and that nothing is written behind the end of a connection."""
+"""The bounds of a lingering close, during which nothing more is written to the connection."""
 
 import asyncio
 from collections.abc import Iterator
@@ -19,37 +19,37 @@ from tests.support.clients.fake_link import Stage
 
 
 class Recorder(asyncio.Protocol):
-    """Remembers what it hears."""
+    """Protocol that records the calls of its transport."""
 
     def __init__(self) -> None:
-        self.heard: list[object] = []
+        self.calls: list[object] = []
 
     def data_received(self, data: bytes) -> None:
-        self.heard.append(data)
+        self.calls.append(data)
 
     def eof_received(self) -> None:
-        self.heard.append("eof")
+        self.calls.append("eof")
 
     def pause_writing(self) -> None:
-        self.heard.append("pause")
+        self.calls.append("pause")
 
     def resume_writing(self) -> None:
-        self.heard.append("resume")
+        self.calls.append("resume")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.heard.append("lost")
+        self.calls.append("lost")
 
 
 @pytest.fixture
 def loop() -> Iterator[StandingLoop]:
-    """An event loop whose clock is set by hand."""
-    made = StandingLoop()
-    yield made
-    made.close()
+    """Yield an event loop whose clock is set by hand."""
+    fake_loop = StandingLoop()
+    yield fake_loop
+    fake_loop.close()
 
 
 def closing(loop: StandingLoop) -> tuple[LingeringTransport, FakeTransport, Recorder]:
-    """A transport, the socket below, and its protocol; a goodbye is written, and the end has begun."""
+    """Return a transport that closes after a write, the socket below it, and its protocol."""
     socket, protocol = FakeTransport(loop), Recorder()
     socket.open(protocol)
     transport = LingeringTransport(socket, socket)
@@ -59,10 +59,10 @@ def closing(loop: StandingLoop) -> tuple[LingeringTransport, FakeTransport, Reco
     return transport, socket, protocol
 
 
-def test_nothing_is_written_or_heard_behind_the_end(loop: StandingLoop) -> None:
-    """Its client's input is read, also where reading was paused, and dropped."""
+def test_nothing_is_written_or_delivered_after_a_close(loop: StandingLoop) -> None:
+    """After a close, input is read (even if reading was paused) and discarded, and writes are ignored."""
 
-    async def part() -> None:
+    async def scenario() -> None:
         transport, socket, protocol = closing(loop)
         assert transport.is_closing()
         assert not socket.is_closing()
@@ -71,51 +71,51 @@ def test_nothing_is_written_or_heard_behind_the_end(loop: StandingLoop) -> None:
         transport.close()
         socket.receive(b"input")
         assert bytes(socket.written) == b"goodbye"
-        assert protocol.heard == []
+        assert protocol.calls == []
         socket.end()
         await asyncio.sleep(0)
-        assert protocol.heard == ["lost"]
+        assert protocol.calls == ["lost"]
         assert loop.timers() == 0
         transport.write(b"more")
         transport.close()
 
-    loop.run_until_complete(part())
+    loop.run_until_complete(scenario())
 
 
-def test_a_client_has_so_many_seconds(loop: StandingLoop) -> None:
-    """Whatever it sends."""
+def test_a_client_is_cut_after_the_linger_time(loop: StandingLoop) -> None:
+    """A client is disconnected `LINGER_TIME` after the close, even while it keeps sending."""
 
-    async def part() -> None:
+    async def scenario() -> None:
         _, socket, protocol = closing(loop)
         await loop.pass_time(LINGER_TIME - 0.1)
         socket.receive(b"input")
         assert not socket.is_closing()
         await loop.pass_time(0.2)
-        assert protocol.heard == ["lost"]
+        assert protocol.calls == ["lost"]
 
-    loop.run_until_complete(part())
+    loop.run_until_complete(scenario())
 
 
-def test_a_client_has_so_many_bytes(loop: StandingLoop) -> None:
-    """One more, and it is cut."""
+def test_a_client_is_cut_after_the_linger_bytes(loop: StandingLoop) -> None:
+    """A client that sends more than `LINGER_BYTES` after the close is disconnected."""
 
-    async def part() -> None:
+    async def scenario() -> None:
         _, socket, protocol = closing(loop)
         for _ in range(16):
             socket.receive(bytes(LINGER_BYTES // 16))
         assert not socket.is_closing()
         socket.receive(b"x")
         await asyncio.sleep(0)
-        assert protocol.heard == ["lost"]
+        assert protocol.calls == ["lost"]
 
-    loop.run_until_complete(part())
+    loop.run_until_complete(scenario())
 
 
 @pytest.mark.parametrize("reads_after", [None, 2 * LINGER_TIME])
-def test_an_answer_is_delivered_to_a_slow_reader(loop: StandingLoop, reads_after: float | None) -> None:
-    """For a minute at most; its protocol hears that there is room, as before."""
+def test_a_response_is_delivered_to_a_slow_reader(loop: StandingLoop, reads_after: float | None) -> None:
+    """A slow reader has `DELIVERY_TIME` to read a response; its protocol is still paused and resumed."""
 
-    async def part() -> None:
+    async def scenario() -> None:
         _, socket, protocol = closing(loop)
         socket.fill(full=True)
         passed = 0.0
@@ -126,25 +126,25 @@ def test_an_answer_is_delivered_to_a_slow_reader(loop: StandingLoop, reads_after
             passed += 1.0
         if reads_after is None:
             assert passed == DELIVERY_TIME
-            assert protocol.heard == ["pause", "lost"]
+            assert protocol.calls == ["pause", "lost"]
         else:
             assert reads_after < passed <= reads_after + LINGER_TIME + 1
-            assert protocol.heard == ["pause", "resume", "lost"]
+            assert protocol.calls == ["pause", "resume", "lost"]
 
-    loop.run_until_complete(part())
+    loop.run_until_complete(scenario())
 
 
-def test_an_abort_does_not_wait(loop: StandingLoop) -> None:
-    """Nor does what makes room for others."""
+def test_an_abort_does_not_linger(loop: StandingLoop) -> None:
+    """An abort, which also frees capacity for other clients, closes the connection without lingering."""
 
-    async def part() -> None:
+    async def scenario() -> None:
         transport, _, protocol = closing(loop)
         transport.abort()
         await asyncio.sleep(0)
-        assert protocol.heard == ["lost"]
+        assert protocol.calls == ["lost"]
         assert loop.timers() == 0
 
-    loop.run_until_complete(part())
+    loop.run_until_complete(scenario())
 
 
 MISTAKES = {
@@ -157,10 +157,10 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_session_is_not_written_to_behind_its_end(loop: StandingLoop, name: str) -> None:
-    """By whatever still knows it: a ping, an event, a heartbeat, a farewell that was begun before."""
+def test_a_session_is_not_written_to_after_its_close(loop: StandingLoop, name: str) -> None:
+    """A ping, an event, a heartbeat or a bye message is not written to a session after its close frame."""
 
-    async def part() -> None:
+    async def scenario() -> None:
         stage = Stage()
         connections = Connections(stage.hub, lambda: stage.now)
         socket = FakeTransport(loop)
@@ -168,7 +168,7 @@ def test_a_session_is_not_written_to_behind_its_end(loop: StandingLoop, name: st
         connection = websocket_protocol(connections)()
         socket.open(Recorder())
         connection.connection_made(transport)
-        connection.handshake("/ws", [one.split(": ") for one in upgrade_lines()[1:]])  # type: ignore[misc]
+        connection.handshake("/ws", [line.split(": ") for line in upgrade_lines()[1:]])  # type: ignore[misc]
         sessions = list(stage.hub.sessions)
         assert len(sessions) == 1
         socket.receive(MISTAKES[name])
@@ -192,4 +192,4 @@ def test_a_session_is_not_written_to_behind_its_end(loop: StandingLoop, name: st
         assert socket.lost
         assert (len(connections), loop.timers()) == (0, 0)
 
-    loop.run_until_complete(part())
+    loop.run_until_complete(scenario())

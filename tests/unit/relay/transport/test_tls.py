@@ -1,4 +1,4 @@
-"""Tests of the main port's certificate: what is refused, what is read again, what stays."""
+"""The certificate of the main port: validation, reload, and fallback to the previous one."""
 
 import logging
 import os
@@ -23,45 +23,45 @@ AUTHORITY = trustme.CA()
 
 
 class Files:
-    """A certificate and its key on the disk."""
+    """Certificate file and its key file."""
 
     def __init__(self, folder: Path) -> None:
         self.certificate = folder / "cert.pem"
         self.key = folder / "key.pem"
-        self._turn = 0
+        self._version = 0
 
     def issue(self, name: str) -> None:
-        """Write a new pair."""
+        """Write a new certificate and key for a name."""
         leaf = AUTHORITY.issue_cert(name)
         self.write(leaf.cert_chain_pems[0].bytes(), leaf.private_key_pem.bytes())
 
     def write(self, certificate: bytes, key: bytes) -> None:
-        """Write these, at another time than before, however coarse the clock of the disk is."""
-        self._turn += 1
+        """Write both files with a modification time that differs from the previous one."""
+        self._version += 1
         for path, data in ((self.certificate, certificate), (self.key, key)):
             path.write_bytes(data)
-            os.utime(path, ns=(self._turn, self._turn))
+            os.utime(path, ns=(self._version, self._version))
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
-    """A good pair for one.test."""
+    """Return a valid certificate and key for one.test."""
     found = Files(tmp_path)
     found.issue("one.test")
     return found
 
 
-def greeted(
-    context: ssl.SSLContext, most: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
+def negotiate(
+    context: ssl.SSLContext, maximum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
 ) -> tuple[str, str, str | None]:
-    """Name in the certificate, TLS version and protocol that a new client gets."""
-    near, far = socket.socketpair()
+    """Return the certificate's name, the TLS version and the protocol that a new client negotiates."""
+    client_end, server_end = socket.socketpair()
 
     def serve() -> None:
         try:
-            context.wrap_socket(far, server_side=True).close()
+            context.wrap_socket(server_end, server_side=True).close()
         except OSError:
-            far.close()
+            server_end.close()
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -69,51 +69,49 @@ def greeted(
     client.check_hostname = False
     AUTHORITY.configure_trust(client)
     client.set_alpn_protocols(["h2", "http/1.1"])
-    if most < ssl.TLSVersion.TLSv1_2:
+    if maximum < ssl.TLSVersion.TLSv1_2:
         client.set_ciphers("ALL:@SECLEVEL=0")
         client.options &= ~ssl.OP_NO_TLSv1_1
-    client.minimum_version = min(most, ssl.TLSVersion.TLSv1_2)
-    client.maximum_version = most
-    near.settimeout(PATIENCE)
+    client.minimum_version = min(maximum, ssl.TLSVersion.TLSv1_2)
+    client.maximum_version = maximum
+    client_end.settimeout(PATIENCE)
     try:
-        with client.wrap_socket(near) as link:
+        with client.wrap_socket(client_end) as link:
             certificate = link.getpeercert()
             assert certificate is not None
             names = [pair[1] for pair in certificate["subjectAltName"]]
             return ",".join(map(str, names)), link.version() or "", link.selected_alpn_protocol()
     finally:
-        near.close()
+        client_end.close()
         thread.join()
 
 
 def test_a_certificate_is_served_with_its_key(files: Files) -> None:
-    """TLS 1.3 where the client knows it, and HTTP/1.1 alone, since WebSockets need it."""
+    """A client gets TLS 1.3 if it supports it, and only HTTP/1.1, which WebSockets need."""
     certificate = Certificate(files.certificate, files.key)
-    assert greeted(certificate.context) == ("one.test", "TLSv1.3", "http/1.1")
-    assert greeted(certificate.context, ssl.TLSVersion.TLSv1_2)[1] == "TLSv1.2"
+    assert negotiate(certificate.context) == ("one.test", "TLSv1.3", "http/1.1")
+    assert negotiate(certificate.context, ssl.TLSVersion.TLSv1_2)[1] == "TLSv1.2"
     assert repr(certificate) == f"Certificate({files.certificate})"
 
 
-def test_certificate_and_key_may_stand_in_one_file(files: Files) -> None:
-    """As some programs write them."""
+def test_certificate_and_key_may_share_a_file(files: Files) -> None:
+    """The certificate and its key may be in one file, as some programs write them."""
     files.certificate.write_bytes(files.key.read_bytes() + files.certificate.read_bytes())
-    assert greeted(Certificate(files.certificate, None).context)[0] == "one.test"
+    assert negotiate(Certificate(files.certificate, None).context)[0] == "one.test"
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:ssl.OP_NO_:DeprecationWarning")
-def test_tls_1_1_is_refused(files: Files) -> None:
-    """It is broken (RFC 8996)."""
+def test_tls_1_1_is_rejected(files: Files) -> None:
+    """TLS 1.1 is rejected because it is insecure (RFC 8996)."""
     certificate = Certificate(files.certificate, files.key)
     assert certificate.context.minimum_version is ssl.TLSVersion.TLSv1_2
     with pytest.raises(ssl.SSLError):
-        greeted(certificate.context, ssl.TLSVersion.TLSv1_1)
+        negotiate(certificate.context, ssl.TLSVersion.TLSv1_1)
 
 
-def test_a_certificate_that_was_replaced_is_served_from_then_on(
-    files: Files, caplog: pytest.LogCaptureFixture
-) -> None:
-    """To new connections, with one line."""
+def test_a_replaced_certificate_is_served(files: Files, caplog: pytest.LogCaptureFixture) -> None:
+    """A replaced certificate is served to new connections and logged with one line."""
     certificate = Certificate(files.certificate, files.key)
     context = certificate.context
     assert not certificate.refresh()
@@ -122,15 +120,15 @@ def test_a_certificate_that_was_replaced_is_served_from_then_on(
         assert certificate.refresh()
         assert not certificate.refresh()
     assert caplog.messages == [f"loaded a new certificate from {files.certificate}"]
-    assert certificate.context is context, "the door has it"
-    assert greeted(context)[0] == "two.test"
+    assert certificate.context is context, "the acceptor holds this context"
+    assert negotiate(context)[0] == "two.test"
 
 
 @pytest.mark.parametrize("broken", ["half", "gone", "nonsense", "other key", "encrypted"])
 def test_a_broken_new_pair_leaves_the_old_one_in_use(
     files: Files, broken: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With one line, until it is mended."""
+    """A broken new pair is logged once, and the previous one stays in use until a valid pair is written."""
     certificate = Certificate(files.certificate, files.key)
     good = files.certificate.read_bytes(), files.key.read_bytes()
     other = AUTHORITY.issue_cert("two.test")
@@ -151,20 +149,20 @@ def test_a_broken_new_pair_leaves_the_old_one_in_use(
     assert len(caplog.messages) == 1
     assert "the previous certificate stays in use" in caplog.messages[0]
     assert str(files.certificate) in caplog.messages[0]
-    assert greeted(certificate.context)[0] == "one.test"
+    assert negotiate(certificate.context)[0] == "one.test"
     files.write(*pair)
     assert certificate.refresh()
-    assert greeted(certificate.context)[0] == "two.test"
+    assert negotiate(certificate.context)[0] == "two.test"
 
 
 def encrypted(key: bytes) -> bytes:
-    """A key with a password."""
+    """Return a key encrypted with a password."""
     loaded = load_pem_private_key(key, None)
     return loaded.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"password"))
 
 
 @pytest.mark.parametrize(
-    ("what", "words"),
+    ("problem", "message"),
     [
         ("no file", "[Errno 2] No such file or directory; check --tls-cert and --tls-key"),
         ("nonsense", "cannot use certificate"),
@@ -173,21 +171,21 @@ def encrypted(key: bytes) -> bytes:
         ("encrypted", "its private key is encrypted; check --tls-cert and --tls-key"),
     ],
 )
-def test_what_cannot_be_used_is_told_at_the_start(files: Files, what: str, words: str) -> None:
-    """In one line, with what to do; an encrypted key does not ask on the terminal."""
+def test_an_unusable_certificate_is_an_error_at_startup(files: Files, problem: str, message: str) -> None:
+    """An unusable certificate is an error with a hint; an encrypted key does not prompt for a password."""
     key: Path | None = files.key
-    if what == "no file":
+    if problem == "no file":
         files.certificate.unlink()
-    elif what == "nonsense":
+    elif problem == "nonsense":
         files.certificate.write_bytes(b"nonsense")
-    elif what == "other key":
+    elif problem == "other key":
         files.key.write_bytes(AUTHORITY.issue_cert("x.test").private_key_pem.bytes())
-    elif what == "no key":
+    elif problem == "no key":
         key = None
     else:
         files.key.write_bytes(encrypted(files.key.read_bytes()))
     with pytest.raises(CertificateError) as caught:
         Certificate(files.certificate, key)
-    assert words in str(caught.value)
+    assert message in str(caught.value)
     assert str(files.certificate) in caught.value.message
     assert caught.value.hint

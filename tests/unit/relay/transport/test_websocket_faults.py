@@ -1,4 +1,4 @@
-"""An exception in what the transport or the clock calls ends one connection, and is reported once."""
+"""An exception in a callback of the transport or a timer ends one connection and is reported once."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from tests.support.clients.fake_link import Stage
 
 
 def upgrade_headers() -> list[tuple[str, str]]:
-    """Headers of a handshake, as the HTTP protocol hands them over."""
+    """Return the headers of a handshake as the HTTP protocol passes them."""
     return [(name, value) for name, _, value in (line.partition(": ") for line in upgrade_lines()[1:])]
 
 
 class InjectedError(Exception):
-    """What the tests raise."""
+    """Exception raised by the tests."""
 
 
 def broken(*arguments: Any, **named: Any) -> None:
@@ -52,51 +52,51 @@ def end_of_input(connections: Connections, victim: FakeTransport, patch: pytest.
 
 
 def full_socket(connections: Connections, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(connections.hub.fanout, "pause", once(connections.hub.fanout.pause))
+    patch.setattr(connections.hub.fanout, "pause", raise_once(connections.hub.fanout.pause))
     victim.fill(full=True)
 
 
 def loss(connections: Connections, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(connections, "discard", once(connections.discard))
+    patch.setattr(connections, "discard", raise_once(connections.discard))
     victim.lose()
 
 
-def once(real: Callable[..., None]) -> Callable[..., None]:
-    """Raise the first time, after it was done."""
+def raise_once(real: Callable[..., None]) -> Callable[..., None]:
+    """Return a function that calls another and raises after its first call."""
     left = [True]
 
-    def first(*arguments: Any) -> None:
+    def wrapper(*arguments: Any) -> None:
         real(*arguments)
         if left and left.pop():
             raise InjectedError
 
-    return first
+    return wrapper
 
 
 @pytest.mark.parametrize(
-    "place",
+    "cause",
     [ping, given_up, input_of_a_client, end_of_input, full_socket, loss],
-    ids=lambda place: str(place.__name__),
+    ids=lambda cause: str(cause.__name__),
 )
-def test_the_neighbour_is_served(
-    place: Callable[[Connections, FakeTransport, pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+def test_other_connections_are_not_affected(
+    cause: Callable[[Connections, FakeTransport, pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever raises, the other connection is pinged, and gets the next event."""
+    """After an exception in one connection, the other is still pinged and receives the next event."""
 
-    async def part() -> None:
+    async def scenario() -> None:
         reported: list[tuple[str, Exception]] = []
-        stage = Stage(report=lambda *one: reported.append(one))
+        stage = Stage(report=lambda *report: reported.append(report))
         connections = Connections(stage.hub, lambda: stage.now)
         loop = asyncio.get_running_loop()
         sockets = [FakeTransport(loop) for _ in range(2)]
-        for one in sockets:
+        for socket in sockets:
             connection = websocket_protocol(connections)()
-            one.open(connection)
+            socket.open(connection)
             connection.handshake("/ws", upgrade_headers())
-            assert b'"subscribed"' in one.written
+            assert b'"subscribed"' in socket.written
         victim, neighbour = sockets
         before = len(neighbour.written)
-        place(connections, victim, monkeypatch)
+        cause(connections, victim, monkeypatch)
         await asyncio.sleep(0)
         errors = stage.hub.stats.errors
         assert errors["session"] + errors["request"] == 1
@@ -106,23 +106,23 @@ def test_the_neighbour_is_served(
         stage.log(1)
         stage.settle()
         assert b"line 1" in neighbour.written[before:]
-        for one in sockets:
-            if not one.lost:
-                one.lose()
+        for socket in sockets:
+            if not socket.lost:
+                socket.lose()
         assert (len(connections), len(stage.hub.sessions)) == (0, 0)
 
     loop = StandingLoop()
     try:
-        loop.run_until_complete(part())
+        loop.run_until_complete(scenario())
     finally:
         loop.close()
 
 
 @pytest.mark.parametrize("early", [b"", b"\x89\x80\x00\x00\x00\x00"])
 def test_a_handshake_that_raises_is_answered(early: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With 500 in JSON; what the client sent behind it is not read."""
+    """A handshake that raises is answered with 500 in JSON, and further input of the client is not read."""
 
-    async def part() -> None:
+    async def scenario() -> None:
         stage = Stage()
         connections = Connections(stage.hub, lambda: stage.now)
         monkeypatch.setattr(connections, "decide", broken)
@@ -138,6 +138,6 @@ def test_a_handshake_that_raises_is_answered(early: bytes, monkeypatch: pytest.M
 
     loop = StandingLoop()
     try:
-        loop.run_until_complete(part())
+        loop.run_until_complete(scenario())
     finally:
         loop.close()
