@@ -1,4 +1,4 @@
-"""Tests of who a client is behind proxies."""
+"""Client addresses behind proxies."""
 
 import pytest
 from tickertape.relay.auth.client_address import MAX_HOPS, Networks, client_address, is_https
@@ -9,12 +9,12 @@ TRUSTED = Networks("10.0.0.0/8, 2001:db8:1::5, ::1")
 
 
 def client(*headers: str, peer: str = PROXY) -> str:
-    """The client that headers tell, each as ``name: value``."""
+    """Return the client address for headers given as ``name: value``."""
     return client_address(peer, pairs(*headers), TRUSTED)
 
 
 def pairs(*headers: str) -> list[tuple[str, str]]:
-    """Names in lower case, and values."""
+    """Return header pairs with names in lower case."""
     split = [header.partition(":") for header in headers]
     return [(name.lower(), value.strip()) for name, _, value in split]
 
@@ -38,14 +38,14 @@ def pairs(*headers: str) -> list[tuple[str, str]]:
         ("X-Forwarded-For: 192.0.2.60, 10.0.0.9, 10.0.0.8", "192.0.2.60"),
     ],
 )
-def test_a_trusted_proxy_tells_who_its_client_is(header: str, address: str) -> None:
-    """In every form that RFC 7239 and custom have."""
+def test_a_trusted_proxy_states_the_client_address(header: str, address: str) -> None:
+    """The client address is read from every form that RFC 7239 and common practice allow."""
     assert client(header) == address
 
 
 @pytest.mark.parametrize("peer", ["192.0.2.1", "11.0.0.1", "2001:db8:1::6", "", "nonsense"])
-def test_nobody_else_is_believed(peer: str) -> None:
-    """What a client says of itself is passed over."""
+def test_headers_of_untrusted_peers_are_ignored(peer: str) -> None:
+    """Forwarding headers from a peer that is not a trusted proxy are ignored."""
     headers = ("Forwarded: for=198.51.100.1", "X-Forwarded-For: 198.51.100.1", "X-Forwarded-Proto: https")
     assert client(*headers, peer=peer) == peer
     assert not is_https("http", peer, pairs(*headers), TRUSTED)
@@ -74,13 +74,13 @@ def test_nobody_else_is_believed(peer: str) -> None:
         "quoted",
     ],
 )
-def test_what_the_client_wrote_itself_does_not_count(headers: tuple[str, ...]) -> None:
-    """It stands further left than what the proxy added, in whatever form."""
+def test_values_written_by_the_client_are_ignored(headers: tuple[str, ...]) -> None:
+    """Values that the client wrote are ignored, since they stand to the left of those added by the proxy."""
     assert client(*headers) == "192.0.2.7"
 
 
-def test_a_client_cannot_bring_the_header_that_the_proxy_does_not_write() -> None:
-    """Most proxies add to ``X-Forwarded-For`` and pass ``Forwarded`` on as it came."""
+def test_x_forwarded_for_takes_precedence() -> None:
+    """``X-Forwarded-For`` takes precedence, since most proxies pass ``Forwarded`` on unchanged."""
     assert client("Forwarded: for=127.0.0.1", "X-Forwarded-For: 192.0.2.7") == "192.0.2.7"
     assert client("X-Forwarded-For: 192.0.2.7", "Forwarded: for=127.0.0.1") == "192.0.2.7"
 
@@ -102,13 +102,13 @@ def test_a_client_cannot_bring_the_header_that_the_proxy_does_not_write() -> Non
         ("Accept: x", PROXY),
     ],
 )
-def test_where_it_cannot_be_told_the_nearest_known_one_counts(header: str, address: str) -> None:
-    """Behind a hop without an address nothing is known."""
+def test_the_nearest_known_address_is_used(header: str, address: str) -> None:
+    """Hops behind one without an address are ignored, and the nearest known address is used."""
     assert client(header) == address
 
 
-def test_only_so_many_hops_are_looked_at() -> None:
-    """A header of thousands costs what one of a few does; the last ones are what proxies wrote."""
+def test_only_the_last_hops_are_read() -> None:
+    """Only the last `MAX_HOPS` hops, written by proxies, are read, so a long header does not cost more."""
     hops = ["192.0.2.1"] + ["10.0.0.2"] * MAX_HOPS
     assert client("X-Forwarded-For: " + ", ".join(hops)) == "10.0.0.2"
     assert client("X-Forwarded-For: " + ", ".join(hops[:-1])) == "192.0.2.1"
@@ -128,16 +128,14 @@ def test_only_so_many_hops_are_looked_at() -> None:
         ((), False),
     ],
 )
-def test_a_trusted_proxy_tells_whether_its_client_came_encrypted(
-    headers: tuple[str, ...], *, https: bool
-) -> None:
-    """The last word is the proxy's."""
+def test_a_trusted_proxy_states_the_client_protocol(headers: tuple[str, ...], *, https: bool) -> None:
+    """The last hop's protocol, which the trusted proxy wrote, decides whether the request is HTTPS."""
     assert is_https("http", PROXY, pairs(*headers), TRUSTED) is https
     assert is_https("https", PROXY, pairs(*headers), TRUSTED)
 
 
-def test_networks_hold_addresses_in_any_form() -> None:
-    """An IPv4 address also when it is mapped into IPv6, and one with a zone."""
+def test_networks_contain_addresses_in_any_form() -> None:
+    """An IPv4 address mapped into IPv6 and an address with a zone are found in their networks."""
     networks = Networks(" 192.0.2.0/24,fe80::/10 ,, 198.51.100.7/32")
     assert networks
     for inside in ("192.0.2.9", "::ffff:192.0.2.9", "fe80::1%eth0", "198.51.100.7"):
@@ -149,24 +147,24 @@ def test_networks_hold_addresses_in_any_form() -> None:
 
 
 @pytest.mark.parametrize("text", ["x", "10.0.0.0/33", "10.0.0.0/8;::1", "example.com"])
-def test_what_is_no_network_is_refused(text: str) -> None:
-    """With the words that were given."""
+def test_an_invalid_network_is_an_error(text: str) -> None:
+    """Text that is neither an address nor a network is an error."""
     with pytest.raises(ValueError, match="neither an address nor a network"):
         Networks(text)
 
 
 def test_an_exempt_ipv6_address_is_exempt() -> None:
-    """Although others are counted by their network, which is none of the exempt ones."""
+    """An exempt IPv6 address is exempt although others are counted by their network, which is not exempt."""
     admission = Admission(Limits(address_connections=1, address_rate=0.1), lambda address: address in TRUSTED)
 
-    class Nothing:
+    class FakeConnection:
         def abort(self) -> None:
-            """Never called."""
+            """Do nothing, since no test calls this."""
 
     for _ in range(5):
         for address in ("::1", "2001:db8:1::5"):
-            client_slot = admission.accept(address, Nothing(), 0.0)
+            client_slot = admission.accept(address, FakeConnection(), 0.0)
             assert isinstance(client_slot, ClientSlot)
             admission.penalize(client_slot.address, 0.0)
-    assert isinstance(admission.accept("2001:db8:1::6", Nothing(), 0.0), ClientSlot)
-    assert not isinstance(admission.accept("2001:db8:1::7", Nothing(), 0.0), ClientSlot)
+    assert isinstance(admission.accept("2001:db8:1::6", FakeConnection(), 0.0), ClientSlot)
+    assert not isinstance(admission.accept("2001:db8:1::7", FakeConnection(), 0.0), ClientSlot)

@@ -19,25 +19,25 @@ from tests.support.patience import PATIENCE
 
 
 class Issuer:
-    """A server that answers as a test says.
+    """JWKS server whose responses are set by a test.
 
     Attributes:
-        status, body, headers: of its next answers.
-        asked: paths that were asked for.
-        drip: seconds between two bytes of the body; None sends it whole.
+        status, body, headers: sent in the next responses.
+        requests: requested paths.
+        drip: seconds between two bytes of the body; None sends it in one write.
     """
 
     def __init__(self) -> None:
         self.status = 200
         self.body = b""
         self.headers: dict[str, str] = {}
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.drip: float | None = None
         issuer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                issuer.asked.append(self.path)
+                issuer.requests.append(self.path)
                 self.send_response(issuer.status)
                 for name, value in issuer.headers.items():
                     self.send_header(name, value)
@@ -51,7 +51,7 @@ class Issuer:
                             self.wfile.flush()
                             ended.wait(issuer.drip)
                 except OSError:
-                    pass  # the relay had enough
+                    pass  # the relay closed the connection
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -61,13 +61,13 @@ class Issuer:
         self.url = f"http://127.0.0.1:{self.server.server_port}/jwks"
 
     def publish(self, *names: str) -> None:
-        """Have a key for each name, whose id it is."""
+        """Publish one key for each name, with the name as its id."""
         self.body = json.dumps({"keys": [jwk("EdDSA", name, kid=name) for name in names]}).encode()
 
 
 @pytest.fixture
 def issuer() -> Iterator[Issuer]:
-    """One that publishes the key ``a``."""
+    """Yield a running issuer that publishes the key ``a``."""
     found = Issuer()
     found.publish("a")
     thread = Thread(target=found.server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -79,62 +79,62 @@ def issuer() -> Iterator[Issuer]:
     found.server.server_close()
 
 
-def ids(which: Jwks) -> list[str | None]:
-    """Ids of its keys."""
-    return [] if which.keys is None else [key.kid for key in which.keys.keys]
+def ids(source: Jwks) -> list[str | None]:
+    """Return the ids of the loaded keys."""
+    return [] if source.keys is None else [key.kid for key in source.keys.keys]
 
 
-def go(work: Callable[[], Awaitable[None]]) -> None:
-    """Run a test's coroutine, for ten seconds at most."""
+def run_with_timeout(scenario: Callable[[], Awaitable[None]]) -> None:
+    """Run a test's coroutine with a timeout."""
 
-    async def bounded() -> None:
+    async def run_bounded() -> None:
         async with asyncio.timeout(PATIENCE):
-            await work()
+            await scenario()
 
-    asyncio.run(bounded())
+    asyncio.run(run_bounded())
 
 
-async def until(true: Callable[[], bool]) -> None:
-    """Wait for something that another task brings about."""
-    while not true():
+async def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds."""
+    while not condition():
         await asyncio.sleep(0.002)
 
 
-def test_keys_are_there_after_loading(issuer: Issuer) -> None:
-    """And the same object stays while the document does, so that verified tokens stay remembered."""
+def test_unchanged_keys_stay_the_same_object(issuer: Issuer) -> None:
+    """The key set object is only replaced if the document changes, so that verified tokens stay cached."""
 
-    async def work() -> None:
-        which = Jwks(issuer.url, "EdDSA")
-        assert which.keys is None
-        await which.load()
-        assert ids(which) == ["a"]
-        before = which.keys
-        await which.load()
-        assert which.keys is before
+    async def scenario() -> None:
+        source = Jwks(issuer.url, "EdDSA")
+        assert source.keys is None
+        await source.load()
+        assert ids(source) == ["a"]
+        before = source.keys
+        await source.load()
+        assert source.keys is before
         issuer.publish("a", "b")
-        await which.load()
-        assert ids(which) == ["a", "b"]
-        assert (which.fetches, which.failures) == (3, 0)
-        assert "2 keys, 0 of 3 fetches failed" in repr(which)
+        await source.load()
+        assert ids(source) == ["a", "b"]
+        assert (source.fetches, source.failures) == (3, 0)
+        assert "2 keys, 0 of 3 fetches failed" in repr(source)
 
-    go(work)
+    run_with_timeout(scenario)
 
 
 def test_a_failed_fetch_keeps_the_keys(issuer: Issuer) -> None:
-    """Whatever is wrong with it; it is counted."""
+    """Every kind of failed fetch is counted and keeps the keys loaded before."""
 
-    async def work() -> None:
-        which = Jwks(issuer.url, "EdDSA")
-        await which.load()
-        whole = issuer.body
-        answers: list[tuple[int, bytes, dict[str, str], str]] = [
-            (500, whole, {}, "answers 500"),
-            (404, whole, {}, "answers 404"),
+    async def scenario() -> None:
+        source = Jwks(issuer.url, "EdDSA")
+        await source.load()
+        document = issuer.body
+        responses: list[tuple[int, bytes, dict[str, str], str]] = [
+            (500, document, {}, "answers 500"),
+            (404, document, {}, "answers 404"),
             (204, b"", {}, "answers 204"),
             (302, b"", {"Location": "http://127.0.0.1:1/elsewhere"}, "redirects are not followed"),
             (301, b"", {"Location": issuer.url}, "redirects are not followed"),
             (200, b"", {}, "not a JSON object"),
-            (200, whole[:-5], {}, "not a JSON object"),
+            (200, document[:-5], {}, "not a JSON object"),
             (200, b"<html>", {}, "not a JSON object"),
             (200, b'{"keys": 5}', {}, "no list 'keys'"),
             (200, b'{"keys": []}', {}, "no key for EdDSA"),
@@ -142,55 +142,55 @@ def test_a_failed_fetch_keeps_the_keys(issuer: Issuer) -> None:
             (200, b" " * 262_145, {}, "more than 262144 bytes"),
             (200, json.dumps({"keys": [{**jwk("EdDSA"), "d": "AAAA"}]}).encode(), {}, "private"),
         ]
-        for number, (issuer.status, issuer.body, issuer.headers, text) in enumerate(answers, start=1):
+        for number, (issuer.status, issuer.body, issuer.headers, text) in enumerate(responses, start=1):
             with pytest.raises(KeysError, match=text):
-                await which.load()
-            assert which.failures == number
-            assert ids(which) == ["a"]
-        assert set(issuer.asked) == {"/jwks"}
+                await source.load()
+            assert source.failures == number
+            assert ids(source) == ["a"]
+        assert set(issuer.requests) == {"/jwks"}
 
-    go(work)
+    run_with_timeout(scenario)
 
 
-def test_nobody_answers() -> None:
-    """The words say where, without what may be secret."""
+def test_a_refused_connection_is_an_error() -> None:
+    """A refused connection is an error that names the URL without its query, which may hold a secret."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
 
-    async def work() -> None:
-        which = Jwks(f"http://127.0.0.1:{port}/jwks?code=hunter2", "EdDSA")
+    async def scenario() -> None:
+        source = Jwks(f"http://127.0.0.1:{port}/jwks?code=hunter2", "EdDSA")
         with pytest.raises(KeysError, match=f"cannot fetch .*:{port}/jwks: .*refused") as caught:
-            await which.load()
-        assert "hunter2" not in f"{caught.value} {which!r}"
+            await source.load()
+        assert "hunter2" not in f"{caught.value} {source!r}"
 
-    go(work)
+    run_with_timeout(scenario)
 
 
-@pytest.mark.parametrize("answer", [b"", b"hello\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 200 OK\r\n"])
-def test_something_else_than_http_answers(answer: bytes) -> None:
-    """It is a failed fetch like others."""
+@pytest.mark.parametrize("response", [b"", b"hello\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 200 OK\r\n"])
+def test_an_invalid_http_response_is_an_error(response: bytes) -> None:
+    """A response that is not HTTP is a failed fetch."""
 
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer)
+        writer.write(response)
         writer.close()
 
-    async def work() -> None:
-        server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    async def scenario() -> None:
+        server = await asyncio.start_server(respond, "127.0.0.1", 0)
         async with server:
             port = server.sockets[0].getsockname()[1]
             with pytest.raises(KeysError):
                 await Jwks(f"http://127.0.0.1:{port}/", "EdDSA").load()
 
-    go(work)
+    run_with_timeout(scenario)
 
 
-def test_a_slow_answer_is_given_up(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that sends a byte at a time never runs into the timeout of a read."""
+def test_a_slow_response_times_out(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fetch times out as a whole, since a body sent byte by byte never runs into the timeout of a read."""
     monkeypatch.setattr(jwks, "FETCH_TIMEOUT", 0.2)
     issuer.drip = 0.02
 
-    async def work() -> None:
+    async def scenario() -> None:
         with pytest.raises(KeysError, match="timed out"):
             await Jwks(issuer.url, "EdDSA").load()
         issuer.drip = 5.0
@@ -198,88 +198,86 @@ def test_a_slow_answer_is_given_up(issuer: Issuer, monkeypatch: pytest.MonkeyPat
             await Jwks(issuer.url, "EdDSA").load()
         issuer.ended.set()
 
-    go(work)
+    run_with_timeout(scenario)
 
 
-def test_a_proxy_of_the_environment_is_not_asked_for_loopback(
-    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It could not reach it."""
+def test_loopback_is_fetched_without_a_proxy(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loopback URL is fetched directly, since a proxy from the environment could not reach it."""
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     monkeypatch.setenv("no_proxy", "")
-    go(Jwks(issuer.url, "EdDSA").load)
+    run_with_timeout(Jwks(issuer.url, "EdDSA").load)
 
 
-def test_an_unknown_key_asks_once_in_ten_seconds(issuer: Issuer) -> None:
-    """Whatever strangers send; while one is on its way it is worth waiting."""
+def test_unknown_keys_cause_one_fetch_per_ten_seconds(issuer: Issuer) -> None:
+    """Tokens with unknown keys cause one fetch per ten seconds; clients may wait while one is in progress."""
 
-    async def work() -> None:
+    async def scenario() -> None:
         now = 100.0
-        which = Jwks(issuer.url, "EdDSA", clock=lambda: now)
-        await which.load()
+        source = Jwks(issuer.url, "EdDSA", clock=lambda: now)
+        await source.load()
         issuer.publish("a", "b")
-        task = asyncio.create_task(which.run())
-        assert which.request_refresh()
-        assert which.request_refresh()
-        await until(lambda: ids(which) == ["a", "b"])
-        await until(lambda: not which.request_refresh())
+        task = asyncio.create_task(source.run())
+        assert source.request_refresh()
+        assert source.request_refresh()
+        await wait_until(lambda: ids(source) == ["a", "b"])
+        await wait_until(lambda: not source.request_refresh())
         for moment in (100.0, 105.0, 109.9):
             now = moment
-            assert not which.request_refresh()
+            assert not source.request_refresh()
         await asyncio.sleep(0.02)
-        assert len(issuer.asked) == 2
+        assert len(issuer.requests) == 2
         now = 110.0
-        assert which.request_refresh()
-        await until(lambda: len(issuer.asked) == 3)
-        await _cancelled(task)
+        assert source.request_refresh()
+        await wait_until(lambda: len(issuer.requests) == 3)
+        await _cancel(task)
 
-    go(work)
+    run_with_timeout(scenario)
 
 
-async def _cancelled(task: "asyncio.Task[None]") -> None:
+async def _cancel(task: "asyncio.Task[None]") -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
 
 
 def test_the_loop_fetches_again(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the time that the answer names, within bounds; at once when nothing was loaded before."""
+    """The loop loads keys immediately, and again after the time that the response states, within bounds."""
     monkeypatch.setattr(jwks, "MIN_REFRESH", 0.01)
     issuer.headers = {"Cache-Control": "max-age=0"}
 
-    async def work() -> None:
-        which = Jwks(issuer.url, "EdDSA")
-        task = asyncio.create_task(which.run())
-        await until(lambda: ids(which) == ["a"])
+    async def scenario() -> None:
+        source = Jwks(issuer.url, "EdDSA")
+        task = asyncio.create_task(source.run())
+        await wait_until(lambda: ids(source) == ["a"])
         issuer.publish("b")
-        await until(lambda: ids(which) == ["b"])
-        await _cancelled(task)
+        await wait_until(lambda: ids(source) == ["b"])
+        await _cancel(task)
 
-    go(work)
+    run_with_timeout(scenario)
 
 
-def test_an_outage_is_one_line(
+def test_an_outage_is_logged_once(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And its end another."""
+    """An outage is logged with one line when it starts and one when it ends."""
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(jwks, "MIN_REFRESH", 0.005)
     issuer.headers = {"Cache-Control": "max-age=0"}
 
-    async def work() -> None:
-        which = Jwks(f"{issuer.url}?code=hunter2", "EdDSA")
-        task = asyncio.create_task(which.run())
-        await until(lambda: ids(which) == ["a"])
+    async def scenario() -> None:
+        source = Jwks(f"{issuer.url}?code=hunter2", "EdDSA")
+        task = asyncio.create_task(source.run())
+        await wait_until(lambda: ids(source) == ["a"])
         issuer.status = 500
-        await until(lambda: which.failures > 3)
-        assert ids(which) == ["a"]
+        await wait_until(lambda: source.failures > 3)
+        assert ids(source) == ["a"]
         issuer.status = 200
-        fetches = which.fetches
-        await until(lambda: which.fetches > fetches + 2)
-        await _cancelled(task)
+        fetches = source.fetches
+        await wait_until(lambda: source.fetches > fetches + 2)
+        await _cancel(task)
 
-    go(work)
+    run_with_timeout(scenario)
     lines = [record.getMessage() for record in caplog.records if record.name == "tickertape.jwks"]
     assert len(lines) == 2
     assert "answers 500; the previous keys stay in use" in lines[0]
@@ -287,56 +285,56 @@ def test_an_outage_is_one_line(
     assert "hunter2" not in caplog.text
 
 
-def test_an_outage_from_the_start(
+def test_an_outage_at_startup_is_retried_soon(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Tries go on, sooner than a good answer would have them."""
+    """While no keys were ever loaded, fetches are retried sooner than after a success."""
     monkeypatch.setattr(jwks, "FIRST_RETRY", 0.001)
     issuer.status = 503
 
-    async def work() -> None:
-        which = Jwks(issuer.url, "EdDSA")
-        task = asyncio.create_task(which.run())
-        await until(lambda: which.failures > 2)
+    async def scenario() -> None:
+        source = Jwks(issuer.url, "EdDSA")
+        task = asyncio.create_task(source.run())
+        await wait_until(lambda: source.failures > 2)
         issuer.status = 200
-        await until(lambda: ids(which) == ["a"])
-        await _cancelled(task)
+        await wait_until(lambda: ids(source) == ["a"])
+        await _cancel(task)
 
-    go(work)
+    run_with_timeout(scenario)
     assert "no token can be verified until a fetch succeeds" in caplog.text
 
 
-def test_a_broken_entry_is_told(issuer: Issuer, caplog: pytest.LogCaptureFixture) -> None:
-    """Once for each document, not for each fetch."""
+def test_a_broken_entry_is_logged_once(issuer: Issuer, caplog: pytest.LogCaptureFixture) -> None:
+    """A broken entry is logged once for each document, not once for each fetch."""
     issuer.body = json.dumps({"keys": [jwk("EdDSA", x="AA", kid="odd"), jwk("EdDSA", kid="a")]}).encode()
 
-    async def work() -> None:
-        which = Jwks(issuer.url, "EdDSA")
-        await which.load()
-        await which.load()
-        assert ids(which) == ["a"]
+    async def scenario() -> None:
+        source = Jwks(issuer.url, "EdDSA")
+        await source.load()
+        await source.load()
+        assert ids(source) == ["a"]
 
-    go(work)
+    run_with_timeout(scenario)
     assert caplog.text.count("cannot parse the JWK in") == 1
 
 
-def test_waits_grow_and_are_left_to_chance_a_little(issuer: Issuer) -> None:
-    """So that a fleet of relays does not ask at once."""
+def test_retry_delays_grow_and_have_jitter(issuer: Issuer) -> None:
+    """Retry delays grow and have jitter, so that many relays do not send their requests simultaneously."""
 
-    async def work() -> None:
-        which = Jwks(issuer.url, "EdDSA", random=lambda: 0.5)
+    async def scenario() -> None:
+        source = Jwks(issuer.url, "EdDSA", random=lambda: 0.5)
         issuer.headers = {"Cache-Control": "public, max-age=100"}
-        await which.load()
-        assert which._wait == pytest.approx(90.0)
+        await source.load()
+        assert source._wait == pytest.approx(90.0)
         issuer.status = 500
         waits = []
         for _ in range(8):
             with pytest.raises(KeysError):
-                await which.load()
-            waits.append(which._wait)
+                await source.load()
+            waits.append(source._wait)
         assert waits == pytest.approx([0.9, 1.8, 3.6, 7.2, 14.4, 28.8, 54.0, 54.0])
 
-    go(work)
+    run_with_timeout(scenario)
 
 
 @pytest.mark.parametrize(
@@ -356,6 +354,6 @@ def test_waits_grow_and_are_left_to_chance_a_little(issuer: Issuer) -> None:
         ("no-store,max-age=120", 120),
     ],
 )
-def test_how_long_an_answer_counts(header: str | None, seconds: float) -> None:
-    """A minute at least, an hour at most."""
+def test_the_refresh_interval_follows_the_header(header: str | None, seconds: float) -> None:
+    """The refresh interval is the ``max-age``, between a minute and an hour, or else five minutes."""
     assert refresh_after(header) == seconds

@@ -1,4 +1,4 @@
-"""Which keys a relay verifies with, and which it will not have."""
+"""Keys for verifying tokens: the accepted forms and the rejected keys."""
 
 import base64
 import datetime
@@ -30,23 +30,23 @@ from tests.support.clients.forge import SECRET, jwk, private_key, private_pem, p
 PUBLIC: tuple[Algorithm, ...] = ("RS256", "ES256", "EdDSA")
 
 
-def numbers(key: Any) -> Any:
-    """What a public key is, to compare it."""
+def public_der(key: Any) -> Any:
+    """Return the encoding of a public key, for comparisons."""
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def own(algorithm: Algorithm, name: str = "") -> Any:
-    """The public half of the tests' key."""
-    return numbers(private_key(algorithm, name).public_key())
+def own_public_der(algorithm: Algorithm, name: str = "") -> Any:
+    """Return the encoding of the public half of a test key."""
+    return public_der(private_key(algorithm, name).public_key())
 
 
 def pem(key: Any) -> bytes:
-    """A public key as PEM."""
+    """Return a public key as PEM."""
     return bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 
 
 def certificate(algorithm: Algorithm, encoding: Encoding = Encoding.PEM) -> bytes:
-    """A certificate of the tests' key, long out of date."""
+    """Return an expired certificate of a test key."""
     key = private_key(algorithm)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "issuer")])
     made = (
@@ -64,7 +64,7 @@ def certificate(algorithm: Algorithm, encoding: Encoding = Encoding.PEM) -> byte
 
 @pytest.mark.parametrize("algorithm", PUBLIC)
 def test_every_form_of_a_public_key_is_read(algorithm: Algorithm) -> None:
-    """PEM, a certificate, a JWK, a JWKS."""
+    """A public key is read from PEM, a certificate, a JWK or a JWKS."""
     forms = (
         public_pem(algorithm),
         b"# a comment\n" + public_pem(algorithm) + b"\n",
@@ -76,20 +76,23 @@ def test_every_form_of_a_public_key_is_read(algorithm: Algorithm) -> None:
     for form in forms:
         (found,) = read_keys(algorithm, form, "x").keys
         assert not isinstance(found.material, bytes)
-        assert numbers(found.material) == own(algorithm)
+        assert public_der(found.material) == own_public_der(algorithm)
         assert found.kid is None
 
 
-def test_several_public_keys_in_one_file_all_count() -> None:
-    """So that one can follow the other without a JWKS."""
+def test_a_file_may_hold_several_public_keys() -> None:
+    """A PEM file may hold several public keys, which allows key rotation without a JWKS."""
     found = read_keys("EdDSA", public_pem("EdDSA") + public_pem("EdDSA", "next"), "x")
-    assert [numbers(key.material) for key in found.keys] == [own("EdDSA"), own("EdDSA", "next")]
+    assert [public_der(key.material) for key in found.keys] == [
+        own_public_der("EdDSA"),
+        own_public_der("EdDSA", "next"),
+    ]
     with pytest.raises(KeysError, match=f"reduce them to {MAX_KEYS}"):
         read_keys("EdDSA", public_pem("EdDSA") * (MAX_KEYS + 1), "x")
 
 
-def test_a_secret_is_taken_as_it_is() -> None:
-    """Any bytes, if there are enough of them."""
+def test_a_secret_is_used_unchanged() -> None:
+    """Any bytes are used unchanged as an HS256 secret if they are long enough."""
     for secret in (SECRET, bytes(range(32)), b"{" * 32, b'{"no": "key at all, only some JSON"}', b" " * 32):
         assert read_keys("HS256", secret, "x").keys[0].material == secret
 
@@ -113,22 +116,22 @@ def test_a_secret_is_taken_as_it_is() -> None:
     ],
     ids=lambda value: "key",
 )
-def test_a_key_is_no_secret(secret: bytes) -> None:
-    """Whoever knows a public key could sign with it."""
+def test_a_key_is_not_accepted_as_a_secret(secret: bytes) -> None:
+    """A key is not accepted as an HS256 secret, since attackers know public keys and could sign with them."""
     with pytest.raises(KeysError, match="not an HS256 secret"):
         read_keys("HS256", secret, "x")
 
 
 @pytest.mark.parametrize("length", [0, 1, 31])
-def test_a_short_secret_is_refused(length: int) -> None:
-    """With the number that is needed, and how to get one."""
+def test_a_short_secret_is_rejected(length: int) -> None:
+    """A short secret is an error that states the required length and how to create a secret."""
     with pytest.raises(KeysError, match=f"has {length} bytes; use at least 32; 'tickertape token keygen"):
         read_keys("HS256", b"s" * length, "x")
 
 
 @pytest.mark.parametrize("algorithm", PUBLIC)
-def test_a_private_key_is_refused(algorithm: Algorithm) -> None:
-    """In every form; who verifies needs none."""
+def test_a_private_key_is_rejected(algorithm: Algorithm) -> None:
+    """A private key is rejected in every form, since verifying does not need one."""
     key = private_key(algorithm)
     private_jwk = {**jwk(algorithm), "d": "c2VjcmV0"}
     forms = (
@@ -146,8 +149,8 @@ def test_a_private_key_is_refused(algorithm: Algorithm) -> None:
 
 
 @pytest.mark.parametrize("algorithm", PUBLIC)
-def test_a_private_key_object_is_refused(algorithm: Algorithm) -> None:
-    """However it got so far."""
+def test_a_private_key_object_is_rejected(algorithm: Algorithm) -> None:
+    """A private key object is rejected, however it was loaded."""
     with pytest.raises(KeysError, match="contains a private key"):
         check_public_key(algorithm, private_key(algorithm), "x")
 
@@ -188,19 +191,19 @@ def test_a_private_key_object_is_refused(algorithm: Algorithm) -> None:
         ("RS256", b'{"keys": {}}', "no list 'keys'"),
         ("RS256", b'{"keys": []}', "no key for RS256"),
     ],
-    # Keys are others in each process, and names have to be the same in all of them.
+    # Keys differ in each process, but the test ids have to be the same in all of them.
     ids=lambda value: value if isinstance(value, str) else "key",
 )
-def test_a_key_that_does_not_fit_is_refused(algorithm: Algorithm, data: bytes, text: str) -> None:
-    """The words say what would fit, and hold none of it."""
+def test_an_unsuitable_key_is_rejected(algorithm: Algorithm, data: bytes, text: str) -> None:
+    """An unsuitable key is an error that names its source and the expected kind, without key material."""
     with pytest.raises(KeysError, match=text) as caught:
         read_keys(algorithm, data, "/etc/relay/key")
     assert "/etc/relay/key" in str(caught.value)
     assert not data or data.decode() not in str(caught.value)
 
 
-def test_a_key_set_holds_keys_of_others() -> None:
-    """Other kinds, uses and curves are passed over in silence; a secret is never used."""
+def test_other_keys_in_a_key_set_are_skipped() -> None:
+    """Keys of other kinds, uses and curves are skipped silently, and a secret in a key set is never used."""
     entries = [
         jwk("RS256", kid="rsa"),
         jwk("EdDSA", kid="okp"),
@@ -222,8 +225,8 @@ def test_a_key_set_holds_keys_of_others() -> None:
     assert select_keys("EdDSA", {"keys": [jwk("EdDSA", alg="Ed25519")]}, "x").keys
 
 
-def test_a_broken_entry_locks_nobody_else_out() -> None:
-    """It is told; when nothing else is there, it is why."""
+def test_a_broken_entry_does_not_disable_other_keys() -> None:
+    """A broken entry is reported and does not disable other keys; as the only one, it is an error."""
     weak = RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 1024).public_key(), as_dict=True)
     found = select_keys("RS256", {"keys": [{**weak, "kid": "weak"}, jwk("RS256", kid="good")]}, "x")
     assert [key.kid for key in found.keys] == ["good"]
@@ -232,8 +235,8 @@ def test_a_broken_entry_locks_nobody_else_out() -> None:
         select_keys("RS256", {"keys": [weak]}, "x")
 
 
-def test_a_key_set_is_bounded() -> None:
-    """Since a token without ``kid`` is tried with each of its keys."""
+def test_a_key_set_has_a_maximum_size() -> None:
+    """A key set has a maximum size, since a token without ``kid`` is tried with each of its keys."""
     with pytest.raises(KeysError, match=f"33 keys for EdDSA; reduce them to {MAX_KEYS}"):
         select_keys("EdDSA", {"keys": [jwk("EdDSA", kid=str(number)) for number in range(33)]}, "x")
     with pytest.raises(KeysError, match="not a JSON object"):
@@ -241,7 +244,7 @@ def test_a_key_set_is_bounded() -> None:
 
 
 def test_keys_are_found_by_id() -> None:
-    """One that has none is tried with every token, and a token that names none with every key."""
+    """A key without an id matches every token, and a token without a ``kid`` matches every key."""
     found = select_keys("EdDSA", {"keys": [jwk("EdDSA", kid="a"), jwk("EdDSA", kid="a"), jwk("EdDSA")]}, "x")
     assert [key.kid for key in found.find("a")] == ["a", "a", None]
     assert [key.kid for key in found.find("b")] == [None]
@@ -250,8 +253,8 @@ def test_keys_are_found_by_id() -> None:
     assert select_keys("EdDSA", {"keys": [jwk("EdDSA", kid="a")]}, "x").find("b") == []
 
 
-def test_the_settings_name_the_key(tmp_path: Path) -> None:
-    """Itself, or a file, whose last line end is no part of a secret; or neither."""
+def test_the_key_is_read_from_the_settings(tmp_path: Path) -> None:
+    """The key is read from its setting, or from a file, whose last line ending is not part of a secret."""
     path = tmp_path / "key"
     for end in (b"", b"\n", b"\r\n"):
         path.write_bytes(SECRET + end)
@@ -270,8 +273,8 @@ def test_the_settings_name_the_key(tmp_path: Path) -> None:
     assert read_configured_keys(TokenSettings(jwt_algorithm="RS256", jwt_jwks_url="https://a/")) is None
 
 
-def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    """Missing, no file, or too large to be a key."""
+def test_an_unreadable_key_file_is_an_error(tmp_path: Path) -> None:
+    """A key file that is missing, a directory or too large is an error."""
     with pytest.raises(KeysError, match="No such file"):
         read_configured_keys(TokenSettings(jwt_algorithm="RS256", jwt_key_file=tmp_path / "none"))
     with pytest.raises(KeysError, match="Is a directory"):
@@ -300,10 +303,10 @@ odd_values = st.one_of(
         max_size=4,
     ),
 )
-def test_any_key_set_is_read_or_refused_in_words(algorithm: Algorithm, more: dict[str, Any]) -> None:
-    """An issuer that publishes rubbish does not end the loop that fetches it."""
+def test_any_key_set_is_read_or_rejected(algorithm: Algorithm, overrides: dict[str, Any]) -> None:
+    """Any key set is read or raises `KeysError`, so an invalid one does not end the loop that fetches it."""
     try:
-        found = select_keys(algorithm, {"keys": [{**jwk(algorithm), **more}]}, "x")
+        found = select_keys(algorithm, {"keys": [{**jwk(algorithm), **overrides}]}, "x")
     except KeysError as error:
         str(error).encode()
     else:
@@ -311,8 +314,8 @@ def test_any_key_set_is_read_or_refused_in_words(algorithm: Algorithm, more: dic
 
 
 @pytest.mark.parametrize("size", [1_025, 2_049, 100_000])
-def test_a_huge_rsa_key_is_refused(size: int) -> None:
-    """Each token would cost with it."""
+def test_a_huge_rsa_key_is_rejected(size: int) -> None:
+    """A huge RSA key is rejected, since each token verified with it would be expensive."""
     huge = base64.urlsafe_b64encode(b"\xff" * size).rstrip(b"=").decode()
     with pytest.raises(KeysError, match="RS256"):
         select_keys("RS256", {"keys": [jwk("RS256", n=huge)]}, "x")

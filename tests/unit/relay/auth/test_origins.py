@@ -1,4 +1,4 @@
-"""Tests of which pages may connect."""
+"""Origins that may connect."""
 
 import pytest
 from tickertape.relay.auth.origins import Origins, parse_origin, split_host
@@ -18,8 +18,8 @@ LIST = Origins("https://app.example.com, https://*.example.org/,http://[2001:db8
         "http://x.test:81",
     ],
 )
-def test_what_is_listed_may_connect(origin: str) -> None:
-    """In any case, with its port or without it."""
+def test_a_listed_origin_may_connect(origin: str) -> None:
+    """A listed origin may connect, in any case, with or without the default port."""
     assert LIST.is_listed(origin)
     assert LIST.allows(origin, "relay.internal", https=False)
 
@@ -62,8 +62,8 @@ def test_what_is_listed_may_connect(origin: str) -> None:
         "https://app.ex\u0430mple.com",
     ],
 )
-def test_look_alikes_may_not(origin: str) -> None:
-    """Neither prefixes, suffixes, other ports, other schemes nor users in front."""
+def test_similar_origins_may_not_connect(origin: str) -> None:
+    """An origin with another prefix, suffix, port, scheme or a user name does not match a listed one."""
     assert not LIST.is_listed(origin)
     assert not LIST.allows(origin, "relay.internal", https=True)
 
@@ -75,8 +75,8 @@ def test_look_alikes_may_not(origin: str) -> None:
      "app://", "app://x/path", "app://*.x", "app://a*", "app://*:1", "app://u@x", "app:x", "1app://x", "app://b\u00fccher",
      "https://b\u00fccher.example", "ws://x", "https://x:99999"],
 )  # fmt: skip
-def test_what_is_no_origin_cannot_be_listed(text: str) -> None:
-    """A mistake is told, not passed over."""
+def test_an_invalid_origin_cannot_be_listed(text: str) -> None:
+    """Text that is not an origin is an error instead of being ignored."""
     with pytest.raises(ValueError, match="is not an origin; write it as"):
         Origins(text)
 
@@ -90,7 +90,7 @@ APPS = Origins("app://., tauri://localhost/,vscode-webview://*,CAPACITOR://local
      "capacitor://localhost", "app://Desk:81"],
 )  # fmt: skip
 def test_a_listed_app_may_connect(origin: str) -> None:
-    """Its origin as it is written; a star stands for any host of its scheme."""
+    """The origin of an app is compared as written; a star stands for any host of its scheme."""
     assert APPS.is_listed(origin)
     assert APPS.allows(origin, "relay.internal", https=True)
 
@@ -103,28 +103,28 @@ def test_a_listed_app_may_connect(origin: str) -> None:
      "vscode-webview://a@b", "vscode-webview://a vscode-webview://b", "vscode-webview://\u0430",
      "vscode-webviewx://a", "vscode-webview:a", "*", "vscode-webview://*"],
 )  # fmt: skip
-def test_other_apps_may_not(origin: str) -> None:
-    """Neither another host, scheme or port, nor what is no origin."""
+def test_other_apps_may_not_connect(origin: str) -> None:
+    """An origin of another host, scheme or port, or an invalid origin, does not match a listed app."""
     assert not APPS.is_listed(origin)
     assert not APPS.allows(origin, "relay.internal", https=False)
 
 
 @pytest.mark.parametrize("origin", ["null", "file://"])
-def test_an_origin_without_a_host_has_to_be_listed_itself(origin: str) -> None:
-    """Any page can have it; no star means it."""
+def test_an_origin_without_a_host_must_be_listed_explicitly(origin: str) -> None:
+    """An origin that any page can have must be listed explicitly, since no star includes it."""
     assert Origins(f"https://app.example.com,{origin}").is_listed(origin)
     assert not Origins("https://app.example.com,app://*,nullx://*").is_listed(origin)
 
 
-def test_an_app_is_no_name_of_the_relay() -> None:
-    """Its host says nothing about names that lead here."""
+def test_the_host_of_an_app_is_not_a_host_of_the_relay() -> None:
+    """The host of a listed app is not accepted as a host name of the relay."""
     guarded = Origins("app://evil.test,vscode-webview://*", rebinding=False)
     assert not guarded.is_own_host("evil.test")
     assert not guarded.allows("http://evil.test", "evil.test", https=False)
 
 
-def test_a_program_sends_no_origin() -> None:
-    """And may connect: it could send anything."""
+def test_a_client_without_an_origin_may_connect() -> None:
+    """A client without an origin may connect: it is a program, which could send any origin."""
     assert LIST.allows(None, "whatever", https=False)
 
 
@@ -150,7 +150,7 @@ def test_a_program_sends_no_origin() -> None:
     ],
 )
 def test_the_relays_own_page_may_connect(origin: str, host: str, *, https: bool, allowed: bool) -> None:
-    """One whose origin is what the request was sent to; a proxy that ends TLS need not be named for it."""
+    """A page of the relay's own host may connect, also behind a proxy that terminates TLS."""
     assert Origins().allows(origin, host, https=https) is allowed
 
 
@@ -179,8 +179,8 @@ def test_the_relays_own_page_may_connect(origin: str, host: str, *, https: bool,
         ("a b", False),
     ],
 )
-def test_a_name_that_merely_leads_here_is_not_ours(host: str, *, known: bool) -> None:
-    """Whoever owns a name can point it at 127.0.0.1, and its page would be of the same origin."""
+def test_an_unknown_name_of_the_relay_is_rejected(host: str, *, known: bool) -> None:
+    """Any name can resolve to the relay and be the origin of a page, so unknown names are rejected."""
     guarded = Origins("https://app.example.com,https://*.example.org", rebinding=False)
     assert guarded.is_own_host(host) is known
     assert guarded.allows(f"http://{host}", host, https=False) is (
@@ -189,6 +189,6 @@ def test_a_name_that_merely_leads_here_is_not_ours(host: str, *, known: bool) ->
     assert LIST.is_own_host(host)
 
 
-def test_origins_are_told_by_their_number() -> None:
-    """The list itself may be long."""
+def test_the_representation_counts_origins() -> None:
+    """The representation counts the origins, since the list may be long."""
     assert repr(LIST) == "Origins(3 exact, 1 wildcards, 0 apps)"

@@ -1,4 +1,4 @@
-"""Tokens that are revoked before they end, as a file tells."""
+"""The list of revoked tokens, read from a file."""
 
 import asyncio
 import logging
@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tickertape.relay.auth import revocation_list as revocations
+from tickertape.relay.auth import revocation_list
 from tickertape.relay.auth.revocation_list import Revocations, RevocationsError
 from tickertape.relay.core.grants import Grant
 
@@ -15,44 +15,44 @@ from tests.support.patience import PATIENCE
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A file that revokes the token ``one``."""
+    """Return a file that revokes the token ``one``."""
     file = tmp_path / "revoked"
     file.write_text("one\n")
     return file
 
 
-def revoked(which: Revocations, token_id: str | None, subject: str = "alice") -> bool:
-    """Ask about a token."""
-    return which.is_revoked(Grant(token_id=token_id, subject=subject))
+def revoked(revocations: Revocations, token_id: str | None, subject: str = "alice") -> bool:
+    """Return whether a token is revoked."""
+    return revocations.is_revoked(Grant(token_id=token_id, subject=subject))
 
 
 def replace(path: Path, text: str | bytes) -> None:
-    """Put another file in its place, in one step."""
-    other = path.with_suffix(".new")
-    other.write_bytes(text if isinstance(text, bytes) else text.encode())
-    other.replace(path)
+    """Replace a file atomically."""
+    new_file = path.with_suffix(".new")
+    new_file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    new_file.replace(path)
 
 
-def test_every_form_of_an_entry(path: Path) -> None:
-    """Ids bare or not, subjects, comments, line ends of Windows, a byte order mark."""
+def test_every_form_of_an_entry_is_read(path: Path) -> None:
+    """A list may have bare or prefixed ids, subjects, comments, CRLF line endings and a byte order mark."""
     path.write_bytes(
         "\ufeffbare\r\n\n# comment\n  #also\njti:named # why\nsub: bob\nurn:uuid:5\n"
         "sub:Carol Smith\t# left\nsub:token:0123\njti:sub:x\na#b".encode()
     )
-    which = Revocations(path)
+    revocations = Revocations(path)
     for token_id in ("bare", "named", "urn:uuid:5", "sub:x", "a#b"):
-        assert revoked(which, token_id), token_id
+        assert revoked(revocations, token_id), token_id
     for subject in ("bob", "Carol Smith", "token:0123"):
-        assert revoked(which, None, subject), subject
-    for other in (None, "", "comment", "bob", "#", "jti:named", "a"):
-        assert not revoked(which, other), other
-    assert not revoked(which, "x", "bare")
-    assert len(which) == 8
-    assert repr(which) == f"Revocations('{path}', 8 entries)"
+        assert revoked(revocations, None, subject), subject
+    for other_id in (None, "", "comment", "bob", "#", "jti:named", "a"):
+        assert not revoked(revocations, other_id), other_id
+    assert not revoked(revocations, "x", "bare")
+    assert len(revocations) == 8
+    assert repr(revocations) == f"Revocations('{path}', 8 entries)"
 
 
-def test_nothing_is_revoked_by_an_empty_file(path: Path) -> None:
-    """Not even a token without id and subject."""
+def test_an_empty_file_revokes_no_token(path: Path) -> None:
+    """An empty file does not revoke any token, not even one without an id and a subject."""
     path.write_bytes(b"")
     assert not revoked(Revocations(path), None, "")
 
@@ -61,83 +61,83 @@ def test_nothing_is_revoked_by_an_empty_file(path: Path) -> None:
     ("data", "text"),
     [
         (b"ok\njti:\n", "line 2 .* has 'jti:' without a value; write"),
-        (b"sub: # nobody", "line 1 .* has 'sub:' without a value"),
+        (b"sub: # comment", "line 1 .* has 'sub:' without a value"),
         (b"\xff\xfe", "not UTF-8"),
         (b"x" * (8 * 1024 * 1024 + 1), "more than 8388608 bytes"),
         (b"".join(b"%d\n" % number for number in range(100_001)), "more than 100000 entries"),
     ],
 )
-def test_a_broken_file_is_a_mistake_at_the_start(path: Path, data: bytes, text: str) -> None:
-    """The words say where."""
+def test_an_invalid_file_is_an_error_at_startup(path: Path, data: bytes, text: str) -> None:
+    """An invalid file is an error at startup that names the line."""
     path.write_bytes(data)
     with pytest.raises(RevocationsError, match=text):
         Revocations(path)
 
 
-def test_a_missing_file_is_a_mistake_at_the_start(tmp_path: Path) -> None:
-    """Else a misspelt name would revoke nothing in silence."""
+def test_a_missing_file_is_an_error_at_startup(tmp_path: Path) -> None:
+    """A missing file is an error at startup, since a misspelt path would silently revoke nothing."""
     with pytest.raises(RevocationsError, match="No such file or directory; create it"):
         Revocations(tmp_path / "none")
 
 
-def test_as_many_entries_as_there_may_be(path: Path) -> None:
-    """Repeats count once."""
+def test_the_maximum_number_of_entries_is_accepted(path: Path) -> None:
+    """The maximum number of entries is accepted, and duplicates are counted once."""
     path.write_bytes(b"".join(b"%d\n" % number for number in range(100_000)) * 2)
     assert len(Revocations(path)) == 100_000
 
 
-def test_a_replaced_file_counts_at_once(path: Path) -> None:
-    """An unchanged one is not read again, and one with the same entries is no change."""
-    which = Revocations(path)
-    assert not which.poll()
+def test_a_replaced_file_is_read_by_the_next_poll(path: Path) -> None:
+    """A replaced file is read by the next poll; equal entries or an unchanged file are not a change."""
+    revocations = Revocations(path)
+    assert not revocations.poll()
     replace(path, "two\n")
-    assert which.poll()
-    assert revoked(which, "two")
-    assert not revoked(which, "one")
-    assert not which.poll()
+    assert revocations.poll()
+    assert revoked(revocations, "two")
+    assert not revoked(revocations, "one")
+    assert not revocations.poll()
     replace(path, "# again\ntwo\n")
-    assert not which.poll()
-    assert not which.poll()
+    assert not revocations.poll()
+    assert not revocations.poll()
 
 
-def test_a_file_that_is_written_in_place_counts_when_it_rests(path: Path) -> None:
-    """The empty file between truncating and writing revokes nobody's revocation."""
-    which = Revocations(path)
+def test_a_file_written_in_place_is_read_once_stable(path: Path) -> None:
+    """A file written in place is used once it is stable, so truncating it does not lift any revocation."""
+    revocations = Revocations(path)
     with path.open("w") as file:
-        assert not which.poll()
-        assert revoked(which, "one")
+        assert not revocations.poll()
+        assert revoked(revocations, "one")
         file.write("one\ntw")
         file.flush()
         os.utime(path, ns=(1, 1))
-        assert not which.poll()
+        assert not revocations.poll()
         file.write("o\n")
     os.utime(path, ns=(2, 2))
-    assert not which.poll()
-    assert which.poll()
-    assert revoked(which, "one")
-    assert revoked(which, "two")
-    assert not revoked(which, "tw")
+    assert not revocations.poll()
+    assert revocations.poll()
+    assert revoked(revocations, "one")
+    assert revoked(revocations, "two")
+    assert not revoked(revocations, "tw")
 
 
-def test_the_last_good_list_is_kept(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever becomes of the file; a line for each trouble, and one when it is over."""
+def test_the_last_valid_list_is_kept(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The last valid list is kept while the file is unusable; each problem and its end are logged once."""
     caplog.set_level(logging.INFO)
-    which = Revocations(path)
+    revocations = Revocations(path)
     path.unlink()
     for _ in range(3):
-        assert not which.poll()
-    assert revoked(which, "one")
+        assert not revocations.poll()
+    assert revoked(revocations, "one")
     path.write_text("jti:\n")
     for _ in range(3):
-        assert not which.poll()
-    assert revoked(which, "one")
+        assert not revocations.poll()
+    assert revoked(revocations, "one")
     replace(path, b"\xff")
     for _ in range(3):
-        assert not which.poll()
-    assert revoked(which, "one")
+        assert not revocations.poll()
+    assert revoked(revocations, "one")
     replace(path, "one\ntwo\n")
-    assert which.poll()
-    assert revoked(which, "two")
+    assert revocations.poll()
+    assert revoked(revocations, "two")
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 4
     assert "No such file" in lines[0]
@@ -147,9 +147,9 @@ def test_the_last_good_list_is_kept(path: Path, caplog: pytest.LogCaptureFixture
     assert "valid again" in lines[3]
 
 
-def test_a_file_that_may_not_be_read_is_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its rights may change without its time changing."""
-    which = Revocations(path)
+def test_an_unreadable_file_is_read_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unreadable file is read again, since its permissions may change without its modification time."""
+    revocations = Revocations(path)
     replace(path, "two\n")
 
     def denied(*_: object) -> None:
@@ -157,25 +157,25 @@ def test_a_file_that_may_not_be_read_is_tried_again(path: Path, monkeypatch: pyt
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", denied)
-        assert not which.poll()
-        assert not which.poll()
-    assert revoked(which, "one")
-    assert which.poll()
-    assert revoked(which, "two")
+        assert not revocations.poll()
+        assert not revocations.poll()
+    assert revoked(revocations, "one")
+    assert revocations.poll()
+    assert revoked(revocations, "two")
 
 
-def test_the_loop_tells_of_a_change(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that sessions of revoked tokens end."""
-    monkeypatch.setattr(revocations, "POLL_INTERVAL", 0.001)
+def test_the_loop_reports_changes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop reports a change, so that sessions of revoked tokens can be ended."""
+    monkeypatch.setattr(revocation_list, "POLL_INTERVAL", 0.001)
 
     async def follow() -> None:
-        which = Revocations(path)
+        revocations = Revocations(path)
         changed = asyncio.Event()
         async with asyncio.timeout(PATIENCE):
-            task = asyncio.create_task(which.run(changed.set))
+            task = asyncio.create_task(revocations.run(changed.set))
             replace(path, "two\n")
             await changed.wait()
-            assert revoked(which, "two")
+            assert revoked(revocations, "two")
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

@@ -1,4 +1,4 @@
-"""What an operator may set for tokens."""
+"""Settings for verifying tokens."""
 
 from pathlib import Path
 from typing import Any
@@ -10,36 +10,36 @@ from tickertape.relay.auth.settings import TokenSettings, token_settings_error
 from tickertape.nats.settings import NatsSettings
 
 
-class Both(NatsSettings, TokenSettings):
-    """As the relay's own settings inherit them."""
+class CombinedSettings(NatsSettings, TokenSettings):
+    """NATS and token settings in one class, as in the relay's settings."""
 
 
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Both.model_fields:
+    for name in CombinedSettings.model_fields:
         monkeypatch.delenv(f"TICKERTAPE_{name.upper()}", raising=False)
 
 
 def settings(**values: Any) -> TokenSettings:
-    """Settings from keywords."""
+    """Return token settings with these values."""
     return TokenSettings(**values)
 
 
-def test_nothing_is_set_by_default() -> None:
-    """But the leeway."""
+def test_only_the_leeway_has_a_default() -> None:
+    """Only the leeway has a default."""
     found = settings()
     assert found.jwt_leeway == 5.0
     assert all(value is None for name, value in found if name != "jwt_leeway")
 
 
-def test_they_stand_beside_the_settings_of_nats(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is a variable with the prefix, and an empty variable is one that is not set."""
+def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each setting is an environment variable with the prefix, and an empty variable counts as unset."""
     monkeypatch.setenv("TICKERTAPE_NATS_URL", "nats://a:4222")
     monkeypatch.setenv("TICKERTAPE_JWT_ALGORITHM", "EdDSA")
     monkeypatch.setenv("TICKERTAPE_JWT_KEY_FILE", "/keys/public.pem")
     for name in ("KEY", "JWKS_URL", "ISSUER", "AUDIENCE", "REVOKED_FILE"):
         monkeypatch.setenv(f"TICKERTAPE_JWT_{name}", "")
-    found = Both()
+    found = CombinedSettings()
     assert (found.nats_url, found.jwt_algorithm) == ("nats://a:4222", "EdDSA")
     assert found.jwt_key_file == Path("/keys/public.pem")
     unset = ("jwt_key", "jwt_jwks_url", "jwt_issuer", "jwt_audience", "jwt_revoked_file")
@@ -57,8 +57,8 @@ def test_they_stand_beside_the_settings_of_nats(monkeypatch: pytest.MonkeyPatch)
         "http://[::1]:1/jwks",
     ],
 )
-def test_addresses_that_cannot_be_meddled_with(url: str) -> None:
-    """Encrypted, or not leaving the machine."""
+def test_secure_jwks_urls_are_accepted(url: str) -> None:
+    """A JWKS URL may be HTTPS, or HTTP on loopback, where it cannot be tampered with."""
     assert settings(jwt_jwks_url=url).jwt_jwks_url == url
 
 
@@ -82,8 +82,8 @@ def test_addresses_that_cannot_be_meddled_with(url: str) -> None:
         ({"jwt_leeway": "nan"}, "finite"),
     ],
 )
-def test_mistakes_are_refused(values: dict[str, Any], text: str) -> None:
-    """With words that say what would be right, and without what was given."""
+def test_invalid_settings_are_rejected(values: dict[str, Any], text: str) -> None:
+    """An invalid setting is an error that states the expected form and does not show secrets."""
     with pytest.raises(ValidationError, match=text) as caught:
         settings(**values)
     assert "hunter2" not in str(caught.value)
@@ -100,8 +100,8 @@ def test_mistakes_are_refused(values: dict[str, Any], text: str) -> None:
         ({"jwt_algorithm": "HS256", "jwt_jwks_url": "https://a/"}, "a JWKS is public"),
     ],
 )
-def test_what_is_missing_is_said(values: dict[str, Any], text: str) -> None:
-    """In one line."""
+def test_missing_settings_are_reported(values: dict[str, Any], text: str) -> None:
+    """A missing or conflicting setting is reported in one line."""
     problem = token_settings_error(settings(**values))
     assert problem is not None
     assert text in str(problem)
@@ -117,11 +117,11 @@ def test_what_is_missing_is_said(values: dict[str, Any], text: str) -> None:
     ],
 )
 def test_one_key_is_enough(values: dict[str, Any]) -> None:
-    """From any of the three places."""
+    """One key from any of the three sources is enough."""
     assert token_settings_error(settings(**values)) is None
 
 
 def test_a_secret_is_not_shown() -> None:
-    """In no text that the settings make."""
+    """The secret is not part of any text form of the settings."""
     found = settings(jwt_key="hunter2-hunter2")
     assert "hunter2" not in f"{found} {found!r} {found.model_dump()} {found.model_dump_json()}"
