@@ -1,6 +1,6 @@
-"""One NATS server for all attacks, and beside each of them an honest client.
+"""One NATS server for all attacks, with an honest client beside each of them.
 
-Each module has a ``relay`` of its own; the prefix of its subjects is the module's.
+Each module has its own ``relay`` and subject prefix.
 """
 
 import re
@@ -17,38 +17,40 @@ from tests.support.programs.relay_process import Relay
 from tests.support.servers.nats_server import NatsServer
 
 SECRET: Final = re.compile(rf"eyJ|{forge.SECRET.decode()}|PRIVATE KEY|BEGIN PUBLIC|hunter2")
-"""What every token, key and password of these tests has in it."""
+"""A text that is part of every token, key and password in these tests."""
 
 
 @pytest.fixture(scope="package")
 def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """The server."""
+    """Run the server."""
     with NatsServer(tmp_path_factory.mktemp("nats")) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def prefix(request: pytest.FixtureRequest) -> str:
-    """Prefix of a module's subjects."""
+    """Return the subject prefix of a module."""
     return str(request.module.__name__).rpartition(".")[2]
 
 
 @pytest.fixture(scope="module")
 def honest_token() -> str | None:
-    """What the honest client shows; a module whose relay wants tokens has its own."""
+    """Return the honest client's token; modules whose relay requires tokens override this."""
     return None
 
 
 @pytest.fixture(scope="module")
 def honest(relay: Relay, honest_token: str | None, prefix: str) -> Iterator[Honest]:
-    """A client that is there before any attack."""
+    """Connect a client before any attack."""
     with Honest(relay, honest_token, f"{prefix}.") as client:
         yield client
 
 
 @pytest.fixture(autouse=True)
 def unharmed(relay: Relay, honest: Honest) -> Iterator[None]:
-    """After each attack: the honest client noticed nothing, no secret came out, no fault was met."""
+    """Check after each attack that the honest client was not affected, no secret leaked, and no error was
+    logged.
+    """
     yield
     honest.noticed_nothing()
     said = "".join([*relay.lines, *relay.log])
@@ -64,7 +66,7 @@ def unharmed(relay: Relay, honest: Honest) -> Iterator[None]:
 
 
 def page(url: str) -> str:
-    """What a page says."""
+    """Return the text of a page."""
     try:
         with urlopen(url) as answer:
             return str(answer.read().decode())

@@ -1,4 +1,4 @@
-"""Pages of other sites in a user's browser: origins that look right, rebound names, CORS; our own page."""
+"""Pages of other sites in a user's browser: similar origins, rebound names, CORS, and our own page."""
 
 import re
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ BELOW = "https://*.dash.example.org"
 
 @pytest.fixture(scope="module")
 def relay(nats: NatsServer, prefix: str) -> Iterator[Relay]:
-    """A relay with tokens and an allow list."""
+    """Run a relay with tokens and allowed origins."""
     env = {
         "TICKERTAPE_JWT_ALGORITHM": "HS256",
         "TICKERTAPE_JWT_KEY": forge.public_pem("HS256").decode(),
@@ -31,7 +31,7 @@ def relay(nats: NatsServer, prefix: str) -> Iterator[Relay]:
 
 @pytest.fixture(scope="module")
 def open_relay(nats: NatsServer) -> Iterator[Relay]:
-    """A relay on a loopback address without tokens: whoever reaches it is let in, so names matter."""
+    """Run a relay on loopback without tokens: everyone who can reach it is admitted, so host names matter."""
     env = {"TICKERTAPE_ALLOWED_ORIGINS": EXACT, "TICKERTAPE_SUBJECT_PREFIX": "open"}
     with Relay(nats.url, **env) as running:
         yield running
@@ -39,12 +39,12 @@ def open_relay(nats: NatsServer) -> Iterator[Relay]:
 
 @pytest.fixture(scope="module")
 def honest_token() -> str:
-    """A good one."""
+    """Return a valid token."""
     return forge.token("HS256", claims())
 
 
 def refused(answer: Answer) -> bool:
-    """Tell whether an answer is the refusal of a page, without a word for scripts to read."""
+    """Return whether a response is the rejection of a page, without CORS headers for scripts."""
     allowed = [name for name in answer.headers if name.startswith("access-control-")]
     return (answer.status, answer.code, allowed) == (403, "forbidden", [])
 
@@ -63,7 +63,9 @@ FOREIGN = [
 
 @pytest.mark.parametrize("origin", FOREIGN)
 def test_a_page_of_another_site_is_refused(relay: Relay, origin: str, honest_token: str) -> None:
-    """403 before the upgrade, whatever it offers and however good its user's token is: it learns nothing."""
+    """A page of another site gets 403 before the upgrade, whatever it offers and however valid its user's
+    token is.
+    """
     header = f"Origin: {origin}"
     protocols = f"Sec-WebSocket-Protocol: tickertape.v1, bearer.{honest_token}"
     assert refused(exchange(relay, upgrade("/ws", header, protocols)))
@@ -74,7 +76,7 @@ def test_a_page_of_another_site_is_refused(relay: Relay, origin: str, honest_tok
 
 
 def test_a_second_origin_does_not_help(relay: Relay, honest_token: str) -> None:
-    """All that are sent have to be allowed."""
+    """All origins in a request must be allowed."""
     for pair in ((EXACT, "https://evil.com"), ("https://evil.com", EXACT)):
         headers = [f"Origin: {one}" for one in pair]
         assert refused(exchange(relay, upgrade("/ws", *headers, bearer(honest_token))))
@@ -82,7 +84,7 @@ def test_a_second_origin_does_not_help(relay: Relay, honest_token: str) -> None:
 
 
 def test_a_browser_of_another_site_sees_a_failed_handshake(relay: Relay, honest_token: str) -> None:
-    """It is not told inside, as our own page is: there is no connection."""
+    """A browser on another site sees only a failed handshake, and no close code."""
     with pytest.raises(InvalidStatus) as caught:
         run(browser(relay, token=honest_token, origin="https://evil.com"))
     assert caught.value.response.status_code == 403
@@ -92,7 +94,7 @@ def test_a_browser_of_another_site_sees_a_failed_handshake(relay: Relay, honest_
     "origin", [EXACT, "https://APP.example.com", f"{EXACT}:443", "https://a.dash.example.org"]
 )
 def test_a_page_of_the_allow_list_connects(relay: Relay, origin: str, honest_token: str) -> None:
-    """With its token, to the feed and to the history; case and the usual port do not matter."""
+    """An allowed page connects to feed and history with its token; case and default port are ignored."""
     protocols = f"Sec-WebSocket-Protocol: tickertape.v1, bearer.{honest_token}"
     data = until(relay, upgrade("/ws", f"Origin: {origin}", protocols), b'"type":"snapshot"')
     assert data.startswith(b"HTTP/1.1 101 ")
@@ -106,7 +108,7 @@ def test_a_page_of_the_allow_list_connects(relay: Relay, origin: str, honest_tok
 
 @pytest.mark.parametrize("host", ["relay.example.net", "relay.example.net:8080", "127.0.0.1", "[::1]:8080"])
 def test_the_relays_own_page_connects(relay: Relay, host: str, honest_token: str) -> None:
-    """Under whatever name it was reached; that name at another port, or another one, is another site."""
+    """The relay's own page connects under any name; another port or another name is another site."""
     for scheme in ("http", "https"):
         request = upgrade("/ws", f"Origin: {scheme}://{host}", bearer(honest_token), host=host)
         assert until(relay, request, b"\r\n\r\n").startswith(b"HTTP/1.1 101 ")
@@ -115,7 +117,7 @@ def test_the_relays_own_page_connects(relay: Relay, host: str, honest_token: str
 
 
 def test_a_preflight_allows_what_is_needed(relay: Relay) -> None:
-    """To pages of the allow list: GET with a token, no cookies; to our own page nothing has to be said."""
+    """A preflight allows GET with a token and without cookies, for allowed pages only."""
     ask = ("Access-Control-Request-Method: GET", "Access-Control-Request-Headers: authorization")
     answer = exchange(relay, get("/events", f"Origin: {EXACT}", *ask, method="OPTIONS"))
     assert answer.status == 204
@@ -130,7 +132,7 @@ def test_a_preflight_allows_what_is_needed(relay: Relay) -> None:
     own = exchange(relay, get("/events", "Origin: http://127.0.0.1", *ask, method="OPTIONS"))
     assert own.status == 204
     assert "access-control-allow-origin" not in own.headers
-    # Also a refusal can be read by a page that may: its user has to be told.
+    # An allowed page can also read a rejection, so that it can show the reason.
     bad = exchange(relay, get("/events", f"Origin: {EXACT}", bearer("x.y.z")))
     assert (bad.status, bad.headers["access-control-allow-origin"]) == (401, EXACT)
     for target in ("/health", "/"):
@@ -143,7 +145,9 @@ def test_a_preflight_allows_what_is_needed(relay: Relay) -> None:
     "host", ["evil.com", "evil.com:8080", "127.0.0.1.evil.com", "localhost.evil.com", "x.y"]
 )
 def test_a_name_that_was_rebound_gets_nothing(open_relay: Relay, host: str) -> None:
-    """Without tokens, a page of a name that leads to 127.0.0.1 would be same origin: 403 for all of it."""
+    """Without tokens, a page whose name resolves to 127.0.0.1 would be same-origin; it gets 403 for
+    everything.
+    """
     for target in ("/", "/events", "/health", "/assets/app.js", "/ws"):
         assert refused(exchange(open_relay, get(target, f"Origin: http://{host}", host=host)))
         assert refused(exchange(open_relay, get(target, host=host)))
@@ -155,7 +159,7 @@ def test_a_name_that_was_rebound_gets_nothing(open_relay: Relay, host: str) -> N
     "host", ["127.0.0.1", "localhost:8080", "[::1]", "relay", "app.localhost", "app.example.com"]
 )
 def test_our_names_get_in_without_a_token(open_relay: Relay, host: str) -> None:
-    """Loopback addresses, names without a dot that nobody can buy, and those that are listed."""
+    """Loopback addresses, names without a dot and allowed names are accepted."""
     assert exchange(open_relay, get("/", host=host)).status == 200
     assert until(open_relay, upgrade("/ws", host=host), b'"type":"snapshot"')
 
@@ -172,7 +176,7 @@ def test_our_names_get_in_without_a_token(open_relay: Relay, host: str) -> None:
     ],
 )
 def test_a_name_that_cannot_be_read_gets_nothing(open_relay: Relay, host: str) -> None:
-    """Browsers and DNS take more characters than names have; such a one can be rebound like any other."""
+    """A name with characters beyond those of host names can be rebound as well, and is rejected."""
     for target in ("/", "/events", "/ws"):
         assert refused(exchange(open_relay, get(target, host=host)))
     for headers in ([], [f"Origin: http://{host}"], ["Origin: http://127.0.0.1"]):
@@ -180,12 +184,12 @@ def test_a_name_that_cannot_be_read_gets_nothing(open_relay: Relay, host: str) -
 
 
 def test_a_program_without_a_host_gets_in(open_relay: Relay) -> None:
-    """HTTP/1.0 has none, and no browser speaks it."""
+    """HTTP/1.0 has no Host header, and browsers do not use it."""
     assert exchange(open_relay, b"GET /events HTTP/1.0\r\n\r\n").status == 200
 
 
 def test_the_page_runs_nothing_but_its_own_files(relay: Relay) -> None:
-    """Its policy allows nothing inline, and it has no inline script, style or handler."""
+    """The page's policy allows nothing inline, and it has no inline script, style or handler."""
     answer = exchange(relay, get("/"))
     policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
     assert policy == {
@@ -211,7 +215,7 @@ def test_the_page_runs_nothing_but_its_own_files(relay: Relay) -> None:
 
 
 def test_no_script_of_the_page_makes_markup_of_text(relay: Relay) -> None:
-    """Events are text to it: nothing that it loads writes HTML, or runs what it was sent."""
+    """No script of the page writes HTML or evaluates what it receives."""
     page = exchange(relay, get("/")).body.decode()
     wanted = set(re.findall(r'src="(/assets/[^"]+\.js)"', page))
     assert "/assets/built/app.js" in wanted

@@ -1,4 +1,4 @@
-"""More clients than a relay has room for, or than come in good order: whoever is in stays in."""
+"""More clients than a relay can admit, or than are well-behaved: established sessions stay."""
 
 import asyncio
 import socket
@@ -19,16 +19,16 @@ from tests.support.programs.relay_process import Relay, eventually
 from tests.support.servers.nats_server import NatsServer
 
 RATE = 2
-"""Requests per second of one address; ten seconds' worth at once."""
+"""Requests per second of one address; the burst is ten seconds' worth."""
 
 DESCRIPTORS = 200
 FIT = 104
-"""Clients for which the relay says there is room with so many."""
+"""Number of clients that the relay reports for this descriptor limit."""
 
 
 @pytest.fixture
 def relay(nats: NatsServer, prefix: str, request: pytest.FixtureRequest) -> Iterator[Relay]:
-    """A relay with the options of a test."""
+    """Run a relay with the options of a test."""
     env = {
         "TICKERTAPE_JWT_ALGORITHM": "HS256",
         "TICKERTAPE_JWT_KEY": forge.public_pem("HS256").decode(),
@@ -42,19 +42,19 @@ def relay(nats: NatsServer, prefix: str, request: pytest.FixtureRequest) -> Iter
 
 @pytest.fixture
 def honest(relay: Relay, prefix: str) -> Iterator[Honest]:
-    """With a good token, before all others."""
+    """Connect an honest client with a valid token before all others."""
     with Honest(relay, forge.token("HS256", claims(sub="honest")), f"{prefix}.") as client:
         yield client
 
 
 @pytest.fixture
 def good() -> str:
-    """Another's token."""
+    """Return another client's token."""
     return forge.token("HS256", claims(sub="crowd", tickertape={"subjects": ["log.>"], "connections": 1000}))
 
 
 async def alive(feeds: list[FeedClient]) -> None:
-    """Ask each client whether it is still there."""
+    """Check that each client is still connected."""
     for number, feed in enumerate(feeds):
         await feed.say(type="ping", id=number)
         await feed.until(lambda: feed.messages[-1].type == "pong")  # noqa: B023
@@ -62,7 +62,7 @@ async def alive(feeds: list[FeedClient]) -> None:
 
 
 def full(relay: Relay, *requests: bytes, source: str = "127.0.0.2") -> bool:
-    """Tell whether each request is refused because the relay is full, with a time to come back."""
+    """Return whether each request is rejected because the relay is full, with a Retry-After."""
     answers = [exchange(relay, request, source=source) for request in requests]
     told = {(answer.status, answer.code, answer.headers["retry-after"]) for answer in answers}
     return told == {(503, "unavailable", "5")}
@@ -70,7 +70,9 @@ def full(relay: Relay, *requests: bytes, source: str = "127.0.0.2") -> bool:
 
 @pytest.mark.parametrize("relay", ["--max-connections 6"], indirect=True)
 def test_a_full_relay_refuses_more(relay: Relay, good: str) -> None:
-    """503 with ``Retry-After`` to whatever is asked, from any address; a close makes room."""
+    """A full relay answers every request from any address with 503 and ``Retry-After``, until a client
+    disconnects.
+    """
 
     async def check() -> None:
         async with AsyncExitStack() as stack:
@@ -91,7 +93,7 @@ def test_a_full_relay_refuses_more(relay: Relay, good: str) -> None:
 
 @pytest.mark.parametrize("relay", [f"--address-rate {RATE}"], indirect=True)
 def test_an_address_that_only_fails_has_to_wait(relay: Relay, good: str) -> None:
-    """Refused tokens use up its allowance ten times as fast; then 429, whatever it asks."""
+    """Rejected tokens exhaust an address's rate ten times as fast; then everything is 429."""
     forged = upgrade("/ws", bearer("x.y.z"))
     sources: list[str] = []
 
@@ -109,14 +111,14 @@ def test_an_address_that_only_fails_has_to_wait(relay: Relay, good: str) -> None
     eventually(lambda: exchange(relay, again, source=sources[-1]).status == 400, "it is let in again")
     assert count(relay, "rejected_total", limit="address_rate") >= 3
     assert exchange(relay, get("/health"), source="127.0.0.3").status == 200
-    # Addresses with many behind them have no limit of their own, nor does anybody for what is good.
+    # Exempt addresses have no such limit, and valid requests do not count ten times.
     assert {exchange(relay, forged).status for _ in range(20)} == {401}
     assert {exchange(relay, get("/health"), source="127.0.0.3").status for _ in range(8)} == {200}
 
 
 @pytest.mark.parametrize("relay", ["--connection-rate 4"], indirect=True)
 def test_a_storm_is_let_in_at_a_rate(relay: Relay, good: str) -> None:
-    """Ten seconds' worth at once, then 503 to the others, of any address; soon there is room again."""
+    """A burst of ten seconds' worth is admitted, then any address gets 503 until the rate allows more."""
     sources = [f"127.0.2.{number + 1}" for number in range(200)]
     began = time.monotonic()
     statuses = [exchange(relay, get("/health"), source=source).status for source in sources]
@@ -128,7 +130,7 @@ def test_a_storm_is_let_in_at_a_rate(relay: Relay, good: str) -> None:
 
 @pytest.mark.parametrize("relay", [""], indirect=True)
 def test_without_descriptors_nobody_who_is_in_is_lost(relay: Relay, good: str) -> None:
-    """It says how many fit, refuses more, goes on being asked by its operator, and takes new ones after."""
+    """Short of descriptors, the relay rejects new clients, keeps sessions and its ops port, and recovers."""
     relay.until_logged(f"{DESCRIPTORS} descriptors: up to {FIT} clients")
 
     async def check() -> None:
@@ -143,7 +145,7 @@ def test_without_descriptors_nobody_who_is_in_is_lost(relay: Relay, good: str) -
                         relay.host_port, PATIENCE, (f"127.0.3.{number % 200 + 1}", 0)
                     )
                     silent.enter_context(link)
-                # While they say nothing, and could hold what is kept for others:
+                # While they are silent and occupy what is reserved for others:
                 assert await asyncio.to_thread(count, relay, "connections") == FIT
                 await alive(feeds)
             await alive(feeds)

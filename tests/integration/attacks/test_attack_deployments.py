@@ -1,4 +1,4 @@
-"""Two deployments on one NATS server, and what is for nobody's eyes: reached by no grant and no filter."""
+"""Two deployments on one NATS server, and internal subjects: no grant and no filter reaches them."""
 
 import json
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ from tests.support.servers.nats_server import NatsServer
 
 
 def token(subjects: str) -> str:
-    """A good token, for both relays: operators who share a key are no better off."""
+    """Return a token that is valid for both relays: sharing a key gives no access to the other deployment."""
     return forge.token("HS256", claims(tickertape={"subjects": [subjects]}))
 
 
 def started(nats: NatsServer, prefix: str) -> Relay:
-    """A relay of a deployment."""
+    """Run the relay of a deployment."""
     env = {
         "TICKERTAPE_JWT_ALGORITHM": "HS256",
         "TICKERTAPE_JWT_KEY": forge.public_pem("HS256").decode(),
@@ -30,26 +30,26 @@ def started(nats: NatsServer, prefix: str) -> Relay:
 
 @pytest.fixture(scope="module")
 def prefix() -> str:
-    """Of the deployment that is attacked."""
+    """Return the prefix of the attacked deployment."""
     return "here"
 
 
 @pytest.fixture(scope="module")
 def relay(nats: NatsServer, prefix: str) -> Iterator[Relay]:
-    """Its relay."""
+    """Run its relay."""
     with started(nats, prefix) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def honest_token() -> str:
-    """Of its one subject."""
+    """Return a token for its only subject."""
     return token("log.error.honest")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def staging(nats: NatsServer, relay: Relay) -> Iterator[Relay]:
-    """The other deployment, whose own clients see its events; and what both keep to themselves."""
+    """Run the other deployment, whose own clients receive its events; both have internal messages."""
 
     async def check(running: Relay) -> None:
         async with jetstream(nats.url) as js, follow(running.ws_url, token=token(">")) as feed:
@@ -73,7 +73,7 @@ FOREIGN = [
 
 @pytest.mark.parametrize("pattern", FOREIGN)
 def test_what_lies_elsewhere_is_never_shown(relay: Relay, pattern: str) -> None:
-    """A grant or a filter of such a name is legal, and selects nothing, now and in the past."""
+    """A grant or filter with a foreign or internal name is legal but matches nothing, live and in history."""
 
     async def check(grant: str, asked: str) -> None:
         shown = token(grant)
@@ -88,7 +88,10 @@ def test_what_lies_elsewhere_is_never_shown(relay: Relay, pattern: str) -> None:
             await feed.one(Snapshot)
             await feed.say(type="ping", id=1)
             await feed.until(lambda: feed.messages[-1].type == "pong")
-            kinds = {message.type for message in feed.messages} - {"heartbeat", "upstream"}  # signs of life
+            kinds = {message.type for message in feed.messages} - {
+                "heartbeat",
+                "upstream",
+            }  # keepalive messages
             assert kinds == {"welcome", "subscribed", "snapshot", "pong"}
             assert all(message.events == [] for message in feed.messages if isinstance(message, Snapshot))
         page = exchange(relay, get(f"/events?limit=1000&subjects={asked}", bearer(shown)))
@@ -99,7 +102,7 @@ def test_what_lies_elsewhere_is_never_shown(relay: Relay, pattern: str) -> None:
 
 
 def test_everything_is_everything_of_this_deployment(relay: Relay) -> None:
-    """The widest grant and filter: its events, without checkpoints, rejected ones, and those of others."""
+    """The widest grant and filter match this deployment's events, without checkpoints and rejected ones."""
     page = exchange(relay, get("/events?limit=1000", bearer(token(">"))))
     assert b"past" in page.body
     assert b"HIDDEN" not in page.body

@@ -1,4 +1,6 @@
-"""Messages meant to cost more than they are: bombs, floods of patterns, nests; and what precedes a token."""
+"""Messages that cost more than their size: compression bombs, floods of patterns, deep nesting, before a
+token.
+"""
 
 import contextlib
 import json
@@ -18,12 +20,12 @@ from tests.support.servers.nats_server import NatsServer
 
 MEGABYTE = 1024 * 1024
 ROOM = 20 * MEGABYTE
-"""Bytes by which an attack may make the relay grow, at its worst moment."""
+"""Bytes by which an attack may increase the relay's peak memory."""
 
 
 @pytest.fixture(scope="module")
 def relay(nats: NatsServer, prefix: str) -> Iterator[Relay]:
-    """A relay that wants a token, so that there is a time before it."""
+    """Run a relay that requires a token, so that there is an unauthenticated phase."""
     env = {
         "TICKERTAPE_JWT_ALGORITHM": "HS256",
         "TICKERTAPE_JWT_KEY": forge.public_pem("HS256").decode(),
@@ -35,17 +37,17 @@ def relay(nats: NatsServer, prefix: str) -> Iterator[Relay]:
 
 @pytest.fixture(scope="module")
 def honest_token() -> str:
-    """A good one."""
+    """Return a valid token."""
     return forge.token("HS256", claims(sub="honest"))
 
 
 def good() -> str:
-    """An attacker's token: good, but for little."""
+    """Return an attacker's token: valid, with a small grant."""
     return forge.token("HS256", claims(tickertape={"subjects": ["log.info.nothing"]}))
 
 
 def masked(first: int, payload: bytes) -> bytes:
-    """A client's frame with a mask of zeros, which leaves it as it is."""
+    """Return a client's frame with a mask of zeros, which leaves the payload unchanged."""
     size = len(payload)
     if size < 126:
         head = bytes([first, 0x80 | size])
@@ -57,7 +59,7 @@ def masked(first: int, payload: bytes) -> bytes:
 
 
 def in_fragments(first: int, payload: bytes, count: int) -> bytes:
-    """The same in several frames."""
+    """Return the same message in several frames."""
     step = len(payload) // count + 1
     parts = [payload[at : at + step] for at in range(0, len(payload), step)]
     frames = [masked(first if n == 0 else 0, part) for n, part in enumerate(parts)]
@@ -65,7 +67,7 @@ def in_fragments(first: int, payload: bytes, count: int) -> bytes:
 
 
 def close_code(relay: Relay, frames: bytes, *headers: str, mark: bytes) -> int:
-    """Connect, wait for a mark, send frames, and read to the end; the close code, 1006 without one."""
+    """Connect, wait for a mark, send frames and read to the end; return the close code, 1006 without one."""
     with socket.create_connection(relay.host_port, timeout=PATIENCE) as link:
         link.sendall(upgrade("/ws", *headers))
         data = b""
@@ -81,7 +83,7 @@ def close_code(relay: Relay, frames: bytes, *headers: str, mark: bytes) -> int:
 
 
 def peak(relay: Relay) -> int:
-    """Most bytes of memory that the relay ever had."""
+    """Return the peak memory of the relay in bytes."""
     for line in Path(f"/proc/{relay.pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
@@ -89,7 +91,7 @@ def peak(relay: Relay) -> int:
 
 
 def deflated(size: int) -> bytes:
-    """So many zeros, as a compressed message; a thousandth of it on the wire."""
+    """Return a number of zeros as a compressed message, a thousandth of that on the wire."""
     made = zlib.compressobj(9, zlib.DEFLATED, -15)
     block = bytes(MEGABYTE)
     data = b"".join(made.compress(block) for _ in range(size // MEGABYTE))
@@ -102,7 +104,7 @@ DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeo
 @pytest.mark.parametrize("fragments", [1, 16], ids=["one frame", "fragments"])
 @pytest.mark.parametrize("waiting", [False, True], ids=["with a token", "without"])
 def test_a_compressed_bomb_is_not_unpacked(relay: Relay, fragments: int, waiting: bool) -> None:
-    """64 MiB of zeros are 64 KiB on the wire: 1009, and the relay does not grow by what they would be."""
+    """64 MiB of zeros, 64 KiB on the wire, are closed with 1009 without being decompressed."""
     bomb = in_fragments(0x41, deflated(64 * MEGABYTE), fragments)
     assert len(bomb) < 100_000
     before = peak(relay)
@@ -116,12 +118,14 @@ def test_a_compressed_bomb_is_not_unpacked(relay: Relay, fragments: int, waiting
 
 
 def patterns(count: int, width: int) -> str:
-    """A ``subscribe`` with so many patterns."""
+    """Return a ``subscribe`` with a number of patterns."""
     return json.dumps({"type": "subscribe", "subjects": [f"{n:0{width}d}" for n in range(count)]})
 
 
 def test_a_million_patterns_are_too_much(relay: Relay) -> None:
-    """1009, before the message is whole; as many as fit in one message are 4409, at once, and cost little."""
+    """A million patterns are 1009 before the message is complete; those that fit in a message are 4409,
+    cheaply.
+    """
     before = peak(relay)
     inside = run(browser(relay, patterns(1_000_000, 6), token=good()))
     assert inside.close == 1009
@@ -134,7 +138,7 @@ def test_a_million_patterns_are_too_much(relay: Relay) -> None:
 
 
 def test_a_stranger_has_32_kib(relay: Relay) -> None:
-    """1009 for more, in whatever it is wrapped; the largest token there is fits."""
+    """More than 32 KiB before the token is 1009 in any framing; the largest possible token fits."""
     for message in (
         patterns(20_000, 6),
         "x" * 33 * 1024,
@@ -173,7 +177,7 @@ NESTS = {
 
 @pytest.mark.parametrize("name", NESTS)
 def test_a_message_that_is_none_ends_its_session_alone(relay: Relay, name: str) -> None:
-    """4400, in few words, at once."""
+    """An invalid message is closed with 4400 and a short reason, and affects no other session."""
     inside = run(browser(relay, NESTS[name], token=good()))
     assert inside.close == 4400
     assert inside.error in ("bad_json", "bad_message", "unknown_type")
@@ -181,7 +185,7 @@ def test_a_message_that_is_none_ends_its_session_alone(relay: Relay, name: str) 
 
 
 def test_a_sequence_beyond_all_is_a_bad_cursor(relay: Relay) -> None:
-    """4409: what cannot be a place is refused, and one that may be is looked for without any arithmetic."""
+    """An impossible sequence is 4409; a possible one is looked up without overflow."""
     for value in ("e-99999999999999999999", "e--1", "e-1.5", "e-0x10", "-" * 1000, "\u0661-\u0661"):
         message = {"type": "subscribe", "cursor": value}
         inside = run(browser(relay, message, token=good()))

@@ -1,6 +1,6 @@
-"""Ways to see more than a grant allows: wider filters, odd spellings, the past, counts.
+"""Attempts to see more than a grant allows: wider filters, odd spellings, history, counts.
 
-Whatever is denied to an attacker has the word ``HIDDEN`` in it, in its subject or its body.
+Everything that is denied to the attacker contains the word ``HIDDEN``, in its subject or its body.
 """
 
 import json
@@ -21,29 +21,31 @@ from tests.support.servers.nats_server import NatsServer
 
 SECRET = forge.public_pem("HS256").decode()
 ROUNDS = 40
-"""Times that the stock is published: more than the relay remembers, so the stream is read again for it."""
+"""Number of times that the events are published: more than the relay's memory holds, so the stream is
+read.
+"""
 
 ALL_BUT: dict[str, Any] = {
     "subjects": [">"],
     "deny": ["log.*.HIDDEN", "gateway.*.*.HIDDEN", "log.critical.>", "system.>"],
 }
-"""A grant of everything but what is hidden."""
+"""A grant of everything except what is hidden."""
 
 
 def token(**grant: Any) -> str:
-    """A good token."""
+    """Return a valid token."""
     return forge.token("HS256", claims(tickertape=grant))
 
 
 @pytest.fixture(scope="module")
 def prefix() -> str:
-    """As an operator would call it."""
+    """Return a prefix as an operator would choose it."""
     return "prod"
 
 
 @pytest.fixture(scope="module")
 def relay(nats: NatsServer, prefix: str) -> Iterator[Relay]:
-    """A relay that remembers little, with a stock of shown and hidden events in its stream."""
+    """Run a relay with a small memory, and a stream with visible and hidden events."""
     env = {
         "TICKERTAPE_JWT_ALGORITHM": "HS256",
         "TICKERTAPE_JWT_KEY": SECRET,
@@ -55,7 +57,7 @@ def relay(nats: NatsServer, prefix: str) -> Iterator[Relay]:
 
 
 async def stock(relay: Relay) -> None:
-    """Publish what is shown, and beside it what is not."""
+    """Publish visible events with hidden ones between them."""
     async with jetstream(relay.nats_url) as js:
         for number in range(ROUNDS):
             await publish(js, line(f"shown {number}", "INFO", "shown"), "prod.")
@@ -70,12 +72,12 @@ async def stock(relay: Relay) -> None:
 
 @pytest.fixture(scope="module")
 def honest_token() -> str:
-    """Of its one subject."""
+    """Return a token for the honest client's only subject."""
     return token(subjects=["log.error.honest"])
 
 
 def told(feed: FeedClient) -> str:
-    """All that a client was told, as text, but for its grant and its own filter."""
+    """Return all that a client received as text, except for its grant and its own filter."""
     kinds = ("welcome", "subscribed")
     return "".join(m.model_dump_json(by_alias=True) for m in feed.messages if m.type not in kinds)
 
@@ -93,7 +95,7 @@ NARROWED = [
 def test_a_broader_filter_is_cut_to_the_grant(
     relay: Relay, granted: list[str], asked: str, left: list[str]
 ) -> None:
-    """And ``subscribed`` says what was left of it, to the query and to ``subscribe``."""
+    """A wider filter is intersected with the grant, and ``subscribed`` states the result."""
 
     async def check() -> None:
         async with follow(relay.ws_url, token=token(subjects=granted), subjects=asked) as feed:
@@ -117,7 +119,7 @@ def test_a_broader_filter_is_cut_to_the_grant(
     ],
 )
 def test_what_is_denied_altogether_is_refused(relay: Relay, grant: dict[str, Any], asked: str) -> None:
-    """403 and 4403, and 4403 in the middle of a session; ``deny`` wins over any allowance."""
+    """A denied subject is 403 or 4403, also within a session; ``deny`` overrides any permission."""
     shown = token(**grant)
     for path in ("/ws", "/events"):
         make = upgrade if path == "/ws" else get
@@ -142,7 +144,7 @@ SPELLINGS = [
 @pytest.mark.parametrize("asked", SPELLINGS)
 @pytest.mark.parametrize("mode", ["live", "complete", "latest"])
 def test_no_spelling_shows_what_is_hidden(relay: Relay, asked: str, mode: str) -> None:
-    """Neither the past, nor snapshots, nor counts: only what an exact filter of the shown would bring."""
+    """No spelling reveals hidden events in history, snapshots or counts."""
 
     async def check() -> None:
         address = f"{relay.ws_url}?mode={mode}&since=earliest&subjects={asked}"
@@ -158,7 +160,7 @@ def test_no_spelling_shows_what_is_hidden(relay: Relay, asked: str, mode: str) -
 
 
 def shown_only(relay: Relay, query: str) -> dict[str, Any]:
-    """A page of history, in which nothing is hidden."""
+    """Return a page of history, and check that nothing hidden is in it."""
     answer = exchange(relay, get(f"/events?{query}", bearer(token(**ALL_BUT))))
     assert answer.status == 200
     assert b"HIDDEN" not in answer.body
@@ -171,7 +173,7 @@ def shown_only(relay: Relay, query: str) -> dict[str, Any]:
 
 
 def test_history_shows_what_the_feed_would(relay: Relay) -> None:
-    """Whatever order, limit, place and end are asked for: no hidden event, in memory or in the stream."""
+    """No combination of order, limit, start and end shows a hidden event, from memory or from the stream."""
     epoch, head, _ = parse_cursor(shown_only(relay, "order=newest&limit=1")["cursor"])
     for order, limit, place in product(
         ("oldest", "newest"), (1, 2, 1000), (0, 1, 2, 3, 50, 51, head - 1, head)
@@ -187,7 +189,7 @@ def test_history_shows_what_the_feed_would(relay: Relay) -> None:
 
 
 def test_a_cursor_of_a_wider_token_shows_no_more(relay: Relay) -> None:
-    """A place is a place: what follows it is cut to the token that is shown, also after ``subscribe``."""
+    """A cursor obtained with a wider token gives no more than the current token grants."""
 
     async def check() -> None:
         wide = token(subjects=[">"])
@@ -199,7 +201,7 @@ def test_a_cursor_of_a_wider_token_shows_no_more(relay: Relay) -> None:
                 await narrow.one(Events)
                 await narrow.say(type="subscribe", cursor=start, mode=mode)
                 await narrow.one(Subscribed)
-                narrow.reset()  # it goes back
+                narrow.reset()  # ``subscribe`` goes back to the cursor
                 await narrow.one(Events)
                 assert "shown" in told(narrow)
                 assert "HIDDEN" not in told(narrow)
@@ -208,7 +210,7 @@ def test_a_cursor_of_a_wider_token_shows_no_more(relay: Relay) -> None:
 
 
 def test_what_is_passed_over_is_counted_among_the_granted(relay: Relay) -> None:
-    """``gap.by`` counts no event that the client may not see, nor does ``conflated``."""
+    """``gap.by`` and ``conflated`` count no event that the client may not see."""
 
     async def check() -> None:
         grant = token(**ALL_BUT, rate=2)
@@ -240,7 +242,7 @@ def test_what_is_passed_over_is_counted_among_the_granted(relay: Relay) -> None:
 
 
 def test_a_snapshot_shows_granted_gateways_only(relay: Relay) -> None:
-    """At the start, after ``subscribe``, and in mode latest."""
+    """Snapshots contain granted gateways only: initially, after ``subscribe``, and in mode latest."""
 
     async def check() -> None:
         for mode in ("live", "complete", "latest"):
@@ -254,7 +256,7 @@ def test_a_snapshot_shows_granted_gateways_only(relay: Relay) -> None:
 
 
 def test_the_level_of_a_grant_is_the_least(relay: Relay) -> None:
-    """Whatever is asked for; what names no level is not touched by it."""
+    """The level of a grant is the minimum for any request; subjects without a level are not affected."""
     shown = token(subjects=["log.>", "gateway.>"], level="ERROR", deny=["log.*.HIDDEN", "gateway.*.*.HIDDEN"])
 
     async def check() -> None:

@@ -1,4 +1,4 @@
-"""Requests that are none, or two in one: smuggled, folded, with bodies; other methods; paths that lead up."""
+"""Requests that are malformed or ambiguous: smuggling, folding, bodies, other methods, path traversal."""
 
 import json
 import socket
@@ -15,12 +15,12 @@ from tests.support.servers.nats_server import NatsServer
 
 HEAD = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 SECOND = "GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
-"""A request that another server could take for a body; its answer has ``connections``."""
+"""A request that another server could take for a body; its response contains ``connections``."""
 
 
 @pytest.fixture(scope="module")
 def relay(nats: NatsServer, prefix: str) -> Iterator[Relay]:
-    """A relay that lets anybody in."""
+    """Run a relay without tokens."""
     with Relay(nats.url, TICKERTAPE_SUBJECT_PREFIX=prefix) as running:
         yield running
 
@@ -68,7 +68,7 @@ SMUGGLED = {
 
 @pytest.mark.parametrize("name", SMUGGLED)
 def test_a_request_that_can_be_read_in_two_ways_is_refused(relay: Relay, name: str) -> None:
-    """400 and the end: what stands behind it is never read as a request of its own."""
+    """An ambiguous request is 400 and closes the connection: what follows is never parsed as a request."""
     data = raw(relay, SMUGGLED[name].encode("latin-1"))
     assert b'"connections"' not in data
     assert data.count(b"HTTP/1.1 ") == 1
@@ -80,13 +80,13 @@ def test_a_request_that_can_be_read_in_two_ways_is_refused(relay: Relay, name: s
 
 
 def test_two_requests_that_are_two_are_answered_in_order(relay: Relay) -> None:
-    """Pipelining is legal."""
+    """Pipelined requests are answered in order."""
     data = raw(relay, (HEAD + "\r\n" + SECOND).encode())
     assert data.index(b"<!doctype html>") < data.index(b'"connections"')
 
 
 def test_too_many_requests_at_once_are_refused(relay: Relay) -> None:
-    """400 and the end, once; an answer that was under way is given up without a word in the relay's log."""
+    """Too many pipelined requests are 400, once; a pending response is abandoned without a log line."""
     for _ in range(20):
         flood = raw(relay, f"{HEAD}\r\n".encode() * 1000)
         assert flood.count(b"HTTP/1.1 400 ") == 1
@@ -94,11 +94,11 @@ def test_too_many_requests_at_once_are_refused(relay: Relay) -> None:
 
 
 def test_whoever_asks_and_leaves_is_not_worth_a_word(relay: Relay) -> None:
-    """Requests whose client is gone before their answers are no faults, nor is an upgrade behind them."""
+    """A client that disconnects before its responses, or before an upgrade after them, causes no log line."""
     for _ in range(20):
         with socket.create_connection(relay.host_port, timeout=PATIENCE) as link:
             link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            link.sendall(f"{HEAD}\r\n".encode() * 10)  # and a reset
+            link.sendall(f"{HEAD}\r\n".encode() * 10)  # and send a reset
         data = raw(relay, f"{HEAD}\r\n".encode() + upgrade("/ws"))
         assert data.count(b"HTTP/1.1 400 ") == 1
         assert b"HTTP/1.1 101 " not in data
@@ -106,7 +106,7 @@ def test_whoever_asks_and_leaves_is_not_worth_a_word(relay: Relay) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "CONNECT", "TRACE", "PROPFIND"])
 def test_nothing_is_taken_in(relay: Relay, method: str) -> None:
-    """405, with a body or without one; nothing of it comes back."""
+    """Other methods are 405, with or without a body, and nothing of the body is returned."""
     for target in ("/", "/events", "/ws", "/health"):
         target = "127.0.0.1:80" if method == "CONNECT" else target
         for more in ([], ["Content-Length: 6"], ["Transfer-Encoding: chunked"]):
@@ -122,7 +122,9 @@ SLASHES = ["/", "%2f", "\\", "%5c", "//", "%252f", "/./"]
 
 
 def test_no_path_leads_out_of_the_folder(relay: Relay) -> None:
-    """Encoded once or twice, with NULs and backslashes: never a file of the machine, or the relay's own."""
+    """No path, encoded once or twice, with NULs or backslashes, returns a file of the machine or the
+    relay.
+    """
     targets = [
         "/assets//etc/passwd", "/assets/%2fetc%2fpasswd", "//etc/passwd", "/assets/%00", "/assets/app.js%00",
         "/assets/app.js%00.py", "/assets/", "/assets", "/assets/.", "/%00", "/assets/" + "a/" * 2000,
@@ -139,7 +141,7 @@ def test_no_path_leads_out_of_the_folder(relay: Relay) -> None:
 
 
 def test_a_name_of_the_machine_in_another_form_is_no_way_in(relay: Relay) -> None:
-    """A target with a host of its own does not replace the one that is checked."""
+    """The host in an absolute target does not replace the one that is checked."""
     answer = exchange(relay, get("http://127.0.0.1/events", host="evil.com"))
     assert answer.status in (400, 403, 404)
     answer = exchange(relay, upgrade("http://127.0.0.1/ws", host="evil.com"))
@@ -147,7 +149,7 @@ def test_a_name_of_the_machine_in_another_form_is_no_way_in(relay: Relay) -> Non
 
 
 def test_what_is_refused_is_not_reflected(relay: Relay) -> None:
-    """Markup in a path, a query or a name comes back as JSON that no browser runs."""
+    """Markup in a path, a query or a name is returned as JSON, which no browser executes."""
     markup = "%3Cscript%3Ealert(1)%3C/script%3E<script>alert(1)</script>"
     for request in (
         get(f"/{markup}"),
@@ -165,7 +167,7 @@ def test_what_is_refused_is_not_reflected(relay: Relay) -> None:
 
 
 def test_an_answer_header_cannot_be_split(relay: Relay) -> None:
-    """Line ends in what is sent back, encoded or raw, make no header of the answer."""
+    """Line ends in reflected input, encoded or raw, add no header to the response."""
     evil = "%0d%0aX-Evil:%20yes"
     for request in (
         get(f"/events?cursor=x{evil}"),

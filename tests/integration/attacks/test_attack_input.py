@@ -1,4 +1,4 @@
-"""Producers that mean harm: ids that would be other subjects, events that lie, lines that steer."""
+"""Malicious producers: ids that would be other subjects, false bodies, control characters."""
 
 import asyncio
 import json
@@ -36,19 +36,19 @@ REJECTED = "REJECTED_test_attack_input"
 
 @pytest.fixture(scope="module")
 def relay(nats: NatsServer, prefix: str) -> Iterator[Relay]:
-    """A relay that lets anybody in; what comes out of it is what matters here."""
+    """Run a relay without tokens; these tests check what it delivers."""
     with Relay(nats.url, TICKERTAPE_SUBJECT_PREFIX=prefix) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def dot(prefix: str) -> str:
-    """The prefix of subjects, as it stands before them."""
+    """Return the subject prefix including its dot."""
     return f"{prefix}."
 
 
 async def length(js: JetStreamContext) -> int:
-    """How many events the stream has taken so far."""
+    """Return the number of events in the stream."""
     return (await js.stream_info(EVENTS)).state.last_seq
 
 
@@ -62,7 +62,7 @@ IDS = [
 
 
 def change(gateway: str) -> GatewayStatusChange:
-    """A status of a gateway of any name."""
+    """Return a status of a gateway with any name."""
     return GatewayStatusChange(
         gateway_id=gateway,
         gateway_type="inject",
@@ -72,7 +72,7 @@ def change(gateway: str) -> GatewayStatusChange:
 
 
 def test_an_id_is_one_token_whatever_is_in_it(relay: Relay, prefix: str) -> None:
-    """Each is one event on one subject, whose last token is the id; nothing else is published."""
+    """Any id is exactly one token of the subject, and nothing else is published."""
 
     async def check() -> None:
         async with (
@@ -99,13 +99,13 @@ def test_an_id_is_one_token_whatever_is_in_it(relay: Relay, prefix: str) -> None
 
 @pytest.mark.parametrize("gateway", ["", "x" * 129, "é" * 43, "\ud800"])
 def test_an_id_that_makes_no_token_is_not_published(relay: Relay, gateway: str) -> None:
-    """Its producer is told; it is not cut, and not sent as something else."""
+    """An id that cannot be a token is an error for its producer; it is not truncated or replaced."""
     with pytest.raises((SubjectError, ValueError)):
         change(gateway).subject  # noqa: B018
 
 
 def test_a_subject_of_the_command_line_is_one(relay: Relay, prefix: str) -> None:
-    """``tickertape publish`` refuses what would be several, or none; nothing is published."""
+    """``tickertape publish`` rejects a subject that would be several or none, and publishes nothing."""
     evil = "log.info.x\r\nPUB log.error.x 2\r\n{}"
     subjects = [evil, "log.info.a b", "log.*.x", "log.>", "log..x", "log.info.x.", "\0", "", "log.info.=41"]
     body = {"event_type": "system_log", "message": "m"}
@@ -135,7 +135,7 @@ def test_a_subject_of_the_command_line_is_one(relay: Relay, prefix: str) -> None
 
 
 def test_an_event_that_lies_about_its_subject_is_filed(relay: Relay, dot: str) -> None:
-    """A body that says another id, level or type than its subject goes to REJECTED, and to no client."""
+    """An event whose id, level or type differs from its subject is stored in REJECTED and not delivered."""
     lies = {
         "gateway.status.ctp.a": status("b").encode(),
         "gateway.status.evil.a": status("a").encode(),
@@ -171,7 +171,7 @@ def test_an_event_that_lies_about_its_subject_is_filed(relay: Relay, dot: str) -
 
 
 async def rejected(js: JetStreamContext) -> int:
-    """How many events were filed so far."""
+    """Return the number of rejected events so far."""
     try:
         return (await js.stream_info(REJECTED)).state.last_seq
     except NotFoundError:
@@ -187,7 +187,9 @@ STEERING = (
 
 
 def test_a_line_does_not_steer_the_terminal(relay: Relay, dot: str, tmp_path: Path) -> None:
-    """``tickertape tail`` prints no escape, control or turn of direction, in any field; markup is text."""
+    """``tickertape tail`` escapes control and bidirectional characters in every field, and prints markup as
+    text.
+    """
 
     async def stock() -> str:
         async with jetstream(relay.nats_url) as js, follow(relay.ws_url) as feed:
@@ -216,7 +218,7 @@ def test_a_line_does_not_steer_the_terminal(relay: Relay, dot: str, tmp_path: Pa
         text = out.read_bytes().decode()
         steering = [char for char in text if not char.isprintable() and char != "\n"]
         if options:
-            # For programs: JSON, whose strings are what they are; still no raw control.
+            # JSON output preserves strings, without raw control characters.
             assert not [char for char in steering if char < " "]
             bodies = [json.loads(row)["event"] for row in text.split("\n") if "log.info.steer" in row]
             assert [body["message"] for body in bodies][: len(STEERING)] == list(STEERING)
@@ -228,7 +230,7 @@ def test_a_line_does_not_steer_the_terminal(relay: Relay, dot: str, tmp_path: Pa
 
 
 def test_a_secret_in_a_log_file_does_not_reach_the_stream(relay: Relay, prefix: str, tmp_path: Path) -> None:
-    """The shipper takes it out before it leaves the host; the line itself arrives."""
+    """The shipper redacts a secret before it leaves the host; the line itself arrives."""
     secrets = [
         "hunter2secret",
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl",

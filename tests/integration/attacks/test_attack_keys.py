@@ -1,4 +1,4 @@
-"""Keys behind an address: rotated while the relay runs, away, not there yet, and asked for by strangers."""
+"""Keys from a JWKS URL: rotated at run time, unavailable, not loaded yet, and requested by attackers."""
 
 import threading
 import time
@@ -20,13 +20,13 @@ from tests.support.servers.nats_server import NatsServer
 
 
 class Issuer:
-    """Serves a key set on a loopback port.
+    """Server of a key set on a loopback port.
 
     Attributes:
         keys: names of the keys that are served.
-        status: of its answers.
-        broken: whether what it serves is no key.
-        fetches: how often it was asked.
+        status: status of its responses.
+        broken: whether it serves an invalid key set.
+        fetches: number of requests.
     """
 
     def __init__(self, *keys: str) -> None:
@@ -53,7 +53,7 @@ class Issuer:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def document(self) -> bytes:
-        """The key set, with a secret in it that must never count as a key."""
+        """Return the key set, with a secret in it that must never be used as a key."""
         if self.broken:
             return b'{"keys":[{"kty":"EC","kid":"first"}]}'
         entries = [forge.jwk("ES256", name, kid=name, use="sig", alg="ES256") for name in self.keys]
@@ -61,31 +61,31 @@ class Issuer:
         return orjson.dumps({"keys": [*entries, secret]})
 
     def close(self) -> None:
-        """Stop it."""
+        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()
 
 
 def token(name: str, kid: str | None = None, signed: str | None = None) -> str:
-    """A token of a key."""
+    """Return a token signed with a key."""
     return forge.token("ES256", claims(), name=signed or name, kid=kid or name)
 
 
 def status(relay: Relay, shown: str) -> int:
-    """What a program gets for a token; 101 when it is let in."""
+    """Return the status that a program gets for a token; 101 if it is accepted."""
 
     async def come() -> int:
         async with follow(relay.ws_url, token=shown):
             return 101
 
     data = exchange(relay, upgrade("/ws", bearer(shown), "Sec-WebSocket-Protocol: other"))
-    # Not our subprotocol: with a good token it is the handshake itself that is refused.
+    # With a foreign subprotocol even a valid token ends in a rejected handshake.
     return run(come()) if data.status == 400 else data.status
 
 
 @pytest.fixture
 def issuer() -> Iterator[Issuer]:
-    """An issuer of one key."""
+    """Run an issuer with one key."""
     one = Issuer("first")
     yield one
     one.close()
@@ -93,7 +93,7 @@ def issuer() -> Iterator[Issuer]:
 
 @pytest.fixture
 def relay(nats: NatsServer, issuer: Issuer, prefix: str) -> Iterator[Relay]:
-    """A relay that nobody has made ask its issuer yet: it may be asked once in 10 s."""
+    """Run a relay whose next fetch is still allowed: at most one in 10 s."""
     env = {
         "TICKERTAPE_JWT_ALGORITHM": "ES256",
         "TICKERTAPE_JWT_JWKS_URL": issuer.url,
@@ -106,13 +106,13 @@ def relay(nats: NatsServer, issuer: Issuer, prefix: str) -> Iterator[Relay]:
 
 @pytest.fixture
 def honest(relay: Relay, prefix: str) -> Iterator[Honest]:
-    """With a token of the first key, which stays."""
+    """Connect with a token of the first key, which stays in the set."""
     with Honest(relay, token("first"), f"{prefix}.") as client:
         yield client
 
 
 def test_a_new_key_counts_within_seconds(relay: Relay, issuer: Issuer) -> None:
-    """Its first token asks for it and is told to come back; nobody has to start the relay anew."""
+    """The first token with a new key triggers a fetch and is told to retry; no restart is necessary."""
     issuer.keys.append("second")
     answer = exchange(relay, upgrade("/ws", bearer(token("second"))))
     assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "unavailable", "1")
@@ -122,7 +122,7 @@ def test_a_new_key_counts_within_seconds(relay: Relay, issuer: Issuer) -> None:
 
 
 def test_unknown_keys_do_not_make_the_relay_fetch_each_time(relay: Relay, issuer: Issuer) -> None:
-    """One fetch in 10 s, whatever strangers send; what they send is never good, nor an address."""
+    """Unknown key ids cause at most one fetch in 10 s, and are neither accepted nor used as URLs."""
     began = time.monotonic()
     assert exchange(relay, upgrade("/ws", bearer(token("forged")))).status == 503
     eventually(lambda: issuer.fetches == 2, "the keys are fetched anew")
@@ -133,19 +133,19 @@ def test_unknown_keys_do_not_make_the_relay_fetch_each_time(relay: Relay, issuer
         assert (answer.status, answer.code) == (401, "unauthorized")
     inside = run(browser(relay, token=token("forged")))
     assert (inside.kinds, inside.error, inside.close) == (["error", "bye"], "unauthorized", 4401)
-    # A known id does not make another's signature good; nor does a secret that stands in the set.
+    # A known key id does not validate another key's signature, nor does a secret in the set.
     assert status(relay, token("first", signed="other")) == 401
     assert status(relay, forge.token("HS256", claims(), kid="secret")) == 401
     assert issuer.fetches <= 2 + (time.monotonic() - began) / MIN_FETCH_INTERVAL
 
 
 def test_while_the_issuer_is_away_its_last_keys_count(relay: Relay, issuer: Issuer) -> None:
-    """It answers with an error, then with a set of others' keys in a broken form: nobody is locked out."""
+    """While the issuer fails or serves an invalid set, the last valid keys stay in use."""
     issuer.status = 500
     assert status(relay, token("second")) == 503
     eventually(lambda: issuer.fetches >= 2, "the issuer was asked, in vain")
     assert status(relay, token("first")) == 101
-    # Tries go on by themselves; what comes then is no key set either.
+    # Fetches are retried automatically; the next result is no key set either.
     issuer.broken, issuer.status = True, 200
     eventually(lambda: issuer.fetches >= 3, "it was asked once more")
     assert status(relay, token("first")) == 101
@@ -153,7 +153,9 @@ def test_while_the_issuer_is_away_its_last_keys_count(relay: Relay, issuer: Issu
 
 
 def test_a_renewal_with_a_key_that_is_not_there_yet(relay: Relay) -> None:
-    """It is answered with ``error`` and ``retry``, and the session goes on with the token that it has."""
+    """A renewal with an unknown key is answered with ``error`` and ``retry``, and the old token stays
+    valid.
+    """
 
     async def check() -> None:
         async with follow(relay.ws_url, token=token("first")) as feed:
@@ -167,7 +169,7 @@ def test_a_renewal_with_a_key_that_is_not_there_yet(relay: Relay) -> None:
 
 
 def test_without_keys_clients_are_told_to_come_back(nats: NatsServer, prefix: str) -> None:
-    """503 and 4503 with ``retry``, to a good token and to a forged one; then both get what they deserve."""
+    """Without keys every token gets 503 or 4503 with ``retry``; afterwards valid ones are accepted."""
     away = Issuer("late")
     away.status = 404
     env = {

@@ -1,4 +1,4 @@
-"""Clients that take what is for all: slow ones, floods, too many of one address, and words of proxies."""
+"""Clients that use up shared resources: slow ones, floods, too many per address, and forged proxy headers."""
 
 import asyncio
 import json
@@ -19,19 +19,19 @@ from tests.support.programs.relay_process import Relay, eventually
 from tests.support.servers.nats_server import NatsServer
 
 PROXY = "127.0.0.9"
-"""Address of a proxy that is trusted; strangers come from others of 127.0.0.0/8."""
+"""Address of a trusted proxy; attackers come from other addresses of 127.0.0.0/8."""
 
 PER_ADDRESS = 4
 UNAUTHENTICATED = 8
 MESSAGES = 50
 
 HEAD_TIME = 5.0
-"""Seconds that the relay waits for a request's head or a token."""
+"""Seconds that the relay waits for a request head or a token."""
 
 
 @pytest.fixture(scope="module")
 def relay(nats: NatsServer, prefix: str) -> Iterator[Relay]:
-    """A relay with small limits."""
+    """Run a relay with low limits."""
     env = {
         "TICKERTAPE_JWT_ALGORITHM": "HS256",
         "TICKERTAPE_JWT_KEY": forge.public_pem("HS256").decode(),
@@ -48,26 +48,28 @@ def relay(nats: NatsServer, prefix: str) -> Iterator[Relay]:
 
 @pytest.fixture(scope="module")
 def honest_token() -> str:
-    """A good one."""
+    """Return a valid token."""
     return forge.token("HS256", claims(sub="honest"))
 
 
 @pytest.fixture
 def good() -> str:
-    """Another's."""
+    """Return another client's token."""
     return forge.token("HS256", claims(sub="mallory"))
 
 
 @pytest.fixture(autouse=True)
 def nobody_waits(relay: Relay) -> None:
-    """Sockets of the test before are gone."""
+    """Wait until the sockets of the previous test are closed."""
     eventually(lambda: count(relay, "sockets_unauthenticated") == 0, "no socket without a session")
 
 
 async def slowly(
     relay: Relay, source: str, first: bytes, rest: bytes, mark: bytes = b"HTTP/1.1 4"
 ) -> tuple[bytes, float]:
-    """Send some bytes at once and the rest one each 0.3 s; what comes with a mark, after how many seconds."""
+    """Send some bytes, then one byte every 0.3 s; return what arrives with a mark, and after how many
+    seconds.
+    """
     reader, writer = await asyncio.open_connection(*relay.host_port, local_addr=(source, 0))
     started = time.monotonic()
 
@@ -91,7 +93,7 @@ async def slowly(
 
 
 def test_slow_ones_have_five_seconds(relay: Relay, good: str) -> None:
-    """For a head, the first or a later one, and for a token; a body is refused at once."""
+    """A request head and a token must arrive within five seconds; a request body is rejected immediately."""
     head = b"GET /health HTTP/1.1\r\nHost: x\r\nX: "
     whole = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -129,7 +131,7 @@ FLOODS = {
 
 @pytest.mark.parametrize("name", FLOODS)
 def test_a_flood_ends_its_session(relay: Relay, good: str, name: str) -> None:
-    """4429 and a word when to come back, for frames of all kinds, and for bytes as well."""
+    """A flood of frames of any kind, or of bytes, is closed with 4429 and a retry delay."""
     before = count(relay, "rejected_total", limit="message_rate")
     with socket.create_connection(relay.host_port, PATIENCE, ("127.0.0.2", 0)) as link:
         link.sendall(upgrade("/ws", bearer(good)))
@@ -150,7 +152,7 @@ def test_a_flood_ends_its_session(relay: Relay, good: str, name: str) -> None:
 async def sessions(
     stack: AsyncExitStack, relay: Relay, number: int, source: str, token: str
 ) -> list[FeedClient]:
-    """Connect so many clients from one address."""
+    """Connect a number of clients from one address."""
     return [
         await stack.enter_async_context(follow(relay.ws_url, token=token, source=source))
         for _ in range(number)
@@ -158,7 +160,7 @@ async def sessions(
 
 
 async def alive(feeds: list[FeedClient]) -> bool:
-    """Ask each client whether it is still there."""
+    """Check that each client is still connected."""
     for feed in feeds:
         await feed.say(type="ping", id=7)
         await feed.until(lambda: feed.messages[-1].type == "pong")  # noqa: B023
@@ -167,7 +169,9 @@ async def alive(feeds: list[FeedClient]) -> bool:
 
 
 def test_an_address_has_so_many_sockets(relay: Relay, good: str) -> None:
-    """One more is 429 with ``Retry-After``, before anything is read; a close makes room."""
+    """Beyond its limit an address gets 429 with ``Retry-After`` before anything is parsed, until one
+    closes.
+    """
 
     async def check() -> None:
         before = count(relay, "rejected_total", limit="address_connections")
@@ -195,7 +199,7 @@ def test_an_address_has_so_many_sockets(relay: Relay, good: str) -> None:
 
 
 def test_a_stranger_speaks_for_nobody_else(relay: Relay, good: str) -> None:
-    """``X-Forwarded-For`` of a peer that is not trusted costs neither its own count nor another's."""
+    """``X-Forwarded-For`` of an untrusted peer affects no address's count."""
     spoof = "X-Forwarded-For: 127.0.0.6"
     with ExitStack() as stack:
         for _ in range(PER_ADDRESS):
@@ -209,7 +213,7 @@ def test_a_stranger_speaks_for_nobody_else(relay: Relay, good: str) -> None:
 
 
 def proxied(relay: Relay, token: str, *headers: str) -> socket.socket:
-    """A session through the proxy."""
+    """Open a session through the proxy."""
     link = socket.create_connection(relay.host_port, PATIENCE, (PROXY, 0))
     link.sendall(upgrade("/ws", bearer(token), *headers))
     assert link.recv(20).startswith(b"HTTP/1.1 101")
@@ -217,7 +221,7 @@ def proxied(relay: Relay, token: str, *headers: str) -> socket.socket:
 
 
 def test_a_trusted_proxy_says_who_its_clients_are(relay: Relay, good: str) -> None:
-    """Each has its own limit; what a client itself wrote further left does not count."""
+    """Clients of a trusted proxy have a limit each; entries that they wrote themselves are ignored."""
     with ExitStack() as stack:
         for _ in range(PER_ADDRESS):
             stack.enter_context(proxied(relay, good, "X-Forwarded-For: 10.0.0.1"))
@@ -227,7 +231,7 @@ def test_a_trusted_proxy_says_who_its_clients_are(relay: Relay, good: str) -> No
             assert exchange(relay, get("/", f"X-Forwarded-For: {said}"), source=PROXY).status == 429
         forwarded = 'Forwarded: for=10.0.0.9, for="10.0.0.1:80";proto=https'
         assert exchange(relay, get("/", forwarded), source=PROXY).status == 429
-        # A browser is told inside: only the proxy's word shows that it is one too many.
+        # A browser is rejected after the handshake: its address is only known from the proxy's header.
         protocols = "Sec-WebSocket-Protocol: tickertape.v1"
         request = upgrade("/ws", bearer(good), "X-Forwarded-For: 10.0.0.1", protocols)
         data = until(relay, request, b'"retry_after_ms":5000', source=PROXY)
@@ -238,7 +242,9 @@ def test_a_trusted_proxy_says_who_its_clients_are(relay: Relay, good: str) -> No
 
 
 def test_whoever_has_no_session_makes_room(relay: Relay, good: str) -> None:
-    """Past the cap the oldest idle socket goes; sessions stay, and a good token gets in all the same."""
+    """Beyond the limit the oldest idle socket without a session is closed, and a valid token is still
+    accepted.
+    """
 
     def idle(number: int, send: bytes = b"") -> socket.socket:
         link = socket.create_connection(relay.host_port, PATIENCE, (f"127.0.1.{number}", 0))

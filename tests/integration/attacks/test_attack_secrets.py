@@ -1,4 +1,4 @@
-"""Secrets of the operator and of clients: in no output, page or answer, whatever goes wrong."""
+"""Secrets of the operator and of clients appear in no output, page or response, whatever fails."""
 
 import base64
 import json
@@ -21,7 +21,7 @@ PRIVATE = forge.private_pem(forge.private_key("RS256")).decode()
 
 @pytest.fixture(scope="module")
 def relay(nats: NatsServer, prefix: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
-    """A relay with a password in NATS' address, and its secret in a file."""
+    """Run a relay with a password in the NATS URL, and its secret in a file."""
     file = tmp_path_factory.mktemp("key") / "secret"
     file.write_bytes(forge.SECRET)
     env = {
@@ -31,19 +31,19 @@ def relay(nats: NatsServer, prefix: str, tmp_path_factory: pytest.TempPathFactor
     }
     url = nats.url.replace("nats://", f"nats://relay:{PASSWORD}@")
     with Relay(url, "--auth", "jwt", **env) as running:
-        # What it says has no password; those who read it need none here.
+        # The printed URL has no password; tests do not need it.
         assert PASSWORD not in running.nats_url
         yield running
 
 
 @pytest.fixture(scope="module")
 def honest_token() -> str:
-    """A good one."""
+    """Return a valid token."""
     return forge.token("HS256", claims(sub="honest"))
 
 
 def test_a_token_is_never_repeated(relay: Relay) -> None:
-    """Wherever it was put, and good or bad: no answer has it, and the relay's own words neither."""
+    """No response and no log line contains a token, wherever it was sent and whether or not it is valid."""
     good, bad = forge.token("HS256", claims()), forge.token("HS256", claims(), name="other")
     for token in (good, bad):
         for request in (
@@ -65,7 +65,7 @@ def test_a_token_is_never_repeated(relay: Relay) -> None:
             answer = exchange(relay, request)
             assert answer.status >= 400 or request.startswith(b"GET /events?cursor"), request
             shown = answer.body.decode() + json.dumps(answer.headers)
-            # Only what stands in a path or a query may be named in an answer, and then cut short.
+            # A response may quote a path or a query only, truncated.
             assert token.rpartition(".")[2] not in shown, request
         messages: list[str | dict[str, object]] = [
             {"type": token},
@@ -81,7 +81,7 @@ def test_a_token_is_never_repeated(relay: Relay) -> None:
 
 
 def test_what_happened_is_counted(relay: Relay) -> None:
-    """By reason, never by whom."""
+    """Rejections are counted by reason, not by client."""
     names = {
         "signature": forge.token("HS256", claims(), name="other"),
         "malformed": "x.y.z",
@@ -95,14 +95,14 @@ def test_what_happened_is_counted(relay: Relay) -> None:
 
 
 def test_a_subject_and_an_id_are_no_labels(relay: Relay) -> None:
-    """Who is connected is not for everyone who may see numbers: no metric and no status names a subject."""
+    """No metric and no status contains a token subject, since others may read them."""
 
     async def check() -> None:
         token = forge.token("HS256", claims(sub="subject-hunter2", jti="id-hunter2"))
         async with follow(relay.ws_url, token=token) as feed:
             assert "hunter2" not in "".join(message.model_dump_json() for message in feed.messages)
 
-    run(check())  # the pages are looked through after each test
+    run(check())  # the pages are searched after each test
 
 
 MISTAKES: list[dict[str, str]] = [
@@ -118,7 +118,7 @@ MISTAKES: list[dict[str, str]] = [
 
 
 def test_a_mistake_in_the_settings_shows_no_secret() -> None:
-    """One line that says what is wrong; what was given is not in it."""
+    """An invalid setting is a one-line error that does not contain its value."""
 
     def refused(settings: dict[str, str]) -> tuple[int, list[str]]:
         env = {"TICKERTAPE_AUTH": "jwt", **settings}
@@ -135,7 +135,7 @@ def test_a_mistake_in_the_settings_shows_no_secret() -> None:
 
 
 def test_a_key_in_a_file_is_not_shown(tmp_path: Path) -> None:
-    """Nor the part of it that a parser choked on."""
+    """The error for an invalid key file does not contain a part of the key."""
     file = tmp_path / "key.pem"
     body = base64.b64encode(b"hunter2 " * 40).decode()
     file.write_text(f"-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n")

@@ -1,4 +1,4 @@
-"""Tokens that are none: forged, confused, expired, misplaced, missing."""
+"""Invalid tokens: forged, confused, expired, misplaced, missing."""
 
 import asyncio
 import hashlib
@@ -32,13 +32,13 @@ ISSUER = "https://issuer.example.com"
 
 
 def good(**more: object) -> dict[str, object]:
-    """Claims that this module's relay takes."""
+    """Return claims that this module's relay accepts."""
     return claims(**{"iss": ISSUER, "aud": AUDIENCE, "tickertape": {"subjects": ["log.>"]}, **more})
 
 
 @pytest.fixture(scope="module")
 def relay(nats: NatsServer, prefix: str) -> Iterator[Relay]:
-    """A relay that takes RS256 of one issuer, for one audience."""
+    """Run a relay that accepts RS256 of one issuer, for one audience."""
     env = {
         "TICKERTAPE_JWT_ALGORITHM": "RS256",
         "TICKERTAPE_JWT_KEY": forge.public_pem("RS256").decode(),
@@ -52,18 +52,20 @@ def relay(nats: NatsServer, prefix: str) -> Iterator[Relay]:
 
 @pytest.fixture(scope="module")
 def honest_token() -> str:
-    """A good one."""
+    """Return a valid token."""
     return forge.token("RS256", good())
 
 
 def unsigned(name: str) -> str:
-    """A token without a signature."""
+    """Return a token without a signature."""
     header = json.dumps({"typ": "JWT", "alg": name}).encode()
     return f"{forge.encoded(header)}.{forge.encoded(json.dumps(good()).encode())}."
 
 
 def with_public_key_as_secret() -> str:
-    """HS256 with the RSA public key as the secret: whoever knows that key could make it."""
+    """Return an HS256 token with the RSA public key as the secret, which anyone with that key could
+    create.
+    """
     header = json.dumps({"typ": "JWT", "alg": "HS256"}).encode()
     # PyJWT itself refuses to sign with such a secret; an attacker's library does not.
     signed = f"{forge.encoded(header)}.{forge.encoded(json.dumps(good()).encode())}"
@@ -72,7 +74,7 @@ def with_public_key_as_secret() -> str:
 
 
 def swapped() -> str:
-    """A good token whose claims were replaced by better ones."""
+    """Return a valid token whose claims were replaced."""
     header, _, signature = forge.token("RS256", good()).split(".")
     better = forge.encoded(json.dumps(good(tickertape={"subjects": [">"]})).encode())
     return f"{header}.{better}.{signature}"
@@ -120,7 +122,9 @@ FORGED: dict[str, tuple[Callable[[], str], str]] = {
 
 @pytest.mark.parametrize("name", FORGED)
 def test_a_token_that_is_not_good_opens_nothing(relay: Relay, name: str) -> None:
-    """401 with a challenge to programs, ``bye`` and 4401 to browsers; the reason is counted."""
+    """An invalid token is 401 with a challenge for programs, ``bye`` and 4401 for browsers, and counted by
+    reason.
+    """
     make, reason = FORGED[name]
     token = make()
     before = count(relay, "auth_failures_total", reason=reason)
@@ -138,7 +142,7 @@ def test_a_token_that_is_not_good_opens_nothing(relay: Relay, name: str) -> None
 
 @pytest.mark.parametrize("grant", [None, {"subjects": []}], ids=["no claim", "no subjects"])
 def test_a_token_that_grants_nothing_opens_nothing(relay: Relay, grant: object) -> None:
-    """403 and 4403, to each way in; asking for something else does not help."""
+    """A token without any grant is 403 or 4403, whatever is requested."""
     token = forge.token("RS256", good(tickertape=grant))
     for request in (upgrade("/ws?subjects=log.>", bearer(token)), get("/events", bearer(token))):
         answer = exchange(relay, request)
@@ -152,7 +156,7 @@ def test_a_token_that_grants_nothing_opens_nothing(relay: Relay, grant: object) 
 
 @pytest.mark.parametrize("key", ["token", "access_token", "jwt", "authorization", "%74oken"])
 def test_a_token_in_the_address_is_refused(relay: Relay, key: str, honest_token: str) -> None:
-    """However good it is: addresses end in logs. It is not sent back, and nothing is sent on its account."""
+    """A token in the URL is rejected, since URLs end up in logs, and is not repeated in the response."""
     query = f"?{key}={honest_token}"
     for request in (upgrade(f"/ws{query}"), get(f"/events{query}"), upgrade(f"/ws{query}", bearer("x.y.z"))):
         answer = exchange(relay, request)
@@ -164,7 +168,7 @@ def test_a_token_in_the_address_is_refused(relay: Relay, key: str, honest_token:
 
 
 def test_an_unknown_key_of_the_address_is_no_token(relay: Relay, honest_token: str) -> None:
-    """It is refused as any unknown key is, and opens nothing."""
+    """An unknown key id in a token is rejected like any other."""
     for key in ("Token", "auth", "bearer"):
         query = f"?{key}={honest_token}"
         answer = exchange(relay, get(f"/events{query}"))
@@ -176,7 +180,7 @@ def test_an_unknown_key_of_the_address_is_no_token(relay: Relay, honest_token: s
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_two_tokens_are_none(relay: Relay, order: int, honest_token: str) -> None:
-    """Two headers, or two among the subprotocols: proxies and relay could read different ones."""
+    """Two tokens in headers or subprotocols are rejected: a proxy could read the other one."""
     both = [bearer(honest_token), bearer("x.y.z")][::order]
     for request in (upgrade("/ws", *both), get("/events", *both)):
         answer = exchange(relay, request)
@@ -187,17 +191,17 @@ def test_two_tokens_are_none(relay: Relay, order: int, honest_token: str) -> Non
 
 
 def test_the_header_counts_before_the_subprotocol(relay: Relay, honest_token: str) -> None:
-    """A good token beside a bad header does not help: what is sent first by preference is what is read."""
+    """A valid token in a subprotocol does not help an invalid header, which takes precedence."""
     protocols = f"Sec-WebSocket-Protocol: tickertape.v1, bearer.{honest_token}"
     data = exchange(relay, upgrade("/ws", bearer("x.y.z"), f"Sec-WebSocket-Protocol: bearer.{honest_token}"))
     assert (data.status, data.code) == (401, "unauthorized")
-    # With tickertape.v1 it is a browser, and told inside.
+    # With tickertape.v1 it counts as a browser, and is rejected after the handshake.
     inside = until(relay, upgrade("/ws", bearer("x.y.z"), protocols), b"\x88")
     assert re.findall(rb'"code":("unauthorized"|4401)', inside) == [b'"unauthorized"', b"4401"]
 
 
 def test_a_token_as_the_only_subprotocol_is_no_handshake(relay: Relay, honest_token: str) -> None:
-    """400: a subprotocol has to be chosen, and a token must never be sent back as the one that was."""
+    """A token as the only subprotocol is 400: the server would have to send it back as the selected one."""
     answer = exchange(relay, upgrade("/ws", f"Sec-WebSocket-Protocol: bearer.{honest_token}"))
     assert (answer.status, answer.code) == (400, "bad_message")
     assert honest_token not in answer.message
@@ -206,7 +210,7 @@ def test_a_token_as_the_only_subprotocol_is_no_handshake(relay: Relay, honest_to
 
 @pytest.mark.parametrize("scheme", ["Basic YWxpY2U6c2VjcmV0", "Bearer", "Bearer a b", "Digest x"])
 def test_history_without_a_token_is_refused(relay: Relay, scheme: str) -> None:
-    """401 with a challenge; other schemes are no token."""
+    """History without a token is 401 with a challenge; other schemes are ignored."""
     for headers in ([], [f"Authorization: {scheme}"]):
         answer = exchange(relay, get("/events", *headers))
         assert (answer.status, answer.code) == (401, "unauthorized")
@@ -215,18 +219,18 @@ def test_history_without_a_token_is_refused(relay: Relay, scheme: str) -> None:
 
 @pytest.mark.parametrize("message", [{"type": "subscribe"}, {"type": "ping", "id": 1}])
 def test_whoever_speaks_before_its_token_is_refused(relay: Relay, message: dict[str, object]) -> None:
-    """4401, and not a word before it; the token that comes behind is too late."""
+    """A message before the token is 4401 without any other message, even if a token follows."""
     inside = run(browser(relay, message, {"type": "auth", "token": forge.token("RS256", good())}))
     assert (inside.kinds, inside.error, inside.close) == (["error", "bye"], "unauthorized", 4401)
 
 
 def connections(relay: Relay) -> int:
-    """Open WebSockets, the honest client's too."""
+    """Return the number of open WebSockets, including the honest client's."""
     return int(json.loads(exchange(relay, get("/health")).body)["connections"])
 
 
 def test_whoever_shows_no_token_is_told_nothing_and_leaves(relay: Relay, honest: Honest) -> None:
-    """After 5 s, as browser and as program, all at once; meanwhile events go by unseen."""
+    """Clients without a token receive nothing and are disconnected after 5 s, browsers and programs alike."""
 
     async def check() -> None:
         started = time.monotonic()
@@ -244,7 +248,7 @@ def test_whoever_shows_no_token_is_told_nothing_and_leaves(relay: Relay, honest:
 
 
 def test_a_refusal_says_the_same_about_all_forgeries(relay: Relay) -> None:
-    """Whether the subject exists, or the id is known, cannot be told from outside."""
+    """Responses to forgeries do not reveal whether a subject or a key id exists."""
 
     def said(**more: object) -> Answer:
         return exchange(relay, upgrade("/ws", bearer(forge.token("RS256", good(**more), name="other"))))

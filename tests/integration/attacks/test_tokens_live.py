@@ -1,4 +1,4 @@
-"""Tokens in the life of a session: renewed, narrowed, widened, ended, revoked, counted, paced."""
+"""Tokens during a session: renewed, narrowed, widened, expired, revoked, counted, rate-limited."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ SECRET = forge.public_pem("HS256").decode()
 def token(
     subjects: str = "log.>", life: float = 600, sub: str = "alice", jti: str | None = None, **grant: Any
 ) -> str:
-    """A good token."""
+    """Return a valid token."""
     values = claims(
         sub=sub, jti=jti, exp=time.time() + life, tickertape={"subjects": subjects.split(","), **grant}
     )
@@ -36,7 +36,7 @@ def token(
 
 @pytest.fixture(scope="module")
 def revoked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of revoked tokens."""
+    """Return the path of the revocation list."""
     path = tmp_path_factory.mktemp("revoked") / "revoked.txt"
     path.touch()
     return path
@@ -44,7 +44,7 @@ def revoked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def relay(nats: NatsServer, prefix: str, revoked: Path) -> Iterator[Relay]:
-    """A relay with a secret, three connections for each subject, and a low ceiling for mode complete."""
+    """Run a relay with a secret, three connections per subject, and a low rate for mode complete."""
     env = {
         "TICKERTAPE_JWT_ALGORITHM": "HS256",
         "TICKERTAPE_JWT_KEY": SECRET,
@@ -58,25 +58,25 @@ def relay(nats: NatsServer, prefix: str, revoked: Path) -> Iterator[Relay]:
 
 @pytest.fixture(scope="module")
 def honest_token() -> str:
-    """Of a subject that nobody else has."""
+    """Return a token for a subject that no other client has."""
     return token(sub="honest")
 
 
 @pytest.fixture(scope="module")
 def dot(prefix: str) -> str:
-    """The prefix of subjects, as it stands before them."""
+    """Return the subject prefix including its dot."""
     return f"{prefix}."
 
 
 def revoke(file: Path, *entries: str) -> None:
-    """Replace the list in one step, as operators are told to."""
+    """Replace the list atomically, as operators are told to."""
     draft = file.with_suffix(".new")
     draft.write_text("".join(f"{entry}\n" for entry in (*file.read_text().split(), *entries)))
     draft.replace(file)
 
 
 def test_a_renewed_session_goes_on(relay: Relay, dot: str) -> None:
-    """Nothing is lost or repeated, and the new end is told."""
+    """A renewal loses and repeats nothing, and reports the new expiry."""
 
     async def check() -> None:
         async with (
@@ -99,7 +99,9 @@ def test_a_renewed_session_goes_on(relay: Relay, dot: str) -> None:
 
 
 def test_a_narrower_token_takes_effect_at_once(relay: Relay, dot: str) -> None:
-    """From ``subscribed`` on there is nothing of what was taken away, in the snapshot either."""
+    """After a narrower token nothing that it excludes is delivered, from ``subscribed`` and the snapshot
+    on.
+    """
 
     async def check() -> None:
         async with (
@@ -127,7 +129,9 @@ def test_a_narrower_token_takes_effect_at_once(relay: Relay, dot: str) -> None:
 
 
 def test_a_wider_token_widens(relay: Relay, dot: str) -> None:
-    """What was asked for and not granted before comes from then on, with its states, and nothing twice."""
+    """After a wider token the originally requested subjects are delivered with their states, and nothing
+    twice.
+    """
     asked = "log.*.wide,gateway.status.ctp.wide"
 
     async def check() -> None:
@@ -164,7 +168,7 @@ def test_a_wider_token_widens(relay: Relay, dot: str) -> None:
 def test_a_bad_renewal_ends_the_session(
     relay: Relay, renewal: Callable[[], str], error: str, code: int
 ) -> None:
-    """Also while the token that it has is good still: something is wrong with whoever sends it."""
+    """An invalid renewal ends the session, even while the old token is valid."""
     message = {"type": "auth", "token": renewal()}
     inside = run(browser(relay, message, token=token(sub="bad"), query="?subjects=log.error.z"))
     assert (inside.error, inside.close) == (error, code)
@@ -174,7 +178,7 @@ def test_a_bad_renewal_ends_the_session(
 
 
 def test_a_token_ends_on_time(relay: Relay) -> None:
-    """The client is told 60 s before; at its end 4401, unless it was renewed; to the second, all at once."""
+    """A client is warned 60 s before expiry and closed with 4401 at expiry, unless it has renewed."""
 
     async def told() -> None:
         async with follow(relay.ws_url, token=token(life=61, sub="told"), live=False) as feed:
@@ -184,7 +188,7 @@ def test_a_token_ends_on_time(relay: Relay) -> None:
             assert parse_time(warned.expires_at).timestamp() - time.time() <= 60.1
 
     async def ended(life: float) -> None:
-        """Two that end at the same time, but one of them is renewed."""
+        """Connect two clients that expire at the same time, one of which renews."""
         ends = time.time() + life
         async with (
             follow(relay.ws_url, token=token(life=life, sub="renewed"), live=False) as renewed,
@@ -204,7 +208,7 @@ def test_a_token_ends_on_time(relay: Relay) -> None:
     async def check() -> None:
         await told()
         for life in (2.0, 8.0, 32.0, 128.0):
-            # On a busy machine a token may have ended before it was shown.
+            # On a busy machine a token may have expired before it was sent.
             with contextlib.suppress(InvalidStatus, ConnectionClosed):
                 await ended(life)
                 return
@@ -221,7 +225,7 @@ def test_a_token_ends_on_time(relay: Relay) -> None:
 def test_a_revoked_token_ends_its_sessions(
     relay: Relay, revoked: Path, entry: str, mine: dict[str, Any]
 ) -> None:
-    """4401; no way in any more; the subject's others, or other subjects, go on."""
+    """A revocation closes the token's sessions with 4401 and rejects it; other tokens are not affected."""
 
     async def check() -> None:
         stolen = token(**mine)
@@ -245,7 +249,9 @@ def test_a_revoked_token_ends_its_sessions(
 
 @pytest.mark.parametrize(("most", "grant"), [(3, {}), (2, {"connections": 2})], ids=["relay's", "token's"])
 def test_a_subject_has_so_many_connections(relay: Relay, most: int, grant: dict[str, Any]) -> None:
-    """One more is 429 and 4429; a close makes room, and so does a renewal to another subject."""
+    """Beyond its limit a subject gets 429 or 4429, until a connection closes or renews with another
+    subject.
+    """
 
     async def check() -> None:
         mine = token(sub=f"many-{most}", **grant)
@@ -274,7 +280,9 @@ def test_a_subject_has_so_many_connections(relay: Relay, most: int, grant: dict[
 
 
 def test_the_rate_of_a_grant_is_kept(relay: Relay, dot: str) -> None:
-    """What is over it is counted in mode live; mode complete is paced, capped, and skips nothing."""
+    """Mode live drops and counts what exceeds the grant's rate; mode complete is delayed and skips
+    nothing.
+    """
 
     async def check() -> None:
         async with AsyncExitStack() as stack:
@@ -301,7 +309,7 @@ def test_the_rate_of_a_grant_is_kept(relay: Relay, dot: str) -> None:
                 assert not only(feed.messages, Gap)
                 assert time.monotonic() - started > least
 
-            # A second's worth comes at once; the rest at 50 and 100 a second.
+            # One second's worth arrives as a burst; the rest at 50 and 100 events a second.
             await asyncio.gather(whole(slow, 2.5), whole(capped, 0.7), whole(free, 0))
             last = await publish(js, line("last", "ERROR", "rate"), dot)
             await live.until(lambda: last in live.seqs())
