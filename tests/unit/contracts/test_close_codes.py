@@ -3,14 +3,14 @@
 from tickertape.contracts.close_codes import CLOSE_CODES, CloseCode, ErrorCode, Reconnect
 
 
-def test_every_code_has_its_row() -> None:
-    """The table is complete, in the order of the codes."""
+def test_every_code_is_in_the_table() -> None:
+    """The table has every close code, in ascending order."""
     assert list(CLOSE_CODES) == list(CloseCode)
     assert [int(code) for code in CLOSE_CODES] == sorted(int(code) for code in CloseCode)
 
 
-def test_what_a_client_does_next() -> None:
-    """A client returns after what passes, never after what it did wrong itself."""
+def test_reconnect_rules() -> None:
+    """Clients reconnect after temporary conditions, but never after an error of their own."""
     by_rule = {
         rule: {int(c) for c, row in CLOSE_CODES.items() if row.reconnect is rule} for rule in Reconnect
     }
@@ -22,12 +22,12 @@ def test_what_a_client_does_next() -> None:
     }
 
 
-def test_refusals_before_the_upgrade() -> None:
-    """The same conditions have their HTTP status."""
+def test_rejections_before_the_upgrade() -> None:
+    """Rejections before the upgrade use the HTTP status of the same condition."""
     statuses = {int(code): row.http_status for code, row in CLOSE_CODES.items() if row.http_status}
     assert statuses == {1011: 500, 4400: 400, 4401: 401, 4403: 403, 4409: 400, 4429: 429, 4503: 503}
 
 
 def test_error_codes_are_words() -> None:
-    """Codes of errors are lower-case words, since clients compare them."""
+    """Error codes are lower-case words, since clients compare them."""
     assert all(code.isascii() and code.replace("_", "").islower() for code in ErrorCode)

@@ -1,4 +1,4 @@
-"""Event types: each is declared once, in its model, and everything else follows from that."""
+"""Event types: everything about a type follows from the single declaration of its model."""
 
 import json
 import os
@@ -26,7 +26,7 @@ TABLE = {
 
 DECLARED = '''
 class FeedStatus(EventModel):
-    """A feed changed; on ``feed.status.<venue>[.<line>]``."""
+    """Status of a feed, on ``feed.status.<venue>[.<line>]``."""
 
     SUBJECT = EventSubject(
         "feed.status.{venue}[.{line}]", venue="Venue of the feed", line="Line of the feed"
@@ -40,7 +40,7 @@ class FeedStatus(EventModel):
 
 
 class OrderEvent(EventModel):
-    """Something befell an order; on ``order.event.<side>.<id>``."""
+    """Event of an order, on ``order.event.<side>.<id>``."""
 
     SUBJECT = EventSubject(
         "order.event.{side}.{order_id}",
@@ -56,7 +56,7 @@ class OrderEvent(EventModel):
 
 
 '''
-"""A state and a log event, as they would be added."""
+"""Declarations of an additional state and log event."""
 
 PROGRAM = """
 import json, sys
@@ -70,7 +70,7 @@ from tickertape.nats.streams import stream_configs
 from tickertape.producers.sdk.publisher import validated
 from tickertape.relay.settings import RelaySettings
 
-def judged(subject, body):
+def decode_text(subject, body):
     found = decode(subject, json.dumps({"timestamp": "2025-06-24T10:30:45Z", **body}).encode())
     return str(found) if isinstance(found, Rejection) else [found.state, found.removed]
 
@@ -82,15 +82,15 @@ for event in (feed, order):
     validated(event.subject, event.encode())
 print(json.dumps({
     "subjects": [feed.subject, order.subject],
-    "judged": [
-        judged("feed.status.shfe", up),
-        judged("feed.status.shfe", {**up, "status": "REMOVED"}),
-        judged("feed.status.shfe", {**up, "line": "a"}),
-        judged("feed.status.dce", up),
-        judged("order.event.buy.7", bought),
+    "decoded": [
+        decode_text("feed.status.shfe", up),
+        decode_text("feed.status.shfe", {**up, "status": "REMOVED"}),
+        decode_text("feed.status.shfe", {**up, "line": "a"}),
+        decode_text("feed.status.dce", up),
+        decode_text("order.event.buy.7", bought),
     ],
     "streams": {stream["name"]: stream for stream in stream_configs(Names())},
-    "carried": RelaySettings(subjects="feed.>,order.>").patterns(),
+    "patterns": RelaySettings(subjects="feed.>,order.>").patterns(),
     "files": generate_files(),
 }))
 """
@@ -98,7 +98,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a copy of the package says that has two types more in ``events.py``, and no other change."""
+    """Return the results of a copy of the package whose ``events.py`` declares two additional types."""
     package = tmp_path_factory.mktemp("copy") / "tickertape"
     package.mkdir()
     for path in (*(ROOT / "tickertape").iterdir(), ROOT / "relay", ROOT / "producers"):
@@ -125,13 +125,13 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("event_type", MODELS)
-def test_all_follows_from_the_declaration(event_type: str) -> None:
-    """State or log, subjects, streams, schema and TypeScript of each type."""
+def test_everything_follows_from_the_declaration(event_type: str) -> None:
+    """The kind, subjects, streams, schema and TypeScript of a type follow from its declaration."""
     model = MODELS[event_type]
     kind, addresses = TABLE[event_type]
     assert model.SUBJECT.templates == addresses
     pattern = f"{model.SUBJECT.prefix}.>"
-    latest = next(one for one in stream_configs(Names()) if one["name"] == "LATEST")
+    latest = next(config for config in stream_configs(Names()) if config["name"] == "LATEST")
     kept = {transform["src"] for transform in latest["sources"][0]["subject_transforms"]}
     assert (kind == "state") == (pattern in STATE_SUBJECTS) == (pattern in kept)
     assert f"{pattern.partition('.')[0]}.>" in STREAM_SUBJECTS
@@ -140,19 +140,19 @@ def test_all_follows_from_the_declaration(event_type: str) -> None:
     assert f'  event_type: "{event_type}";' in texts["typescript/src/types.ts"]
     assert f"  {event_type}: {model.__name__};" in texts["typescript/src/types.ts"]
     channels = json.loads(texts["schema/asyncapi.json"])["channels"].values()
-    assert sum(list(one["messages"]) == [model.__name__] for one in channels) == len(addresses)
+    assert sum(list(channel["messages"]) == [model.__name__] for channel in channels) == len(addresses)
 
 
 def test_every_type_is_in_the_table() -> None:
-    """A new type is described above, and programs can import it."""
+    """The table above lists every event type, and programs can import each one from the package."""
     assert list(MODELS) == list(TABLE)
     assert {model.__name__ for model in MODELS.values()} <= set(tickertape.__all__)
 
 
-def test_a_type_more_is_a_state_or_a_log_event(extended: dict[str, Any]) -> None:
-    """What is read of its subject and its body, and what becomes of one that breaks the contract."""
+def test_an_additional_type_is_a_state_or_a_log_event(extended: dict[str, Any]) -> None:
+    """Subject and body of an additional type are checked, and its kind follows from its declaration."""
     assert extended["subjects"] == ["feed.status.shfe.a=2E1", "order.event.buy.7"]
-    assert extended["judged"] == [
+    assert extended["decoded"] == [
         [True, False],
         [True, True],
         "subject_mismatch: line is set, but missing in the subject",
@@ -161,17 +161,17 @@ def test_a_type_more_is_a_state_or_a_log_event(extended: dict[str, Any]) -> None
     ]
 
 
-def test_a_type_more_is_carried_and_kept(extended: dict[str, Any]) -> None:
-    """Streams take it in, a snapshot has the state, and a relay can be asked for it."""
+def test_an_additional_type_is_stored_and_followed(extended: dict[str, Any]) -> None:
+    """Streams store an additional type, the LATEST stream keeps its state, and a relay can follow it."""
     streams = extended["streams"]
     assert set(streams["EVENTS"]["subjects"]) == {*STREAM_SUBJECTS, "feed.>", "order.>", "checkpoint.>"}
     kept = {transform["src"] for transform in streams["LATEST"]["sources"][0]["subject_transforms"]}
     assert kept == {*STATE_SUBJECTS, "feed.status.>"}
-    assert sorted(extended["carried"]) == ["feed.>", "order.>"]
+    assert sorted(extended["patterns"]) == ["feed.>", "order.>"]
 
 
-def test_a_type_more_is_in_all_documents(extended: dict[str, Any]) -> None:
-    """JSON Schema, TypeScript and AsyncAPI have it, and what they had before."""
+def test_an_additional_type_is_exported(extended: dict[str, Any]) -> None:
+    """JSON Schema, TypeScript and AsyncAPI include additional types besides the existing ones."""
     texts = extended["files"]
     schema = json.loads(texts["schema/events.schema.json"])["$defs"]
     assert {"$ref": "#/$defs/FeedStatus"} in schema["Event"]["oneOf"]

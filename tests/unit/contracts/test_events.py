@@ -1,4 +1,4 @@
-"""The events as models: what producers make, and how times are read and written."""
+"""Event models of producers, and parsing and formatting of timestamps."""
 
 import math
 from datetime import UTC, datetime, timedelta, timezone
@@ -45,8 +45,8 @@ LOG: dict[str, Any] = {
         ("1969-12-31T23:59:59Z", -1.0),
     ],
 )
-def test_times_are_read(text: str, seconds: float) -> None:
-    """RFC 3339 in all its forms gives the same UNIX time."""
+def test_times_are_parsed(text: str, seconds: float) -> None:
+    """All forms of an RFC 3339 timestamp parse to the same UNIX time."""
     assert events.parse_time(text).timestamp() == pytest.approx(seconds, abs=1e-6)
 
 
@@ -58,8 +58,8 @@ def test_times_are_read(text: str, seconds: float) -> None:
      "0000-01-01T00:00:00Z", "20250624T103045Z", "2025-W26-2T10:30:45Z",
      "2025-06-24T10:30:45Z\n", " 2025-06-24T10:30:45Z", "２０２５-06-24T10:30:45Z", "2025-06-24T10:30:45,5Z"],
 )  # fmt: skip
-def test_other_times_are_refused(text: str) -> None:
-    """What is not RFC 3339, or no day of the calendar, is no time, for a reader and for a producer."""
+def test_invalid_times_are_rejected(text: str) -> None:
+    """Texts that are not RFC 3339, or no valid date, are rejected for readers and producers."""
     with pytest.raises(ValueError):  # noqa: PT011 - the calendar's errors are Python's own
         events.parse_time(text)
     found = decode("log.info.a", orjson.dumps({**LOG, "timestamp": text}))
@@ -70,16 +70,16 @@ def test_other_times_are_refused(text: str) -> None:
 
 
 @given(st.datetimes(timezones=st.just(UTC)))
-def test_a_written_time_is_read_again(moment: datetime) -> None:
-    """Times are written with milliseconds in UTC, and years with four digits."""
+def test_a_formatted_time_can_be_parsed(moment: datetime) -> None:
+    """Times are formatted in UTC with milliseconds and four-digit years, and can be parsed again."""
     text = events.format_time(moment.timestamp())
     assert len(text) == 24
     assert abs(events.parse_time(text) - moment) < timedelta(milliseconds=2)
 
 
 @given(st.floats(allow_nan=False))
-def test_every_moment_can_be_written(seconds: float) -> None:
-    """Outside of the calendar it is the nearest moment in it; what is written is read again."""
+def test_every_time_can_be_formatted(seconds: float) -> None:
+    """Every number of seconds can be formatted; those outside of the calendar are clamped to its ends."""
     text = events.format_time(seconds)
     assert len(text) == 24
     within = min(max(seconds, events.MIN_TIME), events.MAX_TIME)
@@ -91,8 +91,8 @@ def test_every_moment_can_be_written(seconds: float) -> None:
     st.sampled_from(["Z", "+00:00", "+23:59", "-23:59"]),
     st.sampled_from(["", ".9", ".9999999999"]),
 )
-def test_every_time_that_is_read_can_be_written(local: str, zone: str, fraction: str) -> None:
-    """With any offset, also where it leads out of the years 1 to 9999."""
+def test_every_parsed_time_can_be_formatted(local: str, zone: str, fraction: str) -> None:
+    """Every parsed time can be formatted, even if its offset leads out of the years 1 to 9999."""
     text = f"{local[:19]}{fraction}{zone}"
     assert len(events.format_time(events.parse_time(text).timestamp())) == 24
 
@@ -106,14 +106,14 @@ def test_every_time_that_is_read_can_be_written(local: str, zone: str, fraction:
     ],
 )
 def test_the_ends_of_the_calendar(text: str, written: str) -> None:
-    """What lies beyond them in UTC is written as the end itself."""
+    """Times beyond the ends of the calendar in UTC are formatted as the first or last time."""
     assert events.format_time(events.parse_time(text).timestamp()) == written
 
 
-def test_producers_can_give_a_datetime() -> None:
-    """A time with a zone is written in UTC; one without is refused."""
+def test_producers_can_pass_a_datetime() -> None:
+    """A datetime with a time zone is formatted in UTC; one without is rejected."""
     moment = datetime(2025, 6, 24, 18, 30, 45, 123_000, timezone(timedelta(hours=8)))
-    # Producers may pass a datetime, which the type of the field does not say.
+    # Producers may pass a datetime, although the field's type does not declare it.
     given_time: Any = moment
     assert SystemLog(level="INFO", message="", source="a", timestamp=given_time).timestamp == TIME
     naive: Any = moment.replace(tzinfo=None)
@@ -137,8 +137,8 @@ def test_producers_can_give_a_datetime() -> None:
         SystemHealth(component="db", instance="1", status=Status.REMOVED),
     ],
 )
-def test_what_a_producer_makes_is_accepted(event: EventModel) -> None:
-    """The models' subject and payload pass decode, with the time that was filled in."""
+def test_events_of_the_models_are_accepted(event: EventModel) -> None:
+    """``decode`` accepts the subject and the payload of every model, including the default timestamp."""
     found = decode(event.subject, event.encode())
     assert isinstance(found, Event), found
     assert found.payload == event.encode()
@@ -147,7 +147,7 @@ def test_what_a_producer_makes_is_accepted(event: EventModel) -> None:
 
 
 def test_producers_may_add_fields_and_types() -> None:
-    """Extra fields travel; a type of one's own says its subject itself."""
+    """Extra fields are kept, and a custom type has to define its own subject."""
     extended = SystemLog.model_validate({**LOG, "level": "warning", "host": "h1"})
     assert orjson.loads(extended.encode()) == {**LOG, "level": "WARN", "metadata": {}, "host": "h1"}
     own = EventModel(event_type="order_filled")

@@ -1,4 +1,4 @@
-"""``decode`` on everything that a producer could send."""
+"""``decode`` for any payload that a producer could send."""
 
 import json
 from typing import Any
@@ -75,14 +75,14 @@ def _log_with(value: bytes) -> bytes:
         (ON_HEALTH, HEALTH, True),
     ],
 )
-def test_events_of_the_contract_travel(subject: str, body: dict[str, Any], state: bool) -> None:
-    """A valid event keeps its bytes, extra fields and blanks included."""
+def test_events_of_the_contract_are_accepted(subject: str, body: dict[str, Any], state: bool) -> None:
+    """A valid event keeps its bytes, including extra fields and white space."""
     payload = b" \n" + orjson.dumps({**body, "extra": {"deep": [1, None]}, "metadata": {}}) + b"\t"
     assert _event(subject, payload) == Event(payload, 1750761045.123, state, False)
 
 
-def test_a_removed_state_is_told() -> None:
-    """REMOVED counts in the field that holds the status, not in one that others added."""
+def test_a_removed_state_is_recognized() -> None:
+    """REMOVED counts only in the field that holds the type's status."""
     assert _event(ON_STATUS, orjson.dumps({**STATUS, "current_status": "REMOVED"})).removed
     assert _event(ON_HEALTH, orjson.dumps({**HEALTH, "status": "REMOVED"})).removed
     assert not _event(ON_STATUS, orjson.dumps({**STATUS, "previous_status": "REMOVED"})).removed
@@ -90,23 +90,23 @@ def test_a_removed_state_is_told() -> None:
     assert not _event(ON_HEALTH, orjson.dumps({**HEALTH, "current_status": "REMOVED"})).removed
 
 
-def test_an_instance_belongs_in_the_subject() -> None:
-    """Body and subject name the same instance, or both name none."""
+def test_the_instance_has_to_match_the_subject() -> None:
+    """Body and subject name the same instance, or neither names one."""
     body = {**HEALTH, "instance": "1"}
     assert _event("system.health.db.1", orjson.dumps(body)).state
     assert _event(ON_HEALTH, orjson.dumps({**HEALTH, "instance": None})).state
     assert _rejected(ON_HEALTH, orjson.dumps(body)).reason is Reason.SUBJECT_MISMATCH
     assert _rejected("system.health.db.2", orjson.dumps(body)).reason is Reason.SUBJECT_MISMATCH
     assert _rejected("system.health.db.1", orjson.dumps(HEALTH)).reason is Reason.SUBJECT_MISMATCH
-    # What 'instance' means in an event without one is for its producer to say.
+    # The meaning of 'instance' in other types is up to their producer.
     assert _event(ON_STATUS, orjson.dumps({**STATUS, "instance": "1"})).state
 
 
 @pytest.mark.parametrize(
     "subject", ["log.info.a", "system.a", "gateway.status.ctp.x", "gateway.b.c.d.e", "log.info"]
 )
-def test_unknown_types_travel(subject: str) -> None:
-    """A type that others added travels as it is, as a log event, on any subject."""
+def test_unknown_types_are_accepted(subject: str) -> None:
+    """An unknown type is accepted unchanged as a log event, on any subject."""
     payload = b'{"timestamp":"2025-06-24T10:30:45Z","event_type":"order_filled","level":"warning"}'
     assert _event(subject, payload) == Event(payload, 1750761045.0, False, False)
 
@@ -151,16 +151,16 @@ def test_unknown_types_travel(subject: str) -> None:
         ("system.health.cache", orjson.dumps(HEALTH), Reason.SUBJECT_MISMATCH, "component is 'db'"),
     ],
 )  # fmt: skip
-def test_faults_are_told(subject: str, payload: bytes, reason: Reason, detail: str) -> None:
-    """Each kind of fault has its reason, and a line for the one who has to mend it."""
+def test_errors_are_reported(subject: str, payload: bytes, reason: Reason, detail: str) -> None:
+    """Each kind of error has its reason and a one-line detail."""
     found = _rejected(subject, payload)
     assert found.reason is reason
     assert detail in found.detail
 
 
 @pytest.mark.parametrize("body", [STATUS, RECOVERY, LOG, HEALTH])
-def test_every_required_field_is_missed(body: dict[str, Any]) -> None:
-    """Whichever field is left out, the event is rejected and nothing is raised."""
+def test_every_required_field_is_checked(body: dict[str, Any]) -> None:
+    """An event without any one of its required fields is rejected, and nothing is raised."""
     subject = {"gateway_status_change": ON_STATUS, "gateway_recovery": ON_RECOVERY, "system_log": ON_LOG}.get(
         body["event_type"], ON_HEALTH
     )
@@ -180,8 +180,8 @@ def test_every_required_field_is_missed(body: dict[str, Any]) -> None:
      b'"\x1f"', b'"a\nb"', b'"\t"', b'"\\x41"', b'"\\u12"', b'"\\ud800"', b'"\\udc00"', b'"\\udc00\\ud800"',
      b'"\xff"', b'"\xc0\x80"', b'"\xed\xa0\x80"', b'"\xf4\x90\x80\x80"', b'"\xe2\x82"', b'"', b""],
 )  # fmt: skip
-def test_what_parsers_refuse_is_rejected(value: bytes) -> None:
-    """No value travels that some strict parser would stumble over."""
+def test_invalid_json_is_rejected(value: bytes) -> None:
+    """Values that strict parsers reject are rejected."""
     assert _rejected(ON_LOG, _log_with(value)).reason is Reason.BAD_JSON
 
 
@@ -191,8 +191,8 @@ def test_what_parsers_refuse_is_rejected(value: bytes) -> None:
      b'"\\u0000"', b'"\\ud83d\\ude00"', b'"\xf0\x9f\x98\x80"', b'"\xe2\x80\xa8"',
      b'"\xef\xbf\xbe"', b'"\\/"', b"[ ]", b"{\r\n}"],
 )  # fmt: skip
-def test_odd_but_valid_values_travel(value: bytes) -> None:
-    """What every parser takes is not touched, whatever this one makes of it."""
+def test_unusual_but_valid_values_are_accepted(value: bytes) -> None:
+    """Values that all parsers accept are kept unchanged."""
     assert _event(ON_LOG, _log_with(value)).payload == _log_with(value)
 
 
@@ -201,13 +201,13 @@ def test_odd_but_valid_values_travel(value: bytes) -> None:
     [(b"\xef\xbb\xbf", b""), (b"", b"x"), (b"", b"{}"), (b"", b"\x00"), (b"\x0c", b""), (b"", b"\xc2\xa0"),
      (b"", b","), (b"//\n", b"")],
 )  # fmt: skip
-def test_nothing_stands_around_the_object(before: bytes, after: bytes) -> None:
-    """A byte order mark, a second document or a stray byte is refused."""
+def test_nothing_may_surround_the_object(before: bytes, after: bytes) -> None:
+    """A byte order mark, a second document or a stray byte around the object is rejected."""
     assert _rejected(ON_LOG, before + orjson.dumps(LOG) + after).reason is Reason.BAD_JSON
 
 
 def test_other_encodings_are_rejected() -> None:
-    """Only UTF-8 is JSON here."""
+    """Payloads in encodings other than UTF-8 are rejected."""
     for encoding in ("utf-16", "utf-16-le", "utf-32", "latin-1"):
         text = json.dumps({**LOG, "message": "é"}, ensure_ascii=False)
         assert _rejected(ON_LOG, text.encode(encoding)).reason is Reason.BAD_JSON
@@ -224,12 +224,12 @@ def test_other_encodings_are_rejected() -> None:
     ],
 )
 def test_duplicate_keys_are_rejected(payload: bytes) -> None:
-    """A key that stands twice, at any depth and in any spelling, is read differently by different parsers."""
+    """Duplicate keys are rejected at any depth and in any spelling, since parsers disagree on them."""
     assert _rejected(ON_LOG, payload).reason is Reason.DUPLICATE_KEY
 
 
 def test_nesting_is_bounded() -> None:
-    """Parsers with a limit of 64 can read every frame; deeper events, however deep, are rejected."""
+    """Parsers with a depth limit of 64 can read every frame, since deeper events are rejected."""
 
     def nested(levels: int, opening: bytes = b"[", closing: bytes = b"]") -> bytes:
         return _log_with(opening * levels + b"1" * (opening != b"[") + closing * levels)
@@ -241,13 +241,13 @@ def test_nesting_is_bounded() -> None:
         assert _rejected(ON_LOG, nested(levels)).reason is Reason.BAD_JSON
     for levels in (deepest + 1, 900, 1020, 20_000):
         assert _rejected(ON_LOG, nested(levels, b'{"\\u0061":', b"}")).reason is Reason.BAD_JSON
-    # The deep one of two values is not in what a parser hands over.
+    # A parser drops the deep one of two values with the same key.
     hidden = b'{"a":' + b"[" * 1000 + b"]" * 1000 + b',"a":1}'
     assert _rejected(ON_LOG, _log_with(hidden)).reason is Reason.BAD_JSON
 
 
 def test_the_size_is_bounded() -> None:
-    """256 KiB travel, one byte more does not."""
+    """An event of 256 KiB is accepted, and one byte more is rejected."""
     payload = orjson.dumps({**LOG, "message": ""})
     fill = "x" * (events.MAX_EVENT_BYTES - len(payload))
     assert len(_event(ON_LOG, orjson.dumps({**LOG, "message": fill})).payload) == 256 * 1024
@@ -260,7 +260,7 @@ def test_the_size_is_bounded() -> None:
      ("debug", "DEBUG"), ("info", "INFO"), ("error", "ERROR"), ("critical", "CRITICAL")],
 )  # fmt: skip
 def test_levels_are_rewritten(spelling: str, name: str) -> None:
-    """The spellings that are accepted become the names of the contract."""
+    """Accepted spellings of levels are rewritten to the names of the contract."""
     found = _event(f"log.{name.lower()}.a", orjson.dumps({**LOG, "level": spelling}))
     assert found.payload == orjson.dumps({**LOG, "level": name})
 
@@ -275,15 +275,15 @@ def test_levels_are_rewritten(spelling: str, name: str) -> None:
     ],
 )
 def test_only_the_level_changes(before: str, level: str, after: str) -> None:
-    """All other bytes stay: blanks, escapes, numbers, and the same words elsewhere."""
+    """Only the level is rewritten; white space, escapes, numbers and equal words elsewhere are kept."""
     rest = f',"event_type":"system_log","timestamp":"{TIME}","message":"","source":"a"'
     for spelling in ('"warning"', '"\\u0077arning"'):
         payload = f"{before}{level}{spelling}{rest}{after}".encode()
         assert _event("log.warn.a", payload).payload == f'{before}{level}"WARN"{rest}{after}'.encode()
 
 
-def test_rewriting_takes_no_long_time() -> None:
-    """An event full of the same words costs one pass over it."""
+def test_rewriting_takes_linear_time() -> None:
+    """Rewriting passes once over an event that is full of the same words."""
     words = b"[" + b'{"level":"warning"},' * 12_000 + b"0]"
     payload = orjson.dumps(LOG)[:-1] + b',"metadata":{"x":' + words + b"}}"
     payload = b'{"metadata":{"x":' + words + b"}," + orjson.dumps({**LOG, "level": "warning"})[1:]
@@ -308,21 +308,21 @@ _subjects = st.sampled_from([ON_STATUS, ON_RECOVERY, ON_LOG, ON_HEALTH, "system.
 @given(_subjects, st.binary(max_size=80))
 @example(ON_LOG, b'{"event_type":"\xff"}')
 def test_no_bytes_break_decode(subject: str, payload: bytes) -> None:
-    """Whatever a producer publishes is an event or a rejection, never an exception."""
+    """Any payload decodes to an event or a rejection, never to an exception."""
     assert isinstance(decode(subject, payload), Event | Rejection)
 
 
 @given(_subjects, st.sampled_from([STATUS, RECOVERY, LOG, HEALTH]), _bodies)
 def test_no_json_breaks_decode(subject: str, valid: dict[str, Any], changes: dict[str, Any]) -> None:
-    """Valid events with any fields replaced are accepted unchanged, or rejected in one line."""
+    """A valid event with replaced fields is accepted unchanged or rejected in one line."""
     payload = json.dumps({**valid, **changes}).encode()
     result = decode(subject, payload)
     if isinstance(result, Event):
-        # A level may have been rewritten; nothing else.
-        kept, came = json.loads(result.payload), json.loads(payload)
+        # Only the level may have been rewritten.
+        decoded, sent = json.loads(result.payload), json.loads(payload)
         if valid is LOG:
-            kept.pop("level", None)
-            came.pop("level", None)
-        assert kept == came
+            decoded.pop("level", None)
+            sent.pop("level", None)
+        assert decoded == sent
     else:
         assert "\n" not in str(result)

@@ -1,4 +1,4 @@
-"""What relay and client say to each other."""
+"""Messages between relay and client."""
 
 import contextlib
 import re
@@ -23,14 +23,14 @@ from tickertape.contracts.messages import ProtocolError, check_subjects, parse_c
         st.none() | st.integers(1, 2**63 - 1),
     )
 )
-def test_a_cursor_comes_back(cursor: Cursor) -> None:
-    """A written cursor is read into what it was made from, and the schema takes it."""
+def test_a_cursor_round_trips(cursor: Cursor) -> None:
+    """A formatted cursor parses to the same cursor and matches the schema's pattern."""
     assert parse_cursor(str(cursor)) == cursor
     assert re.search(CURSOR_PATTERN, str(cursor))
 
 
-def test_a_cursor_of_the_first_version_is_read() -> None:
-    """It has no time."""
+def test_a_cursor_of_the_first_version_is_accepted() -> None:
+    """A cursor of the first version, without a timestamp, is accepted."""
     assert parse_cursor("18f3-42") == Cursor("18f3", 42, None)
 
 
@@ -40,29 +40,29 @@ def test_a_cursor_of_the_first_version_is_read() -> None:
      "a-1-1-1", "a-1-" + "9" * 20,
      "a" * 17 + "-1", "a-²", f"a-{2**64}", "a-" + "9" * 21, "a-" + "9" * 10_000],
 )  # fmt: skip
-def test_other_texts_are_no_cursors(text: str) -> None:
-    """A malformed cursor, or one past the last sequence, is refused in a short line."""
+def test_malformed_cursors_are_rejected(text: str) -> None:
+    """A malformed cursor, or one past the last sequence, is rejected in a short line."""
     with pytest.raises(ValueError, match="is not a cursor") as caught:
         parse_cursor(text)
     assert len(str(caught.value)) < 140
 
 
-def test_client_messages_are_read() -> None:
-    """Each type gives its model; unknown fields are ignored."""
+def test_client_messages_are_parsed() -> None:
+    """Each client message parses to its model, and unknown fields are ignored."""
     assert parse_client_message(b'{"type":"auth","token":"t"}') == wire.Auth(type="auth", token="t")
     assert parse_client_message(b'{"type":"ping","id":7,"more":1}') == wire.Ping(type="ping", id=7)
     assert parse_client_message(b'{"type":"ping"}') == wire.Ping(type="ping", id=None)
     assert parse_client_message(b'{"type":"subscribe","subjects":["a.>"],"interval_ms":5}') == wire.Subscribe(
         type="subscribe", subjects=["a.>"], interval_ms=5
     )
-    # Whether the words are right is for the session to answer, with the code that fits.
+    # The session checks the values, since each has an error code of its own.
     assert parse_client_message(
         b'{"type":"subscribe","level":"x","mode":"y","cursor":"z"}'
     ) == wire.Subscribe(type="subscribe", level="x", mode="y", cursor="z")
 
 
 @pytest.mark.parametrize(
-    ("text", "code", "says", "ref"),
+    ("text", "code", "expected", "ref"),
     [
         (b"", ErrorCode.BAD_JSON, "not JSON", None),
         (b"{", ErrorCode.BAD_JSON, "not JSON", None),
@@ -85,49 +85,49 @@ def test_client_messages_are_read() -> None:
         (b'{"type":"ping","id":[]}', ErrorCode.BAD_MESSAGE, "id", "ping"),
     ],
 )  # fmt: skip
-def test_broken_messages_are_told(text: bytes, code: ErrorCode, says: str, ref: str | None) -> None:
-    """The error has a code to act on, a line to read, and the type where it is known."""
-    with pytest.raises(ProtocolError, match=re.escape(says)) as caught:
+def test_invalid_messages_are_reported(text: bytes, code: ErrorCode, expected: str, ref: str | None) -> None:
+    """A protocol error has a code, a message, and the message's type if that is known."""
+    with pytest.raises(ProtocolError, match=re.escape(expected)) as caught:
         parse_client_message(text)
     assert (caught.value.code, caught.value.ref) == (code, ref)
 
 
 @given(st.binary(max_size=60))
 def test_no_bytes_break_the_parser(text: bytes) -> None:
-    """Whatever a client sends is a message or a protocol error."""
+    """Any bytes from a client parse to a message or raise a protocol error."""
     with contextlib.suppress(ProtocolError):
         assert parse_client_message(text).type in ("auth", "subscribe", "ping")
 
 
 def test_an_error_reads_as_one_line() -> None:
-    """The code stands first, for logs."""
+    """The text of an error starts with its code, for logs."""
     assert str(ProtocolError(ErrorCode.BAD_MODE, "no such mode")) == "bad_mode: no such mode"
 
 
 def test_patterns_of_a_filter() -> None:
-    """Repeats go, the order stays."""
+    """Repeated patterns are dropped, and the order is kept."""
     assert check_subjects(["b.>", "a", "b.>"]) == ("b.>", "a")
     assert check_subjects([]) == ()
     assert len(check_subjects([f"a.{n}" for n in range(wire.MAX_SUBJECTS)])) == 64
 
 
 @pytest.mark.parametrize(
-    ("patterns", "says"),
+    ("patterns", "expected"),
     [
         ([">"] * 65, "65 patterns exceed the limit of 64"),
         (["a", "a..b"], "'a..b' has an empty token"),
         ([""], "is empty"),
     ],
 )
-def test_bad_filters_are_told(patterns: list[str], says: str) -> None:
-    """Too many patterns, and patterns that are not legal, are refused."""
-    with pytest.raises(ProtocolError, match=re.escape(says)) as caught:
+def test_bad_filters_are_rejected(patterns: list[str], expected: str) -> None:
+    """Too many patterns, or an invalid one, are rejected."""
+    with pytest.raises(ProtocolError, match=re.escape(expected)) as caught:
         check_subjects(patterns)
     assert caught.value.code is ErrorCode.BAD_SUBJECTS
 
 
-def test_relay_messages_are_read() -> None:
-    """A client in Python reads each message by its type, and ignores what a later version adds."""
+def test_relay_messages_are_parsed() -> None:
+    """Python clients parse each relay message by its type and ignore fields of later versions."""
     gap = {"type": "gap", "from": "a-1", "to": "a-5", "dropped": 4, "by": {"log.info": 4}, "reason": "rate"}
     read = wire.relay_message.validate_json(orjson.dumps({**gap, "later": 1}))
     assert isinstance(read, wire.Gap)
@@ -138,7 +138,7 @@ def test_relay_messages_are_read() -> None:
 
 
 def test_a_gap_has_one_spelling() -> None:
-    """The name that Python needs for ``from`` is no name of the protocol."""
+    """``from_``, the attribute for ``from``, is not a field name of the protocol."""
     message: dict[str, Any] = {"type": "gap", "to": "e-2", "dropped": None, "by": {}, "reason": "slow"}
     assert isinstance(wire.relay_message.validate_python({**message, "from": "e-1"}), wire.Gap)
     with pytest.raises(ValidationError):

@@ -1,4 +1,4 @@
-"""What a JSON text tells and its parsed value does not, against slow and plain oracles."""
+"""Checks of JSON texts that a parsed value does not allow, compared with slow and simple oracles."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tickertape.contracts.strict_json import find_duplicate_key, is_deeper, replace_string
 
-# Few keys, so that repeats are common; colons and escapes, which the quick test has to see through.
+# Few keys make repeats common; colons and escapes challenge the quick check.
 _words = st.sampled_from(["a", "b", ":", "a:b", "\\", '"', "::", "u003a", "\\u003a", "é", ""])
 _numbers = st.integers(-5, 5)
 
@@ -38,16 +38,16 @@ _texts = st.recursive(
 def _has_duplicate(text: str) -> bool:
     found = []
 
-    def look(pairs: list[tuple[str, Any]]) -> None:
+    def check_pairs(pairs: list[tuple[str, Any]]) -> None:
         found.append(len({key for key, _ in pairs}) < len(pairs))
 
-    json.loads(text, object_pairs_hook=look)
+    json.loads(text, object_pairs_hook=check_pairs)
     return any(found)
 
 
 @given(_objects(_texts))
-def test_no_duplicate_is_missed(text: str) -> None:
-    """The answer, quick or exact, is the one that looking at every pair gives."""
+def test_every_duplicate_is_found(text: str) -> None:
+    """The quick and the exact check agree with a comparison of all keys."""
     payload = text.encode()
     assert (find_duplicate_key(payload, orjson.loads(payload)) is not None) == _has_duplicate(text)
 
@@ -69,8 +69,8 @@ def test_no_duplicate_is_missed(text: str) -> None:
         (b"1", None),
     ],
 )
-def test_the_key_is_named(text: bytes, key: str | None) -> None:
-    """The first key that closes an object with a repeat is the one that is told."""
+def test_the_duplicate_key_is_reported(text: bytes, key: str | None) -> None:
+    """The reported key is the repeated one of the first object to close."""
     assert find_duplicate_key(text, orjson.loads(text)) == key
 
 
@@ -81,13 +81,13 @@ def _depth(value: Any) -> int:
 
 @given(_texts, st.integers(0, 6))
 def test_depth_is_counted(text: str, limit: int) -> None:
-    """A text is deeper than the limit exactly when its value is, whatever its strings hold."""
+    """A text is deeper than the limit exactly when its value is, whatever its strings contain."""
     value = json.loads(text, object_pairs_hook=lambda pairs: [value for _, value in pairs])
     assert is_deeper(text.encode(), limit) == (_depth(value) > limit)
 
 
 def test_brackets_in_strings_have_no_depth() -> None:
-    """Only the brackets of the JSON count, and only those within each other."""
+    """Only nested brackets of the JSON count, not those in strings."""
     assert not is_deeper(b'["[[[[", "\\"[[["]', 1)
     assert not is_deeper(b"[[],[],[],[]]", 2)
     assert is_deeper(b"[[],[[]]]", 2)
@@ -95,14 +95,14 @@ def test_brackets_in_strings_have_no_depth() -> None:
 
 @given(_objects(_texts), st.integers(0, 3), _words)
 def test_one_string_is_replaced(text: str, blanks: int, wanted: str) -> None:
-    """The value of the outermost key changes, and every byte around it stays."""
+    """Only the value of the outermost key changes, and all bytes around it are kept."""
     before = text[:-1] + ("," if len(text) > 2 else "") + '"\\u006bey"' + " " * blanks + ":" + " " * blanks
     after = ' , "z":"key"}'
     changed = replace_string(f'{before}"old"{after}'.encode(), "key", wanted)
     assert changed == before.encode() + orjson.dumps(wanted) + after.encode()
 
 
-def test_a_key_that_is_not_there() -> None:
-    """Only the outermost object is looked at."""
+def test_a_missing_key_is_an_error() -> None:
+    """Keys of nested objects are not replaced."""
     with pytest.raises(KeyError):
         replace_string(b'{"m":{"level":"x"},"n":["level"],"s":"level"}', "level", "y")

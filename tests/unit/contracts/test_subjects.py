@@ -1,4 +1,4 @@
-"""Grammar of subjects, and patterns against an oracle that knows nothing of how they are computed."""
+"""Grammar of subjects, and patterns compared with an independent oracle."""
 
 import re
 from itertools import product
@@ -21,7 +21,7 @@ from tickertape.contracts.subjects import SubjectError, covers, escape, matches,
 ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=10)
 tokens = st.text("ab=0123456789ABCDEFcd._-é", max_size=8)
 
-# Three tokens, of which patterns name only two, so that '*' always matches something that no name does.
+# Patterns name only two of the three tokens, so '*' always matches a token that no name matches.
 SUBJECTS = [".".join(parts) for n in range(1, 5) for parts in product("abc", repeat=n)]
 PATTERNS = [
     ".".join((*parts, *tail))
@@ -41,8 +41,8 @@ SELECTED = {pattern: _selected(pattern) for pattern in PATTERNS}
 
 
 @given(ids)
-def test_an_id_comes_back_from_its_token(text: str) -> None:
-    """Escaping and unescaping give the id again, in a token of legal characters."""
+def test_an_id_round_trips(text: str) -> None:
+    """An escaped id is a token of legal characters and unescapes to the same id."""
     token = escape(text)
     assert re.fullmatch("[A-Za-z0-9_=-]+", token)
     assert unescape(token) == text
@@ -50,7 +50,7 @@ def test_an_id_comes_back_from_its_token(text: str) -> None:
 
 @given(tokens)
 def test_only_the_canonical_form_is_legal(token: str) -> None:
-    """A token that can be read is the one that its id is written as."""
+    """A token that can be unescaped is the canonical form of its id."""
     try:
         text = unescape(token)
     except SubjectError:
@@ -70,13 +70,13 @@ def test_only_the_canonical_form_is_legal(token: str) -> None:
     ],
 )
 def test_known_tokens(text: str, token: str) -> None:
-    """What the contract spells out holds."""
+    """Ids escape to the tokens that the contract documents."""
     assert escape(text) == token
     assert unescape(token) == text
 
 
 @pytest.mark.parametrize(
-    ("token", "why"),
+    ("token", "expected"),
     [
         ("=41", "not canonical; write 'A'"),
         ("=2e", "upper-case hex"),
@@ -91,40 +91,40 @@ def test_known_tokens(text: str, token: str) -> None:
         ("a" * 129, "at most 128"),
     ],
 )
-def test_illegal_tokens_are_told(token: str, why: str) -> None:
-    """The error names the token and what would be right."""
-    with pytest.raises(SubjectError, match=re.escape(why)):
+def test_illegal_tokens_are_reported(token: str, expected: str) -> None:
+    """The error for an illegal token says what is wrong and how to write it."""
+    with pytest.raises(SubjectError, match=re.escape(expected)):
         unescape(token)
 
 
 @pytest.mark.parametrize(
-    ("text", "why"),
+    ("text", "expected"),
     [("", "empty"), ("\ud800", "not valid Unicode"), ("é" * 22, "132 characters"), ("a" * 129, "129")],
 )
-def test_ids_without_a_token_are_told(text: str, why: str) -> None:
-    """An id that is empty, no text, or too long cannot be written."""
-    with pytest.raises(SubjectError, match=why):
+def test_ids_that_cannot_be_escaped_are_rejected(text: str, expected: str) -> None:
+    """An id that is empty, too long, or not valid Unicode cannot be escaped."""
+    with pytest.raises(SubjectError, match=expected):
         escape(text)
 
 
 def test_a_token_may_have_128_characters() -> None:
-    """The limit itself is legal, after escaping."""
+    """A token of exactly 128 characters, after escaping, is legal."""
     assert unescape("a" * 128) == "a" * 128
     assert len(escape("é" * 21 + "ab")) == 128
 
 
 @given(ids, ids, st.sampled_from(subjects.LEVELS))
-def test_what_is_built_is_parsed(one: str, two: str, level: str) -> None:
-    """Each subject says the type and the fields that it was built from, and is a legal pattern of its own."""
+def test_a_built_subject_can_be_parsed(one: str, two: str, level: str) -> None:
+    """A built subject parses to its type and fields, and is a legal pattern."""
     gateway = {"gateway_type": one, "gateway_id": two}
-    made: list[tuple[type[EventModel], dict[str, str]]] = [
+    built: list[tuple[type[EventModel], dict[str, str]]] = [
         (GatewayStatusChange, gateway),
         (GatewayRecovery, gateway),
         (SystemLog, {"level": level, "source": two}),
         (SystemHealth, {"component": one}),
         (SystemHealth, {"component": one, "instance": two}),
     ]
-    for model, fields in made:
+    for model, fields in built:
         subject = model.subject_of(**fields)
         parsed = parse_subject(subject)
         assert (MODELS[parsed.event_type], parsed.fields) == (model, fields)
@@ -132,7 +132,7 @@ def test_what_is_built_is_parsed(one: str, two: str, level: str) -> None:
 
 
 def test_the_longest_subject_is_a_legal_pattern() -> None:
-    """A client can follow any one subject of the contract."""
+    """The longest subject of the contract is a legal pattern, so a client can follow it."""
     longest = GatewayRecovery.subject_of(gateway_type="a" * 128, gateway_id="b" * 128)
     assert subjects.check_pattern(longest) == longest
 
@@ -143,14 +143,14 @@ def test_the_longest_subject_is_a_legal_pattern() -> None:
      "log.Info.a", "log.trace.a", "log.warning.a", "system.health", "system.health.a.b.c", "checkpoint.a.b",
      "log.info.=41", "log.info."],
 )  # fmt: skip
-def test_other_subjects_belong_to_no_event(subject: str) -> None:
-    """What is not in the table is refused, with the subject's name."""
+def test_subjects_outside_of_the_contract_are_rejected(subject: str) -> None:
+    """Subjects outside of the contract are rejected."""
     with pytest.raises(SubjectError):
         parse_subject(subject)
 
 
-def test_a_level_is_named_by_the_subject() -> None:
-    """A log subject names its level, in lower case only; others name none."""
+def test_the_level_of_a_subject() -> None:
+    """A log subject names its level in lower case; other subjects have none."""
     assert subjects.level_of("log.warn.a") == "WARN"
     assert subjects.level_of("log.critical") == "CRITICAL"
     for subject in ("log.WARN.a", "log.warning.a", "log", "gateway.warn.a", "logs.warn.a"):
@@ -160,31 +160,31 @@ def test_a_level_is_named_by_the_subject() -> None:
 
 
 def test_a_checkpoint_has_a_subject() -> None:
-    """The shipper's memory is kept by host and file."""
+    """The shipper's checkpoints have a subject per host and file."""
     assert subjects.checkpoint_subject("host.a", "/var/log/x") == "checkpoint.host=2Ea.=2Fvar=2Flog=2Fx"
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_matches_selects_what_the_oracle_selects(pattern: str) -> None:
+def test_matches_agrees_with_the_oracle(pattern: str) -> None:
     """A pattern matches exactly the subjects that its regular expression matches."""
     assert {subject for subject in SUBJECTS if matches(pattern, subject)} == SELECTED[pattern]
 
 
 @pytest.mark.parametrize("wide", PATTERNS)
 def test_covers_is_inclusion(wide: str) -> None:
-    """One pattern covers another exactly when the set of its subjects includes the other's."""
+    """A pattern covers another exactly when it matches all subjects that the other matches."""
     wrong = [narrow for narrow in PATTERNS if covers(wide, narrow) != (SELECTED[narrow] <= SELECTED[wide])]
     assert wrong == []
 
 
 @pytest.mark.parametrize("pattern", ["a", "*", ">", "a.*.b", "a.*.>", "é.b", "=2E", "$x"])
 def test_legal_patterns(pattern: str) -> None:
-    """NATS' patterns are taken as they are."""
+    """Legal patterns of NATS are accepted unchanged."""
     assert subjects.check_pattern(pattern) == pattern
 
 
 @pytest.mark.parametrize(
-    ("pattern", "why"),
+    ("pattern", "expected"),
     [
         ("", "is empty"),
         ("a" * 281, "at most 280"),
@@ -199,9 +199,9 @@ def test_legal_patterns(pattern: str) -> None:
         ("a\n", "illegal token"),
     ],
 )
-def test_illegal_patterns_are_told(pattern: str, why: str) -> None:
-    """The error says what is wrong, and stays short however long the pattern is."""
-    with pytest.raises(SubjectError, match=re.escape(why)) as caught:
+def test_illegal_patterns_are_reported(pattern: str, expected: str) -> None:
+    """The error for an illegal pattern says what is wrong and is short, however long the pattern is."""
+    with pytest.raises(SubjectError, match=re.escape(expected)) as caught:
         subjects.check_pattern(pattern)
     assert len(str(caught.value)) < 160
 
@@ -209,13 +209,13 @@ def test_illegal_patterns_are_told(pattern: str, why: str) -> None:
 @pytest.mark.parametrize(
     "subject", ["log.info.x", "log", "a.b*c.d>", "log.info.é", "log.info.=FF", "x" * 5_000, "a.\N{SNOWMAN}"]
 )
-def test_a_legal_subject_has_no_fault(subject: str) -> None:
-    """Others may extend the contract on any subject that a pattern can name."""
+def test_a_legal_subject_has_no_error(subject: str) -> None:
+    """Any subject that a pattern can name is legal, so producers can extend the contract."""
     assert subjects.find_subject_error(subject) is None
 
 
 @pytest.mark.parametrize(
-    ("subject", "why"),
+    ("subject", "expected"),
     [
         ("log.\udcff", "UTF-8"),
         ("", "empty token"),
@@ -235,17 +235,17 @@ def test_a_legal_subject_has_no_fault(subject: str) -> None:
         ("log.x\n", "white space"),
     ],
 )
-def test_an_illegal_subject_has_a_fault(subject: str, why: str) -> None:
-    """It says which, and can be written in legal characters."""
-    assert why in (subjects.find_subject_error(subject) or "")
+def test_an_illegal_subject_has_an_error(subject: str, expected: str) -> None:
+    """The error for an illegal subject says what is wrong, and the subject can be escaped."""
+    assert expected in (subjects.find_subject_error(subject) or "")
     assert subjects.escape_subject(subject).isascii()
     assert subjects.escape_subject(subject).isprintable()
 
 
 @given(st.binary())
-def test_any_subject_can_be_spelt_and_read_back(data: bytes) -> None:
-    """No two have the same spelling, which is always legal."""
-    spelt = subjects.escape_subject(data.decode(errors="surrogateescape"))
-    assert subjects.find_subject_error(spelt) is None
-    tokens = ["" if token == "=" else token for token in spelt.split(".")]
+def test_an_escaped_subject_is_legal_and_reversible(data: bytes) -> None:
+    """Escaping a subject is reversible and gives a legal subject."""
+    escaped = subjects.escape_subject(data.decode(errors="surrogateescape"))
+    assert subjects.find_subject_error(escaped) is None
+    tokens = ["" if token == "=" else token for token in escaped.split(".")]
     assert re.sub("=(..)", lambda found: chr(int(found[1], 16)), ".".join(tokens)).encode("latin-1") == data

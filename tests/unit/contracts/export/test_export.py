@@ -1,4 +1,4 @@
-"""The contract in other languages: complete, up to date, and agreeing with the models."""
+"""Export of the contract to other languages: complete, up to date, and in agreement with the models."""
 
 import json
 import re
@@ -26,7 +26,7 @@ files = cache(export.generate_files)
 
 @pytest.fixture
 def generated_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Generate the files' texts once for all tests that are about the files alone."""
+    """Share the generated files between all tests that only read them."""
     monkeypatch.setattr(export, "generate_files", files)
 
 
@@ -40,13 +40,13 @@ def _validator(name: str, definition: str = "") -> Draft202012Validator:
 
 @pytest.mark.usefixtures("generated_once")
 def test_the_files_are_up_to_date() -> None:
-    """What is committed is what the models say; else run 'python -m tickertape.contracts.export'."""
+    """The committed files match the models; otherwise run 'python -m tickertape.contracts.export'."""
     assert export.find_stale() == []
 
 
 @pytest.mark.usefixtures("generated_once")
-def test_stale_files_are_named_and_written(tmp_path: Path) -> None:
-    """Absent and changed files are written, the others left alone."""
+def test_stale_files_are_listed_and_written(tmp_path: Path) -> None:
+    """Missing and changed files are written, and the others are left alone."""
     names = [
         "schema/events.schema.json",
         "schema/messages.schema.json",
@@ -63,10 +63,10 @@ def test_stale_files_are_named_and_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("generated_once")
-def test_the_check_names_stale_files(
+def test_check_lists_stale_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With --check it exits 1, one line for each stale file, and writes nothing."""
+    """``--check`` exits with 1, prints one line per stale file, and writes nothing."""
     monkeypatch.setattr(export, "ROOT", tmp_path)
     assert export.main(["--check"]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 4
@@ -77,14 +77,14 @@ def test_the_check_names_stale_files(
     assert capsys.readouterr() == ("", "")
 
 
-def test_the_output_is_the_same_each_time() -> None:
-    """Two runs give the same bytes."""
+def test_the_output_is_reproducible() -> None:
+    """Two exports are identical byte by byte."""
     assert export.generate_files() == files()
 
 
 @pytest.mark.parametrize("name", ["events", "messages"])
-def test_the_schemas_are_schemas(name: str) -> None:
-    """Both documents are valid in the dialect that they name."""
+def test_the_schemas_are_valid(name: str) -> None:
+    """Both schemas are valid in the JSON Schema dialect that they declare."""
     Draft202012Validator.check_schema(schemas()[name])
 
 
@@ -107,7 +107,7 @@ LOG = {"event_type": "system_log", "timestamp": TIME, "level": "INFO", "message"
         ([], False),
     ],
 )
-def test_the_schema_says_what_decode_says(body: object, valid: bool) -> None:
+def test_the_schema_agrees_with_decode(body: object, valid: bool) -> None:
     """An event is valid by the schema exactly when the relay accepts it."""
     assert _validator("events").is_valid(body) is valid
     assert isinstance(decode("log.info.a", orjson.dumps(body)), Event) is valid
@@ -130,7 +130,7 @@ MESSAGES: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("side", "message"), MESSAGES)
 def test_messages_are_valid(side: str, message: dict[str, Any]) -> None:
-    """What the contract shows is valid by the schema, on its own side only, and by the models."""
+    """Documented messages are valid by the schema, only on their own side, and by the models."""
     assert _validator("messages").is_valid(message)
     assert _validator("messages", side).is_valid(message)
     other = {"ClientMessage": "RelayMessage", "RelayMessage": "ClientMessage"}[side]
@@ -152,8 +152,8 @@ def test_messages_are_valid(side: str, message: dict[str, Any]) -> None:
         {},
     ],
 )
-def test_other_messages_are_not(message: dict[str, Any]) -> None:
-    """The schema tells a client's author what the relay would refuse."""
+def test_invalid_messages_are_rejected(message: dict[str, Any]) -> None:
+    """The schema rejects messages that the relay rejects."""
     assert not _validator("messages").is_valid(message)
 
 
@@ -170,12 +170,12 @@ def _references(value: Any) -> Iterator[str]:
 
 
 def test_asyncapi_is_complete() -> None:
-    """Both directions and all subjects are there, and every reference leads somewhere."""
+    """The AsyncAPI document has both directions and all subjects, and all its references resolve."""
     document = export.generate_asyncapi()
     for reference in _references(document):
-        place: Any = document
+        node: Any = document
         for step in reference.removeprefix("#/").split("/"):
-            place = place[step]
+            node = node[step]
     names = {model.__name__ for model in (*CLIENT_MESSAGES, *RELAY_MESSAGES)}
     assert set(document["channels"]["feed"]["messages"]) == names
     operations = document["operations"]
@@ -193,8 +193,8 @@ def test_asyncapi_is_complete() -> None:
     assert {server["protocol"] for server in document["servers"].values()} == {"ws", "nats"}
 
 
-def test_typescript_has_everything() -> None:
-    """Each message, event, status and close code has its type or its row."""
+def test_typescript_is_complete() -> None:
+    """TypeScript has a type or a table row for each message, event, status and close code."""
     text = export.generate_typescript()
     for model in (*CLIENT_MESSAGES, *RELAY_MESSAGES):
         assert f'export interface {model.__name__}Message {{\n  type: "{message_type(model)}";' in text
@@ -210,8 +210,8 @@ def test_typescript_has_everything() -> None:
     assert ": any" not in text
 
 
-def test_texts_are_the_same_for_every_python() -> None:
-    """Since 3.13 docstrings come without the indentation that they have in the source."""
+def test_descriptions_have_no_source_indentation() -> None:
+    """Exported descriptions have no source indentation, which Python keeps in docstrings before 3.13."""
     for name, text in files().items():
         if name.endswith(".json"):
             assert "\\n " not in text, name
