@@ -156,7 +156,7 @@ def test_a_log_level_counts_from_then_on(relay: Relay, files: Files) -> None:
     assert reload(relay).endswith("log level error")
     assert not let_in(relay, "stranger")
     assert reload(relay).endswith("log level error")
-    assert not any("refused" in text for text in relay.log)
+    assert not any("rejected" in text for text in relay.log)
     files.level.write_text("chatty")
     assert "'chatty'; write one of debug, info, warning, error" in reload(relay)
     files.key.write_bytes(forge.public_pem("ES256", "first"))
