@@ -45,10 +45,10 @@ export class Access {
   #tab;
   #onChange;
   #onPrompt;
-  /** The relay accepts connections without a token. */
+  /** Set if the relay accepts connections without a token. */
   #tokenless = false;
   #welcomed = false;
-  /** A session ran with this token: if the relay rejects it now, it has expired. */
+  /** Set once a session ran with this token: if the relay rejects it afterwards, it has expired. */
   #wasValid = false;
   #authRejected = false;
   /** @type {AccessState} */ #state = { held: false, endsAt: 0, expiring: false, refusal: "" };
@@ -59,10 +59,10 @@ export class Access {
   /** Why the page cannot continue without the user. @type {PromptReason} */
   prompt = "";
 
-  /** The relay's reason for it. */
+  /** Reason given by the relay for the prompt. */
   reason = "";
 
-  /** The session was closed because of the next token; the token it started with is still valid. */
+  /** Set if the session was closed because of the next token, while its own token is still valid. */
   tokenStillValid = false;
 
   /**

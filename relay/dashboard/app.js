@@ -38,9 +38,9 @@ const tiles = new Tiles(
   draw,
 );
 let drawing = false;
-/** Events are being replayed: they count at their own time, not as a burst now. */
+/** Set while events are replayed: they count at their own time, not as a burst now. */
 let replaying = false;
-/** The page has been live once: events dropped from then on are a loss to its user. */
+/** Set once the page has been live: events dropped from then on are a loss to its user. */
 let wasLive = false;
 
 const tab = window.tickertapeToken;

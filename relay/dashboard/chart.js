@@ -66,7 +66,7 @@ dark.addEventListener("change", recolour);
 new MutationObserver(recolour).observe(root, { attributes: true, attributeFilter: ["data-theme"] });
 
 /**
- * Round a value up to a round number for the top of a scale; half of it is round too.
+ * Round a value up to a round number for the top of a scale; so is its half.
  * @param {number} value
  * @param {number} least minimum result
  * @returns {number}

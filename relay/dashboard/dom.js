@@ -78,7 +78,7 @@ export function arrange(parent, children) {
  * @returns {Set<number>} indices
  */
 function longestIncreasing(numbers) {
-  /** For each length, the index of the smallest number that ends a subsequence of it. @type {number[]} */
+  /** For each length, the index of the smallest number that ends a subsequence of that length. @type {number[]} */
   const ends = [];
   const before = new Array(numbers.length);
   numbers.forEach((number, i) => {

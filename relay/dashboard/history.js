@@ -23,7 +23,7 @@ import { sentence } from "/assets/tokenform.js";
 const PAGE = 100;
 const MAX_EVENTS = 1_000;
 
-/** The panel covers the window; the same limit as in history.css. */
+/** Windows in which the panel covers everything; the same limit as in history.css. */
 const FULLSCREEN = window.matchMedia("(max-width: 900px)");
 
 const STATUS = "gateway_status_change";

@@ -13,7 +13,7 @@ import { count, parseTime } from "/assets/times.js";
 /** Levels in ascending order. */
 export const LEVELS = ["DEBUG", "INFO", "WARN", "ERROR", "CRITICAL"];
 
-/** Maximum number of characters of a message in a row; the details show all of it. */
+/** Maximum number of characters of a message in a row; the details show the rest. */
 const ROW_CHARACTERS = 1_000;
 
 /**

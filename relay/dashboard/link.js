@@ -54,7 +54,7 @@ export class Link {
   #since = HISTORY;
   #start = 0;
   #epoch = "";
-  /** No session has started on the current socket. */
+  /** Set until a session has started on the current socket. */
   #first = true;
   /** Close code of the relay's bye. */
   #code = 0;

@@ -52,7 +52,7 @@ export const STRINGS = {
     upstreamDown: "NATS unreachable",
     noEvents: (since) => `The relay has received no events${since ? ` since ${since}` : ""}. Data may be out of date.`,
     noResponse: "the relay does not respond",
-    httpOnly: "the relay responds, but WebSocket connections fail: check the proxy in front of it",
+    httpOnly: "the relay responds, but WebSocket connections fail: check the proxy in between",
     httpError: (status, message) => `the relay responded with HTTP ${status}${message ? `: ${message}` : ""}`,
     clockOff: (length, ahead) => `this device’s clock is ${length} ${ahead ? "ahead" : "behind"}`,
     denied: "The token does not grant what the filter selects: filtering received events only.",

@@ -1,4 +1,4 @@
-/** The public interface of a client, and `connect`, which creates one. */
+/** Public interface of a client, and `connect`, which creates one. */
 import { Feed } from "./feed.js";
 /**
  * Connect to a relay.

@@ -12,7 +12,7 @@
 import { type CatchUp, type State } from "./state.js";
 import { type Tokens } from "./tokens.js";
 import { type ClientMessage, type RelayMessage } from "./types.js";
-/** The part of the WebSocket interface that a client uses; browsers and `ws` implement it. */
+/** Part of the WebSocket interface that a client uses; browsers and `ws` implement it. */
 export interface WebSocketLike {
     readonly readyState: number;
     onmessage: ((event: never) => void) | null;

@@ -6,7 +6,7 @@
  */
 import { connect } from "./client.js";
 import { ConnectionStore, GatewaysStore, LogsStore } from "./stores.js";
-/** How long a feed outlives its last user: React unmounts and remounts components, and pages change. */
+/** Time in milliseconds that a feed outlives its last user: React unmounts and remounts components, and pages change. */
 const LINGER_MS = 250;
 /** Number of log stores kept; above it, those without subscribers are discarded. */
 const MAX_LOGS = 8;

@@ -18,7 +18,7 @@ export type State = {
     readonly reason: string;
     readonly retryAt: number | null;
 };
-/** The relay's connection to NATS, as last reported; `since` is null if the relay did not report it. */
+/** State of the relay's connection to NATS, as last reported; `since` is null if the relay did not report it. */
 export interface Upstream {
     readonly connected: boolean;
     readonly since: Timestamp | null;

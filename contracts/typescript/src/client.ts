@@ -1,4 +1,4 @@
-/** The public interface of a client, and `connect`, which creates one. */
+/** Public interface of a client, and `connect`, which creates one. */
 
 import type { CursorStore } from "./cursors.js";
 import { Feed } from "./feed.js";
@@ -32,17 +32,17 @@ export interface Options extends Filter {
   readonly WebSocket?: WebSocketConstructor | undefined;
 }
 
-/** An event as passed to a handler. */
+/** Event as passed to a handler. */
 export interface Received extends Item {
   /** Set for the current state of a subject, which may be repeated; unset for a new event, delivered once. */
   readonly snapshot: boolean;
 }
 
-/** A connection to a relay that reconnects and resumes automatically. */
+/** Connection to a relay that reconnects and resumes automatically. */
 export interface Client {
   /** Connection state. */
   readonly state: State;
-  /** The relay's connection to NATS. */
+  /** State of the relay's connection to NATS. */
   readonly upstream: Upstream;
   /** Cursor of the last position reached; null before the first. */
   readonly cursor: Cursor | null;

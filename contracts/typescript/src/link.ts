@@ -27,7 +27,7 @@ const STABLE_MS = 10_000;
 /** Minimum interval between two calls of `token()` for a renewal. */
 const RENEW_MS = 2_000;
 
-/** The part of the WebSocket interface that a client uses; browsers and `ws` implement it. */
+/** Part of the WebSocket interface that a client uses; browsers and `ws` implement it. */
 export interface WebSocketLike {
   readonly readyState: number;
   onmessage: ((event: never) => void) | null;

@@ -9,7 +9,7 @@ import { connect, type Client, type Options } from "./client.js";
 import type { Off } from "./signal.js";
 import { ConnectionStore, GatewaysStore, LogsStore, type ClientSource } from "./stores.js";
 
-/** How long a feed outlives its last user: React unmounts and remounts components, and pages change. */
+/** Time in milliseconds that a feed outlives its last user: React unmounts and remounts components, and pages change. */
 const LINGER_MS = 250;
 
 /** Number of log stores kept; above it, those without subscribers are discarded. */

@@ -1,4 +1,4 @@
-/** A real relay, or a FastAPI host with a mounted feed, and a real NATS server, driven through relay_desk.py. */
+/** Real relay, or a FastAPI host with a mounted feed, and a real NATS server, driven through relay_desk.py. */
 
 import { spawn, type ChildProcessByStdio } from "node:child_process";
 import { existsSync } from "node:fs";

@@ -1,4 +1,4 @@
-/** The packed npm package: installed, imported, compiled against and bundled. */
+/** Packed npm package: installed, imported, compiled against and bundled. */
 
 import { execFile } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";

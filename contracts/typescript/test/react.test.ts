@@ -23,7 +23,7 @@ let commits = 0;
 let frames: (() => void)[] = [];
 let page = 0;
 
-/** A unique URL per test, so that tests do not share a feed. */
+/** Unique URL per test, so that tests do not share a feed. */
 let url = "";
 
 const element = (children: ReactNode): ReactNode =>

@@ -1,4 +1,4 @@
-/** How the client reacts to each way in which a server can close or reject a connection. */
+/** Reactions of the client to each way in which a server can close or reject a connection. */
 
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
