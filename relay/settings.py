@@ -139,9 +139,9 @@ class RelaySettings(NatsSettings, TokenSettings):
         description="publish the relay's own log too, as log.<level>.<this name>; empty: do not publish",
     )
     data_dir: Path = Field(
-        default_factory=data_home, description="data directory of the relay's own NATS server"
+        default_factory=data_home, description="data directory of the embedded NATS server"
     )
-    nats_port: Port = Field(4222, description="port of the relay's own NATS server; 0 picks a free port")
+    nats_port: Port = Field(4222, description="port of the embedded NATS server; 0 picks a free port")
 
     def problem(self) -> ConfigurationError | None:
         """Return the error that prevents a relay from running with these settings, or None."""

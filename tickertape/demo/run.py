@@ -124,7 +124,7 @@ class Demo:
 
     @property
     def nats_url(self) -> str:
-        """URL of the relay's own NATS server."""
+        """URL of the embedded NATS server."""
         return f"nats://{HOST}:{self.nats_port}"
 
     async def run(self) -> int:
