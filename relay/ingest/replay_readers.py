@@ -120,7 +120,7 @@ class ReplayReaders:
         stream's name and creation time. A cursor whose message is deleted is not considered stale.
 
         Args:
-            cursor: cursor of this stream, not ahead of it.
+            cursor: cursor of this stream at or before its last sequence.
             stored: cache of storage times by sequence, which this call may add to.
 
         Raises:
