@@ -1,4 +1,4 @@
-"""A relay's parts run together, and end together."""
+"""A relay's components run and end together."""
 
 import asyncio
 from typing import Any
@@ -12,45 +12,45 @@ from tests.support.clients.fake_link import Stage
 from tests.support.programs.relay_process import PATIENCE
 
 
-class Ending:
-    """An ingest that ends in one way or another.
+class EndingIngest:
+    """Ingest that ends.
 
     Args:
-        how: what it raises; None returns.
+        error: exception to raise; None returns.
     """
 
-    def __init__(self, how: BaseException | None) -> None:
-        self._how = how
+    def __init__(self, error: BaseException | None) -> None:
+        self._error = error
 
     async def run(self, ready: asyncio.Event) -> None:
-        """End."""
-        if self._how is not None:
-            raise self._how
+        """Return or raise."""
+        if self._error is not None:
+            raise self._error
 
 
-@pytest.mark.parametrize("how", [None, asyncio.CancelledError(), OSError("gone")], ids=repr)
-def test_a_part_that_ends_ends_all(how: BaseException | None) -> None:
-    """Without it there is no relay, though its clients would still be pinged."""
+@pytest.mark.parametrize("error", [None, asyncio.CancelledError(), OSError("gone")], ids=repr)
+def test_an_ending_component_ends_all(error: BaseException | None) -> None:
+    """A component that ends also ends the others, which would keep up the connections of a broken relay."""
 
-    async def work() -> None:
+    async def scenario() -> None:
         stage = Stage()
         connections = Connections(stage.hub, lambda: stage.now)
         flush = FlushLoop(
             stage.hub.fanout, stage.hub.stats, asyncio.Event(), lambda: stage.now, lambda _: None
         )
-        ingest: Any = Ending(how)
+        ingest: Any = EndingIngest(error)
         history: Any = None
         running = asyncio.create_task(
             Components(stage.hub, connections, ingest, flush, history, None).run(asyncio.Event())
         )
         done, _ = await asyncio.wait([running], timeout=PATIENCE)
         assert done == {running}
-        if isinstance(how, asyncio.CancelledError):
+        if isinstance(error, asyncio.CancelledError):
             assert running.cancelled()
-        elif how is None:
+        elif error is None:
             running.result()
         else:
             with pytest.raises(OSError, match="gone"):
                 running.result()
 
-    asyncio.run(work())
+    asyncio.run(scenario())

@@ -1,4 +1,4 @@
-"""What an operator may set for the relay."""
+"""Settings of the relay."""
 
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings(**values: Any) -> ServeSettings:
-    """Settings from keywords."""
+    """Return settings with these values."""
     return ServeSettings(**values)
 
 
 def test_defaults_are_those_of_the_protocol() -> None:
-    """A relay with no options is reachable from this machine only."""
+    """A relay without options listens on this machine only and has the documented defaults."""
     found = settings()
     assert (found.host, found.port, found.ops_host, found.ops_port) == ("127.0.0.1", 8080, "127.0.0.1", 9464)
     assert (found.client_rate, found.max_catch_up, found.nats_port) == (100.0, 1_000, 4222)
@@ -29,8 +29,8 @@ def test_defaults_are_those_of_the_protocol() -> None:
     assert found.patterns() == STREAM_SUBJECTS
 
 
-def test_the_environment_counts_and_keywords_win(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every option is a variable, too."""
+def test_keywords_override_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every option can be set in the environment, and keywords take precedence."""
     monkeypatch.setenv("TICKERTAPE_CLIENT_RATE", "7")
     monkeypatch.setenv("TICKERTAPE_NATS_URL", "nats://a:4222")
     assert settings().client_rate == 7.0
@@ -48,8 +48,8 @@ def test_the_environment_counts_and_keywords_win(monkeypatch: pytest.MonkeyPatch
         ("log.*.x,log.error.>", ("log.*.x", "log.error.>")),
     ],
 )
-def test_subjects_become_patterns(subjects: str, patterns: tuple[str, ...]) -> None:
-    """None covers another, since NATS refuses that."""
+def test_subjects_become_disjoint_patterns(subjects: str, patterns: tuple[str, ...]) -> None:
+    """Subjects become patterns that do not overlap, since NATS rejects overlapping ones."""
     assert settings(subjects=subjects).patterns() == patterns
 
 
@@ -72,26 +72,26 @@ def test_subjects_become_patterns(subjects: str, patterns: tuple[str, ...]) -> N
         ({"subject_prefix": "a.>"}, "wildcard"),
     ],
 )
-def test_mistakes_are_refused(values: dict[str, Any], text: str) -> None:
-    """With words that say what would be right."""
+def test_invalid_settings_are_rejected(values: dict[str, Any], text: str) -> None:
+    """An invalid setting is an error that states the expected form."""
     with pytest.raises(ValidationError, match=text):
         settings(**values)
 
 
-def test_an_open_door_must_be_meant() -> None:
-    """``--insecure`` says so; loopback needs no saying."""
+def test_a_public_address_requires_insecure() -> None:
+    """Listening on all addresses requires ``--insecure``, and listening on loopback does not."""
     assert settings(host="0.0.0.0", insecure=True).host == "0.0.0.0"
     assert settings(host="::1").host == "::1"
 
 
-def test_settings_do_not_change() -> None:
-    """They are read once."""
+def test_settings_are_frozen() -> None:
+    """Settings cannot be changed, since they are read only once."""
     with pytest.raises(ValidationError, match="frozen"):
         settings().port = 1  # type: ignore[misc]
 
 
-def test_data_lies_in_the_users_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As the XDG rules have it."""
+def test_data_is_stored_in_the_xdg_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Data is stored in the folder that the XDG specification defines."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert data_home() == tmp_path / "tickertape"
     monkeypatch.setenv("XDG_DATA_HOME", "")

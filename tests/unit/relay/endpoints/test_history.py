@@ -1,4 +1,4 @@
-"""Pages of history: from the log and from stretches of the stream, in both directions, without a repeat."""
+"""Pages of history from the log and chunks of the stream, in both directions, without duplicates."""
 
 import asyncio
 from typing import Any
@@ -21,33 +21,33 @@ from tickertape.relay.ingest.replay_readers import ReplayReaders
 from tests.support.clients.fake_link import NOW, Stage, untimed
 
 
-class Shelf(ReplayReaders):
-    """Readers of a stream that a stage holds."""
+class FakeReplayReaders(ReplayReaders):
+    """Replay readers of the stored events of a stage."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self.read: list[int] = []
+        self.chunks_read: list[int] = []
 
-    async def chunk_after(self, place: int) -> EventLog:
-        """What the stream still has of a stretch."""
-        number = place // CHUNK_SEQUENCES
-        self.read.append(number)
-        made = EventLog(CHUNK_SEQUENCES, 1 << 40)
-        made.reset(max(number * CHUNK_SEQUENCES, self._stage.first))
+    async def chunk_after(self, position: int) -> EventLog:
+        """Return the chunk of a position with the events that the stream still has."""
+        number = position // CHUNK_SEQUENCES
+        self.chunks_read.append(number)
+        chunk = EventLog(CHUNK_SEQUENCES, 1 << 40)
+        chunk.reset(max(number * CHUNK_SEQUENCES, self._stage.first))
         for seq, subject, event, stored_ns in self._stage.stored:
-            if made.floor < seq <= (number + 1) * CHUNK_SEQUENCES:
-                made.append(self._stage.hub.make_record(seq, subject, event, stored_ns))
-        made.advance(min((number + 1) * CHUNK_SEQUENCES, self._stage.hub.log.head))
-        return made
+            if chunk.floor < seq <= (number + 1) * CHUNK_SEQUENCES:
+                chunk.append(self._stage.hub.make_record(seq, subject, event, stored_ns))
+        chunk.advance(min((number + 1) * CHUNK_SEQUENCES, self._stage.hub.log.head))
+        return chunk
 
     async def position_at(self, moment: float) -> int:
-        """Before the first event that was stored then or later."""
+        """Return the position before the first event stored at this time or later."""
         later = (seq for seq, _, _, stored_ns in self._stage.stored if stored_ns >= moment * 1e9)
         return max(self._stage.first, next(later, self._stage.hub.log.head + 1) - 1)
 
 
-class Pages:
-    """A client that asks for history."""
+class HistoryClient:
+    """Client that fetches pages of history."""
 
     def __init__(self, last: int, first: int = 0, log_events: int = 20) -> None:
         self.stage = Stage(stream=True, log_events=log_events)
@@ -55,34 +55,34 @@ class Pages:
             self.stage.now = NOW + seq
             self.stage.log(seq, "error" if seq % 10 == 0 else "info")
         self.stage.first = first
-        self.shelf = Shelf(self.stage)
-        self.history = History(self.stage.hub, self.shelf)
+        self.readers = FakeReplayReaders(self.stage)
+        self.history = History(self.stage.hub, self.readers)
 
-    def ask(self, query: str) -> dict[str, Any]:
-        """One page."""
-        asked = parse(query)
-        wanted = Filter(asked.request.subjects, asked.request.level)
+    def fetch(self, query: str) -> dict[str, Any]:
+        """Return one page."""
+        parsed_query = parse(query)
+        event_filter = Filter(parsed_query.request.subjects, parsed_query.request.level)
         page: dict[str, Any] = orjson.loads(
-            untimed(asyncio.run(self.history.page(asked, wanted, self.stage.now)))
+            untimed(asyncio.run(self.history.page(parsed_query, event_filter, self.stage.now)))
         )
         return page
 
     def seqs(self, query: str) -> list[int]:
-        """Sequences in one page."""
-        return [item["seq"] for item in self.ask(query)["events"]]
+        """Return the sequences in one page."""
+        return [item["seq"] for item in self.fetch(query)["events"]]
 
 
-def test_nothing_asked_is_the_first_page() -> None:
-    """The oldest events that there are, a hundred of them."""
+def test_an_empty_query_returns_the_first_page() -> None:
+    """An empty query returns the hundred oldest events."""
     assert parse("") == Query(Request(), None, 100, newest_first=False)
-    pages = Pages(300)
-    page = pages.ask("")
+    client = HistoryClient(300)
+    page = client.fetch("")
     assert [item["seq"] for item in page["events"]] == list(range(1, 101))
     assert (page["cursor"], page["more"]) == ("e-100", True)
 
 
-def test_a_query_is_that_of_the_feed_and_more() -> None:
-    """Filter and start as everywhere; end, number and order of its own."""
+def test_a_query_extends_that_of_a_feed() -> None:
+    """A query has the filter and start of a feed, and an end, a limit and an order in addition."""
     assert parse("subjects=log.%3E&level=warn&since=10m&until=e-9&limit=5&order=newest") == Query(
         Request(("log.>",), "WARN", since=Since(ago=600.0)), Cursor("e", 9), 5, newest_first=True
     )
@@ -108,8 +108,8 @@ def test_a_query_is_that_of_the_feed_and_more() -> None:
         ("token=abc", ErrorCode.BAD_QUERY),
     ],
 )
-def test_a_bad_query_is_refused(query: str, code: ErrorCode) -> None:
-    """With its code, and a text of one line."""
+def test_a_bad_query_is_rejected(query: str, code: ErrorCode) -> None:
+    """An invalid query is an error with a code and a message of one line."""
     with pytest.raises(ProtocolError) as caught:
         parse(query)
     assert caught.value.code is code
@@ -119,155 +119,155 @@ def test_a_bad_query_is_refused(query: str, code: ErrorCode) -> None:
 @pytest.mark.parametrize(
     ("key", "meant"), [("subject", "subjects"), ("limits", "limit"), ("untill", "until")]
 )
-def test_an_unknown_key_is_refused_with_the_closest_match(key: str, meant: str) -> None:
-    """Among those of history."""
+def test_an_unknown_key_is_rejected_with_the_closest_match(key: str, meant: str) -> None:
+    """An unknown key is an error that suggests the closest key of history."""
     with pytest.raises(ProtocolError, match=f"did you mean '{meant}'") as caught:
         parse(f"{key}=5")
     assert caught.value.code is ErrorCode.BAD_QUERY
 
 
 @pytest.mark.parametrize("query", ["cursor=f-3", "until=f-3"])
-def test_a_cursor_of_another_stream_is_refused(query: str) -> None:
-    """Its places mean nothing here."""
+def test_a_cursor_of_another_stream_is_rejected(query: str) -> None:
+    """A cursor of another stream is an error, since its sequences do not belong to this one."""
     with pytest.raises(ProtocolError, match="another stream"):
-        Pages(30).ask(query)
+        HistoryClient(30).fetch(query)
 
 
-def test_what_the_log_has_is_not_read_again() -> None:
-    """Neither forward nor backward."""
-    pages = Pages(100)
-    assert pages.seqs("cursor=e-90") == list(range(91, 101))
-    assert pages.seqs("order=newest&limit=10") == list(range(91, 101))
-    assert pages.shelf.read == []
+def test_events_in_the_log_are_not_read_from_the_stream() -> None:
+    """Events in the log are not read from the stream, neither forward nor backward."""
+    client = HistoryClient(100)
+    assert client.seqs("cursor=e-90") == list(range(91, 101))
+    assert client.seqs("order=newest&limit=10") == list(range(91, 101))
+    assert client.readers.chunks_read == []
 
 
-def test_a_page_goes_over_the_edges_of_stretches_and_into_the_log() -> None:
-    """In order, each once."""
-    pages = Pages(CHUNK_SEQUENCES + 100)
-    page = pages.ask(f"cursor=e-{CHUNK_SEQUENCES - 5}&limit=1000")
+def test_a_page_spans_chunks_and_the_log() -> None:
+    """A page that spans several chunks and the log has each event once and in order."""
+    client = HistoryClient(CHUNK_SEQUENCES + 100)
+    page = client.fetch(f"cursor=e-{CHUNK_SEQUENCES - 5}&limit=1000")
     assert [item["seq"] for item in page["events"]] == list(range(CHUNK_SEQUENCES - 4, CHUNK_SEQUENCES + 101))
     assert (page["cursor"], page["more"]) == (f"e-{CHUNK_SEQUENCES + 100}", False)
-    assert pages.shelf.read == [0, 1]
+    assert client.readers.chunks_read == [0, 1]
 
 
-def test_the_newest_come_from_the_end() -> None:
-    """In stream order all the same; the cursor is the ``until`` of the page before."""
-    pages = Pages(100)
-    page = pages.ask("order=newest&limit=30")
+def test_newest_pages_start_at_the_end() -> None:
+    """A page of the newest events is in stream order; its cursor is the ``until`` of the page before it."""
+    client = HistoryClient(100)
+    page = client.fetch("order=newest&limit=30")
     assert [item["seq"] for item in page["events"]] == list(range(71, 101))
     assert (page["cursor"], page["more"]) == ("e-70", True)
-    page = pages.ask("order=newest&limit=1000&until=e-70")
+    page = client.fetch("order=newest&limit=1000&until=e-70")
     assert [item["seq"] for item in page["events"]] == list(range(1, 71))
     assert (page["cursor"], page["more"]) == ("e-0", False)
 
 
-def test_until_is_the_last_that_comes() -> None:
-    """One that is ahead of the relay means the newest."""
-    pages = Pages(100)
-    assert pages.seqs("cursor=e-50&until=e-55") == [51, 52, 53, 54, 55]
-    assert pages.seqs("cursor=e-95&until=e-999") == [96, 97, 98, 99, 100]
-    assert pages.ask("cursor=e-60&until=e-55") == {"events": [], "cursor": "e-60", "more": False}
+def test_until_limits_a_page() -> None:
+    """A page ends at ``until``; one that is ahead of the relay means the newest event."""
+    client = HistoryClient(100)
+    assert client.seqs("cursor=e-50&until=e-55") == [51, 52, 53, 54, 55]
+    assert client.seqs("cursor=e-95&until=e-999") == [96, 97, 98, 99, 100]
+    assert client.fetch("cursor=e-60&until=e-55") == {"events": [], "cursor": "e-60", "more": False}
 
 
 def test_a_filter_is_applied() -> None:
-    """The page is filled with what matches; the place moves over the rest."""
-    pages = Pages(100)
-    page = pages.ask("level=ERROR&limit=3")
+    """A page is filled with matching events, and its cursor moves past all others."""
+    client = HistoryClient(100)
+    page = client.fetch("level=ERROR&limit=3")
     assert [item["seq"] for item in page["events"]] == [10, 20, 30]
     assert page["cursor"] == "e-30"
-    page = pages.ask("subjects=system.%3E")
+    page = client.fetch("subjects=system.%3E")
     assert page == {"events": [], "cursor": "e-100", "more": False}
 
 
 @pytest.mark.parametrize(("ago", "first"), [("5s", 95), ("50s", 50)])
-def test_since_is_told_by_the_log_or_by_the_stream(ago: str, first: int) -> None:
-    """From wherever its moment lies."""
-    assert Pages(100).seqs(f"since={ago}&limit=3") == [first, first + 1, first + 2]
+def test_since_is_resolved_by_the_log_or_the_stream(ago: str, first: int) -> None:
+    """``since`` is resolved by the log if it is recent enough, otherwise by the stream."""
+    assert HistoryClient(100).seqs(f"since={ago}&limit=3") == [first, first + 1, first + 2]
 
 
-def test_history_begins_where_the_stream_does() -> None:
-    """What it let go is not there, in either direction."""
-    pages = Pages(100, first=40)
-    assert pages.seqs("limit=2") == [41, 42]
-    page = pages.ask("order=newest&limit=1000")
+def test_history_starts_where_the_stream_does() -> None:
+    """Events past retention are not in any page, in either direction."""
+    client = HistoryClient(100, first=40)
+    assert client.seqs("limit=2") == [41, 42]
+    page = client.fetch("order=newest&limit=1000")
     assert [item["seq"] for item in page["events"]] == list(range(41, 101))
     assert page["more"] is False
 
 
 @pytest.mark.parametrize(("first", "cursor"), [(40, 5), (CHUNK_SEQUENCES + 10, 5)])
-def test_a_cursor_past_retention_comes_to_an_end(first: int, cursor: int) -> None:
-    """Backward, too: there is no more where the stream has nothing."""
-    pages = Pages(CHUNK_SEQUENCES + 100, first=first, log_events=20)
-    place, more = f"e-{CHUNK_SEQUENCES + 100}", True
-    got: list[int] = []
+def test_paging_past_retention_ends(first: int, cursor: int) -> None:
+    """Paging backward ends where the stream has no more events."""
+    client = HistoryClient(CHUNK_SEQUENCES + 100, first=first, log_events=20)
+    until, more = f"e-{CHUNK_SEQUENCES + 100}", True
+    received: list[int] = []
     while more:
-        page = pages.ask(f"order=newest&limit=1000&cursor=e-{cursor}&until={place}")
-        got = [item["seq"] for item in page["events"]] + got
-        place, more = page["cursor"], page["more"]
-        assert page["events"] or not more, "it would be asked for ever"
-    assert got == list(range(first + 1, CHUNK_SEQUENCES + 101))
+        page = client.fetch(f"order=newest&limit=1000&cursor=e-{cursor}&until={until}")
+        received = [item["seq"] for item in page["events"]] + received
+        until, more = page["cursor"], page["more"]
+        assert page["events"] or not more, "paging would never end"
+    assert received == list(range(first + 1, CHUNK_SEQUENCES + 101))
 
 
 @pytest.mark.parametrize("first", [40, CHUNK_SEQUENCES + 10])
-def test_what_the_stream_let_go_is_told(first: int) -> None:
-    """A page that begins before retention says so, from either end, and only the page that it touches."""
-    pages = Pages(CHUNK_SEQUENCES + 100, first=first)
+def test_expired_events_are_reported_as_a_gap(first: int) -> None:
+    """A gap before retention is reported by the pages whose range includes it, in either direction."""
+    client = HistoryClient(CHUNK_SEQUENCES + 100, first=first)
     lost = {"from": "e-5", "to": f"e-{first}", "dropped": None, "by": dict[str, int](), "reason": "retention"}
-    page = pages.ask("cursor=e-5&limit=2")
+    page = client.fetch("cursor=e-5&limit=2")
     assert [item["seq"] for item in page["events"]] == [first + 1, first + 2]
     assert page["gap"] == lost
-    assert "gap" not in pages.ask(f"cursor=e-{first}&limit=2")
-    page = pages.ask(f"cursor=e-5&until=e-{first + 2}&order=newest&limit=50")
+    assert "gap" not in client.fetch(f"cursor=e-{first}&limit=2")
+    page = client.fetch(f"cursor=e-5&until=e-{first + 2}&order=newest&limit=50")
     assert [item["seq"] for item in page["events"]] == [first + 1, first + 2]
     assert page["gap"] == lost
-    assert "gap" not in pages.ask("cursor=e-5&order=newest&limit=50")
+    assert "gap" not in client.fetch("cursor=e-5&order=newest&limit=50")
 
 
 @pytest.mark.parametrize("order", ["oldest", "newest"])
-def test_holes_in_memory_are_told_as_one_gap(order: str) -> None:
-    """What the relay missed is merged, and cut to the page's range."""
-    pages = Pages(100, log_events=50)
-    pages.stage.hub.fanout.publish_missing(110, NOW)
-    pages.stage.log(111)
-    pages.stage.hub.fanout.publish_missing(120, NOW)
-    pages.stage.log(121)
-    page = pages.ask(f"cursor=e-95&order={order}")
+def test_missing_ranges_in_the_log_are_one_gap(order: str) -> None:
+    """Missing ranges in the log are merged into one gap and limited to the page's range."""
+    client = HistoryClient(100, log_events=50)
+    client.stage.hub.fanout.publish_missing(110, NOW)
+    client.stage.log(111)
+    client.stage.hub.fanout.publish_missing(120, NOW)
+    client.stage.log(121)
+    page = client.fetch(f"cursor=e-95&order={order}")
     assert [item["seq"] for item in page["events"]] == [96, 97, 98, 99, 100, 111, 121]
     assert (page["gap"]["from"], page["gap"]["to"]) == ("e-100", "e-120")
-    page = pages.ask(f"cursor=e-105&until=e-112&order={order}")
+    page = client.fetch(f"cursor=e-105&until=e-112&order={order}")
     assert (page["gap"]["from"], page["gap"]["to"]) == ("e-105", "e-112")
-    assert "gap" not in pages.ask(f"cursor=e-120&order={order}")
+    assert "gap" not in client.fetch(f"cursor=e-120&order={order}")
 
 
 def test_one_page_reads_a_bounded_part_of_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A filter that nothing matches ends early, and says that there is more."""
+    """A page whose filter matches no event ends after a few chunks and reports that there are more."""
     monkeypatch.setattr(history_module, "MAX_CHUNKS", 2)
-    pages = Pages(3 * CHUNK_SEQUENCES)
-    page = pages.ask("subjects=system.%3E")
+    client = HistoryClient(3 * CHUNK_SEQUENCES)
+    page = client.fetch("subjects=system.%3E")
     assert page == {"events": [], "cursor": f"e-{2 * CHUNK_SEQUENCES}", "more": True}
-    page = pages.ask(f"subjects=system.%3E&cursor={page['cursor']}")
+    page = client.fetch(f"subjects=system.%3E&cursor={page['cursor']}")
     assert page == {"events": [], "cursor": f"e-{3 * CHUNK_SEQUENCES}", "more": False}
-    page = pages.ask(f"subjects=system.%3E&order=newest&until=e-{2 * CHUNK_SEQUENCES + 5}")
+    page = client.fetch(f"subjects=system.%3E&order=newest&until=e-{2 * CHUNK_SEQUENCES + 5}")
     assert page == {"events": [], "cursor": f"e-{CHUNK_SEQUENCES}", "more": True}
 
 
-PAGES = Pages(CHUNK_SEQUENCES + 60, first=CHUNK_SEQUENCES - 60)
+CLIENT = HistoryClient(CHUNK_SEQUENCES + 60, first=CHUNK_SEQUENCES - 60)
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 50), st.sampled_from(["DEBUG", "ERROR"]), st.sampled_from(["oldest", "newest"]))
-def test_pages_make_up_the_whole(limit: int, level: str, order: str) -> None:
-    """However small they are, and from whichever end: nothing is lost, nothing comes twice."""
+def test_pages_cover_the_complete_history(limit: int, level: str, order: str) -> None:
+    """Pages of any size and direction have every event exactly once."""
     step = 1 if level == "DEBUG" else 10
     expected = [seq for seq in range(CHUNK_SEQUENCES - 59, CHUNK_SEQUENCES + 61) if seq % step == 0]
-    got: list[int] = []
-    place, more = "", True
+    received: list[int] = []
+    position, more = "", True
     while more:
-        at = f"&{'cursor' if order == 'oldest' else 'until'}={place}" if place else ""
-        page = PAGES.ask(f"level={level}&limit={limit}&order={order}{at}")
-        some = [item["seq"] for item in page["events"]]
-        assert len(some) <= limit
-        got = got + some if order == "oldest" else some + got
-        place, more = page["cursor"], page["more"]
-        assert parse_cursor(place)[0] == "e"
-    assert got == expected
+        start = f"&{'cursor' if order == 'oldest' else 'until'}={position}" if position else ""
+        page = CLIENT.fetch(f"level={level}&limit={limit}&order={order}{start}")
+        seqs_of_page = [item["seq"] for item in page["events"]]
+        assert len(seqs_of_page) <= limit
+        received = received + seqs_of_page if order == "oldest" else seqs_of_page + received
+        position, more = page["cursor"], page["more"]
+        assert parse_cursor(position)[0] == "e"
+    assert received == expected

@@ -1,4 +1,4 @@
-"""What we ship ourselves asks a relay only for what it knows."""
+"""The project's own clients and documents use only query keys that the relay knows."""
 
 import re
 from urllib.parse import parse_qsl, urlsplit
@@ -10,8 +10,8 @@ from tickertape.relay.endpoints.history import PAGE_KEYS
 from tests.support.paths import ROOT
 from tickertape.cli.tail.command import TailSettings, build_url
 
-ADDRESS = re.compile(r"/(ws|events)\?([^\s'\"`<)]+)")
-PLACES = (
+QUERY_ADDRESS = re.compile(r"/(ws|events)\?([^\s'\"`<)]+)")
+SOURCES = (
     "*.md",
     "deploy/**/*",
     "contracts/typescript/**/*.md",
@@ -21,29 +21,29 @@ PLACES = (
 LITERAL = re.compile(r"readPage\(\{([^}]*)\}|URLSearchParams\(\{([^}]*)\}")
 
 
-def test_a_query_has_what_a_subscribe_has() -> None:
-    """The client in TypeScript puts the one into the other."""
+def test_query_keys_are_the_fields_of_subscribe() -> None:
+    """Query keys are the fields of ``subscribe``, since the TypeScript client converts between the two."""
     assert set(QUERY_KEYS) == set(Subscribe.model_fields) - {"type"}
 
 
-def test_addresses_that_are_written_somewhere_are_legal() -> None:
-    """In documentation, and in the page's own code."""
-    found = [
+def test_written_addresses_have_known_keys() -> None:
+    """Addresses in documents and in the code of clients have only known query keys."""
+    addresses = [
         (path.name, *address)
-        for place in PLACES
-        for path in ROOT.glob(place)
+        for pattern in SOURCES
+        for path in ROOT.glob(pattern)
         if path.is_file() and "node_modules" not in path.parts and "vendor" not in path.parts
-        for address in ADDRESS.findall(path.read_text(errors="replace"))
+        for address in QUERY_ADDRESS.findall(path.read_text(errors="replace"))
     ]
-    assert len(found) >= 4
-    for name, page, query in found:
+    assert len(addresses) >= 4
+    for name, page, query in addresses:
         legal = {*QUERY_KEYS, *(PAGE_KEYS if page == "events" else ())}
         keys = {key for key, _ in parse_qsl(query.split("$")[0].replace("…", "x"))}
         assert keys <= legal, (name, query)
 
 
-def test_the_page_asks_for_what_history_knows() -> None:
-    """Wherever it builds a query; what it spreads into one is a filter."""
+def test_the_dashboard_uses_known_keys() -> None:
+    """The dashboard builds history queries only from known keys; values spread into them are filters."""
     keys = {
         part.partition(":")[0].strip()
         for path in (ROOT / "relay" / "dashboard").glob("*.js")
@@ -55,10 +55,10 @@ def test_the_page_asks_for_what_history_knows() -> None:
     assert keys <= {*QUERY_KEYS, *PAGE_KEYS}
 
 
-def test_tail_asks_for_what_the_feed_knows() -> None:
-    """With every option that it has."""
+def test_tail_uses_known_keys() -> None:
+    """The address that ``tail`` builds from all of its options is a valid query."""
     settings = TailSettings(
         url="ws://127.0.0.1:8080/ws", subjects="log.>,gateway.>", level="WARN", mode="complete", since="10m"
     )
-    asked = parse_query(urlsplit(build_url(settings)).query)
-    assert asked == Request(("log.>", "gateway.>"), "WARN", "complete", since=Since(ago=600.0))
+    request = parse_query(urlsplit(build_url(settings)).query)
+    assert request == Request(("log.>", "gateway.>"), "WARN", "complete", since=Since(ago=600.0))

@@ -1,4 +1,4 @@
-"""Every error of a page is JSON with ``code`` and ``message``, wherever it comes from."""
+"""Every error response is JSON with ``code`` and ``message``, whatever its source."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from tickertape.nats.streams import StreamsError
 
 
 def raising(error: Exception) -> Callable[..., NoReturn]:
-    """A function that has only this to say."""
+    """Return a function that raises this error."""
 
     def fail(*_: object, **__: object) -> NoReturn:
         raise error
@@ -30,15 +30,15 @@ def raising(error: Exception) -> Callable[..., NoReturn]:
     return fail
 
 
-class Broken:
-    """History that cannot be had."""
+class BrokenHistory:
+    """History whose pages raise an error."""
 
     def __init__(self, error: Exception) -> None:
         self.page = raising(error)
 
 
 def verify(token: str) -> Grant:
-    """Know two tokens."""
+    """Return the grant of the valid token, and reject all others."""
     if token == "none":
         raise ProtocolError(ErrorCode.FORBIDDEN, "nothing granted")
     if token != "good":
@@ -46,33 +46,33 @@ def verify(token: str) -> Grant:
     return Grant(subject="a")
 
 
-def ask(pages: ASGIApp, method: str, path: str, headers: dict[str, str] | None = None) -> httpx.Response:
-    """Ask for a page, as uvicorn hands a request on."""
+def fetch(app: ASGIApp, method: str, path: str, headers: dict[str, str] | None = None) -> httpx.Response:
+    """Send a request to an application as uvicorn does, and return the response."""
 
     async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
-        await pages({**scope, "state": {}}, receive, send)
+        await app({**scope, "state": {}}, receive, send)
 
-    async def asked() -> httpx.Response:
+    async def send_request() -> httpx.Response:
         transport = httpx.ASGITransport(app=with_state, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             return await client.request(method, path, headers=headers)
 
-    return asyncio.run(asked())
+    return asyncio.run(send_request())
 
 
-def pages_of(error: Exception, make: Any) -> ASGIApp:
-    """The pages of a relay whose history raises."""
+def app_with_failing_history(error: Exception, make_app: Any) -> ASGIApp:
+    """Return a relay's application whose history raises an error."""
     hub = Hub(HubSettings(), lambda: None)
     connections = Connections(hub, lambda: 0.0, RequestAuth(verify, Origins()), Admission(Limits()))
-    return cast(ASGIApp, make(connections, cast(History, Broken(error))))
+    return cast(ASGIApp, make_app(connections, cast(History, BrokenHistory(error))))
 
 
 GOOD = {"Authorization": "Bearer good"}
 FAULT = RuntimeError("broken on purpose")
-AWAY = StreamsError("the stream does not answer", "try again")
+UNAVAILABLE = StreamsError("the stream does not answer", "try again")
 
 
-@pytest.mark.parametrize("make", [main_app, mounted_app])
+@pytest.mark.parametrize("make_app", [main_app, mounted_app])
 @pytest.mark.parametrize(
     ("status", "code", "method", "path", "headers", "error"),
     [
@@ -89,28 +89,28 @@ AWAY = StreamsError("the stream does not answer", "try again")
         (405, "bad_query", "DELETE", "/health", GOOD, FAULT),
         (426, "upgrade_required", "GET", "/ws", GOOD, FAULT),
         (500, "internal", "GET", "/events", GOOD, FAULT),
-        (503, "unavailable", "GET", "/events", GOOD, AWAY),
+        (503, "unavailable", "GET", "/events", GOOD, UNAVAILABLE),
     ],
 )
 def test_an_error_is_json(
-    make: Any, status: int, code: str, method: str, path: str, headers: dict[str, str], error: Exception
+    make_app: Any, status: int, code: str, method: str, path: str, headers: dict[str, str], error: Exception
 ) -> None:
-    """With the headers that belong to it."""
-    answer = ask(pages_of(error, make), method, path, headers)
-    assert answer.status_code == status
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    told = answer.json()
-    assert set(told) == {"code", "message"}
-    assert told["code"] == code
-    assert told["message"]
-    assert "broken on purpose" not in answer.text
+    """An error is JSON with its code and the headers that its status requires."""
+    response = fetch(app_with_failing_history(error, make_app), method, path, headers)
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    body = response.json()
+    assert set(body) == {"code", "message"}
+    assert body["code"] == code
+    assert body["message"]
+    assert "broken on purpose" not in response.text
     if status == 405:
-        assert "GET" in answer.headers["allow"]
+        assert "GET" in response.headers["allow"]
     if status == 426:
-        assert answer.headers["sec-websocket-version"] == "13"
-        assert answer.headers["upgrade"] == "websocket"
-        assert answer.headers["connection"] == "Upgrade"
+        assert response.headers["sec-websocket-version"] == "13"
+        assert response.headers["upgrade"] == "websocket"
+        assert response.headers["connection"] == "Upgrade"
 
 
 @pytest.mark.parametrize(
@@ -118,10 +118,10 @@ def test_an_error_is_json(
     [(404, "GET", "/"), (405, "POST", "/metrics"), (405, "OPTIONS", "/readyz"), (500, "GET", "/readyz")],
 )
 def test_an_error_of_the_ops_port_is_json(status: int, method: str, path: str) -> None:
-    """As on the main port."""
+    """Errors on the operations port are JSON, as on the main port."""
     connections = Connections(Hub(HubSettings(), lambda: None), lambda: 0.0)
-    pages = relay_ops_app(connections, raising(FAULT), lambda: 0, raising(FAULT))
-    answer = ask(pages, method, path)
-    assert answer.status_code == status
-    assert set(answer.json()) == {"code", "message"}
-    assert ("allow" in answer.headers) == (status == 405)
+    app = relay_ops_app(connections, raising(FAULT), lambda: 0, raising(FAULT))
+    response = fetch(app, method, path)
+    assert response.status_code == status
+    assert set(response.json()) == {"code", "message"}
+    assert ("allow" in response.headers) == (status == 405)

@@ -1,4 +1,4 @@
-"""Dead letters: what they say, and that a server takes them."""
+"""Dead letters: their subject, headers and body, and the limits of the server."""
 
 import base64
 
@@ -11,22 +11,22 @@ from tickertape.relay.ingest.dead_letters import MAX_SUBJECT, DeadLetter, encode
 
 from tickertape.names import Names
 
-WHY = Rejection(RejectionReason.BAD_SUBJECT, "of this test")
+REJECTION = Rejection(RejectionReason.BAD_SUBJECT, "of this test")
 LIMIT = 1_048_576
 
 
-def written(headers: dict[str, str]) -> int:
-    """Bytes of a header block, as a client writes it."""
+def header_size(headers: dict[str, str]) -> int:
+    """Return the size of a header block in bytes, as a NATS client encodes it."""
     return len(b"NATS/1.0\r\n\r\n") + sum(
         len(f"{name}: {value}\r\n".encode()) for name, value in headers.items()
     )
 
 
-def test_a_legal_subject_is_its_address() -> None:
-    """Nothing is encoded, and the header block is not kept."""
-    letter = DeadLetter("e-7", "log.info.x", b"body", WHY, b"NATS/1.0\r\nA: b\r\n\r\n")
-    place, body, headers = encode_dead_letter(letter, Names("p"), LIMIT)
-    assert (place, body) == ("p.rejected.log.info.x", b"body")
+def test_a_valid_subject_is_used_unchanged() -> None:
+    """A valid subject is used without encoding, and the original header block is not kept."""
+    letter = DeadLetter("e-7", "log.info.x", b"body", REJECTION, b"NATS/1.0\r\nA: b\r\n\r\n")
+    target, body, headers = encode_dead_letter(letter, Names("p"), LIMIT)
+    assert (target, body) == ("p.rejected.log.info.x", b"body")
     assert headers == {
         "Tickertape-Reason": "bad_subject: of this test",
         "Tickertape-Sequence": "7",
@@ -35,34 +35,33 @@ def test_a_legal_subject_is_its_address() -> None:
 
 
 @pytest.mark.parametrize(
-    ("subject", "spelt"),
+    ("subject", "encoded"),
     [(".", "=.="), ("log.info.", "log.info.="), ("..x", "=.=.x"), ("a.=.*", "a.=3D.=2A")],
 )
-def test_an_illegal_subject_is_filed_under_a_legal_one(subject: str, spelt: str) -> None:
-    """Also one with empty tokens; no two are spelt alike."""
-    place, _, headers = encode_dead_letter(DeadLetter("e-7", subject, b"", WHY), Names(), LIMIT)
-    assert place == f"rejected.{spelt}"
-    assert find_subject_error(place) is None
+def test_an_invalid_subject_is_encoded_as_a_valid_one(subject: str, encoded: str) -> None:
+    """An invalid subject, also one with empty tokens, is encoded as a unique valid one."""
+    target, _, headers = encode_dead_letter(DeadLetter("e-7", subject, b"", REJECTION), Names(), LIMIT)
+    assert target == f"rejected.{encoded}"
+    assert find_subject_error(target) is None
     assert base64.b64decode(headers["Tickertape-Raw-Subject"]) == subject.encode()
 
 
-def test_an_illegal_subject_is_spelt_and_kept() -> None:
-    """Subject and header block come back byte for byte."""
-    letter = DeadLetter("e-7", "log.info.\udcff", b"body", WHY, b"\xff")
-    place, body, headers = encode_dead_letter(letter, Names("p"), LIMIT)
-    assert (place, body) == ("p.rejected.log.info.=FF", b"body")
+def test_an_invalid_subject_is_kept_in_a_header() -> None:
+    """An invalid subject and its header block are kept byte for byte in headers."""
+    letter = DeadLetter("e-7", "log.info.\udcff", b"body", REJECTION, b"\xff")
+    target, body, headers = encode_dead_letter(letter, Names("p"), LIMIT)
+    assert (target, body) == ("p.rejected.log.info.=FF", b"body")
     assert base64.b64decode(headers["Tickertape-Raw-Subject"]) == b"p.log.info.\xff"
     assert base64.b64decode(headers["Tickertape-Raw-Headers"]) == b"\xff"
     assert "Tickertape-Raw-Headers-Size" not in headers
 
 
-def test_a_body_that_could_not_be_read_is_said_to_be_missing() -> None:
-    """An empty one is not."""
-    assert (
-        encode_dead_letter(DeadLetter("e-7", "x", None, WHY), Names(), LIMIT)[2]["Tickertape-Body"]
-        == "unavailable"
-    )
-    assert "Tickertape-Body" not in encode_dead_letter(DeadLetter("e-7", "x", b"", WHY), Names(), LIMIT)[2]
+def test_an_unavailable_body_is_marked() -> None:
+    """A body that could not be read is marked as unavailable, unlike an empty one."""
+    headers = encode_dead_letter(DeadLetter("e-7", "x", None, REJECTION), Names(), LIMIT)[2]
+    assert headers["Tickertape-Body"] == "unavailable"
+    headers = encode_dead_letter(DeadLetter("e-7", "x", b"", REJECTION), Names(), LIMIT)[2]
+    assert "Tickertape-Body" not in headers
 
 
 @given(
@@ -70,18 +69,18 @@ def test_a_body_that_could_not_be_read_is_said_to_be_missing() -> None:
     repeat=st.integers(1, 100),
     body=st.integers(0, LIMIT),
     block=st.integers(0, LIMIT),
-    cut=st.sampled_from([4_096, 65_536, LIMIT]),
+    allowance=st.sampled_from([4_096, 65_536, LIMIT]),
 )
-def test_a_server_takes_every_dead_letter(
-    subject: bytes, repeat: int, body: int, block: int, cut: int
+def test_every_dead_letter_is_within_the_limits(
+    subject: bytes, repeat: int, body: int, block: int, allowance: int
 ) -> None:
-    """Its subject is legal and short enough, headers and body fit together, and the body goes first."""
+    """Any dead letter has a valid, short subject and a size within the limit; the body has priority."""
     text = (subject * repeat).decode(errors="surrogateescape")
-    letter = DeadLetter("e-7", text, b"x" * body, WHY, b"y" * block)
-    place, data, headers = encode_dead_letter(letter, Names(), cut + 8_192)
-    assert len(place.encode()) <= MAX_SUBJECT
-    assert place == "rejected" or find_subject_error(place) is None
-    assert written(headers) + len(data) <= cut + 8_192
+    letter = DeadLetter("e-7", text, b"x" * body, REJECTION, b"y" * block)
+    target, data, headers = encode_dead_letter(letter, Names(), allowance + 8_192)
+    assert len(target.encode()) <= MAX_SUBJECT
+    assert target == "rejected" or find_subject_error(target) is None
+    assert header_size(headers) + len(data) <= allowance + 8_192
     if len(data) < body:
         assert headers["Tickertape-Size"] == str(body)
     kept = len(base64.b64decode(headers.get("Tickertape-Raw-Headers", "")))
@@ -90,9 +89,9 @@ def test_a_server_takes_every_dead_letter(
 
 
 @pytest.mark.parametrize("subject", ["log.info." + "\udcff" * 4_000, "x" * 5_000])
-def test_a_subject_that_is_too_long_is_filed_under_its_beginning(subject: str) -> None:
-    """The whole is in a header."""
-    place, _, headers = encode_dead_letter(DeadLetter("e-7", subject, b"", WHY), Names(), LIMIT)
-    assert place in ("rejected.log.info", "rejected")
+def test_a_long_subject_is_shortened(subject: str) -> None:
+    """A long subject is shortened to its first tokens, and the complete one is kept in a header."""
+    target, _, headers = encode_dead_letter(DeadLetter("e-7", subject, b"", REJECTION), Names(), LIMIT)
+    assert target in ("rejected.log.info", "rejected")
     raw = base64.b64decode(headers.get("Tickertape-Raw-Subject", "")).decode(errors="surrogateescape")
     assert subject in (raw, headers.get("Tickertape-Subject", "").removeprefix("rejected."))

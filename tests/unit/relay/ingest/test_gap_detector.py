@@ -1,4 +1,4 @@
-"""Messages in order, and the deleted ranges between them in their places."""
+"""Messages in order, with the missing ranges between them."""
 
 import asyncio
 from collections.abc import Iterable
@@ -17,151 +17,151 @@ from tickertape.nats.ordered_consumer import Delivery
 from tickertape.nats.streams import StreamsError
 
 
-class Bench:
-    """A detector, and what it hands on: sequences of messages, and ranges that are missing."""
+class Harness:
+    """Gap detector that records its output: sequences of messages and missing ranges."""
 
     def __init__(self, *patterns: str) -> None:
         self.source = RangeReader(Names(), patterns or STREAM_SUBJECTS)
         self.head = 0
-        self.told: list[int | Range] = []
+        self.output: list[int | Range] = []
         self.reasons: list[str] = []
         self.detector = GapDetector(
-            self.source, lambda: self.head, self._take, self._missing, self.reasons.append
+            self.source, lambda: self.head, self._deliver, self._report_missing, self.reasons.append
         )
         self.detector.restart()
 
-    def _take(self, delivery: Delivery) -> None:
+    def _deliver(self, delivery: Delivery) -> None:
         assert delivery.seq > self.head
         self.head = delivery.seq
-        self.told.append(delivery.seq)
+        self.output.append(delivery.seq)
 
-    def _missing(self, end: int) -> None:
+    def _report_missing(self, end: int) -> None:
         assert end > self.head
-        self.told.append((self.head + 1, end))
+        self.output.append((self.head + 1, end))
         self.head = end
 
     def receive(self, *seqs: int) -> None:
-        """Let messages come."""
+        """Deliver messages with these sequences."""
         for seq in seqs:
             self.detector.receive(Delivery(seq, "log.info.x", b"{}", seq, 0, None))
 
-    async def answer(self, *ranges: Range | Exception) -> list[tuple[int, int, list[int]]]:
-        """Answer what the stream is asked, once; returns what it was asked."""
-        asked: list[tuple[int, int, list[int]]] = []
-        answered = asyncio.Event()
+    async def answer_query(self, *ranges: Range | Exception) -> list[tuple[int, int, list[int]]]:
+        """Answer the next query for missing ranges and return the queries."""
+        queries: list[tuple[int, int, list[int]]] = []
+        queried = asyncio.Event()
 
-        async def missing(nc: Any, first: int, last: int, seen: Iterable[int]) -> list[Range]:
-            asked.append((first, last, list(seen)))
-            answered.set()
-            found = [one for one in ranges if not isinstance(one, Exception)]
-            for one in ranges:
-                if isinstance(one, Exception):
-                    raise one
+        async def find(nc: Any, first: int, last: int, seen: Iterable[int]) -> list[Range]:
+            queries.append((first, last, list(seen)))
+            queried.set()
+            found = [item for item in ranges if not isinstance(item, Exception)]
+            for item in ranges:
+                if isinstance(item, Exception):
+                    raise item
             return found
 
-        self.source.deleted.find = missing  # type: ignore[method-assign]
+        self.source.deleted.find = find  # type: ignore[method-assign]
         client: Any = None
         task = asyncio.create_task(self.detector.run(client))
-        await answered.wait()
+        await queried.wait()
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        return asked
+        return queries
 
 
-def test_a_stream_that_is_read_whole_explains_itself() -> None:
-    """Each jump is a range that will never come, told before what follows."""
-    bench = Bench()
-    bench.receive(1, 2, 5, 6, 10)
-    assert bench.told == [1, 2, (3, 4), 5, 6, (7, 9), 10]
+def test_without_a_filter_a_jump_is_a_missing_range() -> None:
+    """Without a filter, each jump in the sequences is a missing range, reported before the next message."""
+    harness = Harness()
+    harness.receive(1, 2, 5, 6, 10)
+    assert harness.output == [1, 2, (3, 4), 5, 6, (7, 9), 10]
 
 
 @given(st.sets(st.integers(1, 40)))
-def test_whatever_comes_all_is_told_in_order(seqs: set[int]) -> None:
-    """Messages and ranges cover every sequence up to the last message once."""
-    bench = Bench()
-    bench.receive(*sorted(seqs))
-    spans = [(one, one) if isinstance(one, int) else one for one in bench.told]
+def test_messages_and_ranges_cover_every_sequence(seqs: set[int]) -> None:
+    """Messages and missing ranges together cover every sequence up to the last message exactly once."""
+    harness = Harness()
+    harness.receive(*sorted(seqs))
+    spans = [(item, item) if isinstance(item, int) else item for item in harness.output]
     covered = [seq for first, last in spans for seq in range(first, last + 1)]
     assert covered == list(range(1, max(seqs, default=0) + 1))
 
 
 @pytest.mark.parametrize("patterns", [(), ("log.>",)])
-def test_a_sequence_that_came_already_is_another_message(patterns: tuple[str, ...]) -> None:
-    """The stream was grown again: nothing more is handed on until it is known from where."""
-    bench = Bench(*patterns)
-    bench.receive(1, 2, 3, 2, 3, 4)
-    assert bench.told == [1, 2, 3]
-    assert bench.detector.sequences_reused
-    assert len(bench.reasons) == 1
-    bench.detector.restart()
-    bench.receive(4)
-    assert bench.told == [1, 2, 3, 4]
+def test_a_repeated_sequence_stops_the_detector(patterns: tuple[str, ...]) -> None:
+    """A sequence that repeats means that the stream was recreated: no message is accepted until a restart."""
+    harness = Harness(*patterns)
+    harness.receive(1, 2, 3, 2, 3, 4)
+    assert harness.output == [1, 2, 3]
+    assert harness.detector.sequences_reused
+    assert len(harness.reasons) == 1
+    harness.detector.restart()
+    harness.receive(4)
+    assert harness.output == [1, 2, 3, 4]
 
 
-def test_behind_a_filter_the_stream_is_asked() -> None:
-    """What comes behind a jump waits; what the stream deleted is told in its place."""
+def test_with_a_filter_the_stream_is_queried() -> None:
+    """With a filter, messages after a jump wait until the stream states which sequences it deleted."""
 
-    async def check() -> None:
-        bench = Bench("log.>")
-        bench.receive(1, 2, 5, 9)
-        assert bench.told == [1, 2]
-        assert await bench.answer((4, 4), (6, 8)) == [(3, 9, [5, 9])]
-        assert bench.told == [1, 2, (3, 4), 5, (6, 8), 9]
-        bench.receive(10)
-        assert bench.told[-1] == 10
+    async def scenario() -> None:
+        harness = Harness("log.>")
+        harness.receive(1, 2, 5, 9)
+        assert harness.output == [1, 2]
+        assert await harness.answer_query((4, 4), (6, 8)) == [(3, 9, [5, 9])]
+        assert harness.output == [1, 2, (3, 4), 5, (6, 8), 9]
+        harness.receive(10)
+        assert harness.output[-1] == 10
 
-    asyncio.run(check())
+    asyncio.run(scenario())
 
 
-def test_what_comes_while_the_stream_answers_waits_for_the_next_answer() -> None:
-    """Unless it follows without a jump."""
+def test_a_message_during_a_query_waits_for_the_next_one() -> None:
+    """A message that arrives during a query waits for the next one, unless it follows without a jump."""
 
-    async def check() -> None:
-        bench = Bench("log.>")
-        bench.receive(3)
-        task_seen: list[int] = []
+    async def scenario() -> None:
+        harness = Harness("log.>")
+        harness.receive(3)
+        query_ends: list[int] = []
 
-        async def missing(nc: Any, first: int, last: int, seen: Iterable[int]) -> list[Range]:
-            task_seen.append(last)
+        async def find(nc: Any, first: int, last: int, seen: Iterable[int]) -> list[Range]:
+            query_ends.append(last)
             if last == 3:
-                bench.receive(4, 7)
+                harness.receive(4, 7)
             return []
 
-        bench.source.deleted.find = missing  # type: ignore[method-assign]
+        harness.source.deleted.find = find  # type: ignore[method-assign]
         client: Any = None
-        task = asyncio.create_task(bench.detector.run(client))
-        while bench.told != [3, 4, 7]:
+        task = asyncio.create_task(harness.detector.run(client))
+        while harness.output != [3, 4, 7]:
             await asyncio.sleep(0.001)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        assert task_seen == [3, 7]
+        assert query_ends == [3, 7]
 
-    asyncio.run(check())
-
-
-def test_a_stream_that_does_not_answer_loses_nothing() -> None:
-    """The consumer is created again, behind what was handed on."""
-
-    async def check() -> None:
-        bench = Bench("log.>")
-        bench.receive(1, 5)
-        await bench.answer(StreamsError("it is away", "look", transient=True))
-        assert bench.told == [1]
-        assert len(bench.reasons) == 1
-        bench.receive(6)
-        assert bench.told == [1], "not before the consumer is created again"
-        bench.detector.restart()
-        bench.receive(2)
-        assert bench.told == [1, 2]
-
-    asyncio.run(check())
+    asyncio.run(scenario())
 
 
-def test_what_waits_is_bounded() -> None:
-    """Past the bound it is read again later."""
-    bench = Bench("log.>")
-    bench.receive(*range(2, 2 * MAX_HELD + 6, 2))
-    assert len(bench.reasons) == 1
-    assert "0 held" in repr(bench.detector)
-    assert bench.told == []
+def test_a_failed_query_loses_no_message() -> None:
+    """If a query fails, the consumer is recreated after the last accepted message, so none is lost."""
+
+    async def scenario() -> None:
+        harness = Harness("log.>")
+        harness.receive(1, 5)
+        await harness.answer_query(StreamsError("stream is unreachable", "retry", transient=True))
+        assert harness.output == [1]
+        assert len(harness.reasons) == 1
+        harness.receive(6)
+        assert harness.output == [1], "messages are ignored until the consumer is recreated"
+        harness.detector.restart()
+        harness.receive(2)
+        assert harness.output == [1, 2]
+
+    asyncio.run(scenario())
+
+
+def test_held_messages_are_bounded() -> None:
+    """Beyond the maximum number of held messages, the consumer is recreated and messages are read again."""
+    harness = Harness("log.>")
+    harness.receive(*range(2, 2 * MAX_HELD + 6, 2))
+    assert len(harness.reasons) == 1
+    assert "0 held" in repr(harness.detector)
+    assert harness.output == []

@@ -1,4 +1,4 @@
-"""Ranges of the stream: what is read, and what is gone."""
+"""Ranges of the stream: the messages read and the ranges that are missing."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,56 +19,59 @@ def read(
     consumer: list[int],
     leader: list[int],
     last: int,
-    passed: tuple[int, ...] = (),
+    skipped: tuple[int, ...] = (),
     patterns: tuple[str, ...] = STREAM_SUBJECTS,
 ) -> list[Range]:
-    """Read from 1 to a sequence: the consumer's server has some messages, and the stream's leader others."""
+    """Read from 1 to a sequence, and return the missing ranges.
 
-    async def replayed(*arguments: Any) -> AsyncIterator[list[Delivery]]:
-        for seq in passed:
+    The consumer's server may have other messages than the stream's leader.
+    """
+
+    async def replay(*arguments: Any) -> AsyncIterator[list[Delivery]]:
+        for seq in skipped:
             arguments[-1](seq)
         yield [Delivery(seq, "log.info.x", b"{}", seq, 0, None) for seq in consumer]
 
-    gone = sorted(set(range(leader[0], leader[-1])) - set(leader))
-    state = {"first_seq": leader[0], "last_seq": leader[-1], "num_deleted": len(gone), "deleted": gone}
+    deleted = sorted(set(range(leader[0], leader[-1])) - set(leader))
+    state = {"first_seq": leader[0], "last_seq": leader[-1], "num_deleted": len(deleted), "deleted": deleted}
 
-    async def asked(*_: Any) -> dict[str, Any]:
+    async def stream_info(*_: Any) -> dict[str, Any]:
         return {"created": "now", "state": state}
 
-    monkeypatch.setattr(stream_reader, "read", replayed)
-    monkeypatch.setattr(deleted_sequences, "stream_info", asked)
-    monkeypatch.setattr(deleted_sequences, "request", asked)
+    monkeypatch.setattr(stream_reader, "read", replay)
+    monkeypatch.setattr(deleted_sequences, "stream_info", stream_info)
+    monkeypatch.setattr(deleted_sequences, "request", stream_info)
     client: Any = None
     reader = RangeReader(Names(), patterns)
     return asyncio.run(reader.read(client, 1, last, lambda _: None))
 
 
-def test_what_a_lagging_server_lacks_is_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The end of the range is there, at the stream's leader: it is read again, not told of as a gap."""
+def test_a_lagging_server_is_not_reported_as_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages that only the stream's leader has are a temporary error, so they are not reported as a gap."""
     with pytest.raises(StreamsError, match="lags behind at message 8"):
         read(monkeypatch, [1, 2, 3, 4, 6, 7], [1, 2, 3, 4, 6, 7, 8, 9], 9)
     with pytest.raises(StreamsError, match="lags behind at message 8"):
         read(monkeypatch, [1, 2, 3, 4, 6, 7], [1, 2, 3, 4, 6, 7, 10], 10)
 
 
-def test_an_end_that_was_deleted_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As is what the stream let go before its first message."""
+def test_a_deleted_end_is_a_missing_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages deleted at the end of a range or before the first message are a missing range."""
     assert read(monkeypatch, [3, 5, 6], [3, 5, 6, 9], 8) == [(1, 2), (4, 4), (7, 8)]
     assert read(monkeypatch, [], [9], 8) == [(1, 8)]
 
 
 @pytest.mark.parametrize("patterns", [STREAM_SUBJECTS, ("log.>",)])
-def test_what_cannot_be_parsed_never_comes(
+def test_an_unparsable_message_is_a_missing_range(
     monkeypatch: pytest.MonkeyPatch, patterns: tuple[str, ...]
 ) -> None:
-    """Though the stream has it: it is told of in its place, also at the end, and nothing is read again."""
+    """An unparsable message is a missing range and is not read again, even at the end of a range."""
     assert read(monkeypatch, [1, 3], [1, 2, 3], 3, (2,), patterns) == [(2, 2)]
     assert read(monkeypatch, [1, 2], [1, 2, 3], 3, (3,), patterns) == [(3, 3)]
     assert read(monkeypatch, [1, 2], [1, 2, 3, 9], 3, (9,), ("log.>",)) == []
     assert read(monkeypatch, [2], [2, 3], 3, (3,), patterns) == [(1, 1), (3, 3)]
 
 
-def test_a_lagging_server_is_noticed_behind_what_cannot_be_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what was passed over is known to be there."""
+def test_a_lagging_server_is_detected_after_a_skipped_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lagging server is detected after a skipped message, since it may lack all later messages."""
     with pytest.raises(StreamsError, match="lags behind at message 3"):
         read(monkeypatch, [1], [1, 2, 3, 4], 4, (2,))

@@ -1,4 +1,4 @@
-"""What was read before a connection failed is handed on."""
+"""Messages that were read before the connection failed are delivered."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,8 +11,8 @@ from tickertape.nats.ordered_consumer import Delivery
 from tickertape.nats.streams import StreamsError
 
 
-class Cut:
-    """A consumer that delivers two messages and is lost, before its reader gets its turn."""
+class LostConsumer:
+    """Consumer that delivers two messages and is lost before its reader runs."""
 
     pending = 5
 
@@ -28,14 +28,14 @@ class Cut:
         self._lost("the connection was cut")
 
     async def stop(self) -> None:
-        """There is nothing to stop."""
+        """Do nothing, since there is nothing to stop."""
 
 
-def test_what_came_before_a_fault_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the first of it would be taken for the message that failed, and passed over."""
-    monkeypatch.setattr(stream_reader, "OrderedConsumer", Cut)
+def test_messages_before_a_failure_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages before a failure are read; otherwise the first would be skipped as the failing one."""
+    monkeypatch.setattr(stream_reader, "OrderedConsumer", LostConsumer)
 
-    async def check() -> None:
+    async def scenario() -> None:
         client: Any = None
         found: list[int] = []
 
@@ -47,4 +47,4 @@ def test_what_came_before_a_fault_is_read(monkeypatch: pytest.MonkeyPatch) -> No
             await read()
         assert found == [3, 4]
 
-    asyncio.run(check())
+    asyncio.run(scenario())

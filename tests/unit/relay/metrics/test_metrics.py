@@ -1,4 +1,4 @@
-"""Counters as Prometheus reads them, in both of its formats."""
+"""Metrics in both exposition formats of Prometheus."""
 
 import errno
 import re
@@ -33,7 +33,7 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 def values(
     connections: Connections, accept: str, lag: int = 0
 ) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """Samples of the relay by name and labels."""
+    """Return the relay's samples by name and labels."""
     body, content_type = render(
         make_registry(lambda: read_snapshot(connections, UpstreamStatus(lag), {})), accept
     )
@@ -47,8 +47,8 @@ def values(
 
 
 @pytest.mark.parametrize("accept", [TEXT, OPENMETRICS])
-def test_what_the_hub_counted_is_told(accept: str) -> None:
-    """Each number under its name."""
+def test_every_count_is_exported(accept: str) -> None:
+    """Each count of the hub and the connections is exported under its name."""
     stage = Stage(rate=4.0)
     connections = Connections(stage.hub, lambda: stage.now)
     for _ in range(2):
@@ -79,7 +79,7 @@ def test_what_the_hub_counted_is_told(accept: str) -> None:
 
 @pytest.mark.parametrize("accept", [TEXT, OPENMETRICS])
 def test_a_histogram_is_cumulative(accept: str) -> None:
-    """Each bucket holds those before it, the last one all."""
+    """Each bucket of a histogram includes those before it, and the last one includes all."""
     stage = Stage()
     connections = Connections(stage.hub, lambda: NOW)
     for seconds in (0.0004, 0.003, 0.003, 0.7, 99.0):
@@ -96,8 +96,8 @@ def test_a_histogram_is_cumulative(accept: str) -> None:
     assert found["delivery_delay_seconds_sum", ()] == pytest.approx(99.7064)
 
 
-def test_a_relay_that_has_done_nothing_tells_zeros() -> None:
-    """A graph begins at the start, not at the first event."""
+def test_an_idle_relay_exports_zeros() -> None:
+    """An idle relay exports zeros, so that a graph starts with the relay and not with the first event."""
     found = values(Connections(Stage().hub, lambda: NOW), TEXT)
     for reason in ("rate", "slow", "retention", "reset"):
         assert found["events_dropped_total", (("reason", reason),)] == 0
@@ -106,17 +106,17 @@ def test_a_relay_that_has_done_nothing_tells_zeros() -> None:
 
 
 @pytest.fixture
-def hasty_threads() -> Iterator[None]:
-    """Threads that take turns a thousand times more often."""
+def fast_thread_switches() -> Iterator[None]:
+    """Make threads switch a thousand times more often."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(5e-6)
     yield
     sys.setswitchinterval(before)
 
 
-@pytest.mark.usefixtures("hasty_threads")
-def test_another_thread_may_ask() -> None:
-    """A host's registry asks from a thread of its own, while the loop counts what it never counted before."""
+@pytest.mark.usefixtures("fast_thread_switches")
+def test_metrics_can_be_read_in_another_thread() -> None:
+    """A host's registry may read metrics in its own thread while the event loop adds new label values."""
     stage = Stage()
     connections = Connections(stage.hub, lambda: NOW)
     counts: list[dict[Any, int]] = [
@@ -124,14 +124,14 @@ def test_another_thread_may_ask() -> None:
         connections.close_counts,
         stage.hub.stats.rejected,
     ]
-    asked = threading.Event()
+    stopped = threading.Event()
 
     def count() -> None:
-        while not asked.is_set():
-            for places in counts:
+        while not stopped.is_set():
+            for table in counts:
                 for key in range(4000, 4100):
-                    places[key] = 1
-                places.clear()
+                    table[key] = 1
+                table.clear()
 
     counting = threading.Thread(target=count)
     counting.start()
@@ -141,12 +141,12 @@ def test_another_thread_may_ask() -> None:
             names = [metric.name for metric in collector.collect()]
             assert names[-1] == "tickertape_build"
     finally:
-        asked.set()
+        stopped.set()
         counting.join()
 
 
 def parsed(body: bytes) -> dict[str, dict[tuple[str, ...], float]]:
-    """Samples of plain text by name and the values of their labels."""
+    """Return samples in plain text by name and label values."""
     found: dict[str, dict[tuple[str, ...], float]] = {}
     for family in parse_text(body.decode()):
         for sample in family.samples:
@@ -154,21 +154,22 @@ def parsed(body: bytes) -> dict[str, dict[tuple[str, ...], float]]:
     return found
 
 
-def test_labels_are_bounded_whatever_clients_do() -> None:
-    """A close code of a client's own making, and a reason that nobody knows, are others."""
+def test_label_values_are_bounded() -> None:
+    """A close code chosen by a client and an unknown reason are counted as ``other``."""
     connections = Connections(Stage().hub, lambda: NOW)
     for code in range(3000, 4999):
         connections.close_counts[code] += 1
     connections.hub.reject(1, "made up")
-    reading = read_snapshot(connections, UpstreamStatus(), {"expired": 2, "made up too": 3})
-    assert reading.numbers["disconnects"]["other"] > 1900
-    assert len(reading.numbers["disconnects"]) < 20
-    assert reading.numbers["events_rejected"]["other"] == 1
-    assert (reading.numbers["auth_failures"]["expired"], reading.numbers["auth_failures"]["other"]) == (2, 3)
+    snapshot = read_snapshot(connections, UpstreamStatus(), {"expired": 2, "made up too": 3})
+    assert snapshot.numbers["disconnects"]["other"] > 1900
+    assert len(snapshot.numbers["disconnects"]) < 20
+    assert snapshot.numbers["events_rejected"]["other"] == 1
+    failures = snapshot.numbers["auth_failures"]
+    assert (failures["expired"], failures["other"]) == (2, 3)
 
 
-def test_sessions_are_told_by_mode() -> None:
-    """One whose place is asked for has none yet."""
+def test_sessions_are_counted_by_mode() -> None:
+    """A session whose start position is still being looked up counts as starting, not under its mode."""
     stage = Stage(head=10, stream=True)
     connections = Connections(stage.hub, lambda: stage.now)
     stage.follow(Request(mode="latest"))
@@ -179,8 +180,8 @@ def test_sessions_are_told_by_mode() -> None:
     assert sessions == {"live": 0, "complete": 2, "latest": 1, "starting": 1}
 
 
-def test_parked_members_are_told_by_what_they_wait_for() -> None:
-    """A full socket, the stream, or a pace."""
+def test_waiting_clients_are_counted_by_cause() -> None:
+    """Waiting clients are counted by what they wait for: a full socket, the stream, or their pace."""
     stage = Stage(stream=True, log_events=10)
     connections = Connections(stage.hub, lambda: stage.now)
     for seq in range(1, 101):
@@ -193,8 +194,8 @@ def test_parked_members_are_told_by_what_they_wait_for() -> None:
     assert parked == {"socket": 1, "stream": 1, "pace": 0}
 
 
-def test_one_with_a_pace_of_its_own_is_parked_until_it_may_go_on() -> None:
-    """Its burst is over, and there is more."""
+def test_a_client_over_its_rate_waits_for_its_pace() -> None:
+    """A client that has used up its burst and is behind waits for its pace."""
     stage = Stage()
     connections = Connections(stage.hub, lambda: stage.now)
     stage.follow(Request(mode="complete"), grant=Grant(("log.>",), rate=2.0))
@@ -204,8 +205,8 @@ def test_one_with_a_pace_of_its_own_is_parked_until_it_may_go_on() -> None:
     assert read_snapshot(connections, UpstreamStatus(), {}).numbers["clients_waiting"]["pace"] == 1
 
 
-def test_memory_reaches_back_to_its_oldest_event() -> None:
-    """Nothing while it is empty."""
+def test_log_seconds_is_the_age_of_the_oldest_event() -> None:
+    """The time span of the event log starts at its oldest event, and is zero while the log is empty."""
     stage = Stage()
     connections = Connections(stage.hub, lambda: stage.now)
     assert read_snapshot(connections, UpstreamStatus(), {}).numbers["log_seconds"] == {"": 0.0}
@@ -215,8 +216,8 @@ def test_memory_reaches_back_to_its_oldest_event() -> None:
     assert read_snapshot(connections, UpstreamStatus(), {}).numbers["log_seconds"][""] == pytest.approx(90.0)
 
 
-def test_gaps_are_counted_where_their_events_cannot_be() -> None:
-    """Once for each client that is told."""
+def test_gaps_with_unknown_event_counts_are_counted() -> None:
+    """A gap with an unknown number of events is counted once for each client that is notified."""
     stage = Stage()
     connections = Connections(stage.hub, lambda: stage.now)
     for _ in range(3):
@@ -232,41 +233,41 @@ def test_gaps_are_counted_where_their_events_cannot_be() -> None:
     assert read_snapshot(connections, UpstreamStatus(), {}).numbers["gaps"]["reset"] == 4
 
 
-def test_what_does_not_answer_has_no_round_trip() -> None:
-    """Rather nothing than an old number."""
+def test_an_unknown_round_trip_is_not_exported() -> None:
+    """While NATS does not answer, no round trip is exported rather than an outdated one."""
     connections = Connections(Stage().hub, lambda: NOW)
-    there = {"tickertape_nats_round_trip_seconds", "tickertape_nats_reconnects_total"}
+    names = {"tickertape_nats_round_trip_seconds", "tickertape_nats_reconnects_total"}
     body, _ = render(
         make_registry(lambda: read_snapshot(connections, UpstreamStatus(round_trip=0.002, reconnects=3), {})),
         TEXT,
     )
-    assert there <= set(parsed(body))
+    assert names <= set(parsed(body))
     body, _ = render(make_registry(lambda: read_snapshot(connections, UpstreamStatus(), {})), TEXT)
-    assert there & set(parsed(body)) == {"tickertape_nats_reconnects_total"}
+    assert names & set(parsed(body)) == {"tickertape_nats_reconnects_total"}
 
 
-def test_a_handshake_takes_from_the_arrival_to_the_session() -> None:
-    """By the connections' own clock."""
+def test_a_handshake_is_timed_from_accept_to_session() -> None:
+    """The duration of a handshake is measured with the clock of the connections."""
     connections = Connections(Stage().hub, lambda: NOW + 0.3)
     client_slot = connections.admission.accept("127.0.0.1", FakeSocket(), NOW)
     assert isinstance(client_slot, ClientSlot)
     connections.record_open(client_slot)
     connections.record_open(None)
-    taken = read_snapshot(connections, UpstreamStatus(), {}).distributions["handshake_duration_seconds"]
-    assert sum(taken.counts) == 1
-    assert taken.total == pytest.approx(0.3)
+    durations = read_snapshot(connections, UpstreamStatus(), {}).distributions["handshake_duration_seconds"]
+    assert sum(durations.counts) == 1
+    assert durations.total == pytest.approx(0.3)
     assert connections.handshake_results["accepted"] == 2
 
 
 class FakeSocket:
-    """Stands for a socket that nobody cuts."""
+    """Socket that must not be aborted."""
 
     def abort(self) -> None:
-        raise AssertionError("nobody cuts it")
+        raise AssertionError("the socket must not be aborted")
 
 
 def traced(stage: Stage, seq: int, **metadata: str) -> None:
-    """Publish an event that names its trace."""
+    """Publish an event with trace metadata."""
     event = line(f"event {seq}").model_copy(update={"metadata": metadata})
     found = decode(event.subject, event.encode())
     assert isinstance(found, Event)
@@ -274,10 +275,12 @@ def traced(stage: Stage, seq: int, **metadata: str) -> None:
 
 
 def exemplars(connections: Connections) -> dict[str, str | None]:
-    """Trace by the bound of its bucket, of the delivery delay."""
+    """Return the trace ids in the delivery delay by the bound of their bucket."""
     body, _ = render(make_registry(lambda: read_snapshot(connections, UpstreamStatus(), {})), OPENMETRICS)
     parse: Any = parse_openmetrics
-    (family,) = (one for one in parse(body.decode()) if one.name == "tickertape_delivery_delay_seconds")
+    (family,) = (
+        family for family in parse(body.decode()) if family.name == "tickertape_delivery_delay_seconds"
+    )
     return {
         sample.labels["le"]: sample.exemplar.labels["trace_id"]
         for sample in family.samples
@@ -285,8 +288,8 @@ def exemplars(connections: Connections) -> dict[str, str | None]:
     }
 
 
-def test_a_delay_leads_to_the_trace_of_its_newest_event() -> None:
-    """One for each bucket, of those that name one; in plain text there is none."""
+def test_a_delay_has_the_trace_of_its_newest_event() -> None:
+    """The exemplar of a bucket is its newest event with a trace; the text format has no exemplars."""
     stage = Stage()
     connections = Connections(stage.hub, lambda: stage.now)
     stage.follow()
@@ -303,8 +306,8 @@ def test_a_delay_leads_to_the_trace_of_its_newest_event() -> None:
     assert b"trace_id" not in body
 
 
-def test_what_nobody_got_is_no_example() -> None:
-    """A trace that leads to no delivery leads nowhere."""
+def test_an_undelivered_event_is_not_an_exemplar() -> None:
+    """An event that was not delivered to any client has no exemplar."""
     stage = Stage()
     connections = Connections(stage.hub, lambda: stage.now)
     traced(stage, 1, trace_id="a" * 32)
@@ -312,22 +315,22 @@ def test_what_nobody_got_is_no_example() -> None:
     assert exemplars(connections) == {}
 
 
-def test_a_reading_opens_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The version is looked up once: metrics are wanted most when no descriptor is left."""
+def test_reading_metrics_opens_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The version is read once, since metrics matter most when no file descriptor is left."""
     package_version()
 
-    def refused(name: str) -> str:
+    def fail(name: str) -> str:
         raise OSError(errno.EMFILE, "too many open files")
 
-    monkeypatch.setattr(metrics, "version", refused)
+    monkeypatch.setattr(metrics, "version", fail)
     assert package_version()
 
 
-def test_every_family_has_a_number_and_a_row() -> None:
-    """One that is only in the catalogue has no samples; an operator finds all of them described."""
-    reading = read_snapshot(Connections(Stage().hub, lambda: NOW), UpstreamStatus(0, 0, 0.1), {})
+def test_every_family_has_a_value_and_a_description() -> None:
+    """Every metric family has a value in the snapshot and a row in the documentation."""
+    snapshot = read_snapshot(Connections(Stage().hub, lambda: NOW), UpstreamStatus(0, 0, 0.1), {})
     names = {family.name for family in metrics.FAMILIES}
-    assert names == reading.numbers.keys() | reading.distributions.keys()
+    assert names == snapshot.numbers.keys() | snapshot.distributions.keys()
     text = (ROOT / "deploy" / "prometheus" / "README.md").read_text()
     for family in metrics.FAMILIES:
         ending = "_total" if family.kind == "counter" else ""
@@ -337,7 +340,7 @@ def test_every_family_has_a_number_and_a_row() -> None:
 
 
 def test_each_message_is_counted() -> None:
-    """A snapshot, or a batch, of several messages counts as so many."""
+    """Each message of a snapshot or a batch is counted."""
     stage = Stage()
     for seq in range(1, 1_501):
         stage.status(seq, f"g{seq}")

@@ -1,4 +1,4 @@
-"""Tests of a worker's answers to its supervisor."""
+"""Responses of a worker to its supervisor."""
 
 import asyncio
 import socket
@@ -12,23 +12,23 @@ from tickertape.relay.workers.worker_slot import MAX_PENDING_REQUESTS
 from tests.support.patience import PATIENCE
 
 
-def test_a_page_that_raises_is_answered() -> None:
-    """Every question gets its answer, with 500."""
+def test_a_failing_request_is_answered() -> None:
+    """Every request whose handler raises is answered with 500."""
 
     async def failing(*_: Any) -> None:
-        raise RuntimeError("no page")
+        raise RuntimeError("broken on purpose")
 
-    async def check() -> None:
-        ours, theirs = socket.socketpair()
-        channel = await SupervisorChannel.open(theirs)
+    async def scenario() -> None:
+        supervisor_end, worker_end = socket.socketpair()
+        channel = await SupervisorChannel.open(worker_end)
         channel.serve(failing, MetricsSnapshot)
-        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        reader, writer = await asyncio.open_unix_connection(sock=supervisor_end)
         async with asyncio.timeout(PATIENCE):
             for number in range(MAX_PENDING_REQUESTS + 1):
                 writer.write(orjson.dumps({"id": number, "path": "/metrics"}) + b"\n")
-                answer = orjson.loads(await reader.readline())
-                assert answer == {"id": number, "status": 500, "body": ""}
+                response = orjson.loads(await reader.readline())
+                assert response == {"id": number, "status": 500, "body": ""}
         await channel.close()
         writer.close()
 
-    asyncio.run(check())
+    asyncio.run(scenario())

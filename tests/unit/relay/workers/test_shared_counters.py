@@ -1,4 +1,4 @@
-"""Tests of the counts that workers share; two tallies on one table are two of them."""
+"""Counters shared by workers; two instances on one table stand for two workers."""
 
 import subprocess
 import sys
@@ -7,105 +7,105 @@ import pytest
 from tickertape.relay.core.limit_counters import ALL, BURST_SECONDS
 from tickertape.relay.workers.shared_counters import SharedCounters, SharedLimitCounters
 
-ROOM = 1_000
+CAPACITY = 1_000
 
 
 @pytest.fixture
 def counters() -> SharedCounters:
-    """For two workers."""
+    """Return shared counters for two workers."""
     return SharedCounters.create(2)
 
 
 @pytest.fixture
 def pair(counters: SharedCounters) -> tuple[SharedLimitCounters, SharedLimitCounters]:
-    """Both workers."""
-    return SharedLimitCounters(counters, 0, ROOM), SharedLimitCounters(counters, 1, ROOM)
+    """Return the limit counters of both workers."""
+    return SharedLimitCounters(counters, 0, CAPACITY), SharedLimitCounters(counters, 1, CAPACITY)
 
 
-def test_a_limit_is_one_for_all(pair: tuple[SharedLimitCounters, SharedLimitCounters]) -> None:
-    """Whoever of them counts; and what one gives back another may take."""
-    one, other = pair
-    assert [one.acquire("@a", 3), other.acquire("@a", 3), other.acquire("@a", 3)] == [True] * 3
-    assert not one.acquire("@a", 3)
-    assert not other.acquire("@a", 3)
-    assert one.acquire("@b", 3)
-    other.release("@a")
-    assert one.acquire("@a", 3)
-    assert not other.acquire("@a", 3)
+def test_a_limit_is_shared_by_all_workers(pair: tuple[SharedLimitCounters, SharedLimitCounters]) -> None:
+    """A limit applies to all workers together, and capacity that one releases can be acquired by another."""
+    first, second = pair
+    assert [first.acquire("@a", 3), second.acquire("@a", 3), second.acquire("@a", 3)] == [True] * 3
+    assert not first.acquire("@a", 3)
+    assert not second.acquire("@a", 3)
+    assert first.acquire("@b", 3)
+    second.release("@a")
+    assert first.acquire("@a", 3)
+    assert not second.acquire("@a", 3)
 
 
-def test_a_worker_takes_no_more_than_it_has_room_for(counters: SharedCounters) -> None:
-    """Its descriptors are its own, whatever the whole may have."""
-    small, large = SharedLimitCounters(counters, 0, 2), SharedLimitCounters(counters, 1, ROOM)
+def test_a_worker_does_not_exceed_its_own_capacity(counters: SharedCounters) -> None:
+    """A worker is limited by its own file descriptors, whatever the shared limit is."""
+    small, large = SharedLimitCounters(counters, 0, 2), SharedLimitCounters(counters, 1, CAPACITY)
     assert [small.acquire(ALL, 0) for _ in range(3)] == [True, True, False]
     assert large.acquire(ALL, 0)
     small.release(ALL)
     assert small.acquire(ALL, 0)
 
 
-def test_a_dead_worker_is_counted_no_more(
+def test_a_dead_worker_is_no_longer_counted(
     counters: SharedCounters, pair: tuple[SharedLimitCounters, SharedLimitCounters]
 ) -> None:
-    """Its column is emptied; the other's stays."""
-    one, other = pair
-    assert one.acquire("@a", 2)
-    assert other.acquire("@a", 2)
+    """The counts of a dead worker are cleared, and those of the other are kept."""
+    first, second = pair
+    assert first.acquire("@a", 2)
+    assert second.acquire("@a", 2)
     counters.clear_slot(0)
-    assert other.acquire("@a", 2)
-    assert not SharedLimitCounters(counters, 0, ROOM).acquire("@a", 2)
+    assert second.acquire("@a", 2)
+    assert not SharedLimitCounters(counters, 0, CAPACITY).acquire("@a", 2)
 
 
-def test_giving_back_what_was_never_taken(pair: tuple[SharedLimitCounters, SharedLimitCounters]) -> None:
-    """Does not make room for more."""
-    one, other = pair
-    assert one.acquire("@a", 1)
-    other.release("@a")
-    assert not other.acquire("@a", 1)
+def test_an_extra_release_adds_no_capacity(pair: tuple[SharedLimitCounters, SharedLimitCounters]) -> None:
+    """Releasing a connection that was not acquired does not add capacity."""
+    first, second = pair
+    assert first.acquire("@a", 1)
+    second.release("@a")
+    assert not second.acquire("@a", 1)
 
 
-def test_an_allowance_is_one_for_all(
+def test_a_rate_is_shared_by_all_workers(
     pair: tuple[SharedLimitCounters, SharedLimitCounters], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Spent by whom it may be; it comes back at its rate, once, and what is owed is bounded."""
+    """Tokens of all workers come from one bucket, refilled at its rate, and debt is bounded."""
     now = [50.0]
     monkeypatch.setattr("tickertape.relay.workers.shared_counters.time.monotonic", lambda: now[0])
-    one, other = pair
+    first, second = pair
     burst = int(BURST_SECONDS)
     assert all(pair[turn % 2].spend("@a", 1.0, 1.0, 0.0) for turn in range(burst))
-    assert not one.spend("@a", 1.0, 1.0, 0.0)
+    assert not first.spend("@a", 1.0, 1.0, 0.0)
     now[0] += 2.0
-    assert [other.spend("@a", 1.0, 1.0, 0.0) for _ in range(3)] == [True, True, False]
-    assert one.spend("@a", 1.0, 1e9, 0.0, allow_debt=True)
+    assert [second.spend("@a", 1.0, 1.0, 0.0) for _ in range(3)] == [True, True, False]
+    assert first.spend("@a", 1.0, 1e9, 0.0, allow_debt=True)
     now[0] += BURST_SECONDS + 0.5
-    assert not other.spend("@a", 1.0, 1.0, 0.0)
+    assert not second.spend("@a", 1.0, 1.0, 0.0)
     now[0] += 1.0
-    assert other.spend("@a", 1.0, 1.0, 0.0)
+    assert second.spend("@a", 1.0, 1.0, 0.0)
 
 
-def test_rows_are_taken_from_those_who_are_counted_nowhere(
+def test_rows_without_connections_are_reused(
     counters: SharedCounters,
     pair: tuple[SharedLimitCounters, SharedLimitCounters],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The longest unheard of first; never from one that is counted."""
+    """A new key replaces the least recently used one without connections, never one with connections."""
     monkeypatch.setattr("tickertape.relay.workers.shared_counters._BUCKET_BITS", 0)
     monkeypatch.setattr("tickertape.relay.workers.shared_counters._WAYS", 4)
-    one, other = pair
+    first, second = pair
     now = [1.0]
     monkeypatch.setattr("tickertape.relay.workers.shared_counters.time.monotonic", lambda: now[0])
-    assert one.acquire("@counted", 1)
+    assert first.acquire("@counted", 1)
     for number in range(9):
         now[0] += 1.0
-        assert one.spend(f"@{number}", 0.001, 0.01, 0.0)
-    assert not other.acquire("@counted", 1)
+        assert first.spend(f"@{number}", 0.001, 0.01, 0.0)
+    assert not second.acquire("@counted", 1)
     for number in range(3):
-        assert one.acquire(f"@more {number}", 1)
-    # No row is left: who comes now is not counted, and so has no limit.
-    assert all(one.acquire("@unlucky", 1) and one.spend("@unlucky", 1.0, 1e9, 0.0) for _ in range(3))
-    one.release("@unlucky")
-    one.release("@counted")
-    assert one.acquire("@late", 1)
-    assert not other.acquire("@late", 1)
+        assert first.acquire(f"@more {number}", 1)
+    # No row is left, so a new key is not counted and has no limit.
+    assert all(first.acquire("@unlucky", 1) and first.spend("@unlucky", 1.0, 1e9, 0.0) for _ in range(3))
+    first.release("@unlucky")
+    first.release("@counted")
+    assert first.acquire("@late", 1)
+    assert not second.acquire("@late", 1)
 
 
 _FILL = """
@@ -118,8 +118,8 @@ print(sum(counters.acquire(f"@{number}", 1) for number in range(20_000)))
 """
 
 
-def test_two_processes_at_once(counters: SharedCounters) -> None:
-    """Never one too many, and none that would have fitted is refused."""
+def test_two_processes_share_a_limit(counters: SharedCounters) -> None:
+    """Two processes that acquire simultaneously neither exceed a limit nor reject any connection below it."""
     workers = [
         subprocess.Popen(
             [sys.executable, "-c", _FILL, str(counters.descriptor), str(slot)],

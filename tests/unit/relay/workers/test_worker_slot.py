@@ -1,4 +1,4 @@
-"""Tests of a slot whose workers are programs that end in ways a relay does not by itself."""
+"""A worker slot whose workers are programs that end in unusual ways."""
 
 import asyncio
 import logging
@@ -18,13 +18,13 @@ import os, signal, socket, sys
 from tickertape.relay.workers.ipc import read_worker_config
 link = socket.socket(fileno=int(sys.argv[4]))
 read_worker_config(link)
-link.sendall({said!r})
+link.sendall({output!r})
 {end}
 """
 
 
-async def two_lives(slot: WorkerSlot, changed: asyncio.Event) -> None:
-    """Run a slot until its second worker was started, and stop it."""
+async def run_until_second_worker(slot: WorkerSlot, changed: asyncio.Event) -> None:
+    """Run a slot until its second worker has started, and stop it."""
     running = asyncio.create_task(slot.run())
     async with asyncio.timeout(PATIENCE):
         while slot.start_count < 2 or slot.pid is None:
@@ -39,7 +39,7 @@ async def two_lives(slot: WorkerSlot, changed: asyncio.Event) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "end", "told"),
+    ("output", "end", "message"),
     [
         (
             b'{"announced":"ready"}\n{"id":1,"bo',
@@ -55,27 +55,27 @@ async def two_lives(slot: WorkerSlot, changed: asyncio.Event) -> None:
     ids=["dies in a line", "talks nonsense"],
 )
 def test_the_next_worker_is_started(
-    said: bytes,
+    output: bytes,
     end: str,
-    told: str,
+    message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """However a worker dies, its death is told and its place taken."""
+    """A worker that dies in any way is logged and replaced."""
     program = tmp_path / "worker"
-    program.write_text(WORKER.format(python=sys.executable, said=said, end=end))
+    program.write_text(WORKER.format(python=sys.executable, output=output, end=end))
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
 
-    async def check() -> None:
+    async def scenario() -> None:
         changed = asyncio.Event()
         slot = WorkerSlot(0, {}, SharedCounters.create(1), changed.set)
-        await two_lives(slot, changed)
+        await run_until_second_worker(slot, changed)
         assert slot.start_count >= 2
         assert slot.has_been_ready
         assert slot.pid is None
 
     with caplog.at_level(logging.ERROR, "tickertape.workers"):
-        asyncio.run(check())
-    assert f"worker 0 {told}" in caplog.text
+        asyncio.run(scenario())
+    assert f"worker 0 {message}" in caplog.text
