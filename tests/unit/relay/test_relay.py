@@ -30,7 +30,7 @@ class EndingIngest:
 
 @pytest.mark.parametrize("error", [None, asyncio.CancelledError(), OSError("gone")], ids=repr)
 def test_an_ending_component_ends_all(error: BaseException | None) -> None:
-    """A component that ends also ends the others, which would keep up the connections of a broken relay."""
+    """A component that ends stops all others, so that no client stays connected to a broken relay."""
 
     async def scenario() -> None:
         stage = Stage()

@@ -1,4 +1,4 @@
-"""A client over ASGI, on a server played by the test: its messages, pauses and close."""
+"""Connections over ASGI on a fake server: messages, pauses and closing."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -220,7 +220,7 @@ def test_an_internal_error_ends_one_session(
 
 
 @pytest.mark.parametrize("extension", [True, False])
-def test_a_rejection_before_accept(extension: bool) -> None:
+def test_a_rejection_before_accept_is_sent(extension: bool) -> None:
     """A rejection is an HTTP response if the server supports that, else a close, which becomes a 403."""
 
     async def scenario() -> None:

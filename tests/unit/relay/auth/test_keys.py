@@ -49,7 +49,7 @@ def certificate(algorithm: Algorithm, encoding: Encoding = Encoding.PEM) -> byte
     """Return an expired certificate of a test key."""
     key = private_key(algorithm)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "issuer")])
-    made = (
+    signed_certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -59,7 +59,7 @@ def certificate(algorithm: Algorithm, encoding: Encoding = Encoding.PEM) -> byte
         .not_valid_after(datetime.datetime(2020, 1, 2))
         .sign(key, None if algorithm == "EdDSA" else hashes.SHA256())
     )
-    return made.public_bytes(encoding)
+    return signed_certificate.public_bytes(encoding)
 
 
 @pytest.mark.parametrize("algorithm", PUBLIC)

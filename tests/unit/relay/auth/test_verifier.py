@@ -533,9 +533,9 @@ def test_any_signed_token_is_accepted_or_rejected(
 ) -> None:
     """Any signed token yields a grant or raises `TokenError`, whatever types its claims have."""
     given_claims = json.dumps(claims() | values).encode() if payload is None else payload
-    made = sign("HS256", SECRET, given_claims, json.dumps({**header, "alg": "HS256"}).encode())
+    signed_token = sign("HS256", SECRET, given_claims, json.dumps({**header, "alg": "HS256"}).encode())
     try:
-        grant = make_verifier().verify(made)
+        grant = make_verifier().verify(signed_token)
     except TokenError as error:
         error.message.encode()
     else:

@@ -210,7 +210,7 @@ def test_paging_past_retention_ends(first: int, cursor: int) -> None:
 
 @pytest.mark.parametrize("first", [40, CHUNK_SEQUENCES + 10])
 def test_expired_events_are_reported_as_a_gap(first: int) -> None:
-    """A gap before retention is reported by the pages whose range includes it, in either direction."""
+    """Events past retention are reported as a gap by each page whose range includes them."""
     client = HistoryClient(CHUNK_SEQUENCES + 100, first=first)
     lost = {"from": "e-5", "to": f"e-{first}", "dropped": None, "by": dict[str, int](), "reason": "retention"}
     page = client.fetch("cursor=e-5&limit=2")

@@ -88,7 +88,7 @@ def test_messages_and_ranges_cover_every_sequence(seqs: set[int]) -> None:
 
 @pytest.mark.parametrize("patterns", [(), ("log.>",)])
 def test_a_repeated_sequence_stops_the_detector(patterns: tuple[str, ...]) -> None:
-    """A sequence that repeats means that the stream was recreated: no message is accepted until a restart."""
+    """A repeated sequence was reused by the stream, so no message is delivered until a restart."""
     harness = Harness(*patterns)
     harness.receive(1, 2, 3, 2, 3, 4)
     assert harness.output == [1, 2, 3]

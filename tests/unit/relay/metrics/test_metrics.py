@@ -275,7 +275,7 @@ def traced(stage: Stage, seq: int, **metadata: str) -> None:
 
 
 def exemplars(connections: Connections) -> dict[str, str | None]:
-    """Return the trace ids in the delivery delay by the bound of their bucket."""
+    """Return the trace ids of the exemplars of the delivery delay, by the bound of their bucket."""
     body, _ = render(make_registry(lambda: read_snapshot(connections, UpstreamStatus(), {})), OPENMETRICS)
     parse: Any = parse_openmetrics
     (family,) = (

@@ -239,21 +239,21 @@ def test_a_small_frame_is_not_deflated(size: int) -> None:
 def test_no_context_is_kept_between_frames() -> None:
     """Equal texts are encoded to equal bytes, and each frame is read without those before it."""
     text = noise(2_000)
-    one, two = frame(text, DEFLATED), frame(text, DEFLATED)
-    assert one == two
-    assert texts(two, DEFLATED) == [text]
-    assert texts(one + two, DEFLATED) == [text, text]
+    first, second = frame(text, DEFLATED), frame(text, DEFLATED)
+    assert first == second
+    assert texts(second, DEFLATED) == [text]
+    assert texts(first + second, DEFLATED) == [text, text]
 
 
 @pytest.mark.parametrize("spare", [-1, 0, 1])
 def test_the_size_of_the_complete_message_decides_on_compression(spare: int) -> None:
     """The size of the complete message decides whether a batch is compressed."""
     around = len(events([sized(1, 100)], "e-1")) - 4 - 100
-    made = [sized(1, DEFLATE_FROM + spare - around)]
-    plain = events(made, "e-1")
+    records = [sized(1, DEFLATE_FROM + spare - around)]
+    plain = events(records, "e-1")
     (text,) = texts(plain)
     assert len(text) == DEFLATE_FROM + spare
-    data = events(made, "e-1", DEFLATED)
+    data = events(records, "e-1", DEFLATED)
     assert (data == plain) is (spare < 0)
     assert texts(data, DEFLATED) == [text]
 

@@ -54,7 +54,7 @@ def closing(loop: StandingLoop) -> tuple[LingeringTransport, FakeTransport, Reco
     socket.open(protocol)
     transport = LingeringTransport(socket, socket)
     socket.pause_reading()
-    transport.write(b"goodbye")
+    transport.write(b"bye")
     transport.close()
     return transport, socket, protocol
 
@@ -70,7 +70,7 @@ def test_nothing_is_written_or_delivered_after_a_close(loop: StandingLoop) -> No
         transport.write(b"more")
         transport.close()
         socket.receive(b"input")
-        assert bytes(socket.written) == b"goodbye"
+        assert bytes(socket.written) == b"bye"
         assert protocol.calls == []
         socket.end()
         await asyncio.sleep(0)
