@@ -1,4 +1,4 @@
-"""A recovery attempt over HTTP, against a real server."""
+"""A recovery attempt over HTTP with a real server."""
 
 import asyncio
 from typing import get_args
@@ -14,7 +14,7 @@ METHODS = get_args(RecoverySettings.model_fields["method"].annotation)
 @pytest.mark.parametrize(("status", "error"), [(200, None), (202, None), (503, "503")])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_of_the_settings_is_sent(method: str, status: int, error: str | None) -> None:
-    """Each method that a file may name reaches the server; POST and PUT carry an explicit length of 0."""
+    """Every configurable method is sent, and POST and PUT have an explicit content length of 0."""
     heads: list[str] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

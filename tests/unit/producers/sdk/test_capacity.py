@@ -1,4 +1,4 @@
-"""The room in a publisher's window: limits, order, and who gives up waiting."""
+"""Capacity of a publisher's window: limits, order of waiters, and cancellation."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from tests.support.patience import PATIENCE
 
 
 def test_both_limits_hold() -> None:
-    """Neither more events nor more bytes than there is room for."""
+    """Both the number of events and their total size are limited."""
     capacity = Capacity(3, 100)
     capacity.reserve(60)
     assert capacity.fits(40)
@@ -22,16 +22,16 @@ def test_both_limits_hold() -> None:
     assert repr(capacity) == "<Capacity 2 events, 20 bytes, 0 waiting>"
 
 
-def test_a_large_event_enters_alone() -> None:
-    """What is larger than all the room would wait for ever otherwise."""
+def test_a_large_event_is_admitted_alone() -> None:
+    """An event larger than the capacity is admitted if none is in flight; otherwise it would never be."""
     capacity = Capacity(3, 100)
     assert capacity.fits(500)
     capacity.reserve(1)
     assert not capacity.fits(500)
 
 
-def test_who_waits_enters_in_order_and_is_not_passed() -> None:
-    """A small event does not pass a large one that came first."""
+def test_waiters_are_admitted_in_order() -> None:
+    """Waiters are admitted in order: a small event does not overtake a large one."""
 
     async def main() -> None:
         capacity = Capacity(10, 100)
@@ -56,8 +56,8 @@ def test_who_waits_enters_in_order_and_is_not_passed() -> None:
 
 
 @pytest.mark.parametrize("admitted", [False, True])
-def test_who_gives_up_gives_back(admitted: bool) -> None:
-    """A cancelled waiter keeps nobody out, not even when it was just let in."""
+def test_a_cancelled_waiter_blocks_no_others(admitted: bool) -> None:
+    """A cancelled waiter blocks no others, even if it was admitted just before the cancellation."""
 
     async def main() -> None:
         capacity = Capacity(1, 100)
@@ -79,8 +79,8 @@ def test_who_gives_up_gives_back(admitted: bool) -> None:
     asyncio.run(main())
 
 
-def test_a_closed_room_lets_everyone_go_on() -> None:
-    """Nobody waits for ever at the end."""
+def test_closing_admits_all_waiters() -> None:
+    """Closing admits all waiters, so that none of them hangs at shutdown."""
 
     async def main() -> None:
         capacity = Capacity(1, 100)
@@ -95,6 +95,6 @@ def test_a_closed_room_lets_everyone_go_on() -> None:
 
 
 def test_limits_are_at_least_one() -> None:
-    """A room for nothing is a mistake."""
+    """A limit below 1 is rejected."""
     with pytest.raises(ValueError, match="at least 1"):
         check_limits(0, 100, "block")

@@ -1,12 +1,12 @@
-"""Counting and telling drops, and the pace under 'too many requests', with literal times."""
+"""Reports of dropped events, and pacing after 'too many requests', with literal times."""
 
 import pytest
 from tickertape.producers.sdk.ack_window import SendPacer
 from tickertape.producers.sdk.drop_report import DropReport
 
 
-def test_a_line_a_second_and_one_report(caplog: pytest.LogCaptureFixture) -> None:
-    """However many are dropped, the log has one line a second, and the stream one event at the end."""
+def test_drops_are_logged_once_per_second_and_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The log gets at most one line per second about dropped events, and the stream one event at the end."""
     drops = DropReport("orders")
     for number in range(1000):
         drops.add(1, 10.0 + number / 1000, offline=True)
@@ -28,8 +28,8 @@ def test_a_line_a_second_and_one_report(caplog: pytest.LogCaptureFixture) -> Non
     assert drops.is_due(20.0)
 
 
-def test_the_reason_is_told() -> None:
-    """While NATS is there, the producer was too fast."""
+def test_the_reason_of_drops_is_reported() -> None:
+    """Events that are dropped while NATS is reachable are reported as too fast for the stream."""
     drops = DropReport("")
     drops.add(2, 0.0, offline=False)
     event, _ = drops.take()
@@ -37,8 +37,10 @@ def test_the_reason_is_told() -> None:
     assert event.source == "publisher"
 
 
-def test_too_many_requests_wait_longer_each_time() -> None:
-    """Refusals that arrive together are one; the waits double up to two seconds, and the bursts halve."""
+def test_too_many_requests_back_off() -> None:
+    """Several 'too many requests' during a pause count once; pauses double, and bursts halve, up to a
+    limit.
+    """
     pacer = SendPacer()
     assert pacer.allowance(0.0) is None
     waits, bursts = [], []
@@ -55,8 +57,8 @@ def test_too_many_requests_wait_longer_each_time() -> None:
     assert repr(pacer).startswith("<SendPacer until ")
 
 
-def test_a_link_recovers_with_each_burst_that_is_taken() -> None:
-    """Bursts grow by a quarter, waits shrink, and in the end nothing bounds the link."""
+def test_pacing_recovers_with_each_accepted_burst() -> None:
+    """With each accepted burst, bursts grow by a quarter and pauses shrink, until sending is unlimited."""
     pacer = SendPacer()
     for now in (0.0, 10.0, 20.0):
         pacer.slow_down(now)

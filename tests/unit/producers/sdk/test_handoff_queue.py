@@ -1,4 +1,4 @@
-"""The queue between a program's threads and the one that publishes."""
+"""The queue between the threads of a program and the publishing thread."""
 
 from concurrent.futures import Future
 
@@ -8,66 +8,68 @@ from tickertape.producers.sdk.handoff_queue import Handoff, HandoffQueue
 from tickertape.producers.sdk.publish_ack import Ack
 
 
-def handoff(text: str, future: Future[Ack] | None = None) -> Handoff:
+def make_handoff(text: str, future: Future[Ack] | None = None) -> Handoff:
     return Handoff("log.info.a", text.encode(), None, None, future)
 
 
-def taken(queue: HandoffQueue) -> list[str]:
+def take_all(queue: HandoffQueue) -> list[str]:
     found = []
-    while (one := queue.take()) is not None:
-        found.append(one.payload.decode())
+    while (handoff := queue.take()) is not None:
+        found.append(handoff.payload.decode())
     return found
 
 
 @pytest.mark.parametrize(("capacity", "size"), [(3, 1000), (100, 6)])
-def test_the_oldest_are_dropped(capacity: int, size: int) -> None:
-    """For want of places or of bytes; their futures say so."""
+def test_the_oldest_events_are_dropped(capacity: int, size: int) -> None:
+    """The oldest events are dropped when the queue exceeds its number of events or its size in bytes, and
+    their futures fail with PublishDropped.
+    """
     queue = HandoffQueue(capacity, size)
     futures: list[Future[Ack]] = [Future() for _ in range(10)]
     for number, future in enumerate(futures):
-        queue.put(handoff(f"n{number}", future))
+        queue.put(make_handoff(f"n{number}", future))
     assert (len(queue), queue.dropped) == (3, 7)
     assert all(isinstance(future.exception(0), PublishDropped) for future in futures[:7])
-    assert taken(queue) == ["n7", "n8", "n9"]
+    assert take_all(queue) == ["n7", "n8", "n9"]
     for number in range(3):
-        queue.put(handoff(f"m{number}"))
+        queue.put(make_handoff(f"m{number}"))
     assert queue.dropped == 7
-    assert taken(queue) == ["m0", "m1", "m2"]
+    assert take_all(queue) == ["m0", "m1", "m2"]
 
 
-def test_a_large_parcel_is_alone() -> None:
-    """It makes everyone else leave, and stays."""
+def test_a_large_event_replaces_all_others() -> None:
+    """An event larger than the queue replaces all other events and is not dropped."""
     queue = HandoffQueue(10, 5)
-    queue.put(handoff("one"))
-    queue.put(handoff("larger than all"))
-    assert taken(queue) == ["larger than all"]
+    queue.put(make_handoff("one"))
+    queue.put(make_handoff("larger than all"))
+    assert take_all(queue) == ["larger than all"]
 
 
 def test_without_a_capacity_nothing_is_dropped() -> None:
-    """The caller counts for himself then."""
+    """A queue without a capacity drops nothing, because its caller limits it."""
     queue = HandoffQueue(None, 1)
     for _ in range(5):
-        queue.put(handoff("xx"))
+        queue.put(make_handoff("xx"))
     assert (len(queue), queue.dropped) == (5, 0)
 
 
-def test_what_was_cancelled_is_not_taken() -> None:
-    """Nor counted as dropped."""
+def test_cancelled_events_are_not_taken() -> None:
+    """Cancelled events are neither returned nor counted as dropped."""
     queue = HandoffQueue(1)
     first: Future[Ack] = Future()
     second: Future[Ack] = Future()
-    queue.put(handoff("first", first))
+    queue.put(make_handoff("first", first))
     first.cancel()
-    queue.put(handoff("second", second))
+    queue.put(make_handoff("second", second))
     second.cancel()
-    assert (taken(queue), queue.dropped) == ([], 0)
+    assert (take_all(queue), queue.dropped) == ([], 0)
 
 
-def test_an_abandoned_queue_fails_everyone() -> None:
-    """Nobody is left waiting."""
+def test_abandoning_the_queue_fails_all_futures() -> None:
+    """Abandoning the queue fails the futures of all its events."""
     queue = HandoffQueue(5)
     future: Future[Ack] = Future()
-    queue.put(handoff("one", future))
-    queue.put(handoff("two"))
+    queue.put(make_handoff("one", future))
+    queue.put(make_handoff("two"))
     assert queue.abandon() == 2
     assert isinstance(future.exception(0), PublishError)

@@ -1,4 +1,4 @@
-"""The trace context of events: W3C's form, and where it comes from."""
+"""The trace context of events: the W3C format, and the sources of the header."""
 
 import sys
 from types import SimpleNamespace
@@ -10,8 +10,8 @@ GOOD = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @pytest.mark.parametrize("value", [GOOD, GOOD.replace("00-", "cc-", 1), f"cc{GOOD[2:]}-later"])
-def test_what_w3c_allows_is_valid(value: str) -> None:
-    """Also versions that are not known yet."""
+def test_valid_traceparents(value: str) -> None:
+    """Values that W3C allows are valid, including future versions."""
     assert trace.is_valid(value)
 
 
@@ -29,13 +29,13 @@ def test_what_w3c_allows_is_valid(value: str) -> None:
         f"00-0af7651916cd43dd8448eb211c80319c-{'0' * 16}-01",
     ],
 )
-def test_what_w3c_forbids_is_not(value: str | None) -> None:
-    """Zeros, capitals, the version ff, and anything behind version 00's flags."""
+def test_invalid_traceparents(value: str | None) -> None:
+    """Zero ids, capitals, version ff, and text after the flags of version 00 are invalid."""
     assert not trace.is_valid(value)
 
 
-def test_an_events_own_header_goes_first() -> None:
-    """The provider is asked when there is none; what is no context is left out."""
+def test_the_header_of_an_event_has_precedence() -> None:
+    """A header of the event precedes the one of the provider, and invalid values are removed."""
     other = GOOD.replace("0af7", "1af7")
     assert trace.with_traceparent(None, None) is None
     assert trace.with_traceparent(None, lambda: GOOD) == {"traceparent": GOOD}
@@ -44,8 +44,8 @@ def test_an_events_own_header_goes_first() -> None:
     assert trace.with_traceparent({"traceparent": "nonsense"}, lambda: GOOD) == {}
 
 
-def test_opentelemetry_is_asked_when_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its current span gives the header; without it there is no provider."""
+def test_opentelemetry_provides_the_header_if_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The header is taken from OpenTelemetry's current span; without OpenTelemetry there is no provider."""
     monkeypatch.setitem(sys.modules, "opentelemetry.trace", None)
     assert trace.opentelemetry_provider() is None
     context = SimpleNamespace(

@@ -1,4 +1,4 @@
-"""The shipper's smaller parts: the spool's bound, names that change under one's hands, patience, metrics."""
+"""Smaller parts of the shipper: limit of the spool, replaced paths, poll interval, metrics and dry run."""
 
 import asyncio
 import time
@@ -28,30 +28,30 @@ def stream(name: str, settings: ParseSettings = PLAIN) -> FileStream:
     return FileStream(name, None, parser, Throttle(ThrottleSettings(), name, "test"), "run", grace=0.0)
 
 
-def test_a_full_spool_takes_no_more_until_it_is_shipped(tmp_path: Path) -> None:
-    """Whoever writes into the pipe waits meanwhile, and nothing is lost of it."""
-    of_spool = stream("stdin-test")
-    spool = StdinSpool(tmp_path / "spool", of_spool, limit=10_000)
-    given: list[int] = []
+def test_a_full_spool_applies_backpressure(tmp_path: Path) -> None:
+    """A full spool stops reading from the pipe until its content is shipped, and no line is lost."""
+    file_stream = stream("stdin-test")
+    spool = StdinSpool(tmp_path / "spool", file_stream, limit=10_000)
+    produced: list[int] = []
 
-    async def pieces() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncIterator[bytes]:
         for number in range(100):
-            given.append(number)
+            produced.append(number)
             yield (f"line {number} " + "x" * 990).encode() + b"\n"
 
     async def main() -> list[str]:
-        filling = asyncio.create_task(spool.fill(pieces()))
+        fill_task = asyncio.create_task(spool.fill(chunks()))
         await asyncio.sleep(0.2)
-        assert len(given) <= 12, "it holds ten of a thousand bytes"
+        assert len(produced) <= 12, "the spool holds ten chunks of a thousand bytes"
         shipped: list[str] = []
         now = time.time()
         async with asyncio.timeout(PATIENCE):
-            while not (filling.done() and not of_spool.chain):
+            while not (fill_task.done() and not file_stream.chain):
                 now += 0.1
                 spool.scan(now)
-                while (batch := of_spool.next_batch(now, finish=True)) is not None:
+                while (batch := file_stream.next_batch(now, finish=True)) is not None:
                     shipped += [item.payload.decode() for item in batch.events]
-                    of_spool.mark_shipped(batch, 1)
+                    file_stream.mark_shipped(batch, 1)
                 await asyncio.sleep(0.001)
         spool.scan(now + 1)
         spool.close()
@@ -62,8 +62,10 @@ def test_a_full_spool_takes_no_more_until_it_is_shipped(tmp_path: Path) -> None:
     assert not (tmp_path / "spool").exists()
 
 
-def test_a_path_that_leads_elsewhere_by_now_is_told(tmp_path: Path) -> None:
-    """A rotation between looking and opening must not swap two files."""
+def test_a_replaced_path_is_detected(tmp_path: Path) -> None:
+    """A path that is renamed or replaced between scanning and opening raises PathChanged, because a rotation
+    must not swap two files.
+    """
     path = tmp_path / "app.log"
     path.write_text("old")
     ((_, found),) = siblings(str(path))
@@ -75,8 +77,8 @@ def test_a_path_that_leads_elsewhere_by_now_is_told(tmp_path: Path) -> None:
         open_same(str(path), key_of(found))
 
 
-def test_patience_ends_when_something_is_due(tmp_path: Path) -> None:
-    """What waits for its rest does not wait for the next poll as well."""
+def test_the_poll_interval_is_short_when_a_line_is_due(tmp_path: Path) -> None:
+    """The poll interval is short when a pending line is due, so that it does not wait for the next poll."""
     desk = Desk(tmp_path, parsing=ParseSettings())
     shipper = Shipper(desk.discovery, DryRunSink(), FileWatcher([]), 1_000, print)
     assert shipper._poll_delay() == POLL_INTERVAL
@@ -90,15 +92,15 @@ def test_patience_ends_when_something_is_due(tmp_path: Path) -> None:
     desk.close()
 
 
-def test_metrics_and_health_say_how_it_stands(tmp_path: Path) -> None:
-    """Counters of what was shipped and kept back, and the lag."""
+def test_metrics_and_health_show_progress(tmp_path: Path) -> None:
+    """Metrics and the health event contain the lag and the numbers of shipped and redacted items."""
     desk = Desk(tmp_path)
     desk.write("app.log", "one password=hunter2\ntwo\n")
     desk.ship()
     desk.write("app.log", "three\n")
     shipper = Shipper(desk.discovery, DryRunSink(), FileWatcher([]), 1_000, print)
-    (one,) = shipper.streams
-    one.caught_up_at = time.time() - 100
+    (file_stream,) = shipper.streams
+    file_stream.caught_up_at = time.time() - 100
     shipper.shipped["info"] = 2
     registry = CollectorRegistry()
     registry.register(ShipCollector(shipper, desk.counts))
@@ -114,14 +116,14 @@ def test_metrics_and_health_say_how_it_stands(tmp_path: Path) -> None:
     assert "hunter2" not in text
     event = health_event(shipper, desk.counts, "host")
     assert event.subject == "system.health.shipper.host"
-    assert event.status == "DEGRADED", "a hundred seconds behind"
+    assert event.status == "DEGRADED", "the lag is a hundred seconds"
     assert isinstance(event.checks, dict)
     assert event.checks["by_file"][0]["lag_bytes"] == 6
     desk.close()
 
 
-def test_a_dry_sink_shows_what_would_be_shipped(capsys: pytest.CaptureFixture[str]) -> None:
-    """The subject, and the event behind it."""
+def test_a_dry_run_prints_events(capsys: pytest.CaptureFixture[str]) -> None:
+    """A dry run prints the subject and the payload of each event."""
     items = [OutgoingEvent("log.info.a", b'{"a": 1}', "1")]
     asyncio.run(DryRunSink().commit(items, Checkpoint("a"), 0))
     assert capsys.readouterr().out == 'log.info.a {"a": 1}\n'

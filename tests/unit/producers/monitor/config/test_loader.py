@@ -1,4 +1,4 @@
-"""The whole of the monitor's file: exchanges, recovery, connectivity, and files that are meant to do harm."""
+"""Loading of complete configuration files of the monitor, and of malicious ones."""
 
 import time
 from pathlib import Path
@@ -9,7 +9,7 @@ from tickertape.producers.monitor.config.loader import MAX_FILE_BYTES, MonitorFi
 PROBES = "probes: [{kind: tcp, address: 'h:1'}]"
 
 
-def written(folder: Path, text: str) -> Path:
+def write_config(folder: Path, text: str) -> Path:
     path = folder / "gateways.yaml"
     path.write_text(text, encoding="utf-8")
     return path
@@ -40,9 +40,9 @@ gateways:
 """
 
 
-def test_a_whole_file(tmp_path: Path) -> None:
-    """Every kind and every setting, with the nearest default."""
-    config = load(written(tmp_path, FULL))
+def test_a_complete_file_is_loaded(tmp_path: Path) -> None:
+    """Every probe kind and setting is loaded, and the most specific level of a setting applies."""
+    config = load(write_config(tmp_path, FULL))
     gateway = config.resolve_gateways()[0]
     assert gateway.subject == "gateway.status.ctp.ctp=2Emain=20=E4=B8=8A=E6=B5=B7"
     names = [check.probe.name for check in gateway.checks]
@@ -59,7 +59,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "says"),
+    ("text", "line", "message"),
     [
         (f"gateways:\n  - {{id: a, type: b, session: x, {PROBES}}}", 2, "exchange 'x' is not in 'exchanges'"),
         ("exchanges:\n  x: {zone: Mars/Base, spans: [09:00-10:00]}\ngateways: []", 2, "is not a time zone"),
@@ -92,34 +92,34 @@ def test_a_whole_file(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_faults_are_told_with_their_line(tmp_path: Path, text: str, line: int, says: str) -> None:
-    """What it is, where it stands, what would be right."""
+def test_errors_are_reported_with_their_line(tmp_path: Path, text: str, line: int, message: str) -> None:
+    """An error states the cause, its line, and a correction."""
     with pytest.raises(MonitorFileError) as caught:
-        load(written(tmp_path, text))
-    found = [problem for problem in caught.value.problems if says in problem.message]
+        load(write_config(tmp_path, text))
+    found = [problem for problem in caught.value.problems if message in problem.message]
     assert found, caught.value.problems
     assert found[0].line == line
 
 
-def test_a_bomb_of_aliases_is_refused_at_once(tmp_path: Path) -> None:
-    """A few lines that stand for billions of settings."""
+def test_an_alias_bomb_is_rejected_quickly(tmp_path: Path) -> None:
+    """Nested aliases that expand a few lines to billions of settings are rejected within seconds."""
     lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
     for number in range(1, 12):
         before, name = chr(96 + number), chr(97 + number)
         lines.append(f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]")
     began = time.process_time()
     with pytest.raises(MonitorFileError, match="aliases expand to more than 500000 settings"):
-        load(written(tmp_path, "\n".join(lines)))
+        load(write_config(tmp_path, "\n".join(lines)))
     assert time.process_time() - began < 5
 
 
-def test_an_alias_of_itself_is_refused(tmp_path: Path) -> None:
-    """It has no end."""
+def test_a_recursive_alias_is_rejected(tmp_path: Path) -> None:
+    """An alias that contains itself is rejected, because it never stops expanding."""
     with pytest.raises(MonitorFileError, match="aliases expand to"):
-        load(written(tmp_path, "gateways: &a [*a]"))
+        load(write_config(tmp_path, "gateways: &a [*a]"))
 
 
-def test_ten_megabytes_are_refused_unread(tmp_path: Path) -> None:
-    """No file of gateways is as large."""
+def test_a_file_of_ten_megabytes_is_not_parsed(tmp_path: Path) -> None:
+    """A file above the size limit is rejected before it is parsed."""
     with pytest.raises(MonitorFileError, match=f"the maximum is {MAX_FILE_BYTES}"):
-        load(written(tmp_path, "#" * 10_000_000))
+        load(write_config(tmp_path, "#" * 10_000_000))

@@ -1,4 +1,4 @@
-"""The monitor's file: what it means, and how its faults are told."""
+"""The monitor's configuration file: resolution of its settings, and errors with line numbers."""
 
 from pathlib import Path
 
@@ -22,23 +22,23 @@ gateways:
 """
 
 
-def written(folder: Path, text: str) -> Path:
+def write_config(folder: Path, text: str) -> Path:
     path = folder / "gateways.yaml"
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def faults(folder: Path, text: str) -> list[str]:
-    """Problems of a file as 'line: field: what'."""
-    path = written(folder, text)
+def load_errors(folder: Path, text: str) -> list[str]:
+    """Load an invalid file, and return its errors as 'line: field: message'."""
+    path = write_config(folder, text)
     with pytest.raises(MonitorFileError) as caught:
         load(path)
     return [str(problem).removeprefix(f"{path}:") for problem in caught.value.problems]
 
 
-def test_the_nearest_setting_counts(tmp_path: Path) -> None:
-    """A probe's own setting goes before the gateway's, that before the defaults."""
-    config: MonitorConfig = load(written(tmp_path, GOOD))
+def test_the_most_specific_setting_applies(tmp_path: Path) -> None:
+    """Settings of a probe override those of its gateway, which override the defaults."""
+    config: MonitorConfig = load(write_config(tmp_path, GOOD))
     (gateway,) = config.resolve_gateways()
     tcp, http = gateway.checks
     assert (tcp.interval, http.interval) == (60.0, 10.0)
@@ -46,23 +46,23 @@ def test_the_nearest_setting_counts(tmp_path: Path) -> None:
     assert gateway.subject == "gateway.status.ctp.ctp_main_account"
 
 
-def test_addresses() -> None:
-    """Host names, IPv4 and bracketed IPv6 are addresses."""
+def test_valid_addresses() -> None:
+    """Host names, IPv4 and bracketed IPv6 addresses are valid."""
     assert parse_address("gw.example:1") == ("gw.example", 1)
     assert parse_address("[::1]:65535") == ("::1", 65535)
 
 
 @pytest.mark.parametrize("text", ["a", "a:", ":1", "a:0", "a:65536", "a:x", "::1:80", "a:²"])
-def test_what_is_no_address(text: str) -> None:
-    """A port out of range or a missing part is refused."""
+def test_invalid_addresses(text: str) -> None:
+    """An address without a host or port, or with a port out of range, is rejected."""
     with pytest.raises(ValueError, match=r"host:port|out of range"):
         parse_address(text)
 
 
-def test_every_fault_is_told_with_its_line(tmp_path: Path) -> None:
-    """One look at the list mends the whole file."""
+def test_all_errors_are_reported_with_their_lines(tmp_path: Path) -> None:
+    """All errors of a file are reported together, each with its line."""
     text = GOOD.replace("3s}", "3}").replace("status: 200", "statsu: 200").replace("    type: ctp\n", "")
-    assert faults(tmp_path, text) == [
+    assert load_errors(tmp_path, text) == [
         "3: gateways[0].type: is missing; add it",
         "7: gateways[0].probes[0].hold: 3 is not a duration; write a number with a unit (ms s m h d), "
         "as in 5s",
@@ -71,7 +71,7 @@ def test_every_fault_is_told_with_its_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("", "is empty"),
         ("- a\n- b\n", "is not a mapping"),
@@ -92,40 +92,42 @@ def test_every_fault_is_told_with_its_line(tmp_path: Path) -> None:
         ("gateways: [{id: a, type: b, probes: [{kind: http, url: 'http://u:p@a'}]}]", "remove the user"),
     ],
 )
-def test_a_bad_file_is_one_clear_line(tmp_path: Path, text: str, says: str) -> None:
-    """Whatever is wrong, the line names the file and what is wrong."""
-    path = written(tmp_path, text)
+def test_the_error_of_an_invalid_file_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    """An error is a single line that names the file and the cause."""
+    path = write_config(tmp_path, text)
     with pytest.raises(MonitorFileError) as caught:
         load(path)
     line = str(caught.value)
     assert line.startswith(str(path))
-    assert says in line
+    assert message in line
     assert "\n" not in line
 
 
-def test_a_repeated_id_is_refused(tmp_path: Path) -> None:
-    """Two gateways of one id would overwrite each other's status."""
+def test_a_duplicate_id_is_rejected(tmp_path: Path) -> None:
+    """Two gateways with the same id are rejected, because each would overwrite the status of the other."""
     text = "gateways:\n" + "  - {id: a, type: b, probes: [{kind: tcp, address: 'h:1'}]}\n" * 2
-    assert faults(tmp_path, text) == [
+    assert load_errors(tmp_path, text) == [
         "3: gateways[1].id: 'a' is also the id in line 2; ids are unique, rename one"
     ]
 
 
-def test_a_repeated_key_is_refused(tmp_path: Path) -> None:
-    """YAML would silently keep the last of two equal keys."""
+def test_a_duplicate_key_is_rejected(tmp_path: Path) -> None:
+    """Duplicate keys are rejected; YAML would silently keep the last one."""
     text = "gateways:\n  - id: a\n    type: b\n    id: c\n    probes: [{kind: tcp, address: 'h:1'}]\n"
-    assert faults(tmp_path, text) == ["4: gateways[0].id: is a duplicate key in this mapping; remove one"]
+    assert load_errors(tmp_path, text) == [
+        "4: gateways[0].id: is a duplicate key in this mapping; remove one"
+    ]
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
-    """The line names the path and the reason."""
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
+    """The error of a missing file names its path and the reason."""
     path = tmp_path / "none.yaml"
     assert check(path) == [f"{path}: cannot be read: No such file or directory"]
 
 
-def test_check_names_hosts_that_do_not_resolve(tmp_path: Path) -> None:
-    """A host that no name server knows is told with its line; addresses are fine."""
-    assert check(written(tmp_path, GOOD)) == []
+def test_check_reports_hosts_that_do_not_resolve(tmp_path: Path) -> None:
+    """A host name that does not resolve is reported with its line; IP addresses need no lookup."""
+    assert check(write_config(tmp_path, GOOD)) == []
     bad = GOOD.replace('"127.0.0.1:41205"', '"no-such-host.invalid:41205"')
-    (problem,) = check(written(tmp_path, bad))
+    (problem,) = check(write_config(tmp_path, bad))
     assert "gateways.yaml:8: gateways[0].probes[0].address: host 'no-such-host.invalid'" in problem

@@ -1,4 +1,4 @@
-"""What a monitor reads of the newest status of a gateway, which any producer may have written."""
+"""Parsing of the stored status of a gateway, which any producer may have published."""
 
 import pytest
 from tickertape.contracts.events import GatewayStatusChange, Status
@@ -19,8 +19,10 @@ from tickertape.producers.monitor.coordination.stored_status import parse_stored
         (None, False),
     ],
 )
-def test_a_since_that_is_no_time_is_that_of_the_event(since: object, *, kept: bool) -> None:
-    """A monitor compares it with its clock at each change."""
+def test_an_invalid_since_is_replaced_by_the_event_time(since: object, *, kept: bool) -> None:
+    """A ``since`` that is not a valid time is replaced by the time of the event, because a monitor compares
+    it with its clock at each change.
+    """
     event = GatewayStatusChange(
         gateway_id="a",
         gateway_type="ctp",

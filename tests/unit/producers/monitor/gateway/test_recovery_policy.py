@@ -1,10 +1,10 @@
-"""When a gateway is to be brought back: literal times."""
+"""The schedule of recovery attempts, with literal times."""
 
 from tickertape.producers.monitor.config.models import MonitorConfig
 from tickertape.producers.monitor.gateway.recovery_policy import Recovery
 
 
-def recovery(**settings: object) -> Recovery:
+def make_recovery(**settings: object) -> Recovery:
     config = MonitorConfig.model_validate(
         {
             "gateways": [
@@ -27,63 +27,65 @@ def phases(*events: object) -> list[str]:
     return [getattr(event, "phase", "-") for event in events]
 
 
-def test_a_course_from_beginning_to_success() -> None:
-    """Started once, attempted after the wait, done when the gateway is well."""
-    one = recovery(after="5s")
-    assert phases(one.start(100.0), one.start(100.0)) == ["started", "-"]
-    assert phases(one.next_event(104.9), one.next_event(105.0), one.next_event(500.0)) == [
+def test_a_recovery_starts_attempts_and_succeeds() -> None:
+    """A recovery starts once, attempts after its delay, and succeeds when the gateway is healthy."""
+    recovery = make_recovery(after="5s")
+    assert phases(recovery.start(100.0), recovery.start(100.0)) == ["started", "-"]
+    assert phases(recovery.next_event(104.9), recovery.next_event(105.0), recovery.next_event(500.0)) == [
         "-",
         "attempt",
         "-",
     ]
-    one.finish_attempt(106.0)
-    assert one.due() == 136.0
-    assert phases(one.succeed(120.0), one.succeed(121.0)) == ["succeeded", "-"]
-    assert phases(one.next_event(1_000.0)) == ["-"]
+    recovery.finish_attempt(106.0)
+    assert recovery.due() == 136.0
+    assert phases(recovery.succeed(120.0), recovery.succeed(121.0)) == ["succeeded", "-"]
+    assert phases(recovery.next_event(1_000.0)) == ["-"]
 
 
-def test_attempts_wait_longer_and_end() -> None:
-    """The wait doubles; after the last attempt it has failed, and is not begun again until it was well."""
-    one = recovery()
-    one.start(0.0)
-    assert phases(one.next_event(0.0)) == ["attempt"]
-    one.finish_attempt(1.0)
-    assert phases(one.next_event(30.9), one.next_event(31.0)) == ["-", "attempt"]
-    one.finish_attempt(32.0)
-    last = one.next_event(92.0)
+def test_attempts_back_off_and_end() -> None:
+    """The delay doubles with each attempt; after the last one the recovery fails, and does not start again
+    before the gateway was healthy.
+    """
+    recovery = make_recovery()
+    recovery.start(0.0)
+    assert phases(recovery.next_event(0.0)) == ["attempt"]
+    recovery.finish_attempt(1.0)
+    assert phases(recovery.next_event(30.9), recovery.next_event(31.0)) == ["-", "attempt"]
+    recovery.finish_attempt(32.0)
+    last = recovery.next_event(92.0)
     assert last is not None
     assert (last.phase, last.attempt, last.metadata["reason"]) == (
         "failed",
         2,
         "not recovered after 2 attempts",
     )
-    assert phases(one.start(100.0), one.next_event(1_000.0)) == ["-", "-"]
-    one.abandon()
-    assert phases(one.start(200.0)) == ["started"]
+    assert phases(recovery.start(100.0), recovery.next_event(1_000.0)) == ["-", "-"]
+    recovery.abandon()
+    assert phases(recovery.start(200.0)) == ["started"]
 
 
-def test_no_more_attempts_in_an_hour_than_allowed() -> None:
-    """However often it fails and comes back by itself; the next hour has its own."""
-    one = recovery(per_hour=2)
-    made = 0
+def test_attempts_are_limited_per_hour() -> None:
+    """Attempts are limited per hour, even if the gateway recovers on its own in between."""
+    recovery = make_recovery(per_hour=2)
+    attempts = 0
     for round_ in range(6):
         now = round_ * 100.0
-        one.start(now)
-        event = one.next_event(now)
+        recovery.start(now)
+        event = recovery.next_event(now)
         assert event is not None
-        made += event.phase == "attempt"
-        one.finish_attempt(now)
-        one.succeed(now + 10)
-    assert made == 2
-    one.abandon()
-    one.start(3_601.0)
-    assert phases(one.next_event(3_601.0)) == ["attempt"]
+        attempts += event.phase == "attempt"
+        recovery.finish_attempt(now)
+        recovery.succeed(now + 10)
+    assert attempts == 2
+    recovery.abandon()
+    recovery.start(3_601.0)
+    assert phases(recovery.next_event(3_601.0)) == ["attempt"]
 
 
-def test_another_monitor_sees_to_it() -> None:
-    """Its attempts and its end are told by the other one alone."""
-    one = recovery()
-    one.start(0.0)
-    one.cede()
-    assert phases(one.next_event(10.0), one.start(20.0), one.succeed(30.0)) == ["-", "-", "-"]
-    assert phases(one.start(40.0)) == ["started"]
+def test_a_recovery_is_ceded_to_another_monitor() -> None:
+    """After another monitor takes over a recovery, this one publishes neither its attempts nor its result."""
+    recovery = make_recovery()
+    recovery.start(0.0)
+    recovery.cede()
+    assert phases(recovery.next_event(10.0), recovery.start(20.0), recovery.succeed(30.0)) == ["-", "-", "-"]
+    assert phases(recovery.start(40.0)) == ["started"]

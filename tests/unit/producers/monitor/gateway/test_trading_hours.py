@@ -1,4 +1,4 @@
-"""The calendar of an exchange: literal moments, and what holds at every moment."""
+"""Trading hours of an exchange, with literal times and with properties that hold at any time."""
 
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -32,56 +32,56 @@ def at(text: str, zone: str = "Asia/Shanghai") -> float:
 @pytest.mark.parametrize(
     ("moment", "is_open"),
     [
-        ("2026-09-21 08:59:59", False),  # a Monday
+        ("2026-09-21 08:59:59", False),  # Monday
         ("2026-09-21 09:00:00", True),
         ("2026-09-21 10:14:59", True),
-        ("2026-09-21 10:15:00", False),  # a break
+        ("2026-09-21 10:15:00", False),  # morning break
         ("2026-09-21 12:00:00", False),  # lunch
         ("2026-09-21 23:59:59", True),
-        ("2026-09-22 02:29:59", True),  # over midnight
+        ("2026-09-22 02:29:59", True),  # after midnight
         ("2026-09-22 02:30:00", False),
-        ("2026-09-21 01:00:00", False),  # Monday's small hours belong to Sunday
-        ("2026-09-26 01:00:00", True),  # Saturday's belong to Friday
+        ("2026-09-21 01:00:00", False),  # the night from Sunday to Monday belongs to Sunday
+        ("2026-09-26 01:00:00", True),  # the night from Friday to Saturday belongs to Friday
         ("2026-09-26 10:00:00", False),
-        ("2026-10-01 10:00:00", False),  # a holiday
+        ("2026-10-01 10:00:00", False),  # holiday
         ("2026-09-30 10:00:00", True),
-        ("2026-09-30 22:00:00", False),  # the night before it
+        ("2026-09-30 22:00:00", False),  # night before the holiday
         ("2026-10-08 10:00:00", True),
         ("2026-10-08 01:00:00", False),
     ],
 )
-def test_shanghai_is_open(moment: str, is_open: bool) -> None:
-    """Breaks, lunch, the night, the weekend, holidays and their eve."""
+def test_opening_hours_of_shanghai(moment: str, is_open: bool) -> None:
+    """The exchange is closed on breaks, weekends and holidays, and on the night before a holiday."""
     assert SHFE.is_open(at(moment)) is is_open
 
 
 @pytest.mark.parametrize(
     ("utc", "is_open"),
     [
-        ("2026-03-06 14:29:59", False),  # New York is 5 hours behind
+        ("2026-03-06 14:29:59", False),  # UTC-5
         ("2026-03-06 14:30:00", True),
-        ("2026-03-09 13:30:00", True),  # and 4 from 8 March on
+        ("2026-03-09 13:30:00", True),  # UTC-4 from 8 March
         ("2026-03-09 13:29:59", False),
         ("2026-03-09 20:00:00", False),
-        ("2026-11-02 14:30:00", True),  # and 5 again from 1 November on
+        ("2026-11-02 14:30:00", True),  # UTC-5 from 1 November
         ("2026-11-02 13:30:00", False),
     ],
 )
-def test_it_opens_by_the_clock_on_the_wall(utc: str, is_open: bool) -> None:
-    """Daylight saving moves the moment, not the time of the day."""
+def test_opening_hours_are_in_local_time(utc: str, is_open: bool) -> None:
+    """An exchange opens at the same local time in summer and in winter."""
     assert NEW_YORK.is_open(at(utc, "UTC")) is is_open
 
 
 def test_the_next_change() -> None:
-    """The end of the span, its beginning after the break, and after the holidays."""
+    """The next change ends the current span, or starts the next one after a break or holidays."""
     assert SHFE.next_change(at("2026-09-21 09:30")) == at("2026-09-21 10:15")
     assert SHFE.next_change(at("2026-09-21 10:15")) == at("2026-09-21 10:30")
     assert SHFE.next_change(at("2026-09-21 22:00")) == at("2026-09-22 02:30")
     assert SHFE.next_change(at("2026-09-30 15:00")) == at("2026-10-08 09:00")
 
 
-def test_what_never_opens_never_changes() -> None:
-    """A calendar of holidays alone has no next change."""
+def test_an_exchange_that_never_opens_has_no_next_change() -> None:
+    """An exchange without trading days has no next change; a holiday only postpones it."""
     never = Sessions(
         ZoneInfo("UTC"), frozenset({0}), (parse_span("09:00-10:00"),), frozenset(parse_holidays("2026-01-05"))
     )
@@ -92,7 +92,7 @@ def test_what_never_opens_never_changes() -> None:
 
 @given(st.floats(at("2026-01-01 00:00"), at("2026-12-31 00:00")), st.sampled_from([SHFE, NEW_YORK]))
 def test_nothing_changes_before_the_next_change(now: float, sessions: Sessions) -> None:
-    """Up to it all is as it is now, and at it all is otherwise."""
+    """Until the next change the exchange stays as it is, and at the next change it opens or closes."""
     change = sessions.next_change(now)
     assert change > now
     assert sessions.is_open(change) is not sessions.is_open(now)
@@ -101,8 +101,8 @@ def test_nothing_changes_before_the_next_change(now: float, sessions: Sessions) 
 
 
 @pytest.mark.parametrize("text", ["", "9:00-10:00", "09:00", "09:00-25:00", "09:00-1O:00", "٠٩:00-10:00"])
-def test_what_is_no_span(text: str) -> None:
-    """It is refused with what would be right."""
+def test_invalid_spans(text: str) -> None:
+    """An invalid span is rejected with an example of a valid one."""
     with pytest.raises(ValueError, match="as in 09:00-11:30"):
         parse_span(text)
 
@@ -110,8 +110,8 @@ def test_what_is_no_span(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "2026-13-01", "2026-10-07..2026-10-01", "2020-01-01..2026-01-01", "soon"]
 )
-def test_what_is_no_holiday(text: str) -> None:
-    """Neither a day nor days in order."""
+def test_invalid_holidays(text: str) -> None:
+    """Invalid days, and ranges that are reversed or too long, are rejected."""
     with pytest.raises(ValueError, match=r"is not a day|a range has"):
         parse_holidays(text)
 
@@ -126,7 +126,7 @@ def test_what_is_no_holiday(text: str) -> None:
         (("09:00-10:00", "10:00-11:00"), True),
     ],
 )
-def test_spans_lie_apart(spans: tuple[str, ...], apart: bool) -> None:
-    """Over midnight too."""
+def test_overlapping_spans_are_found(spans: tuple[str, ...], apart: bool) -> None:
+    """Overlapping spans are found, even across midnight; adjacent spans do not overlap."""
     parsed: tuple[Span, ...] = tuple(map(parse_span, spans))
     assert (find_overlap(parsed) is None) is apart

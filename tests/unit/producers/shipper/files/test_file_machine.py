@@ -1,4 +1,7 @@
-"""A writer and a shipper at odds, against a model: nothing lost, repeated, or out of order within a file."""
+"""Random writes, rotations and kills against a model.
+
+No line is lost or repeated, and lines of a file stay in order.
+"""
 
 import os
 import tempfile
@@ -16,19 +19,19 @@ EXAMPLES = 3_000 if FULL else 150
 
 
 class Rotation(RuleBasedStateMachine):
-    """Whatever order a writer rotates in, and whenever the shipper is killed."""
+    """State machine of a writer that rotates files in any order, and a shipper killed at any time."""
 
     @initialize(glob=strategies.sampled_from(["*.log", "*"]), copies=strategies.booleans())
-    def begin(self, glob: str, copies: bool) -> None:
+    def initialize_files(self, glob: str, copies: bool) -> None:
         self.copies = {"a": copies, "b": not copies}
         self.temporary = tempfile.TemporaryDirectory()
         self.desk = Desk(Path(self.temporary.name), glob)
         self.glob = glob
         self.numbers = count(1)
-        self.waited = 0.0
+        self.seconds_waited = 0.0
         self.model: dict[str, list[str]] = {name: [] for name in FILES}
-        self.half = dict.fromkeys(FILES, "")
-        # A name that nobody has seen yet leads to nothing that was rotated before.
+        self.partial = dict.fromkeys(FILES, "")
+        # A file that the shipper has not seen yet has no rotated predecessors.
         for name in FILES:
             self.model[name] = [self._line(name, 0)]
             self.desk.write(f"{name}.log", f"{self.model[name][0]}\n")
@@ -44,37 +47,37 @@ class Rotation(RuleBasedStateMachine):
     )
     def write(self, name: str, lines: int, size: int) -> None:
         texts = [self._line(name, size) for _ in range(lines)]
-        texts[0] = self.half[name] + texts[0] if self.half[name] else texts[0]
-        whole = "".join(f"{text}\n" for text in texts)
-        self.desk.write(f"{name}.log", whole.removeprefix(self.half[name]))
+        texts[0] = self.partial[name] + texts[0] if self.partial[name] else texts[0]
+        complete = "".join(f"{text}\n" for text in texts)
+        self.desk.write(f"{name}.log", complete.removeprefix(self.partial[name]))
         self.model[name] += texts
-        self.half[name] = ""
+        self.partial[name] = ""
 
     @rule(name=strategies.sampled_from(FILES))
-    def write_half(self, name: str) -> None:
-        text = f"half {next(self.numbers)}, "
+    def write_partial(self, name: str) -> None:
+        text = f"partial {next(self.numbers)}, "
         self.desk.write(f"{name}.log", text)
-        self.half[name] += text
+        self.partial[name] += text
 
-    def _ends(self, name: str) -> None:
-        """A half line will not be completed: it is a line."""
-        if self.half[name]:
-            self.model[name].append(self.half[name].strip())
-            self.half[name] = ""
+    def _complete_partial(self, name: str) -> None:
+        """Record a partial line as a line, because it will not be completed."""
+        if self.partial[name]:
+            self.model[name].append(self.partial[name].strip())
+            self.partial[name] = ""
 
     def _shift(self, name: str) -> None:
         for number in (4, 3, 2, 1):
             if self.desk.path(f"{name}.log.{number}").exists():
                 self.desk.rename(f"{name}.log.{number}", f"{name}.log.{number + 1}")
 
-    def _there(self, name: str) -> bool:
+    def _can_rotate(self, name: str) -> bool:
         return self.desk.path(f"{name}.log").exists() and not self.desk.path(f"{name}.log.5").exists()
 
     @rule(name=strategies.sampled_from(FILES))
     def rotate(self, name: str) -> None:
-        if not self._there(name) or not self.desk.path(f"{name}.log").stat().st_size:
+        if not self._can_rotate(name) or not self.desk.path(f"{name}.log").stat().st_size:
             return
-        self._ends(name)
+        self._complete_partial(name)
         self._shift(name)
         if self.copies[name]:
             self.desk.copy_and_truncate(f"{name}.log", f"{name}.log.1")
@@ -82,14 +85,14 @@ class Rotation(RuleBasedStateMachine):
             self.desk.rename(f"{name}.log", f"{name}.log.1")
 
     @rule(name=strategies.sampled_from(FILES))
-    def truncate_what_is_shipped(self, name: str) -> None:
-        """What was not shipped when a file is truncated is nowhere any more, so it is shipped first."""
+    def truncate_shipped(self, name: str) -> None:
+        """Truncate a file whose lines are all shipped; those that are not would be lost."""
         if self.desk.path(f"{name}.log").exists():
             self.wait()
             self.desk.truncate(f"{name}.log")
 
     @rule(name=strategies.sampled_from(FILES))
-    def delete_what_is_shipped(self, name: str) -> None:
+    def delete_shipped(self, name: str) -> None:
         if self.desk.path(f"{name}.log").exists():
             self.wait()
             self.desk.delete(f"{name}.log")
@@ -101,35 +104,35 @@ class Rotation(RuleBasedStateMachine):
     )
     def ship(self, seconds: float, scan: bool, batches: int) -> None:
         self.desk.ship(seconds, scan=scan, batches=batches)
-        self.waited += seconds + 0.3
-        if self.waited > 4.0:  # half lines are about to go out as they are
+        self.seconds_waited += seconds + 0.3
+        if self.seconds_waited > 4.0:  # partial lines are about to be shipped
             self.wait()
 
     @rule()
     def wait(self) -> None:
-        """Long enough for everything that waits for a while."""
+        """Ship until no line waits to be completed or continued."""
         self.desk.settle()
-        self.waited = 0.0
+        self.seconds_waited = 0.0
         for name in FILES:
-            self._ends(name)
+            self._complete_partial(name)
 
     @rule()
     def kill(self) -> None:
         self.desk.kill()
 
     def _in_order(self, name: str) -> bool:
-        # Copies that a glob finds, several between two looks, are told from files of their own too late.
+        # If a glob matches several copies made between two scans, they cannot be told from new files in time.
         return not (self.copies[name] and self.glob == "*")
 
     @invariant()
-    def shipped_is_a_beginning_of_what_was_written(self) -> None:
+    def shipped_is_a_prefix_of_written(self) -> None:
         for name in FILES if hasattr(self, "model") else ():
             shipped = self.desk.shipped.get(name, [])
             written = self.model[name]
             if self._in_order(name):
                 assert shipped == written[: len(shipped)], f"{name}: {self.desk.complaints}"
             else:
-                assert len(set(shipped)) == len(shipped), "nothing is repeated"
+                assert len(set(shipped)) == len(shipped), "a line was shipped twice"
                 assert set(shipped) <= set(written)
 
     def teardown(self) -> None:

@@ -1,4 +1,4 @@
-"""A log that rotates between any two system calls with which the shipper looks for it."""
+"""Rotations of a log between any two system calls of a scan."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -11,11 +11,11 @@ import pytest
 from tests.support.shipper_desk import Desk
 
 KEPT: Final = 6
-"""Rotated files that stay."""
+"""Number of rotated files that are kept."""
 
 
 class Log:
-    """Numbered lines in a file that rotates by renaming."""
+    """Numbered lines in a file that is rotated by renaming."""
 
     def __init__(self, desk: Desk) -> None:
         self.lines: list[str] = []
@@ -34,7 +34,7 @@ class Log:
 
 
 class Interruption:
-    """Something that is done once, right before the n-th call that opens, lists or asks for a file."""
+    """Action that runs once, immediately before the n-th call that opens, lists or stats a file."""
 
     def __init__(self) -> None:
         self._left = 0
@@ -44,34 +44,34 @@ class Interruption:
         self._left, self._action = number, action
 
     def disarm(self) -> bool:
-        """Return True when it was done."""
+        """Return whether the action has run, and discard it otherwise."""
         action, self._action = self._action, None
         return action is None
 
     def call(self) -> None:
-        """Count a call."""
+        """Count a call, and run the action if it is due."""
         self._left -= 1
         if self._left < 0 and (action := self._action) is not None:
-            self._action = None  # its own calls are not counted
+            self._action = None  # calls of the action itself are not counted
             action()
 
 
 @pytest.fixture
 def interruption(monkeypatch: pytest.MonkeyPatch) -> Iterator[Interruption]:
-    one = Interruption()
+    hook = Interruption()
     real = {name: getattr(os, name) for name in ("open", "stat", "scandir")}
 
     def wrap(name: str) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            one.call()
+            hook.call()
             return real[name](*args, **kwargs)
 
         return call
 
     for name in real:
         monkeypatch.setattr(os, name, wrap(name))
-    yield one
-    one.disarm()
+    yield hook
+    hook.disarm()
 
 
 @pytest.mark.parametrize("glob", ["*.log", "*"])
@@ -79,7 +79,7 @@ def interruption(monkeypatch: pytest.MonkeyPatch) -> Iterator[Interruption]:
 @pytest.mark.parametrize("unshipped", [0, 1, 2], ids=lambda number: f"{number}-unshipped")
 @pytest.mark.parametrize("rotations", [1, 2])
 @pytest.mark.parametrize("quiet", [0.0, 60.0], ids=["busy", "quiet"])
-def test_a_rotation_within_a_look(
+def test_a_rotation_during_a_scan(
     tmp_path: Path,
     interruption: Interruption,
     glob: str,
@@ -88,7 +88,7 @@ def test_a_rotation_within_a_look(
     rotations: int,
     quiet: float,
 ) -> None:
-    """Every line is shipped once and in order, with a kill later on, too."""
+    """Every line is shipped once and in order, even if the shipper is killed afterwards."""
     for call in count():
         folder = tmp_path / str(call)
         folder.mkdir()
@@ -100,7 +100,7 @@ def test_a_rotation_within_a_look(
             log.write(3)
             log.rotate()
         if unshipped:
-            log.write(3)  # else the live file is the one that is shipped
+            log.write(3)  # otherwise the live file is completely shipped
         if restarted:
             desk.kill()
 
@@ -122,5 +122,5 @@ def test_a_rotation_within_a_look(
         assert not desk.complaints, context
         desk.close()
         if not interrupted:
-            break  # these were all calls of a look
+            break  # every call of a scan was interrupted
     assert call > 0

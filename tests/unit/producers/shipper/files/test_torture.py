@@ -1,4 +1,4 @@
-"""What is known to go wrong in log shippers, one test for each report."""
+"""Known failures of log shippers, one test each."""
 
 import os
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def texts(first: int, last: int) -> list[str]:
 
 
 def test_a_rotated_file_is_read_to_its_end_before_its_successor(desk: Desk) -> None:
-    """fluent-bit #10414: a rotated file was abandoned with bytes unread."""
+    """fluent-bit #10414: a rotated file is read to its end; it used to be abandoned with unread bytes."""
     desk.write("app.log", lines(1, 5_000))
     desk.ship(batches=1)
     desk.rename("app.log", "app.log.1")
@@ -39,7 +39,7 @@ def test_a_rotated_file_is_read_to_its_end_before_its_successor(desk: Desk) -> N
 
 
 def test_a_restart_during_a_rotation_loses_nothing(desk: Desk) -> None:
-    """vector #22954: what was rotated while the shipper restarted was lost."""
+    """vector #22954: lines that are rotated while the shipper restarts are shipped; they used to be lost."""
     desk.write("app.log", lines(1, 3))
     desk.ship()
     desk.write("app.log", lines(4, 6))
@@ -51,7 +51,7 @@ def test_a_restart_during_a_rotation_loses_nothing(desk: Desk) -> None:
 
 
 def test_three_rotations_while_the_shipper_was_down(desk: Desk) -> None:
-    """Each of them is found, in order."""
+    """Files of several rotations while the shipper was down are shipped in order."""
     desk.write("app.log", lines(1, 3))
     desk.ship()
     for number in range(3):
@@ -66,8 +66,8 @@ def test_three_rotations_while_the_shipper_was_down(desk: Desk) -> None:
     assert desk.shipped["app"] == texts(1, 10)
 
 
-def test_a_rename_into_the_glob_repeats_nothing(tmp_path: Path) -> None:
-    """alloy #3931: a rename gave both loss and repeats."""
+def test_a_rename_to_a_matching_name_repeats_nothing(tmp_path: Path) -> None:
+    """alloy #3931: renaming a file to a name that the glob matches neither loses nor repeats lines."""
     desk = Desk(tmp_path, "*")
     desk.write("app.log", lines(1, 3))
     desk.ship()
@@ -80,11 +80,11 @@ def test_a_rename_into_the_glob_repeats_nothing(tmp_path: Path) -> None:
     desk.close()
 
 
-def test_a_reused_inode_begins_at_its_start(desk: Desk) -> None:
-    """fluent-bit #8025: a new file on an old inode was read from the old offset."""
+def test_a_reused_inode_is_read_from_its_start(desk: Desk) -> None:
+    """fluent-bit #8025: a new file with a reused inode is read from its start, not from the old offset."""
     desk.write("app.log", lines(1, 3))
     desk.ship()
-    desk.truncate("app.log")  # the same inode, other content, more of it
+    desk.truncate("app.log")  # same inode, with different and more content
     desk.write("app.log", lines(11, 19))
     desk.kill()
     desk.settle()
@@ -92,7 +92,7 @@ def test_a_reused_inode_begins_at_its_start(desk: Desk) -> None:
 
 
 def test_a_file_truncated_while_the_shipper_was_down_is_sent_once(desk: Desk) -> None:
-    """beats #38070: it was sent again and again."""
+    """beats #38070: a file truncated while the shipper was down is shipped once, not after each restart."""
     desk.write("app.log", lines(1, 9))
     desk.ship()
     desk.truncate("app.log")
@@ -103,8 +103,8 @@ def test_a_file_truncated_while_the_shipper_was_down_is_sent_once(desk: Desk) ->
     assert desk.shipped["app"] == texts(1, 11)
 
 
-def test_copytruncate_with_a_restart_delivers_all(desk: Desk) -> None:
-    """beats #45300: of 150 lines 35 arrived."""
+def test_copytruncate_with_a_restart_loses_nothing(desk: Desk) -> None:
+    """beats #45300: a copytruncate and a restart lose no lines; of 150 only 35 used to arrive."""
     desk.write("app.log", lines(1, 50))
     desk.ship()
     desk.write("app.log", lines(51, 100))
@@ -117,7 +117,9 @@ def test_copytruncate_with_a_restart_delivers_all(desk: Desk) -> None:
 
 @pytest.mark.parametrize("glob", ["*.log", "*"])
 def test_copytruncate_ships_the_rest_of_the_copy_and_no_more(tmp_path: Path, glob: str) -> None:
-    """Whether the glob finds the copy or not."""
+    """After a copytruncate the unread rest of the copy is shipped, and nothing else, whether or not the glob
+    matches the copy.
+    """
     desk = Desk(tmp_path, glob)
     desk.write("app.log", lines(1, 5))
     desk.ship()
@@ -129,8 +131,8 @@ def test_copytruncate_ships_the_rest_of_the_copy_and_no_more(tmp_path: Path, glo
     desk.close()
 
 
-def test_a_truncated_file_that_has_grown_past_the_offset_begins_again(desk: Desk) -> None:
-    """Its size alone does not tell."""
+def test_a_truncated_file_that_has_grown_past_the_offset_is_read_again(desk: Desk) -> None:
+    """A truncated file is detected by its content, because its size may exceed the old offset."""
     desk.write("app.log", lines(1, 2))
     desk.ship()
     desk.truncate("app.log")
@@ -139,8 +141,8 @@ def test_a_truncated_file_that_has_grown_past_the_offset_begins_again(desk: Desk
     assert desk.shipped["app"] == texts(1, 20)
 
 
-def test_a_file_truncated_while_it_is_read_begins_again(desk: Desk) -> None:
-    """What was not read of it is nowhere any more; what replaced it is read from its start."""
+def test_a_file_truncated_while_it_is_read_is_read_again(desk: Desk) -> None:
+    """Truncation loses the unread lines of a file, and its new content is read from the start."""
     desk.write("app.log", lines(1, 20_000))
     desk.ship(batches=1)
     read = len(desk.shipped["app"])
@@ -152,8 +154,8 @@ def test_a_file_truncated_while_it_is_read_begins_again(desk: Desk) -> None:
     assert desk.shipped["app"][-30_000:] == texts(50_001, 80_000)
 
 
-def test_a_half_line_is_not_lost(desk: Desk) -> None:
-    """fluent-bit #11265: it waits for its rest, and goes out alone when none comes."""
+def test_a_partial_line_is_not_lost(desk: Desk) -> None:
+    """fluent-bit #11265: a partial line waits to be completed, and is shipped as it is after a timeout."""
     desk.write("app.log", "line 1\nline")
     desk.ship()
     assert desk.shipped["app"] == ["line 1"]
@@ -164,8 +166,10 @@ def test_a_half_line_is_not_lost(desk: Desk) -> None:
     assert desk.shipped["app"] == ["line 1", "line 2", "last"]
 
 
-def test_the_last_line_of_a_quiet_log_is_due_soon(tmp_path: Path) -> None:
-    """It could be the first of a traceback, and whoever watches wants to see it; a half line waits longer."""
+def test_the_last_line_of_a_quiet_log_is_shipped_soon(tmp_path: Path) -> None:
+    """The last line of a quiet log waits only briefly for a traceback to follow, because users want to see
+    it; a partial line waits longer.
+    """
     desk = Desk(tmp_path, parsing=ParseSettings())
     desk.write("app.log", "INFO one\nINFO two\n")
     desk.ship()
@@ -185,8 +189,8 @@ def test_the_last_line_of_a_quiet_log_is_due_soon(tmp_path: Path) -> None:
     desk.close()
 
 
-def test_what_was_read_and_not_delivered_is_read_again(desk: Desk) -> None:
-    """fluent-bit #2846: offsets moved on reading, not on delivery."""
+def test_lines_that_were_not_delivered_are_read_again(desk: Desk) -> None:
+    """fluent-bit #2846: offsets advance on delivery, so undelivered lines are read again."""
     desk.write("app.log", lines(1, 2_500))
     desk.ship(batches=1)
     desk.kill()
@@ -194,8 +198,8 @@ def test_what_was_read_and_not_delivered_is_read_again(desk: Desk) -> None:
     assert desk.shipped["app"] == texts(1, 2_500)
 
 
-def test_markers_of_python_311_stay_in_their_traceback(tmp_path: Path) -> None:
-    """fluent-bit #11516: lines with ^^^^ split tracebacks."""
+def test_markers_of_python_311_do_not_split_a_traceback(tmp_path: Path) -> None:
+    """fluent-bit #11516: the ^^^^ markers of Python 3.11 do not split a traceback."""
     desk = Desk(tmp_path, parsing=ParseSettings())
     traceback = (
         "Traceback (most recent call last):\n"
@@ -214,16 +218,16 @@ def test_markers_of_python_311_stay_in_their_traceback(tmp_path: Path) -> None:
     desk.close()
 
 
-def test_small_files_are_read(desk: Desk) -> None:
-    """Vector and Filebeat wait until a file is large enough to be known again."""
+def test_small_files_are_shipped(desk: Desk) -> None:
+    """Small files are shipped, too; Vector and Filebeat wait until a file is large enough to identify."""
     desk.write("a.log", "x\n")
     desk.write("b.log", "x\n")
     desk.ship()
     assert desk.shipped == {"a": ["x"], "b": ["x"]}
 
 
-def test_files_of_one_beginning_are_two_files(tmp_path: Path) -> None:
-    """Identical first kilobytes, and one takes the other's name."""
+def test_files_with_the_same_beginning_are_distinguished(tmp_path: Path) -> None:
+    """Two files with the same first kilobyte are distinguished, even if one takes the name of the other."""
     desk = Desk(tmp_path, "*")
     banner = "banner of the service\n" * 100
     desk.write("app.log", banner + lines(1, 3))
@@ -238,7 +242,7 @@ def test_files_of_one_beginning_are_two_files(tmp_path: Path) -> None:
 
 
 def test_a_deleted_file_is_read_to_its_end(desk: Desk) -> None:
-    """It is open, and so it is still there."""
+    """A deleted file is read to its end, because the shipper holds it open."""
     desk.write("app.log", lines(1, 5_000))
     desk.ship(batches=1)
     desk.delete("app.log")
@@ -247,8 +251,8 @@ def test_a_deleted_file_is_read_to_its_end(desk: Desk) -> None:
     assert desk.shipped["app"] == texts(1, 5_002)
 
 
-def test_what_is_gone_for_good_is_told(desk: Desk) -> None:
-    """Nothing is lost in silence."""
+def test_a_lost_file_is_reported(desk: Desk) -> None:
+    """A file that is deleted while the shipper is down is reported as lost."""
     desk.write("app.log", lines(1, 3))
     desk.ship()
     desk.delete("app.log")
@@ -257,8 +261,8 @@ def test_what_is_gone_for_good_is_told(desk: Desk) -> None:
     assert any("disappeared between two scans" in text for text in desk.complaints)
 
 
-def test_from_the_end_skips_what_is_there_at_the_very_first_run(tmp_path: Path) -> None:
-    """What is written later comes, even when the shipper is killed before it shipped anything."""
+def test_from_end_skips_existing_lines_at_the_first_start(tmp_path: Path) -> None:
+    """With from_end, new lines are shipped even if the shipper is killed before it shipped any."""
     (tmp_path / "app.log").write_text("old\n")
     desk = Desk(tmp_path, from_end=True)
     desk.ship()
@@ -269,16 +273,16 @@ def test_from_the_end_skips_what_is_there_at_the_very_first_run(tmp_path: Path) 
     desk.close()
 
 
-def test_an_endless_line_is_cut_and_the_next_one_whole(desk: Desk) -> None:
-    """Memory is bounded by the limit of a line."""
+def test_a_very_long_line_is_cut_and_the_next_one_complete(desk: Desk) -> None:
+    """A line is cut at the limit, which bounds memory, and the next line is complete."""
     desk.write("app.log", "x" * (3 * MAX_LINE_BYTES) + "\nnext\n")
     desk.ship()
     assert [len(text) for text in desk.shipped["app"]] == [MAX_LINE_BYTES, 4]
     assert desk.counts.truncated == 1
 
 
-def test_a_line_that_never_ends_holds_up_nobody(desk: Desk) -> None:
-    """A reading gives up after a while, and goes on later; other files are not to wait for it."""
+def test_a_line_without_an_end_does_not_block_other_files(desk: Desk) -> None:
+    """Reading a very long line is interrupted and continued later, so that other files do not wait for it."""
     with desk.path("app.log").open("wb") as file:
         file.truncate(MAX_CHUNKS * CHUNK_BYTES + 10_000_000)
     desk.discovery.scan(desk.now)
@@ -291,8 +295,8 @@ def test_a_line_that_never_ends_holds_up_nobody(desk: Desk) -> None:
     assert desk.shipped["app"][-1] == "next"
 
 
-def test_a_storm_ends_in_its_number_even_through_a_restart(tmp_path: Path) -> None:
-    """What a rate holds back is told in one event, not in silence."""
+def test_suppressed_lines_are_counted_even_across_a_restart(tmp_path: Path) -> None:
+    """The number of rate-limited lines is reported in one event, even after a restart."""
     desk = Desk(tmp_path, throttle=ThrottleSettings(rates={"INFO": 10.0}))
     desk.write("app.log", lines(1, 100))
     desk.ship()
@@ -304,8 +308,8 @@ def test_a_storm_ends_in_its_number_even_through_a_restart(tmp_path: Path) -> No
     desk.close()
 
 
-def test_levels_of_sources_are_kept_apart(tmp_path: Path) -> None:
-    """The least level of a source counts before that of all."""
+def test_sources_have_their_own_minimum_levels(tmp_path: Path) -> None:
+    """The minimum level of a source overrides the general one."""
     desk = Desk(
         tmp_path,
         parsing=ParseSettings(),
@@ -318,8 +322,8 @@ def test_levels_of_sources_are_kept_apart(tmp_path: Path) -> None:
     desk.close()
 
 
-def test_what_is_no_log_is_left_alone(desk: Desk) -> None:
-    """A folder, a pipe and a compressed file of a fitting name hold nobody up."""
+def test_folders_and_pipes_are_ignored(desk: Desk) -> None:
+    """Folders and pipes that match the glob are ignored and block nothing."""
     desk.path("folder.log").mkdir()
     os.mkfifo(desk.path("pipe.log"))
     desk.write("app.log", "line 1\n")
@@ -328,8 +332,8 @@ def test_what_is_no_log_is_left_alone(desk: Desk) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_a_file_that_cannot_be_read_is_told_once(desk: Desk) -> None:
-    """And the others are shipped."""
+def test_an_unreadable_file_is_reported_once(desk: Desk) -> None:
+    """An unreadable file is reported once, and the other files are shipped."""
     desk.write("secret.log", "line\n")
     desk.path("secret.log").chmod(0)
     desk.write("app.log", "line 1\n")

@@ -1,4 +1,4 @@
-"""Each format is read, and found from the lines of a file."""
+"""Parsing of each log format, and detection of the format from the lines of a file."""
 
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -18,9 +18,11 @@ TIME = "2025-06-24T02:30:45.123Z"
 NOW_TEXT = "2025-06-24T04:40:00.000Z"
 
 
-def read(lines: list[str], form: str = "auto", fields: FieldNames | None = None) -> list[ParsedEvent]:
-    """The events of lines, in Shanghai."""
-    settings = ParseSettings(form, fields or FieldNames(), ZoneInfo("Asia/Shanghai"), "off")
+def parse_lines(
+    lines: list[str], format_name: str = "auto", fields: FieldNames | None = None
+) -> list[ParsedEvent]:
+    """Parse lines, with Shanghai as the time zone."""
+    settings = ParseSettings(format_name, fields or FieldNames(), ZoneInfo("Asia/Shanghai"), "off")
     data = [line.encode() for line in lines]
     return Parser(settings, "app", ParserCounts()).feed(data, list(range(1, len(data) + 1)), NOW)
 
@@ -63,13 +65,15 @@ CASES: list[tuple[str, str, tuple[str, str, str, str, dict[str, Any]]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("form", ["by its name", "auto"])
+@pytest.mark.parametrize("format_name", ["by its name", "auto"])
 @pytest.mark.parametrize(("name", "line", "expected"), CASES)
-def test_a_format_is_read(
-    name: str, line: str, expected: tuple[str, str, str, str, dict[str, Any]], form: str
+def test_a_format_is_parsed(
+    name: str, line: str, expected: tuple[str, str, str, str, dict[str, Any]], format_name: str
 ) -> None:
-    """Set by name or found: from the first line on, and when the format has been settled."""
-    for event in read([line] * (MIN_VOTES + 2), "auto" if form == "auto" else name):
+    """A format is parsed from the first line, whether it is configured or detected, before and after
+    detection has settled.
+    """
+    for event in parse_lines([line] * (MIN_VOTES + 2), "auto" if format_name == "auto" else name):
         assert (event.level, event.message, event.source, event.timestamp, event.metadata) == expected
 
 
@@ -93,70 +97,74 @@ def test_a_format_is_read(
         "2025-13-24 10:30:45.123 | INFO | a:b:1 - x",
     ],
 )
-def test_what_only_resembles_a_format_is_plain(line: str) -> None:
-    """No word of a message is taken for a source, and nothing is lost."""
-    event = read([line])[0]
+def test_a_line_that_resembles_a_format_is_plain(line: str) -> None:
+    """A line that only resembles a format is plain: its message is complete, without a source or metadata."""
+    event = parse_lines([line])[0]
     assert event.source == "app"
     assert event.metadata == {}
     assert line.endswith(event.message)
 
 
-def test_by_name_a_format_may_be_looser() -> None:
-    """A first word behind the level is the name when the file is known to be Python's."""
+def test_a_configured_format_is_matched_less_strictly() -> None:
+    """If the format is configured as Python's, the first word after the level is the logger name."""
     line = "2025-06-24 10:30:45.123 INFO uvicorn started"
-    assert read([line], "python")[0].source == "uvicorn"
-    assert read([line], "auto")[0].source == "app"
+    assert parse_lines([line], "python")[0].source == "uvicorn"
+    assert parse_lines([line], "auto")[0].source == "app"
 
 
-def test_a_name_is_kept_to() -> None:
-    """JSON is text where the format says so."""
+def test_a_configured_format_is_respected() -> None:
+    """JSON lines are plain text if the configured format is plain."""
     line = '{"level":"error","msg":"m"}'
-    assert [read([line], form)[0].message for form in ("json", "plain", "auto")] == ["m", line, "m"]
+    assert [parse_lines([line], format_name)[0].message for format_name in ("json", "plain", "auto")] == [
+        "m",
+        line,
+        "m",
+    ]
 
 
-def test_json_lines_count_in_any_file() -> None:
-    """A line that is an object is read as one between lines of another format."""
+def test_json_lines_are_parsed_in_any_file() -> None:
+    """A JSON object is parsed as JSON even between lines of another format."""
     plain = ["a plain line"] * (MIN_VOTES * 2)
     python = [f"ERROR:db:{number}" for number in range(MIN_VOTES * 2)]
     for lines in (plain, python):
-        event = read([*lines, '{"level":"error","msg":"m","logger":"j"}'])[-1]
+        event = parse_lines([*lines, '{"level":"error","msg":"m","logger":"j"}'])[-1]
         assert (event.level, event.message, event.source) == ("ERROR", "m", "j")
 
 
-def test_a_changed_format_is_noticed() -> None:
-    """After many lines that do not fit, another format is looked for."""
+def test_a_changed_format_is_detected() -> None:
+    """After many lines that do not match the detected format, another one is detected."""
     old = ["ERROR:db:down"] * (MIN_VOTES * 2)
     new = ["E0624 10:30:45.123456 1 a.go:1] down"] * (MAX_MISSES + MIN_VOTES)
-    sources = [event.source for event in read([*old, *new])]
+    sources = [event.source for event in parse_lines([*old, *new])]
     assert sources[: len(old)] == ["db"] * len(old)
-    found = [event.metadata.get("file") for event in read([*old, *new])][len(old) :]
+    found = [event.metadata.get("file") for event in parse_lines([*old, *new])][len(old) :]
     assert found == [None] * MAX_MISSES + ["a.go"] * MIN_VOTES
 
 
-def test_plain_lines_do_not_hide_a_format() -> None:
-    """A banner at the head of a file says nothing about its lines."""
+def test_a_banner_does_not_hide_a_format() -> None:
+    """A banner at the start of a file does not affect the detection of its format."""
     lines = ["*** banner ***"] * 7 + ["ERROR:db:down"] * 30
-    assert [event.source for event in read(lines)] == ["app"] * 7 + ["db"] * 30
+    assert [event.source for event in parse_lines(lines)] == ["app"] * 7 + ["db"] * 30
 
 
-def test_fields_can_be_named() -> None:
-    """Dots lead into objects; what is not taken stays."""
+def test_field_names_are_configurable() -> None:
+    """Field names can be configured, with dots for nested fields; all other fields stay in the metadata."""
     fields = FieldNames(level=("sev",), message=("body.text",), timestamp=("at",), source=("who",))
-    event = read(['{"sev":"err","body":{"text":"m"},"at":1750000000,"who":"w","level":"x"}'], fields=fields)[
-        0
-    ]
+    event = parse_lines(
+        ['{"sev":"err","body":{"text":"m"},"at":1750000000,"who":"w","level":"x"}'], fields=fields
+    )[0]
     assert (event.level, event.message, event.source) == ("ERROR", "m", "w")
     assert event.timestamp == "2025-06-15T15:06:40.000Z"
     assert event.metadata == {"body": {"text": "m"}, "level": "x"}
 
 
 def test_every_format_has_a_case() -> None:
-    """One that is added is read above."""
-    assert {form for form, _, _ in CASES} == set(FORMATS) - {"auto"}
+    """Every format is covered by ``CASES``."""
+    assert {format_name for format_name, _, _ in CASES} == set(FORMATS) - {"auto"}
 
 
-def test_an_unknown_format_is_refused() -> None:
-    """The error tells which there are."""
+def test_an_unknown_format_is_rejected() -> None:
+    """An unknown format is rejected with a list of the known ones."""
     assert "auto" in FORMATS
     with pytest.raises(ValueError, match=r"'xml' is not a format; use one of auto, json"):
-        read([], "xml")
+        parse_lines([], "xml")

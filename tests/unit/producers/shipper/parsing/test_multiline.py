@@ -1,4 +1,4 @@
-"""Lines that belong together become one event."""
+"""Joining of lines into multiline events."""
 
 import traceback
 
@@ -10,12 +10,12 @@ from tickertape.producers.shipper.parsing.parser import ParsedEvent, Parser, Par
 
 NOW = 1_750_000_000.0
 LOG = "2025-06-24 10:30:45.123 ERROR it failed"
-NEXT = "2025-06-24 10:30:46.123 INFO it goes on"
+NEXT = "2025-06-24 10:30:46.123 INFO it continues"
 
 
-def events(text: str, multiline: str = "auto", form: str = "auto") -> list[ParsedEvent]:
-    """The events of lines, fed one by one."""
-    parser = Parser(ParseSettings(multiline=multiline, format=form), "app", ParserCounts())
+def events(text: str, multiline: str = "auto", format_name: str = "auto") -> list[ParsedEvent]:
+    """Parse lines fed one by one."""
+    parser = Parser(ParseSettings(multiline=multiline, format=format_name), "app", ParserCounts())
     end = 0
     found = []
     for line in text.encode().split(b"\n"):
@@ -24,16 +24,16 @@ def events(text: str, multiline: str = "auto", form: str = "auto") -> list[Parse
     return [*found, *parser.flush(NOW)]
 
 
-def raised(error: BaseException) -> str:
-    """The traceback that Python writes of an error."""
+def traceback_of(error: BaseException) -> str:
+    """Raise an exception, and return its traceback as text."""
     try:
         raise error
     except BaseException:
         return traceback.format_exc().rstrip("\n")
 
 
-def chained(*, direct: bool) -> str:
-    """The traceback of an error that another one led to."""
+def chained_traceback(*, direct: bool) -> str:
+    """Return the traceback of an exception that was caused by another one."""
 
     def fail() -> None:
         try:
@@ -61,7 +61,7 @@ JAVA = """java.lang.IllegalStateException: no
 Caused by: java.lang.NullPointerException
 \tat com.x.Z.a(Z.java:1)
 \t... 12 more"""
-PRETTY = """config is {
+PRETTY_PRINTED = """config is {
   "a": 1,
 
   "b": [
@@ -69,11 +69,11 @@ PRETTY = """config is {
   ]
 }"""
 STACKS = {
-    "plain": raised(ValueError("bad value")),
-    "no text": raised(KeyboardInterrupt()),
-    "during": chained(direct=False),
-    "cause": chained(direct=True),
-    "group": raised(ExceptionGroup("many", [ValueError(1), ExceptionGroup("in", [OSError(2)])])),
+    "plain": traceback_of(ValueError("bad value")),
+    "no text": traceback_of(KeyboardInterrupt()),
+    "during": chained_traceback(direct=False),
+    "cause": chained_traceback(direct=True),
+    "group": traceback_of(ExceptionGroup("many", [ValueError(1), ExceptionGroup("in", [OSError(2)])])),
     "marked": MARKED,
     "java": JAVA,
     "sql": "  SELECT 1\n    FROM x\n  WHERE y",
@@ -82,35 +82,35 @@ STACKS = {
 
 
 @pytest.mark.parametrize("kind", STACKS)
-def test_a_stack_belongs_to_the_line_before_it(kind: str) -> None:
-    """The event has all of its lines, and the next line is not among them."""
+def test_a_stack_trace_is_joined_to_the_line_before_it(kind: str) -> None:
+    """A stack trace is joined to the line before it, and the line after it is a separate event."""
     stack = STACKS[kind]
     found = events(f"{LOG}\n{stack}\n{NEXT}\nlast")
-    assert [event.message for event in found] == [f"it failed\n{stack}", "it goes on", "last"]
+    assert [event.message for event in found] == [f"it failed\n{stack}", "it continues", "last"]
     assert found[0].level == "ERROR"
     assert found[0].end == len(f"{LOG}\n{stack}\n".encode())
 
 
 @pytest.mark.parametrize("kind", ["plain", "during", "cause", "group", "marked", "java"])
-def test_stacks_on_their_own_are_apart(kind: str) -> None:
-    """Without a line before it a stack is an event, and so is the same one behind it."""
+def test_consecutive_stack_traces_are_separate_events(kind: str) -> None:
+    """A stack trace without a line before it is an event, and so is an identical one right after it."""
     stack = STACKS[kind]
     found = events(f"{stack}\n{stack}\n\n{stack}\n{NEXT}")
-    # A group begins with spaces, so that two in a row look like one.
+    # The traceback of a group begins with spaces, so two consecutive ones cannot be told apart.
     if kind != "group":
-        assert [event.message for event in found] == [stack, stack, stack, "it goes on"]
-    assert found[-1].message == "it goes on"
+        assert [event.message for event in found] == [stack, stack, stack, "it continues"]
+    assert found[-1].message == "it continues"
     assert found[0].message.startswith(stack.strip())
 
 
 def test_a_raw_traceback_is_an_error() -> None:
-    """It names no level, but nobody would call it information."""
+    """A traceback without a level has the level ERROR."""
     assert events(STACKS["plain"])[0].level == "ERROR"
 
 
-def test_a_pretty_object_is_one_event() -> None:
-    """Brackets at the beginning of a line close what went on over indented lines."""
-    assert [event.message for event in events(f"{PRETTY}\n}}\nx")] == [PRETTY + "\n}", "x"]
+def test_a_pretty_printed_object_is_one_event() -> None:
+    """A pretty-printed object is one event that ends with a closing bracket at the start of a line."""
+    assert [event.message for event in events(f"{PRETTY_PRINTED}\n}}\nx")] == [PRETTY_PRINTED + "\n}", "x"]
     assert [event.message for event in events('{\n  "msg": "over lines"\n}\nx')] == ["over lines", "x"]
 
 
@@ -126,13 +126,13 @@ def test_a_pretty_object_is_one_event() -> None:
         "Error: a\nTimeout: b",
     ],
 )
-def test_lines_that_only_resemble_others_are_apart(text: str) -> None:
-    """Joining is for what surely goes on."""
+def test_lines_that_resemble_stack_traces_are_not_joined(text: str) -> None:
+    """Lines are joined only if they certainly continue the line before."""
     assert [event.message for event in events(text)] == text.split("\n")
 
 
 def test_json_lines_are_never_joined() -> None:
-    """Neither to each other nor to what stands around them, and they do not wait."""
+    """JSON lines are not joined to any other line, and are returned without waiting."""
     parser = Parser(ParseSettings(), "app", ParserCounts())
     lines = [b"start", b'{"msg":"a"}', b'  {"msg":"b"}', b"", b'{"msg":"c"}']
     ends = [6, 18, 32, 33, 45]
@@ -141,22 +141,22 @@ def test_json_lines_are_never_joined() -> None:
     assert not parser.has_partial
 
 
-def test_the_end_is_that_of_the_last_line() -> None:
-    """Blank lines behind an event are between it and the next."""
+def test_an_event_ends_with_its_last_line() -> None:
+    """An event ends with its last line that is not blank."""
     found = events("a\n\n \n  b\n\n\nc\n")
     assert [(event.message, event.end) for event in found] == [("a\n\n\n  b", 9), ("c", 13)]
 
 
-def test_off_joins_nothing_and_waits_for_nothing() -> None:
-    """Every line that is not blank is an event."""
+def test_off_joins_no_lines() -> None:
+    """With 'off', every line that is not blank is an event and is returned without waiting."""
     parser = Parser(ParseSettings(multiline="off"), "app", ParserCounts())
     found = parser.feed([b"a", b"  b", b"", b"\tc"], [2, 6, 7, 10], NOW)
     assert [(event.message, event.end) for event in found] == [("a", 2), ("b", 6), ("c", 10)]
     assert not parser.has_partial
 
 
-def test_a_start_pattern_tells_where_events_begin() -> None:
-    """All that does not match goes on; a JSON line stands alone where JSON is read."""
+def test_a_start_pattern_separates_events() -> None:
+    """Lines that do not match the start pattern continue an event; JSON lines do not, if JSON is parsed."""
     text = '## a\nb\n\n c\n##d\n{"msg":"j"}\ne'
     assert [event.message for event in events(text, "^##")] == ["## a\nb\n\n c", "##d", "j", "e"]
     assert [event.message for event in events(text, "^##", "plain")] == [
@@ -166,22 +166,22 @@ def test_a_start_pattern_tells_where_events_begin() -> None:
 
 
 @pytest.mark.parametrize("pattern", ["(", "(?=x)"])
-def test_a_bad_start_pattern_is_refused(pattern: str) -> None:
-    """The error tells the pattern."""
+def test_an_invalid_start_pattern_is_rejected(pattern: str) -> None:
+    """An invalid start pattern is rejected with an error that names it."""
     with pytest.raises(ValueError, match="start pattern"):
         Parser(ParseSettings(multiline=pattern), "app", ParserCounts())
 
 
-def test_an_event_has_at_most_so_many_lines() -> None:
-    """The rest is in further events."""
+def test_an_event_has_a_maximum_number_of_lines() -> None:
+    """An event with too many lines is split, and no line is lost."""
     text = "\n".join(["first", *(f" {number}" for number in range(MAX_LINES * 2))])
     found = events(text)
     assert [event.message.count("\n") + 1 for event in found] == [MAX_LINES, MAX_LINES, 1]
     assert "\n".join(event.message for event in found).split() == text.split()
 
 
-def test_an_event_has_at_most_so_many_bytes() -> None:
-    """The rest is in further events."""
+def test_an_event_has_a_maximum_size() -> None:
+    """An event with too many bytes is split, and none are lost."""
     text = "\n".join(["first", *("  " + "y" * 1000 for _ in range(200))])
     found = events(text)
     assert all(len(event.message) <= MAX_BYTES for event in found)
@@ -189,8 +189,8 @@ def test_an_event_has_at_most_so_many_bytes() -> None:
     assert sum(event.message.count("y") for event in found) == 200_000
 
 
-def test_what_waits_can_be_flushed_or_forgotten() -> None:
-    """A flush gives the event; after a reset its lines can come again."""
+def test_a_pending_event_is_flushed_or_discarded() -> None:
+    """A pending event is returned by a flush, and discarded by a reset so that its lines can be fed again."""
     parser = Parser(ParseSettings(), "app", ParserCounts())
     assert parser.feed([b"a", b" b"], [2, 5], NOW) == []
     assert parser.has_partial
@@ -218,27 +218,27 @@ LINES = st.lists(
 
 @settings(deadline=None)
 @given(LINES, st.lists(st.integers(1, 7), min_size=1), st.sampled_from(["auto", "off", "^[a-z]"]))
-def test_blocks_make_no_difference(lines: list[bytes], sizes: list[int], multiline: str) -> None:
-    """However the lines of a file are split, the same events come of them."""
+def test_events_do_not_depend_on_blocks(lines: list[bytes], sizes: list[int], multiline: str) -> None:
+    """The events of a file do not depend on the blocks in which its lines are fed."""
     ends = []
     end = 0
     for line in lines:
         end += len(line) + 1
         ends.append(end)
 
-    def fed(steps: list[int]) -> list[ParsedEvent]:
+    def feed_in_blocks(block_sizes: list[int]) -> list[ParsedEvent]:
         parser = Parser(ParseSettings(multiline=multiline), "app", ParserCounts())
         found = []
-        begin = turn = 0
-        while begin < len(lines):
-            stop = begin + steps[turn % len(steps)]
-            found += parser.feed(lines[begin:stop], ends[begin:stop], NOW)
-            begin, turn = stop, turn + 1
+        start = block = 0
+        while start < len(lines):
+            stop = start + block_sizes[block % len(block_sizes)]
+            found += parser.feed(lines[start:stop], ends[start:stop], NOW)
+            start, block = stop, block + 1
         return [*found, *parser.flush(NOW)]
 
-    whole = fed([1000])
-    assert fed(sizes) == whole
-    assert [event.end for event in whole] == sorted({event.end for event in whole})
+    expected = feed_in_blocks([1000])
+    assert feed_in_blocks(sizes) == expected
+    assert [event.end for event in expected] == sorted({event.end for event in expected})
 
 
 @settings(deadline=None)
@@ -251,8 +251,8 @@ def test_blocks_make_no_difference(lines: list[bytes], sizes: list[int], multili
     ),
     st.sampled_from(["auto", "off", "w"]),
 )  # fmt: skip
-def test_every_line_is_in_one_event(texts: list[str], multiline: str) -> None:
-    """Numbered lines come out once each and in order, each within the bytes of its event."""
+def test_every_line_is_in_exactly_one_event(texts: list[str], multiline: str) -> None:
+    """Each line that is not blank is in exactly one event, in order and within the event's offsets."""
     lines = [text + f" #{number:03d}#" if text.strip() else text for number, text in enumerate(texts)]
     ends = {}
     end = 0

@@ -1,4 +1,4 @@
-"""Lines become events."""
+"""Parsing of lines into events."""
 
 import json
 import time
@@ -26,7 +26,7 @@ NOW_TEXT = "2025-06-15T15:06:40.000Z"
 
 @pytest.fixture
 def shanghai(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A host whose local time is eight hours ahead of UTC."""
+    """Set the host's time zone to Shanghai, eight hours ahead of UTC."""
     monkeypatch.setenv("TZ", "Asia/Shanghai")
     time.tzset()
     yield
@@ -49,7 +49,7 @@ def shanghai(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ],
 )
 def test_a_level_is_found_in_the_text(line: str, level: str) -> None:
-    """The first word that is marked as a level, near the beginning, is the level."""
+    """The level is the first word near the start of the line that is marked as one."""
     assert parse(line.encode(), source="app", now=NOW).level == level
 
 
@@ -65,13 +65,15 @@ def test_a_level_is_found_in_the_text(line: str, level: str) -> None:
     ],
 )
 @pytest.mark.usefixtures("shanghai")
-def test_a_time_at_the_start_counts(line: str, timestamp: str) -> None:
-    """A time without a zone is this host's local time; without a time it is now."""
+def test_a_time_at_the_start_of_a_line_is_used(line: str, timestamp: str) -> None:
+    """The event has the time at the start of the line, by default in the host's zone, or else the current
+    time.
+    """
     assert parse(line.encode(), source="app", now=NOW).timestamp == timestamp
 
 
 def test_json_fields_are_mapped_and_the_rest_is_kept() -> None:
-    """Level, message, time and source are taken; extras stay in metadata."""
+    """Level, message, time and source of a JSON line become fields; its other fields stay in metadata."""
     line = b'{"level":"warning","msg":"slow","ts":1750000001.5,"logger":"db","ms":12,"ctx":{"a":[1]}}'
     parsed = parse(line, source="app", now=NOW)
     assert parsed.subject == "log.warn.db"
@@ -93,39 +95,41 @@ def test_json_fields_are_mapped_and_the_rest_is_kept() -> None:
         (b'{"no":"message"}', "log.info.app"),
     ],
 )
-def test_json_of_many_loggers(line: bytes, subject: str) -> None:
-    """The usual spellings of level and source are understood."""
+def test_json_of_common_loggers(line: bytes, subject: str) -> None:
+    """The field names of common loggers for level and source are recognized."""
     assert parse(line, source="app", now=NOW).subject == subject
 
 
-def test_json_without_a_message_is_shown_whole() -> None:
-    """Nobody sees an empty line."""
+def test_json_without_a_message_is_its_own_message() -> None:
+    """A JSON line without a message has the complete line as its message, so that it is not empty."""
     assert parse(b'{"a": 1}', source="app", now=NOW).message == '{"a":1}'
 
 
 @pytest.mark.parametrize("line", [b"{", b'{"a":NaN}', b"[1]", b'{"a":"\xff"', b"{'a':1}"])
-def test_what_is_no_json_object_is_plain_text(line: bytes) -> None:
-    """A line that only looks like JSON is shipped as it is."""
+def test_an_invalid_json_object_is_plain_text(line: bytes) -> None:
+    """A line that only resembles a JSON object is shipped unchanged."""
     assert parse(line, source="app", now=NOW).message == line.decode("utf-8", "replace")
 
 
-def test_escapes_and_control_characters_are_taken_out_everywhere() -> None:
-    """Neither message nor metadata can steer a terminal."""
+def test_escapes_and_control_characters_are_removed() -> None:
+    """Control characters and escape sequences are removed from message and metadata, so that an event cannot
+    control a terminal.
+    """
     assert clean("\x1b]0;title\x07a\x1b[1;31mb\x9b2Jc\x00\x08d\x7f\te\r") == "abcd\te"
     parsed = parse(b'{"msg":"a\\u001b[2Jb","k\\u0000":["\\u0007x"]}', source="app", now=NOW)
     assert parsed.message == "ab"
     assert parsed.metadata == {"k": ["x"]}
 
 
-def test_a_long_line_is_cut_and_says_so() -> None:
-    """The event stays within the contract's limit, whatever the bytes are."""
+def test_a_long_line_is_cut_and_marked() -> None:
+    """A line above the limit is cut and marked, and its event is valid for any bytes."""
     parsed = parse(b"\xff" * (MAX_LINE_BYTES + 1), source="app", now=NOW)
     assert parsed.metadata == {"truncated": True}
     assert not isinstance(decode(parsed.subject, parsed.encode()), Rejection)
 
 
 def test_levels_are_read_from_text_and_numbers() -> None:
-    """Other values mean no level."""
+    """Levels are recognized as text and as numbers; any other value has no level."""
     assert [level_of(value) for value in ("Err", "30", 7, True, None, "loud", 99)] == [
         "ERROR",
         "INFO",
@@ -146,13 +150,13 @@ JSON_LINES = st.recursive(
 
 @settings(deadline=None)
 @given(st.binary(max_size=300))
-def test_any_bytes_make_a_legal_event(line: bytes) -> None:
-    """Whatever a line holds, the event keeps the contract."""
+def test_any_bytes_make_a_valid_event(line: bytes) -> None:
+    """Every line results in a valid event."""
     parsed = parse(line, source="app", now=NOW)
     assert not isinstance(decode(parsed.subject, parsed.encode()), Rejection)
 
 
-# The first draw of text builds tables, which a loaded machine takes its time for.
+# The first text that Hypothesis generates builds tables, which takes long on a loaded machine.
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.dictionaries(
@@ -160,8 +164,8 @@ def test_any_bytes_make_a_legal_event(line: bytes) -> None:
         JSON_LINES,
     )
 )
-def test_any_json_makes_a_legal_event(body: dict[str, object]) -> None:
-    """Whatever a JSON line holds, the event keeps the contract."""
+def test_any_json_makes_a_valid_event(body: dict[str, object]) -> None:
+    """Every JSON line results in a valid event."""
     parsed = parse(json.dumps(body).encode("utf-8", "replace"), source="app", now=NOW)
     assert not isinstance(decode(parsed.subject, parsed.encode()), Rejection)
 
@@ -179,51 +183,53 @@ def test_any_json_makes_a_legal_event(body: dict[str, object]) -> None:
     ],
 )
 def test_the_message_does_not_repeat_time_and_level(line: bytes, message: str) -> None:
-    """Time and level at the start of a plain line become fields and leave the message."""
+    """Time and level at the start of a plain line become fields and are removed from the message."""
     assert parse(line, source="x", now=0.0).message == message
 
 
-def shipped(
+def parse_batch(
     lines: list[bytes], counts: ParserCounts, truncated: frozenset[int] = frozenset()
 ) -> list[ParsedEvent]:
-    """The events of lines."""
-    ends = [sum(len(line) + 1 for line in lines[: place + 1]) for place in range(len(lines))]
+    """Parse lines, and return their events."""
+    ends = [sum(len(line) + 1 for line in lines[: index + 1]) for index in range(len(lines))]
     parser = Parser(ParseSettings(), "app", counts)
     return [*parser.feed(lines, ends, NOW, truncated), *parser.flush(NOW)]
 
 
-def test_text_of_other_encodings_is_read() -> None:
-    """UTF-8, else GB18030, line by line; what is neither is counted."""
+def test_text_is_utf_8_or_gb18030() -> None:
+    """Each line is decoded as UTF-8 or else as GB18030; lines that are neither are counted."""
     counts = ParserCounts()
     lines = ["行情 utf".encode(), "行情 gb".encode("gb18030"), b"caf\xe9 x \xff", b"\xef\xbb\xbfINFO bom"]
-    messages = [event.message for event in shipped(lines, counts)]
+    messages = [event.message for event in parse_batch(lines, counts)]
     assert messages == ["行情 utf", "行情 gb", "caf\ufffd x \ufffd", "INFO bom"]
     assert (counts.lines, counts.invalid, counts.truncated) == (4, 1, 0)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "gb18030"])
-def test_a_cut_within_a_character_is_no_bad_text(encoding: str) -> None:
-    """The broken character goes, the others stay what they are."""
+def test_a_cut_within_a_character_is_not_invalid_text(encoding: str) -> None:
+    """A line that is cut within a character loses only that character, and does not count as invalid."""
     counts = ParserCounts()
-    event = shipped(["a行情".encode(encoding)[:-1]], counts, frozenset({0}))[0]
+    event = parse_batch(["a行情".encode(encoding)[:-1]], counts, frozenset({0}))[0]
     assert event.message == "a行"
     assert event.metadata == {"truncated": True}
     assert (counts.truncated, counts.invalid) == (1, 0)
 
 
-def test_a_long_line_among_others_is_cut() -> None:
-    """Only that one."""
+def test_only_long_lines_are_cut() -> None:
+    """Only the lines above the limit are cut."""
     counts = ParserCounts()
-    events = shipped([b"a", b"b" * (MAX_LINE_BYTES + 1), b"c"], counts)
+    events = parse_batch([b"a", b"b" * (MAX_LINE_BYTES + 1), b"c"], counts)
     assert [len(event.message) for event in events] == [1, MAX_LINE_BYTES, 1]
     assert [event.metadata for event in events] == [{}, {"truncated": True}, {}]
     assert counts.truncated == 1
 
 
-def test_marks_of_direction_are_taken_out() -> None:
-    """Nothing in an event changes the direction of the text around it, written as it is or escaped."""
+def test_bidirectional_controls_are_removed() -> None:
+    """Bidirectional control characters are removed, literal or escaped, so that an event cannot change the
+    direction of the surrounding text.
+    """
     marks = "\u202a\u202e\u2066\u2069\u200e\u200f\u061c"
-    events = shipped(
+    events = parse_batch(
         [f"a{marks}b".encode(), json.dumps({"msg": f"a{marks}b", marks + "k": marks}).encode()],
         ParserCounts(),
     )
@@ -231,9 +237,9 @@ def test_marks_of_direction_are_taken_out() -> None:
     assert events[1].metadata == {"k": ""}
 
 
-def test_a_line_of_escapes_alone_is_blank() -> None:
-    """It shows nothing, so it is no event."""
-    assert [event.message for event in shipped([b"\x1b[0m", b"a", b" \x00"], ParserCounts())] == ["a"]
+def test_a_line_of_escapes_only_is_blank() -> None:
+    """A line of escape sequences only is blank and not an event."""
+    assert [event.message for event in parse_batch([b"\x1b[0m", b"a", b" \x00"], ParserCounts())] == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -252,17 +258,17 @@ def test_a_line_of_escapes_alone_is_blank() -> None:
         b"\x01" * MAX_LINE_BYTES + b"x",
     ],
 )
-def test_what_does_not_fit_into_an_event_is_shortened(line: bytes) -> None:
-    """An event too big or too deep is its text, as far as that fits."""
-    for event in shipped([line, b"next"], ParserCounts()):
+def test_a_line_that_does_not_fit_into_an_event_is_shortened(line: bytes) -> None:
+    """A line whose event would be too large or too deeply nested is shipped as text, as far as it fits."""
+    for event in parse_batch([line, b"next"], ParserCounts()):
         assert not isinstance(decode(event.subject, event.encode()), Rejection)
 
 
 @settings(deadline=None)
 @given(st.lists(st.binary(max_size=80).map(lambda data: data.replace(b"\n", b"")), max_size=20))
-def test_any_file_makes_legal_events(lines: list[bytes]) -> None:
-    """Whatever lines hold, their events keep the contract."""
-    for event in shipped(lines, ParserCounts()):
+def test_any_file_makes_valid_events(lines: list[bytes]) -> None:
+    """The lines of any file result in valid events without control characters."""
+    for event in parse_batch(lines, ParserCounts()):
         assert not isinstance(decode(event.subject, event.encode()), Rejection)
         assert event.message == clean(event.message)
 
@@ -277,7 +283,7 @@ PIECES = st.sampled_from(
 
 @settings(deadline=None)
 @given(st.lists(PIECES, max_size=12).map("".join))
-def test_any_head_makes_a_legal_event(text: str) -> None:
-    """Lines that are almost of a format keep the contract, too."""
+def test_any_prefix_makes_a_valid_event(text: str) -> None:
+    """Lines that almost match a format result in valid events."""
     event = parse(text.encode(), source="app", now=NOW)
     assert not isinstance(decode(event.subject, event.encode()), Rejection)

@@ -1,4 +1,4 @@
-"""Times of logs become RFC 3339 in UTC."""
+"""Conversion of timestamps in logs to RFC 3339 in UTC."""
 
 import time
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ NOW = datetime(2025, 6, 24, 12, tzinfo=UTC).timestamp()
 
 @pytest.fixture
 def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A host in Berlin."""
+    """Set the host's time zone to Berlin."""
     monkeypatch.setenv("TZ", "Europe/Berlin")
     time.tzset()
     yield
@@ -25,10 +25,10 @@ def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-def times(zone: ZoneInfo | None = SHANGHAI, now: float = NOW) -> TimestampParser:
-    reader = TimestampParser(zone)
-    reader.set_reference_time(now)
-    return reader
+def make_parser(zone: ZoneInfo | None = SHANGHAI, now: float = NOW) -> TimestampParser:
+    parser = TimestampParser(zone)
+    parser.set_reference_time(now)
+    return parser
 
 
 @pytest.mark.parametrize(
@@ -60,9 +60,9 @@ def times(zone: ZoneInfo | None = SHANGHAI, now: float = NOW) -> TimestampParser
         ("soon", None),
     ],
 )
-def test_texts_are_read(text: str, written: str | None) -> None:
-    """A time without a zone is in the zone of the setting."""
-    assert times().parse_text(text) == written
+def test_texts_are_parsed(text: str, written: str | None) -> None:
+    """Timestamps of many formats are parsed; one without a zone is in the configured zone."""
+    assert make_parser().parse_text(text) == written
 
 
 @pytest.mark.parametrize(
@@ -81,19 +81,19 @@ def test_texts_are_read(text: str, written: str | None) -> None:
         (None, None),
     ],
 )
-def test_unix_numbers_are_read(number: object, written: str | None) -> None:
-    """Their size tells the unit."""
-    assert times().parse_value(number) == written
+def test_unix_timestamps_are_parsed(number: object, written: str | None) -> None:
+    """UNIX timestamps are parsed; their magnitude determines the unit."""
+    assert make_parser().parse_value(number) == written
 
 
 @pytest.mark.usefixtures("berlin")
-def test_without_a_zone_it_is_local_time() -> None:
-    """The host's zone counts, with its summer time."""
-    reader = times(None)
-    assert reader.parse_text("2025-06-24 10:30:45") == "2025-06-24T08:30:45.000Z"
-    assert reader.parse_text("2025-01-24 10:30:45") == "2025-01-24T09:30:45.000Z"
-    assert reader.parse_text("2025-03-30 01:59:59") == "2025-03-30T00:59:59.000Z"
-    assert reader.parse_text("2025-03-30 03:00:00") == "2025-03-30T01:00:00.000Z"
+def test_without_a_zone_timestamps_are_local_time() -> None:
+    """Without a configured zone, a timestamp is in the host's zone, including daylight saving time."""
+    parser = make_parser(None)
+    assert parser.parse_text("2025-06-24 10:30:45") == "2025-06-24T08:30:45.000Z"
+    assert parser.parse_text("2025-01-24 10:30:45") == "2025-01-24T09:30:45.000Z"
+    assert parser.parse_text("2025-03-30 01:59:59") == "2025-03-30T00:59:59.000Z"
+    assert parser.parse_text("2025-03-30 03:00:00") == "2025-03-30T01:00:00.000Z"
 
 
 @pytest.mark.parametrize(
@@ -106,22 +106,24 @@ def test_without_a_zone_it_is_local_time() -> None:
         ((2025, 2, 1), "Feb", "29", 2024),
     ],
 )
-def test_a_missing_year_is_the_nearest(now: tuple[int, int, int], month: str, day: str, year: int) -> None:
-    """Around the turn of a year a line is not put a year away."""
-    reader = times(ZoneInfo("UTC"), datetime(*now, 12, tzinfo=UTC).timestamp())
-    written = reader.from_yearless_groups(month, day, "10:30", ":45", "5")
+def test_a_missing_year_is_the_nearest_one(
+    now: tuple[int, int, int], month: str, day: str, year: int
+) -> None:
+    """A date without a year is in the year that is closest to now, even around New Year."""
+    parser = make_parser(ZoneInfo("UTC"), datetime(*now, 12, tzinfo=UTC).timestamp())
+    written = parser.from_yearless_groups(month, day, "10:30", ":45", "5")
     assert written is not None
     assert written.startswith(f"{year}-")
     assert written.endswith("T10:30:45.500Z")
-    assert reader.from_yearless_groups(month, day, "10:30", ":46", None) == written.replace(
+    assert parser.from_yearless_groups(month, day, "10:30", ":46", None) == written.replace(
         "45.500", "46.000"
     )
 
 
-def test_a_day_that_no_year_has_is_no_time() -> None:
-    """The reader does not fail."""
-    assert times().from_yearless_groups("Feb", "30", "10:30", ":45", None) is None
-    assert times().from_yearless_groups("13", "01", "10:30", ":45", None) is None
+def test_a_date_that_never_exists_is_not_a_timestamp() -> None:
+    """A date that does not exist in any year is not a timestamp, and raises no error."""
+    assert make_parser().from_yearless_groups("Feb", "30", "10:30", ":45", None) is None
+    assert make_parser().from_yearless_groups("13", "01", "10:30", ":45", None) is None
 
 
 @given(
@@ -129,18 +131,19 @@ def test_a_day_that_no_year_has_is_no_time() -> None:
     st.sampled_from(["UTC", "Asia/Shanghai", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe"]),
 )
 def test_zones_agree_with_python(moment: datetime, zone: str) -> None:
-    """What is kept of one minute holds for all of it."""
-    reader = times(ZoneInfo(zone))
-    for shown in (moment.replace(second=0), moment):
-        written = reader.parse_text(shown.isoformat(" ", "milliseconds"))
+    """Results agree with Python's zoneinfo, also for the cached offset of a minute."""
+    parser = make_parser(ZoneInfo(zone))
+    for local in (moment.replace(second=0), moment):
+        written = parser.parse_text(local.isoformat(" ", "milliseconds"))
         assert written is not None
-        # Of an hour that comes twice the first is meant: a text cannot say which.
-        exact = shown.replace(microsecond=shown.microsecond // 1000 * 1000, tzinfo=ZoneInfo(zone), fold=0)
-        assert parse_time(written) == exact.astimezone(UTC)
+        # In an hour that is repeated the first occurrence is used, because a text does not contain the
+        # offset.
+        expected = local.replace(microsecond=local.microsecond // 1000 * 1000, tzinfo=ZoneInfo(zone), fold=0)
+        assert parse_time(written) == expected.astimezone(UTC)
 
 
 @given(st.one_of(st.text(max_size=30), st.integers(), st.floats(), st.from_regex(r"[0-9:T. +-]{0,40}")))
-def test_every_answer_is_legal(value: object) -> None:
-    """Whatever is read, the answer is a time of the contract or none."""
-    written = times().parse_value(value)
+def test_every_result_is_valid(value: object) -> None:
+    """Any value results in a valid timestamp or in none."""
+    written = make_parser().parse_value(value)
     assert written is None or parse_time(written).tzinfo is not None

@@ -1,4 +1,4 @@
-"""Secrets do not leave, and what is harmless stays as it is."""
+"""Redaction: no secret is shipped, and harmless text is unchanged."""
 
 import json
 import time
@@ -22,7 +22,7 @@ PEM = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9P"
 
 SECRETS = [
-    # what stands in a text, the secret part, the kind
+    # text, the secret in it, kind of the secret
     ("Authorization: Bearer abc.DEF-123", "abc.DEF-123", "authorization"),
     ("authorization: Basic dXNlcjpodW50ZXIy", "dXNlcjpodW50ZXIy", "authorization"),
     ("Proxy-Authorization: Custom s3cr3tvalue", "s3cr3tvalue", "authorization"),
@@ -152,24 +152,24 @@ WRAPPERS: dict[str, Callable[[str], str]] = {
 }  # fmt: skip
 
 
-def shipped(
+def parse_batch(
     line: bytes | list[bytes], counts: ParserCounts | None = None, **settings: object
 ) -> list[ParsedEvent]:
-    """The events of lines, fed at once."""
+    """Parse lines fed in one batch."""
     lines = [line] if isinstance(line, bytes) else line
-    ends = [sum(len(one) + 1 for one in lines[: place + 1]) for place in range(len(lines))]
+    ends = [sum(len(item) + 1 for item in lines[: index + 1]) for index in range(len(lines))]
     parser = Parser(ParseSettings(**settings), "app", counts or ParserCounts())  # type: ignore[arg-type]
     return [*parser.feed(lines, ends, NOW), *parser.flush(NOW)]
 
 
 def test_every_kind_and_every_format_has_a_sample() -> None:
-    """A form of secrets that is added has one above, and a format a line that holds them."""
+    """Every kind of token is covered by ``SECRETS``, and every format by ``WRAPPERS``."""
     assert {kind for kind, _ in TOKENS} <= {kind for _, _, kind in SECRETS}
     assert set(FORMATS) - {"auto"} <= set(WRAPPERS)
 
 
-def seen(events: list[ParsedEvent]) -> str:
-    """All that leaves, as a reader sees it."""
+def published_text(events: list[ParsedEvent]) -> str:
+    """Return all text that is published for the events, encoded and decoded."""
     texts = []
     for event in events:
         payload = event.encode()
@@ -180,38 +180,38 @@ def seen(events: list[ParsedEvent]) -> str:
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 @pytest.mark.parametrize(("text", "secret", "kind"), SECRETS)
-def test_no_secret_leaves_in_any_format(text: str, secret: str, kind: str, wrapper: str) -> None:
-    """Wherever a secret stands, neither the payload nor the subject shows it, and it is counted."""
+def test_no_secret_is_shipped_in_any_format(text: str, secret: str, kind: str, wrapper: str) -> None:
+    """A secret anywhere in a line appears neither in the payload nor in the subject, and is counted."""
     counts = ParserCounts()
     encoding = "utf-8" if text.isascii() else "gb18030"
     line = WRAPPERS[wrapper](text)
     for data in (line.encode(), line.encode(encoding)):
-        out = seen(shipped(data, counts))
+        out = published_text(parse_batch(data, counts))
         assert secret not in out
         assert "[redacted:" in out
     assert counts.redacted
 
 
 @pytest.mark.parametrize(("text", "secret", "kind"), SECRETS)
-def test_the_kind_is_told_and_counted(text: str, secret: str, kind: str) -> None:
-    """The place of a secret says what it was; a second look finds nothing more."""
+def test_secrets_are_replaced_by_their_kind_and_counted(text: str, secret: str, kind: str) -> None:
+    """A secret is replaced by its kind and counted; redacting the result again changes nothing."""
     counts: Counter[str] = Counter()
     redactor = Redactor(counts)
-    once = redactor.redact_text(text)
-    assert f"[redacted:{kind}]" in once
+    redacted = redactor.redact_text(text)
+    assert f"[redacted:{kind}]" in redacted
     before = counts.copy()
     assert before[kind] >= 1
-    assert redactor.redact_text(once) == once
+    assert redactor.redact_text(redacted) == redacted
     assert counts == before
 
 
 @pytest.mark.parametrize("text", HARMLESS)
-def test_harmless_text_stays(text: str) -> None:
-    """What only resembles a secret is not touched, in a text or in a value."""
+def test_harmless_text_is_unchanged(text: str) -> None:
+    """Text and values that only resemble a secret are unchanged."""
     counts = ParserCounts()
-    assert shipped(text.encode(), counts, format="plain")[0].message in (text, text[27:].lstrip())
+    assert parse_batch(text.encode(), counts, format="plain")[0].message in (text, text[27:].lstrip())
     assert Redactor(counts.redacted).redact_text(text) == text
-    assert shipped(_json(text).encode(), counts)[0].message == text
+    assert parse_batch(_json(text).encode(), counts)[0].message == text
     assert not counts.redacted
 
 
@@ -233,14 +233,14 @@ def test_harmless_text_stays(text: str) -> None:
     ],
 )  # fmt: skip
 def test_values_are_redacted_by_their_keys(body: dict[str, object], metadata: dict[str, object]) -> None:
-    """A field with the name of a secret shows none of its values, however deep."""
-    assert shipped(json.dumps({"msg": "m", **body}).encode())[0].metadata == metadata
+    """All values of a field with the name of a secret are redacted, at any depth."""
+    assert parse_batch(json.dumps({"msg": "m", **body}).encode())[0].metadata == metadata
 
 
 @pytest.mark.parametrize("multiline", ["auto", "off", "^start"])
 @pytest.mark.parametrize("count", [3, 1200])
-def test_a_private_key_over_lines_is_redacted(multiline: str, count: int) -> None:
-    """No line of it leaves, however lines are joined; what stands behind it does."""
+def test_a_private_key_of_several_lines_is_redacted(multiline: str, count: int) -> None:
+    """No line of a private key is shipped, however lines are joined; lines after it are."""
     body = [f"{PEM}{number:06d}abcdefgh" for number in range(count)]
     lines = [
         "start",
@@ -249,14 +249,14 @@ def test_a_private_key_over_lines_is_redacted(multiline: str, count: int) -> Non
         "-----END RSA PRIVATE KEY-----",
         "start ok now",
     ]
-    events = shipped([line.encode() for line in lines], multiline=multiline)
-    assert PEM not in seen(events)
+    events = parse_batch([line.encode() for line in lines], multiline=multiline)
+    assert PEM not in published_text(events)
     assert events[-1].message == "start ok now"
 
 
-def test_an_unfinished_private_key_ends_with_its_last_line() -> None:
-    """What does not look like a key is shown again."""
-    events = shipped(
+def test_an_unterminated_private_key_ends_with_its_last_line() -> None:
+    """The redaction of an unterminated private key ends at the first line that does not look like a key."""
+    events = parse_batch(
         [b"-----BEGIN PRIVATE KEY-----", PEM.encode(), b"and then a line", b"word"], multiline="off"
     )
     assert [event.message for event in events] == [
@@ -267,29 +267,31 @@ def test_an_unfinished_private_key_ends_with_its_last_line() -> None:
     ]
 
 
-def test_a_key_is_still_hidden_when_its_lines_come_again() -> None:
-    """After a reset the parser may be within a key whose beginning does not come again."""
+def test_a_private_key_is_redacted_after_a_reset() -> None:
+    """After a reset the parser redacts lines of a private key even if its header is not fed again."""
     parser = Parser(ParseSettings(multiline="off"), "app", ParserCounts())
     parser.feed(
         [b"-----BEGIN PRIVATE KEY-----", PEM.encode(), b"-----END PRIVATE KEY-----"], [28, 61, 87], NOW
     )
     parser.reset()
-    assert PEM not in seen(parser.feed([PEM.encode()], [61], NOW))
+    assert PEM not in published_text(parser.feed([PEM.encode()], [61], NOW))
 
 
-def test_a_secret_does_not_hide_in_a_block() -> None:
-    """The search over a block marks the right line, whatever stands before it."""
+def test_secrets_are_found_in_a_block() -> None:
+    """In a block of lines exactly those with a secret are redacted, regardless of the lines before them."""
     lines = [b"harmless \xe4\xb8\xad"] * 50 + [b"password=hunter2"] + [b"x"] * 50 + [b"4111111111111111"]
-    events = shipped(lines)
-    assert [place for place, event in enumerate(events) if "[redacted" in event.message] == [50, 101]
-    assert "hunter2" not in seen(events)
+    events = parse_batch(lines)
+    assert [index for index, event in enumerate(events) if "[redacted" in event.message] == [50, 101]
+    assert "hunter2" not in published_text(events)
 
 
-def test_more_kinds_can_be_named() -> None:
-    """A whole match gives way, or its group; also in values and sources."""
+def test_patterns_are_configurable() -> None:
+    """Configured patterns redact their complete match, or their group, also in metadata and sources."""
     counts = ParserCounts()
-    more = (("account", r"acct-\d+"), ("desk", r"desk (\w+)"), ("none", r"q*"))
-    events = shipped(b'{"msg":"acct-17 of desk blue","logger":"acct-17","a":"acct-18"}', counts, redact=more)
+    patterns = (("account", r"acct-\d+"), ("desk", r"desk (\w+)"), ("none", r"q*"))
+    events = parse_batch(
+        b'{"msg":"acct-17 of desk blue","logger":"acct-17","a":"acct-18"}', counts, redact=patterns
+    )
     assert events[0].message == "[redacted:account] of desk [redacted:desk]"
     assert events[0].source == "[redacted:account]"
     assert events[0].metadata == {"a": "[redacted:account]"}
@@ -297,8 +299,8 @@ def test_more_kinds_can_be_named() -> None:
 
 
 @pytest.mark.parametrize(("kind", "pattern"), [("a", "("), ("a", r"(?=x)"), ("a b", "x"), ("", "x")])
-def test_a_bad_pattern_is_refused(kind: str, pattern: str) -> None:
-    """The error tells which and why."""
+def test_an_invalid_pattern_is_rejected(kind: str, pattern: str) -> None:
+    """An invalid pattern is rejected with its name and the reason."""
     with pytest.raises(ValueError, match=r"not valid in RE2|is not a valid kind"):
         Redactor(Counter(), [(kind, pattern)])
 
@@ -309,12 +311,12 @@ def test_a_bad_pattern_is_refused(kind: str, pattern: str) -> None:
      "-----BEGIN PRIVATE KEY-----", "\x1b[", "{", "a=", "<password>",
      "--password ", "=\"\\", "cookie: a=", "password=,a", "+/="],
 )  # fmt: skip
-def test_hostile_text_takes_linear_time(piece: str) -> None:
-    """A line of the greatest length costs no more than some hundredths of a second."""
+def test_malicious_text_takes_linear_time(piece: str) -> None:
+    """Malicious lines of the maximum length are redacted in linear time."""
     line = (piece * 65536)[:65536].encode()
-    begin = time.process_time()
-    seen(shipped(line))
-    assert time.process_time() - begin < 3.0
+    started = time.process_time()
+    published_text(parse_batch(line))
+    assert time.process_time() - started < 3.0
 
 
 @settings(deadline=None, max_examples=500)
@@ -326,9 +328,9 @@ def test_hostile_text_takes_linear_time(piece: str) -> None:
 )
 @example("登录 密码：hunter2", 5, ":", 1)
 @example("4111111111111111", 0, "中\n", 0)
-def test_the_search_over_a_block_misses_nothing(text: str, place: int, piece: str, gone: int) -> None:
-    """Where the search finds nothing, no rule would redact anything, also behind JSON's escapes."""
-    text = text[:place] + piece + text[place + gone :]
+def test_the_block_search_misses_nothing(text: str, index: int, piece: str, skipped: int) -> None:
+    """Text in which the block search finds nothing matches no rule, including text with JSON escapes."""
+    text = text[:index] + piece + text[index + skipped :]
     suspect = compile_bytes(SUSPECT)
     for line in (text, json.dumps(text), json.dumps({"a": text}, ensure_ascii=False)):
         if suspect.search(line.encode()) is None:

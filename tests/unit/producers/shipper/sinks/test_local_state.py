@@ -1,4 +1,4 @@
-"""The lock on a shipper's state, the checkpoints on disk, and places of files."""
+"""Local state of a shipper: its lock, checkpoints on disk, and positions in files."""
 
 import os
 from collections import Counter
@@ -14,35 +14,35 @@ POSITION = FilePosition(1, 2, "generation", 7, "head", 4, "before", "/var/log/ap
 CHECKPOINT = Checkpoint("/var/log/app.log", (POSITION,), Counter(INFO=3), 12.5, 9, "run", "batch")
 
 
-def test_a_checkpoint_is_read_as_it_was_written() -> None:
-    """Even for a path that is no text."""
+def test_a_checkpoint_is_decoded_as_it_was_encoded() -> None:
+    """A checkpoint survives encoding and decoding, even for a path that is not valid UTF-8."""
     assert decode(CHECKPOINT.encode("host")) == CHECKPOINT
-    odd = Checkpoint("/var/log/\udcff.log", (POSITION,))
-    assert decode(odd.encode("host")).path == odd.path
+    non_utf8 = Checkpoint("/var/log/\udcff.log", (POSITION,))
+    assert decode(non_utf8.encode("host")).path == non_utf8.path
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"version":1}', b'{"version":2,"files":[]}', b"\xff"])
-def test_what_is_no_checkpoint_is_told(body: bytes) -> None:
-    """Another version, or anything else."""
+def test_an_invalid_checkpoint_is_rejected(body: bytes) -> None:
+    """Anything other than a checkpoint of the current version is rejected."""
     with pytest.raises(ValueError, match=r"."):
         decode(body)
 
 
-def test_checkpoints_last(tmp_path: Path) -> None:
-    """What was saved is there after a restart; saving the same again writes nothing."""
+def test_checkpoints_survive_a_restart(tmp_path: Path) -> None:
+    """Checkpoints are loaded after a restart, and saving unchanged ones writes nothing."""
     bodies = {CHECKPOINT.path: CHECKPOINT.encode("host")}
     state = LocalState(tmp_path / "state", "a.log")
     assert state.load() == {}
     assert state.save(bodies)
     assert not state.save(bodies)
     state.close()
-    again = LocalState(tmp_path / "state", "a.log")
-    assert again.load() == {CHECKPOINT.path: CHECKPOINT}
-    again.close()
+    reopened = LocalState(tmp_path / "state", "a.log")
+    assert reopened.load() == {CHECKPOINT.path: CHECKPOINT}
+    reopened.close()
 
 
-def test_two_shippers_of_the_same_files_are_refused(tmp_path: Path) -> None:
-    """The second one says so in one line; one of other files may share the folder."""
+def test_a_second_shipper_of_the_same_files_is_rejected(tmp_path: Path) -> None:
+    """A second shipper of the same files is rejected; a shipper of other files may use the same folder."""
     first = LocalState(tmp_path, "a.log")
     with pytest.raises(CheckpointError, match="another shipper ships the same files"):
         LocalState(tmp_path, "a.log")
@@ -54,8 +54,10 @@ def test_two_shippers_of_the_same_files_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", '{"version":9,"checkpoints":[]}', '{"version":2,"checkpoints":["e30="]}']
 )
-def test_a_damaged_file_is_told_and_not_overwritten(tmp_path: Path, text: str) -> None:
-    """An empty or foreign file is an error: to begin anew in silence would ship everything again."""
+def test_a_damaged_checkpoint_file_is_reported_and_kept(tmp_path: Path, text: str) -> None:
+    """A damaged or foreign checkpoint file is an error and is not overwritten, because starting without it
+    would silently ship everything again.
+    """
     state = LocalState(tmp_path, "a.log")
     state.path.write_text(text)
     with pytest.raises(CheckpointError, match="move it away"):
@@ -64,18 +66,20 @@ def test_a_damaged_file_is_told_and_not_overwritten(tmp_path: Path, text: str) -
     state.close()
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    """The line says what to do."""
+def test_an_unwritable_folder_is_reported(tmp_path: Path) -> None:
+    """The error of an unwritable folder names the option that changes it."""
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="--state-dir"):
         LocalState(tmp_path / "file" / "state", "a.log")
 
 
-def test_a_place_fits_the_file_that_has_grown_and_no_other(tmp_path: Path) -> None:
-    """A file of the same first kilobyte, and one that was truncated, are told apart."""
-    same = b"banner\n" * 200
+def test_a_position_matches_only_its_file(tmp_path: Path) -> None:
+    """A position matches a file that has grown, but not one that was truncated or that only has the same
+    first kilobyte.
+    """
+    banner = b"banner\n" * 200
     path = tmp_path / "app.log"
-    path.write_bytes(same + b"one\n")
+    path.write_bytes(banner + b"one\n")
 
     def matches() -> bool:
         handle = os.open(path, os.O_RDONLY)
@@ -85,15 +89,17 @@ def test_a_place_fits_the_file_that_has_grown_and_no_other(tmp_path: Path) -> No
             os.close(handle)
 
     handle = os.open(path, os.O_RDONLY)
-    size = len(same) + 4
-    position = FilePosition(1, 2, "g", size, digest(same[:1024]), 1024, hash_before(handle, size), str(path))
+    size = len(banner) + 4
+    position = FilePosition(
+        1, 2, "g", size, digest(banner[:1024]), 1024, hash_before(handle, size), str(path)
+    )
     os.close(handle)
     assert matches()
-    path.write_bytes(same + b"one\ntwo\n")
+    path.write_bytes(banner + b"one\ntwo\n")
     assert matches()
-    path.write_bytes(same + b"eno\ntwo\n")
+    path.write_bytes(banner + b"eno\ntwo\n")
     assert not matches()
-    path.write_bytes(same)
+    path.write_bytes(banner)
     assert not matches()
 
 
@@ -109,6 +115,6 @@ def test_a_place_fits_the_file_that_has_grown_and_no_other(tmp_path: Path) -> No
         ("/l/.hidden", None, ".hidden"),
     ],
 )
-def test_rotated_names_lead_to_the_name_they_were(path: str, base: str | None, source: str) -> None:
-    """Numbers and dates, before or behind the ending."""
+def test_rotated_names_yield_the_original_name(path: str, base: str | None, source: str) -> None:
+    """The original name is found if a number or date is before or after the suffix."""
     assert (base_of(path), source_of(path)) == (base, source)
