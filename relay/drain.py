@@ -98,7 +98,7 @@ async def drain(
     if was_accepting and delay and not stopping.interrupted:
         log.info(
             "draining: reporting not ready, still accepting connections for %g s", delay,
-            extra={"notice": delay, "connections": len(connections)},
+            extra={"delay": delay, "connections": len(connections)},
         )  # fmt: skip
         await stopping.sleep(delay)
     connections.stop_accepting()
@@ -119,7 +119,7 @@ async def drain(
     took, left = time.monotonic() - started_at, total - len(remaining)
     log.info(
         "drained in %.1f s: %d clients disconnected, %d connections aborted", took, left, len(remaining),
-        extra={"seconds": round(took, 3), "left": left, "cut": len(remaining)},
+        extra={"seconds": round(took, 3), "disconnected": left, "aborted": len(remaining)},
     )  # fmt: skip
 
 

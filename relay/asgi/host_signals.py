@@ -2,8 +2,7 @@
 
 uvicorn closes every WebSocket (1012) as soon as it receives a signal, and runs the end of the lifespan only
 afterwards: too late to send ``bye``. These handlers intercept the signal, and forward it to the original
-    handler once
-``bye`` is sent. Event loop callbacks would not do: the two could run in either order.
+handler once ``bye`` is sent. Event loop callbacks would not do: the two could run in either order.
 """
 
 import signal

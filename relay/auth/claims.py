@@ -27,13 +27,13 @@ Reason = Literal[
     "algorithm",
     "signature",
     "expired",
-    "early",
+    "not_yet_valid",
     "issuer",
     "audience",
     "unknown_key",
     "revoked",
     "claim",
-    "nothing_granted",
+    "empty_grant",
     "keys_unavailable",
 ]
 """Label of a rejection in metrics and logs."""
@@ -91,7 +91,7 @@ class ExpectedClaims:
         for name in ("nbf", "iat"):
             if name in claims and (not_before := read_time(claims, name)) > now + self.leeway:
                 raise TokenError(
-                    "early",
+                    "not_yet_valid",
                     f"the token's {name} is {format_time(not_before)}, in the future; synchronize the clocks",
                 )
 

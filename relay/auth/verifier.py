@@ -148,7 +148,7 @@ class Verifier:
         try:
             return grant_of(claims, claims.get("sub") or anonymous_subject(token))
         except ProtocolError as error:
-            reason: Reason = "nothing_granted" if error.code is ErrorCode.FORBIDDEN else "claim"
+            reason: Reason = "empty_grant" if error.code is ErrorCode.FORBIDDEN else "claim"
             raise TokenError(reason, error.message, error.code) from None
 
     def _check_header(self, token: str) -> str | None:

@@ -23,7 +23,7 @@ export const STRINGS = {
   /** Reason codes of the monitor; other reasons are shown unchanged. */
   reasons: {
     monitor_silent: "no monitor is reporting",
-    monitor_back: "monitor is reporting again",
+    monitor_recovered: "monitor is reporting again",
     session_closed: "outside trading hours",
     session_open: "trading session opened",
   },

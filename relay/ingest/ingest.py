@@ -224,7 +224,7 @@ class Ingest:
         self.hub.sessions.set_upstream(True, self._clock())
         if self._outage_since is not None:
             outage, self._outage_since = self._clock() - self._outage_since, None
-            log.info("receiving events again after %.1f s", outage, extra={"away": round(outage, 3)})
+            log.info("receiving events again after %.1f s", outage, extra={"outage": round(outage, 3)})
 
     async def _supervise(self, nc: Client) -> None:
         """Recreate the consumer at the end of the log whenever it is lost."""

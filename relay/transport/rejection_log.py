@@ -73,7 +73,7 @@ class RejectionLog:
         unlogged = {str(code): count - LINES for code, count in sorted(self._counts.items()) if count > LINES}
         self._counts.clear()
         if unlogged:
-            log.warning("further rejections: %s", _format_counts(unlogged), extra={"refused": unlogged})
+            log.warning("further rejections: %s", _format_counts(unlogged), extra={"rejected": unlogged})
         totals = Counter(
             {str(limit): count for limit, count in limits.items() if limit not in _LOGGED_INDIVIDUALLY}
         )

@@ -26,7 +26,7 @@ from tickertape.producers.monitor.gateway.probe_health import (
 MONITOR_SILENT: Final = "monitor_silent"
 """Reason in an event of the dead man's switch, which NATS publishes when no monitor does."""
 
-MONITOR_BACK: Final = "monitor_back"
+MONITOR_RECOVERED: Final = "monitor_recovered"
 SESSION_CLOSED: Final = "session_closed"
 SESSION_OPEN: Final = "session_open"
 
@@ -121,7 +121,7 @@ class GatewayState(Generic[AnyProbe]):
             # NATS was unreachable but this monitor kept probing, so its own results count.
             before, self.status = self.status, stored.status
             status = before if before is Status.OFF_SESSION else self._status_of_probes()
-            return self._change_status(status, now, MONITOR_BACK)
+            return self._change_status(status, now, MONITOR_RECOVERED)
         if stored.status is Status.REMOVED:
             # The gateway was removed from the file of another monitor, but is still in the file of this one.
             status, self.status = self.status, stored.status
@@ -174,7 +174,7 @@ class GatewayState(Generic[AnyProbe]):
         if self._awaiting_first:
             return None
         status = self._status_of_probes()
-        return None if status is self.status else self._change_status(status, now, MONITOR_BACK)
+        return None if status is self.status else self._change_status(status, now, MONITOR_RECOVERED)
 
     def _status_of_probes(self) -> Status:
         return combine_statuses(Status.UNKNOWN, (probe.status for probe in self.probes))

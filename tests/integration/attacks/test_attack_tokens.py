@@ -100,7 +100,7 @@ FORGED: dict[str, tuple[Callable[[], str], str]] = {
         "signature",
     ),
     "expired": (lambda: forge.token("RS256", good(exp=now - 1)), "expired"),
-    "early": (lambda: forge.token("RS256", good(nbf=now + 3600)), "early"),
+    "early": (lambda: forge.token("RS256", good(nbf=now + 3600)), "not_yet_valid"),
     "another audience": (lambda: forge.token("RS256", good(aud="https://other.example.com")), "audience"),
     "no audience": (lambda: forge.token("RS256", good(aud=None)), "audience"),
     "another issuer": (lambda: forge.token("RS256", good(iss=f"{ISSUER}.evil.com")), "issuer"),

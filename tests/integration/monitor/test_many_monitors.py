@@ -196,7 +196,7 @@ def test_when_all_are_dead_nats_tells_and_the_first_back_restores(
                     assert statuses.last("main")["metadata"]["reason"] == "monitor_silent"
             async with started(nats_server.url, config, "m3"):
                 await statuses.until("main", "UNKNOWN", "HEALTHY")
-                assert statuses.last("main")["metadata"]["reason"] == "monitor_back"
+                assert statuses.last("main")["metadata"]["reason"] == "monitor_recovered"
 
     asyncio.run(main())
 

@@ -67,7 +67,7 @@ def test_nats_that_comes_back_is_told_with_how_long(relay: Relay, nats_server: N
     nats_server.start()
     found = entry(relay, "receiving events again")
     assert found["level"] == "INFO"
-    assert 0 < found["away"] < 60
+    assert 0 < found["outage"] < 60
 
 
 def test_a_session_that_is_sent_away_is_told_by_its_id(relay: Relay) -> None:
@@ -99,7 +99,7 @@ def test_a_refused_client_is_told_with_why(relay: Relay) -> None:
         ]
 
     def summed_up() -> int:
-        return sum(one.get("refused", {}).get("4409", 0) for one in entries(relay))
+        return sum(one.get("rejected", {}).get("4409", 0) for one in entries(relay))
 
     run(come())
     # Five lines are logged per window and the rest is summarized; the number of windows depends on the

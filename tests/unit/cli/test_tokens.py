@@ -164,7 +164,7 @@ def test_a_secret_file_of_the_relay_mints_too(run: Shell, tmp_path: Path) -> Non
     seen = run("inspect", "-", *options, stdin=minted.out)
     assert seen.code == 1
     assert seen.answer["claims"]["nbf"] == NOW + 3600
-    assert seen.answer["result"].startswith("early: ")
+    assert seen.answer["result"].startswith("not_yet_valid: ")
 
 
 def test_a_grant_is_never_taken_from_the_environment(run: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +277,7 @@ def test_inspecting_without_a_key_verifies_nothing(run: Shell) -> None:
         (token(values=claims(exp=NOW - 90_000)), "expired: "),
         (token(values=claims(exp="soon", iat=1e300)), "claim: "),
         (token(values=claims(tickertape=None, sub=5)), "claim: "),
-        (token(values=claims(tickertape=None)), "nothing_granted: "),
+        (token(values=claims(tickertape=None)), "empty_grant: "),
         (token(alg="none"), "algorithm: "),
         (token(name="other"), "signature: "),
         (token(values=claims(jti="7")), "revoked: "),

@@ -73,7 +73,7 @@ def test_a_good_token_is_told_with_what_it_grants(tmp_path: Path) -> None:
         (lambda: token("EdDSA", lasting(), name="another"), "(signature): the token is not signed"),
         (lambda: token("HS256", lasting()), "(algorithm): the token's alg is 'HS256'"),
         (lambda: token("EdDSA", lasting(aud="else")), "(audience): "),
-        (lambda: token("EdDSA", lasting(tickertape=None)), "(nothing_granted): "),
+        (lambda: token("EdDSA", lasting(tickertape=None)), "(empty_grant): "),
         (lambda: "s3cret that is no token", "(malformed): the token is not a JWT of three"),
         (lambda: "", "is empty"),
     ],

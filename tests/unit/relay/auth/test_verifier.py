@@ -374,7 +374,7 @@ def test_malformed_claims_are_rejected(values: dict[str, Any]) -> None:
 def test_a_token_without_grants_is_forbidden(values: Any) -> None:
     """A token without grants is forbidden, since a new token of the same kind would not help."""
     assert_rejected(
-        make_verifier(), token(values=claims(tickertape=values)), "nothing_granted", ErrorCode.FORBIDDEN
+        make_verifier(), token(values=claims(tickertape=values)), "empty_grant", ErrorCode.FORBIDDEN
     )
 
 
@@ -398,7 +398,7 @@ def test_a_token_from_the_future_is_rejected(name: str) -> None:
     verifier = make_verifier(wall=clock, expected=ExpectedClaims(leeway=5))
     assert verifier.verify(token(values=claims(**{name: NOW + 5})))
     jwt = token(values=claims(**{name: NOW + 5.5}))
-    assert name in assert_rejected(verifier, jwt, "early")
+    assert name in assert_rejected(verifier, jwt, "not_yet_valid")
     clock.now += 1
     assert verifier.verify(jwt)
 

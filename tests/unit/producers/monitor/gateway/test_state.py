@@ -166,7 +166,7 @@ def test_the_first_monitor_that_is_back_needs_no_threshold() -> None:
     event = state.record_result(1, FAILED, 2.0)
     assert path(event) == "UNKNOWN>UNHEALTHY"
     assert event is not None
-    assert event.metadata["reason"] == "monitor_back"
+    assert event.metadata["reason"] == "monitor_recovered"
 
 
 def test_a_running_monitor_overrides_the_dead_mans_switch() -> None:
