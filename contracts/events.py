@@ -266,7 +266,7 @@ MODELS: Final[dict[str, type[EventModel]]] = {
 }
 
 STATE_SUBJECTS: Final = tuple(f"{model.SUBJECT.prefix}.>" for model in MODELS.values() if model.STATUS)
-"""Subjects of state events, whose newest event is the current state; all others have log events."""
+"""Subjects of state events, whose newest event is the current state; all other subjects carry log events."""
 
 STREAM_SUBJECTS: Final = tuple(
     dict.fromkeys(
@@ -278,7 +278,7 @@ STREAM_SUBJECTS: Final = tuple(
 
 
 class RejectionReason(StrEnum):
-    """Rule that a rejected event breaks; a label value of a metric, hence few."""
+    """Rule that a rejected event violates; a label value of a metric, so there are few."""
 
     TOO_LARGE = "too_large"
     """The payload exceeds ``MAX_EVENT_BYTES``."""
@@ -304,10 +304,10 @@ class RejectionReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Reason why an event breaks the contract.
+    """Reason why an event violates the contract.
 
     Attributes:
-        reason: rule that the event breaks.
+        reason: rule that the event violates.
         detail: what is wrong, for the developer of the producer.
     """
 

@@ -1,7 +1,7 @@
 """Checks and edits of JSON text for which its parsed value is not enough: duplicate keys, depth, replacement.
 
-Every function expects text that a strict parser has accepted. All run in time linear in the text, because a
-hostile producer can choose it, and cost next to nothing for common events.
+Every function expects text that a strict parser has accepted. All run in time linear in the length of the
+text, because a hostile producer can choose it, and cost next to nothing for common events.
 """
 
 import json

@@ -112,7 +112,7 @@ def unescape(token: str) -> str:
     except UnicodeDecodeError:
         raise SubjectError(token, "does not unescape to UTF-8") from None
     if escape(text) != token:
-        raise SubjectError(token, f"is not canonical; write {escape(text)!r}")
+        raise SubjectError(token, f"is not canonical; use {escape(text)!r}")
     return text
 
 
@@ -259,7 +259,7 @@ def check_pattern(pattern: str) -> str:
             raise SubjectError(pattern, "has an empty token")
         else:
             raise SubjectError(
-                pattern, f"has an illegal token {token!r}; a wildcard must be a token of its own"
+                pattern, f"has an illegal token {token!r}; a wildcard must be a complete token"
             )
     return pattern
 

@@ -1,4 +1,4 @@
 """Producers: the publishing SDK, and the programs that publish events with it."""
 
 if __name__ != "tickertape.producers":
-    raise ImportError("this folder is imported as tickertape.producers; 'pip install -e .' makes it so")
+    raise ImportError("this folder is imported as tickertape.producers; run 'pip install -e .'")

@@ -98,7 +98,7 @@ def _channels() -> dict[str, Any]:
     channels["rejected"] = _nats_channel(
         "rejected.{subject}",
         "RejectedEvent",
-        "Messages that break the contract, unchanged; in the stream REJECTED.",
+        "Messages that violate the contract, unchanged; in the stream REJECTED.",
         {"subject": {"description": "Subject on which the message was published; contains dots."}},
     )
     return channels
@@ -216,7 +216,7 @@ def _messages() -> dict[str, Any]:
             "properties": {
                 "Tickertape-Reason": {
                     "type": "string",
-                    "description": "Rule that the event breaks, and what is wrong with it.",
+                    "description": "Rule that the event violates, and what is wrong with it.",
                 },
                 "Tickertape-Sequence": {
                     "type": "string",

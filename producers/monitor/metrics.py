@@ -1,4 +1,4 @@
-"""Metrics of the monitor; those of probes have the names that blackbox_exporter uses.
+"""Metrics of the monitor; probe metrics have the names that blackbox_exporter uses.
 
 The collector reads them from the monitor's state on each scrape and keeps no counters of its own.
 """

@@ -195,7 +195,7 @@ class Monitor:
         except MonitorFileError as error:
             self.config_errors += 1
             self._file_rejected = True
-            print_notice(PROGRAM, f"the changed file is rejected, the previous one stays in effect: {error}")
+            print_notice(PROGRAM, f"the changed file is rejected; the previous one stays in effect: {error}")
             return
         self._file_rejected = False
         now = time.time()

@@ -19,7 +19,7 @@ def parse_address(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
     if not colon or not host or (":" in host and not text.startswith("[")):
-        raise ValueError(f"{text!r} is not an address; write host:port, as in 127.0.0.1:41205 or [::1]:41205")
+        raise ValueError(f"{text!r} is not an address; use host:port, such as 127.0.0.1:41205 or [::1]:41205")
     if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
         raise ValueError(f"port {port!r} of {text!r} is out of range; use a number from 1 to 65535")
     return host, int(port)

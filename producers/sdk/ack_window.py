@@ -28,7 +28,7 @@ FULL_BURST: Final = 2048
 """Events per sweep above which bursts are no longer limited."""
 
 MIN_BURST: Final = 16
-"""Events per sweep that are sent however often the stream is busy."""
+"""Minimum burst in events per sweep, however often the stream reports that it is busy."""
 
 _MAX_DOUBLINGS: Final = 16
 """Bound of the exponent, so that the power of two stays a small number."""
@@ -41,7 +41,7 @@ class InFlightEvent(Generic[FutureT]):
     Attributes:
         token: last token of the reply subject.
         subject: subject in NATS, with the deployment's prefix.
-        future: what the caller awaits.
+        future: future that the caller awaits.
         deadline: time at which the event is given up.
         send_at: time of the next send; while a send awaits its reply, the time at which that times out.
         attempts: number of sends so far.
@@ -87,7 +87,7 @@ class AckWindow(Generic[FutureT]):
         self._events[event.token] = event
 
     def get(self, token: str) -> InFlightEvent[FutureT] | None:
-        """Return the event of a reply; None if it has left, as after a second acknowledgement."""
+        """Return the event that a reply belongs to; None if it has left, as on a duplicate reply."""
         return self._events.get(token)
 
     def remove(self, token: str) -> InFlightEvent[FutureT] | None:

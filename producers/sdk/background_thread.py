@@ -31,7 +31,7 @@ from tickertape.producers.sdk.publisher import Publisher
 from tickertape.process.tasks import cancel_and_wait, race
 
 BATCH: Final = 16
-"""Events after which the thread yields; few, so that the program's own threads get their turn."""
+"""Events after which the thread yields; few, so that the program's other threads can run."""
 
 MAX_IN_FLIGHT: Final = 2048
 """Events without an acknowledgement above which the thread pauses, while NATS is connected."""
@@ -43,7 +43,9 @@ _MAX_POLL_INTERVAL: Final = 0.2
 """Seconds; upper bound of the poll interval, which grows while the queue stays empty."""
 
 _STUCK_TIMEOUT: Final = 1.0
-"""Seconds beyond the timeout of ``close`` after which the thread is left behind; it is a daemon."""
+"""Seconds beyond the timeout of ``close`` after which the thread is abandoned; as a daemon, it does not keep
+the program from exiting.
+"""
 
 _log = logging.getLogger(LOGGER)
 _thread_ids: set[int] = set()

@@ -13,8 +13,9 @@ from collections import deque
 from typing import Final, Literal
 
 WhenFull = Literal["block", "drop_oldest", "raise"]
-"""What happens to a new event at capacity: its caller waits, the oldest event is dropped to admit it, or it
-is rejected."""
+"""Policy for a new event at capacity: its caller waits, the oldest event is dropped to admit it, or it is
+rejected.
+"""
 
 POLICIES: Final = ("block", "drop_oldest", "raise")
 
@@ -26,7 +27,7 @@ MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
 
 
 def check_limits(max_events: int, max_bytes: int, when_full: str) -> None:
-    """Check the limits and the policy that a publisher is given.
+    """Check the limits and the policy of a publisher.
 
     Raises:
         ValueError: a limit is below 1, or the policy is unknown.

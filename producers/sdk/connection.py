@@ -28,8 +28,9 @@ from tickertape.nats.credentials import Access
 from tickertape.urls import redact_url
 
 SOCKET_BACKLOG: Final = 1024 * 1024
-"""Bytes waiting for the socket above which sending is left to the sweep. Above 2 MiB, nats-py waits for the
-socket and swallows a cancellation meanwhile, so a caller must never wait there."""
+"""Bytes buffered for the socket above which sending is left to the sweep. Above 2 MiB, nats-py waits for the
+socket and swallows cancellations while it does, so a caller must never get that far.
+"""
 
 _log = logging.getLogger(LOGGER)
 
@@ -183,7 +184,7 @@ class Connection:
         if self._on_down and not self._muted:
             self._on_down(failure)
         elif not failure.kind.is_transient and not self._muted:
-            # Without a callback, the log is the only place where the program can learn why it waits.
+            # Without a callback, only the log can tell the operator why the program is waiting.
             _log.error("%s: %s", self.name, failure.retry_message)
 
     async def _handle_error(self, error: Exception) -> None:

@@ -18,7 +18,7 @@ LOG_INTERVAL: Final = 1.0
 """Minimum seconds between two log lines."""
 
 QUIET_PERIOD: Final = 1.0
-"""Seconds without a drop before the report is published, so that one outage makes one event."""
+"""Seconds without a drop before the report is published, so that one outage produces one report."""
 
 _log = logging.getLogger(LOGGER)
 
@@ -31,7 +31,7 @@ class DropReport:
 
     Attributes:
         count: events dropped since the publisher was created.
-        unreported: events of these that no published report covers.
+        unreported: dropped events that no published report covers.
     """
 
     def __init__(self, name: str) -> None:

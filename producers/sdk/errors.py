@@ -6,11 +6,11 @@ from tickertape.errors import TickertapeError
 
 
 class InvalidEvent(TickertapeError, ValueError):
-    """Event that breaks the contract; it was not sent.
+    """Event that violates the contract; it was not sent.
 
     Args:
         subject: subject of the event, without the deployment's prefix.
-        rejection: rule that the event breaks, and how.
+        rejection: rule that the event violates, and how.
     """
 
     def __init__(self, subject: str, rejection: Rejection) -> None:
@@ -19,7 +19,7 @@ class InvalidEvent(TickertapeError, ValueError):
         self.rejection = rejection
 
     def __str__(self) -> str:
-        return f"event for {self.subject[:80]!r} breaks the contract: {self.rejection}"
+        return f"event for {self.subject[:80]!r} violates the contract: {self.rejection}"
 
 
 class PublishError(TickertapeError):
@@ -69,7 +69,7 @@ class PublisherFull(PublishError):
 def _hint(code: int) -> str:
     match code:
         case 10070 | 10071 | 10164:
-            return "another producer was first; read the subject's newest event and decide again"
+            return "another producer published first; read the newest event of the subject before retrying"
         case 10054:
             return "make the event smaller, or raise the stream's max_msg_size"
         case 10077 | 10047 | 10023:

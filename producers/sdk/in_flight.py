@@ -3,14 +3,16 @@
 Invariants:
 
 1. A future is resolved exactly once, with an ``Ack`` or a ``PublishError``, no later than its deadline.
-2. A resend carries the ``Nats-Msg-Id`` of the first send: within the stream's duplicate window it makes no
-   second event.
-3. At most ``max_pending`` events and ``max_pending_bytes`` are in flight; ``when_full`` decides about more.
+2. A resend carries the ``Nats-Msg-Id`` of the first send: within the stream's duplicate window it is not
+   stored twice.
+3. At most ``max_pending`` events and ``max_pending_bytes`` are in flight; beyond that, ``when_full``
+   applies.
 4. Events are sent in the order in which they were submitted, and resent in that order after a reconnect.
-5. No task per event: replies come to one inbox, and one sweep resends and expires.
+5. There is no task per event: replies arrive in one inbox, and one sweep resends and expires events.
 6. 'Too many requests' slows down first sends and resends alike.
 
-nats-py's own ``publish_async`` is not used: in 2.16 it hangs when a server is killed, and leaks its permits.
+nats-py's own ``publish_async`` is not used: in 2.16 it hangs when a server is killed, and leaks semaphore
+permits.
 """
 
 import asyncio
@@ -32,7 +34,7 @@ from tickertape.names import Names
 from tickertape.process.tasks import cancel_and_wait
 
 CANCEL_INTERVAL: Final = 0.5
-"""Seconds after which a background task that has not ended is cancelled again; nats-py can swallow one."""
+"""Seconds after which a background task is cancelled again: nats-py can swallow a cancellation."""
 
 SWEEP_INTERVAL: Final = 0.05
 """Seconds between two sweeps, which resend and expire events and detect a reconnect."""

@@ -1,4 +1,4 @@
-"""Encoding of a record of the standard ``logging`` as a ``system_log`` event, whatever its fields hold.
+"""Encoding of a record of the standard ``logging`` as a ``system_log`` event, whatever its fields contain.
 
 Invariants:
 

@@ -68,7 +68,7 @@ def parse_reply(message: Msg) -> Ack | TransientFailure | PermanentFailure:
     if message.headers and (status := message.headers.get("Status")):
         if status == "503":
             return TransientFailure(
-                "no stream takes this subject", "create the streams with 'tickertape streams apply'"
+                "no stream captures this subject", "create the streams with 'tickertape streams apply'"
             )
         return TransientFailure(f"NATS replied with status {status}", slow_down=status == "429")
     try:

@@ -4,8 +4,8 @@ Invariants:
 
 1. ``publish`` returns only after JetStream acknowledged the event; otherwise it raises.
 2. An event that the relay would reject raises ``InvalidEvent`` and is not sent.
-3. Memory is bounded: ``max_pending`` and ``max_pending_bytes`` limit what is in flight, and ``when_full``
-   decides about more.
+3. Memory is bounded: ``max_pending`` and ``max_pending_bytes`` limit what is in flight; beyond that,
+   ``when_full`` applies.
 4. Dropped events are counted and reported.
 
 Sending, resending and giving up are in ``tickertape.producers.sdk.in_flight``.
@@ -66,7 +66,7 @@ class Publisher:
         name: connection name in NATS' monitoring, and the source of reports about dropped events.
         ack_timeout: seconds without an acknowledgement before an event is resent.
         deadline: seconds before an event is given up; ``math.inf`` for never. A deadline beyond the stream's
-            duplicate window (2 minutes) allows a resend to make a second event.
+            duplicate window (2 minutes) allows a resend to store a second event.
         max_pending: maximum number of events in flight, including those that wait for NATS.
         max_pending_bytes: maximum total size of their payloads in bytes.
         when_full: what happens to an event beyond these limits: ``block`` makes its caller wait,
@@ -160,7 +160,7 @@ class Publisher:
             headers: additional headers, such as ``Nats-Expected-Last-Subject-Sequence``.
 
         Raises:
-            InvalidEvent: it breaks the contract; it was not sent.
+            InvalidEvent: it violates the contract; it was not sent.
             PublishRejected: JetStream rejected it.
             PublisherFull: the publisher is at capacity, and the policy is ``raise``; it was not sent.
             PublishDropped: it was dropped to admit a newer one; the policy is ``drop_oldest``.
@@ -250,7 +250,7 @@ def validated(subject: str, payload: bytes) -> bytes:
     """Return the payload as it is sent: unchanged, except for a level that is spelled differently.
 
     Raises:
-        InvalidEvent: it breaks the contract, or the stream does not store its subject.
+        InvalidEvent: it violates the contract, or the stream does not store its subject.
     """
     event = decode(subject, payload)
     if isinstance(event, Rejection):

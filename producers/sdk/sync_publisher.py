@@ -4,7 +4,7 @@ Invariants:
 
 1. ``publish`` returns only after JetStream acknowledged the event; otherwise it raises.
 2. Events that one thread submits are stored in the stream in that order.
-3. At most ``max_pending`` events are held; with ``drop_oldest``, up to as many more may be queued for the
+3. At most ``max_pending`` events are held; with ``drop_oldest``, as many again may be queued for the
    publishing thread.
 4. A forked child that uses its parent's publisher gets an error instead of hanging.
 """
@@ -145,7 +145,7 @@ class SyncPublisher:
             headers: additional headers, such as ``traceparent``.
 
         Raises:
-            InvalidEvent: it breaks the contract; it was not sent.
+            InvalidEvent: it violates the contract; it was not sent.
             PublishRejected: JetStream rejected it.
             PublisherFull: the publisher is at capacity, and the policy is ``raise``; it was not sent.
             PublishDropped: it was dropped to admit a newer one; the policy is ``drop_oldest``.

@@ -20,7 +20,7 @@ SEGMENT_BYTES: Final = 4 * 1024 * 1024
 """Bytes after which a segment is closed at the next line break."""
 
 MIN_SEGMENTS: Final = 4
-"""Number of segments that a full spool has at least: space is freed one complete segment at a time."""
+"""Minimum number of segments in a full spool: space is freed one complete segment at a time."""
 
 FULL_WAIT: Final = 0.05
 """Seconds between two checks for free capacity while the spool is full."""

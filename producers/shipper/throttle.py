@@ -31,7 +31,7 @@ class ThrottleSettings:
 
     Attributes:
         min_level: minimum level of all sources.
-        min_level_by_source: minimum level of single sources.
+        min_level_by_source: minimum level of individual sources.
         rates: maximum events per second by level; other levels have no limit.
     """
 

@@ -215,7 +215,7 @@ def main() -> None:
     if options.kind is not None:
         for text in all_texts():
             if text.kind == options.kind:
-                print(text)
+                print(str(text).encode(errors="backslashreplace").decode())
         return
     for heading, texts in sample(options.seed).items():
         print(f"{heading}\n")

@@ -23,7 +23,7 @@ CONNECT_TIMEOUT: Final = 2.0
 """Seconds for one attempt to connect."""
 
 RECONNECT_WAIT: Final = 0.25
-"""Seconds between attempts; the default of nats-py, 2, would be visible to the users of a page."""
+"""Seconds between connection attempts; nats-py's default of 2 would be noticeable to dashboard users."""
 
 PING_INTERVAL: Final = 5
 """Seconds between pings; with two pings outstanding, a dead peer is detected within 15 seconds instead of the

@@ -1,6 +1,6 @@
-"""The embedded nats-server: found, started, supervised and stopped.
+"""Embedded nats-server: finding its program, and starting, supervising and stopping it.
 
-It listens on loopback, stores its data in ``data_dir``, and exits with the relay, even when that is
+It listens on loopback, stores its data in ``data_dir``, and exits with the relay, even if the relay is
 killed.
 """
 

@@ -44,7 +44,7 @@ _NO_STORAGE: Final = frozenset({10002, 10047})
 """JetStream error codes: the storage of the account or the server is used up or reserved."""
 
 _NO_PEERS: Final = 10005
-"""JetStream error code: no server can hold a replica; the description tells whether storage is the reason."""
+"""JetStream error code: no server can hold a replica; the description says whether storage is the reason."""
 
 _STREAM_TOO_LARGE: Final = 10122
 _TOO_MANY_STREAMS: Final = 10027

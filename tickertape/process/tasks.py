@@ -19,8 +19,9 @@ from typing import Any, Final, Self, TypeVar
 T = TypeVar("T")
 
 CANCEL_INTERVAL: Final = 3.0
-"""Seconds between two cancellations of a task: longer than a graceful shutdown takes, because a connection to
-NATS may drain for two."""
+"""Seconds between two cancellations of a task: longer than a graceful shutdown takes, because draining a
+connection to NATS may take two seconds.
+"""
 
 
 async def cancel_and_wait(*tasks: asyncio.Future[Any], interval: float = CANCEL_INTERVAL) -> None:

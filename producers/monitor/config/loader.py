@@ -2,7 +2,7 @@
 
 Invariants:
 
-1. A rejected file is reported with all its problems in one batch, each with its line and what to do.
+1. A rejected file is reported with all its problems, each with its line and what to do.
 2. The cost of loading a file is bounded by its length, whatever its aliases expand to.
 """
 
@@ -145,7 +145,7 @@ def _find_duplicate_ids(path: Path, root: yaml.Node, config: MonitorConfig) -> l
     for index, gateway in enumerate(config.gateways):
         line = _line(root, ("gateways", index, "id"))
         if gateway.id in seen:
-            message = f"{gateway.id!r} is also the id in line {seen[gateway.id]}; ids are unique, rename one"
+            message = f"{gateway.id!r} is also the id on line {seen[gateway.id]}; rename one"
             problems.append(Problem(path, line, f"gateways[{index}].id", message))
         seen.setdefault(gateway.id, line)
     return problems

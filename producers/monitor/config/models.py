@@ -32,7 +32,7 @@ def _parse_zone(text: str) -> ZoneInfo:
         return ZoneInfo(text)
     except (OSError, ValueError, KeyError):
         raise ValueError(
-            f"{text!r} is not a time zone; write one such as Asia/Shanghai or Europe/London"
+            f"{text!r} is not a time zone; use an IANA name such as Asia/Shanghai or Europe/London"
         ) from None
 
 

@@ -1,9 +1,9 @@
-"""Dead man's switch: scheduled messages that NATS publishes when no monitor renews them any more.
+"""Dead man's switch: scheduled messages that NATS publishes when no monitor renews them any longer.
 
-WATCHDOG holds one scheduled message per gateway, which the monitors keep postponing. If all monitors are
-dead or offline, NATS publishes it: the gateway becomes UNKNOWN, because no monitor probes it.
+WATCHDOG holds one scheduled message per gateway, which the monitors keep postponing. If all monitors are dead
+or offline, NATS publishes the message: the gateway becomes UNKNOWN, because no monitor probes it.
 
-Invariant: a monitor that ignores its probe results because it is offline renews no switch.
+Invariant: a monitor that ignores its probe results because it is offline does not renew any switch.
 """
 
 import time

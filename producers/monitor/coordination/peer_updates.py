@@ -61,7 +61,7 @@ class PeerUpdates:
         self._publish_change = publish_change
 
     async def load_initial_state(self, client: Client, with_silences: bool) -> dict[str, StoredStatus]:
-        """Read the ends of the streams and then their contents, so that no message is missed in between.
+        """Read the streams' last sequences before their contents, so that no message is missed in between.
 
         Args:
             client: connected NATS client.

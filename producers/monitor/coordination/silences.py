@@ -100,7 +100,7 @@ async def set_silence(client: Client, names: Names, gateway: str, seconds: float
         candidates = ", ".join(f"{status.gateway_type}/{status.gateway_id}" for status in matches)
         raise StreamsError(
             f"gateway {gateway!r} is {'not unique' if matches else 'unknown'}",
-            f"write one of {candidates}"
+            f"use one of {candidates}"
             if matches
             else "check its id on the dashboard or in the monitor's file",
         )

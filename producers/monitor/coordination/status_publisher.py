@@ -1,8 +1,8 @@
 """Publisher of status changes that ensures that only one of several monitors publishes each change.
 
 Every change is published with ``Nats-Expected-Last-Subject-Sequence``. If two monitors publish the same
-change, NATS accepts one and rejects the other (error 10071), whose monitor then reads and adopts the accepted
-event.
+change, NATS accepts one and rejects the other (error 10071); the monitor whose change was rejected then reads
+and adopts the accepted event.
 
 Invariants:
 
@@ -43,8 +43,8 @@ class StatusPublisher:
     Args:
         publisher: started publisher; the caller closes it.
         names: subject and stream names of the deployment.
-        on_conflict: receives subject, sequence and body of the event that is stored in place of ours; returns
-            True if another producer published it, after adopting it.
+        on_conflict: receives subject, sequence and body of the stored event that caused the conflict;
+            adopts it and returns True if another producer published it.
         report: receives lines for the operator.
 
     Attributes:
@@ -157,7 +157,7 @@ class StatusPublisher:
         return True
 
     async def _resolve_conflict(self, subject: str, event: EventModel) -> bool:
-        """Read the event that is stored in place of ours; return False if ours has to be retried."""
+        """Read the event that is stored instead of this one; return False if this one has to be retried."""
         client: Client = await self._publisher.connected()
         try:
             answer = await direct_get.get_last_message(
@@ -166,7 +166,7 @@ class StatusPublisher:
         except (NatsError, OSError, TimeoutError):
             return False
         if answer is None:
-            self._sequences.pop(subject, None)  # the last event has expired, so ours is the first again
+            self._sequences.pop(subject, None)  # the last event has expired, so this one is the first again
             return False
         self.record_sequence(subject, answer.seq)
         return answer.data == event.encode() or self._on_conflict(subject, answer.seq, answer.data)

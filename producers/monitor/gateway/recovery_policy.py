@@ -4,7 +4,7 @@ The policy only decides; it does no I/O and reads no clock.
 
 Invariants:
 
-1. No more attempts are made in any hour than ``per_hour``, however often the gateway fails.
+1. At most ``per_hour`` attempts are made in any hour, however often the gateway fails.
 2. Each recovery begins with ``started`` and ends with ``succeeded`` or ``failed``, each published once.
 """
 

@@ -2,8 +2,8 @@
 
 Invariants:
 
-1. An event is made when the status changes, once at the start if no status is stored, and when flapping or a
-   silence begins or ends. Its two statuses can be the same in the last two cases only.
+1. An event is created when the status changes, once at the start if no status is stored, and when flapping
+   or a silence begins or ends. Its two statuses can be equal only in the last two cases.
 2. ``previous_status`` of an event is ``current_status`` of the preceding one, regardless of its publisher.
 3. The ``metadata`` of an event suffices to continue after a restart without a change of status.
 4. A probe that started before a peer's status was adopted does not override that status.
@@ -59,7 +59,7 @@ class GatewayState(Generic[AnyProbe]):
         self.results: list[Result | None] = [None] * len(gateway.checks)
         self._flapping = Flapping(gateway.flapping)
         self._adopted_at = float("-inf")
-        # Probes that have no result yet since the monitors were silent; see _record_first_result.
+        # Probes without a result since no monitor was running; see _record_first_result.
         self._awaiting_first: set[int] = set()
         self._reason: str | None = None
         self._published_silenced = stored is not None and stored.silenced
@@ -168,7 +168,7 @@ class GatewayState(Generic[AnyProbe]):
         )
 
     def _record_first_result(self, index: int, result: Result, now: float) -> GatewayStatusChange | None:
-        """Record a result without thresholds: after a time without monitors the status is unknown."""
+        """Record a first result without thresholds: no monitor was running, so the status is unknown."""
         self.probes[index] = ProbeHealth().with_result(result.outcome, 1, 1)
         self._awaiting_first.discard(index)
         if self._awaiting_first:

@@ -101,7 +101,7 @@ def parse_span(text: str) -> Span:
     try:
         span = Span(_parse_time(begin), _parse_time(end))
     except ValueError:
-        raise ValueError(f"{text!r} is not a span; write it as in 09:00-11:30 or 21:00-02:30") from None
+        raise ValueError(f"{text!r} is not a span; use the form 09:00-11:30 or 21:00-02:30") from None
     return span
 
 
@@ -117,7 +117,7 @@ def parse_holidays(text: str) -> list[date]:
         end = date.fromisoformat(last.strip()) if dots else begin
     except ValueError:
         raise ValueError(
-            f"{text!r} is not a day; write it as in 2026-10-01 or 2026-10-01..2026-10-07"
+            f"{text!r} is not a date; use the form 2026-10-01 or 2026-10-01..2026-10-07"
         ) from None
     count = (end - begin).days + 1
     if not 1 <= count <= MAX_HOLIDAY_DAYS:

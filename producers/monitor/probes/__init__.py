@@ -67,6 +67,6 @@ async def run(check: Check[ProbeSettings], context: ProbeContext) -> Result | No
     try:
         return await check.probe.probe(check.timeout, context)
     except TimeoutError:
-        return failed(f"no answer within {check.timeout:g} s")
+        return failed(f"no response within {check.timeout:g} s")
     except (OSError, h11.ProtocolError, ssl.SSLError, UnicodeError) as error:
         return failed(describe(error))

@@ -19,7 +19,7 @@ class Freshness:
         self._since: dict[str, float] = {}
 
     def listen(self, patterns: set[str], now: float) -> None:
-        """Start measuring on these patterns; call again whenever the connection to NATS has recovered."""
+        """Start measuring message ages on these patterns; call again when the connection has recovered."""
         self.patterns = patterns
         self._since = dict.fromkeys(patterns, now)
         self._last_message = {

@@ -34,7 +34,7 @@ class ExecProbe(ProbeSettings):
 
     def unusable_reason(self) -> str | None:
         if shutil.which(self.command[0]) is None:
-            return f"{self.command[0]!r} is not an executable on this machine; write its full path"
+            return f"{self.command[0]!r} is not an executable on this machine; use its full path"
         return None
 
     async def probe(self, time_limit: float, context: ProbeContext) -> Result:
@@ -45,7 +45,9 @@ class ExecProbe(ProbeSettings):
         message = last_line(output)
         outcome = _OUTCOMES.get(code)
         if outcome is None:
-            return failed(f"exited with {code}, not 0, 1 or 2" + (f": {message}" if message else ""), latency)
+            return failed(
+                f"exited with {code}; expected 0, 1 or 2" + (f": {message}" if message else ""), latency
+            )
         if outcome is Outcome.OK:
             return Result(outcome, None, latency)
         return Result(outcome, (message or f"exited with {code}")[:MAX_ERROR_LENGTH], latency)

@@ -113,11 +113,11 @@ def parse_fields(data: bytes) -> dict[int, str]:
     for part in data.rstrip(_SOH).split(_SOH):
         tag, equals, value = part.partition(b"=")
         if not equals or not tag.isdigit():
-            raise FixError(f"answer is not FIX: {part[:40]!r}")
+            raise FixError(f"response is not FIX: {part[:40]!r}")
         fields[int(tag)] = value.decode(errors="replace")
     body, _, _ = data.rpartition(b"10=")
     if fields.get(10) != f"{sum(body) % 256:03d}":
-        raise FixError("answer has a wrong checksum")
+        raise FixError("response has a wrong checksum")
     return fields
 
 
@@ -183,7 +183,7 @@ class _Session:
                 raise FixError("peer closed the connection")
             self._buffer += data
             if not self._buffer.startswith(b"8=FIX"[: len(self._buffer)]):
-                raise FixError(f"answer is not FIX: {self._buffer[:40]!r}")
+                raise FixError(f"response is not FIX: {self._buffer[:40]!r}")
         data, self._buffer = self._buffer[:end], self._buffer[end:]
         return parse_fields(data)
 

@@ -31,7 +31,7 @@ Code = Annotated[int, Field(ge=100, le=599, strict=True)]
 
 
 Method = Literal["GET", "HEAD", "OPTIONS", "POST", "PUT"]
-"""Methods of requests, all sent without a body; recoveries make them, too."""
+"""Methods of requests, all sent without a body; recovery actions use the same ones."""
 
 
 class HttpProbe(UrlProbe):

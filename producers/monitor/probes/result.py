@@ -46,7 +46,7 @@ def describe(error: Exception) -> str:
         case ssl.SSLError():
             text = f"TLS failed: {error.reason}"
         case h11.RemoteProtocolError():
-            text = f"answer is not HTTP: {error}"
+            text = f"response is not HTTP: {error}"
         case OSError(strerror=str(description)):
             text = description
         case _:

@@ -43,7 +43,7 @@ class ProbeSettings(Schedule):
 
     @property
     def host(self) -> str | None:
-        """Host name in the target, which has to resolve; None if the target has no host."""
+        """Host name in the target, which must resolve; None if the target has no host."""
         return None
 
     @property

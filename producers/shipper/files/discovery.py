@@ -158,7 +158,7 @@ class FileDiscovery:
             return True  # assumed until the next scan
 
     def _owner(self, key: Key, path: str) -> FileStream | None:
-        """Return the stream that a file belongs to by its position, whatever its name, or None."""
+        """Return the stream that owns a file by its stored position, whatever its name, or None."""
         owner = self._owners.get(key)
         if owner is None or key in owner.pending:
             return owner
@@ -183,7 +183,7 @@ class FileDiscovery:
         return stream
 
     def _stream_path(self, path: str, paths: set[str]) -> str:
-        """Return the path that a file was written under, as far as its name tells."""
+        """Return the path that a file was written under, judging by its name."""
         base = base_of(path)
         return base if base is not None and (base in self.streams or base in paths) else path
 

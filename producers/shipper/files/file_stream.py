@@ -285,7 +285,7 @@ class FileStream(RotationChain):
 
     @property
     def has_partial(self) -> bool:
-        """Return whether an incomplete line or event is buffered."""
+        """Whether an incomplete line or event is buffered."""
         return any(file.has_partial for file in self.chain)
 
     @property

@@ -185,7 +185,7 @@ class RotationChain:
         """
         key = position.key
         path = visible.get(key) or self._path_of(position)
-        # An unread file is known by its inode alone, which another file may have reused by now.
+        # An unread file is identified by its inode alone, which another file may have reused by now.
         if path is not None and (position.offset or self.path in (path, base_of(path))):
             try:
                 fd = open_same(path, key)

@@ -151,7 +151,7 @@ class TailedFile:
 
     @property
     def is_rotated(self) -> bool:
-        """Return whether the file was renamed."""
+        """Whether the file was renamed."""
         return self._rotated_at is not None
 
     def is_complete(self, now: float) -> bool:
@@ -248,7 +248,7 @@ class TailedFile:
 
     @property
     def has_partial(self) -> bool:
-        """Return whether an incomplete line, or an event that may continue, is buffered."""
+        """Whether an incomplete line, or an event that may continue, is buffered."""
         return bool(self._line) or self._parser.has_partial
 
     def position(self, *, done: bool = False) -> FilePosition:

@@ -57,7 +57,7 @@ class LineSplitter:
 
     @property
     def has_partial(self) -> bool:
-        """Return whether an incomplete line is buffered."""
+        """Whether an incomplete line is buffered."""
         return self.offset > self._start
 
     def feed(self, data: bytes) -> list[RawLine]:

@@ -80,7 +80,7 @@ class MultilineJoiner:
 
     @property
     def has_partial(self) -> bool:
-        """Return whether an event is buffered that may continue."""
+        """Whether an event is buffered that may continue."""
         return bool(self._lines)
 
     def reset(self) -> None:

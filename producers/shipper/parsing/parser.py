@@ -197,7 +197,7 @@ class Parser:
 
     @property
     def has_partial(self) -> bool:
-        """Return whether an event waits for continuation lines."""
+        """Whether an event waits for continuation lines."""
         return self._joiner.has_partial
 
     def reset(self) -> None:

@@ -54,7 +54,7 @@ class Redactor:
 
     @property
     def checks_all_lines(self) -> bool:
-        """Return whether there are kinds that ``patterns.SUSPECT`` does not cover."""
+        """Whether there are kinds that ``patterns.SUSPECT`` does not cover."""
         return bool(self._extra)
 
     def redact_text(self, text: str) -> str:

@@ -45,7 +45,7 @@ class LocalState:
             self._lock = acquire_lock(self.path.with_suffix(".lock"))
         except BlockingIOError:
             message = f"{self.path}: another shipper ships the same files with this state"
-            raise CheckpointError(message, "stop it, or give this one another --state-dir") from None
+            raise CheckpointError(message, "stop it, or choose another --state-dir") from None
         except OSError as error:
             raise self._unwritable(error) from None
 
@@ -73,7 +73,7 @@ class LocalState:
                 "make it readable for the user of this program",
             ) from None
         except (ValueError, KeyError, TypeError) as error:
-            message = f"{self.path}: is not a checkpoint file of this version ({error})"
+            message = f"{self.path}: not a checkpoint file of this version ({error})"
             raise CheckpointError(message, "move it away to ship all files from their start") from None
 
     def save(self, checkpoints: dict[str, bytes]) -> bool:

@@ -123,8 +123,8 @@ def test_a_relay_that_waits_for_nats_lives_and_is_not_ready(nats_server: NatsSer
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--live", "--ready"], "live and ready exclude each other"),
-        (["--live", "gateways.yaml"], "file and live exclude each other"),
+        (["--live", "--ready"], "live and ready are mutually exclusive"),
+        (["--live", "gateways.yaml"], "file and live are mutually exclusive"),
         (["--json", "--live"], "omit --json"),
         (["--live", "--ops-port", "x"], "--ops-port: "),
         (["--origin", "app.example.com"], "--origin: 'app.example.com' is not an origin"),

@@ -240,7 +240,7 @@ def test_the_file_is_read_again_when_it_changes(nats_server: NatsServer, tmp_pat
             async with started(nats_server.url, config, "m1", "--health-interval", "0.1") as program:
                 await statuses.until("main", "HEALTHY")
                 config.write_text(good.replace("type: ctp", "type: ctp, tpye: ctp"))
-                await program.says("the changed file is rejected, the previous one stays in effect")
+                await program.says("the changed file is rejected; the previous one stays in effect")
                 await own_status(nats_server.url, "m1", "DEGRADED")
                 assert "gateways.yaml:4: gateways[0].tpye: is not a setting" in program.said
                 other = (

@@ -355,17 +355,17 @@ def test_tcp_probes() -> None:
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 200 OK\r\n\r\nok", 0.0, Outcome.OK, "None"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 0.2, Outcome.DEGRADED, "degraded above 150 ms"),
         (b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n", 0.0, Outcome.FAILED, "status is 503, expected 200"),
-        (b"SSH-2.0-OpenSSH\r\n\r\n", 0.0, Outcome.FAILED, "answer is not HTTP"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", 0.0, Outcome.FAILED, "response is not HTTP"),
         (b"", 0.0, Outcome.FAILED, "without a response"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nok", 0.0, Outcome.FAILED, "answer is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nok", 0.0, Outcome.FAILED, "response is not HTTP"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200000, 0.0, Outcome.OK, "None"),
-        (b"", 9.0, Outcome.FAILED, "no answer within 0.4 s"),
+        (b"", 9.0, Outcome.FAILED, "no response within 0.4 s"),
     ],
 )
 def test_http_probes(answer: bytes, delay: float, outcome: Outcome, says: str) -> None:
     """What a server answers, or fails to, is one result with its reason."""
     slow = "150ms" if outcome is Outcome.DEGRADED else "60s"
-    timeout = 0.4 if says.startswith("no answer within") else PATIENCE
+    timeout = 0.4 if says.startswith("no response within") else PATIENCE
 
     async def main() -> Result:
         async with serving(answering(answer, delay)) as port:

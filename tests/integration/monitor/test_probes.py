@@ -41,7 +41,7 @@ async def seen(kit: ProbeContext | None = None, *, patience: float = PATIENCE, *
 
 def patience_for(says: str) -> float:
     """Timeout for a probe that is expected to say this."""
-    return TIMEOUT if says.startswith("no answer within") else PATIENCE
+    return TIMEOUT if says.startswith("no response within") else PATIENCE
 
 
 def told(result: Result | None) -> tuple[Outcome, str]:
@@ -171,7 +171,7 @@ def test_tls_with_one_who_never_shakes_hands() -> None:
         async with serving(silent) as port:
             return await seen(kind="tls", address=f"127.0.0.1:{port}", patience=TIMEOUT)
 
-    assert told(asyncio.run(main())) == (Outcome.FAILED, "no answer within 0.5 s")
+    assert told(asyncio.run(main())) == (Outcome.FAILED, "no response within 0.5 s")
 
 
 # WebSocket.
@@ -182,7 +182,7 @@ def test_tls_with_one_who_never_shakes_hands() -> None:
     [
         ({}, Outcome.OK, "None"),
         ({"send": "ping", "expect": "got ping"}, Outcome.OK, "None"),
-        ({"expect": "what is never said"}, Outcome.FAILED, "no answer within 0.5 s"),
+        ({"expect": "what is never said"}, Outcome.FAILED, "no response within 0.5 s"),
         ({"send": "close", "expect": "x"}, Outcome.FAILED, "WebSocket failed"),
         ({"send": "flood", "expect": "x"}, Outcome.FAILED, "not in the first 20 messages"),
     ],
@@ -261,10 +261,10 @@ def proper(found: dict[int, str]) -> list[bytes]:
             Outcome.FAILED,
             "rejected by the peer: account is locked",
         ),
-        (lambda _: [reply("A")[:-4] + b"000\x01"], Outcome.FAILED, "answer has a wrong checksum"),
-        (lambda _: [b"HTTP/1.1 400 no\r\n\r\n"], Outcome.FAILED, "answer is not FIX"),
+        (lambda _: [reply("A")[:-4] + b"000\x01"], Outcome.FAILED, "response has a wrong checksum"),
+        (lambda _: [b"HTTP/1.1 400 no\r\n\r\n"], Outcome.FAILED, "response is not FIX"),
         (lambda _: [b"8=FIX.4.4\x01" + b"1=x\x01" * 20_000], Outcome.FAILED, "larger than 65536 bytes"),
-        (lambda found: [reply("A")] if found[35] == "A" else [], Outcome.FAILED, "no answer within"),
+        (lambda found: [reply("A")] if found[35] == "A" else [], Outcome.FAILED, "no response within"),
     ],
 )
 def test_fix(
@@ -311,7 +311,7 @@ def test_fix_is_capped_and_says_what_it_lacks() -> None:
         ("echo fine; exit 0", Outcome.OK, "None"),
         ("echo one; echo slow \x1b[31mqueue; exit 1", Outcome.DEGRADED, r"slow \x1b[31mqueue"),
         ("exit 2", Outcome.FAILED, "exited with 2"),
-        ("echo odd >&2; exit 7", Outcome.FAILED, "exited with 7, not 0, 1 or 2: odd"),
+        ("echo odd >&2; exit 7", Outcome.FAILED, "exited with 7; expected 0, 1 or 2: odd"),
         ("head -c 3000000 /dev/zero | tr '\\0' x; echo; echo last; exit 2", Outcome.FAILED, "last"),
         ("test $TICKET = 5", Outcome.OK, "None"),
     ],
@@ -330,7 +330,7 @@ def test_a_command_that_does_not_end_is_killed_with_its_children(tmp_path: Path)
     script = f"trap '' TERM; sleep 60 & echo $! > {pid}; wait"
     for seconds in (TIMEOUT, 4 * TIMEOUT, 16 * TIMEOUT, 64 * TIMEOUT):
         result = look(kind="exec", command=["sh", "-c", script], patience=seconds)
-        assert told(result) == (Outcome.FAILED, f"no answer within {seconds:.1f} s")
+        assert told(result) == (Outcome.FAILED, f"no response within {seconds:.1f} s")
         if pid.exists() and pid.read_text():
             break  # else it was killed before it had the child
     child = int(pid.read_text())

@@ -194,7 +194,7 @@ def test_no_stream_is_told(nats_url: str, nats_prefix: str) -> None:
     async def main() -> None:
         async with Publisher(nats_url, prefix=nats_prefix, deadline=3.0) as publisher:
             await publisher.connected()
-            with pytest.raises(PublishError, match=r"no stream takes this subject.*streams apply"):
+            with pytest.raises(PublishError, match=r"no stream captures this subject.*streams apply"):
                 await publisher.publish(line("lost"))
 
     asyncio.run(main())

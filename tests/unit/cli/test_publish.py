@@ -88,5 +88,5 @@ def test_errors_say_what_to_do() -> None:
     error = PublishRejected("log.info.a", 10071, "wrong last sequence: 3")
     assert str(error) == (
         "event for 'log.info.a' was not acknowledged: JetStream rejected it: wrong last sequence: 3 "
-        "(code 10071); another producer was first; read the subject's newest event and decide again"
+        "(code 10071); another producer published first; read the newest event of the subject before retrying"
     )

@@ -78,7 +78,7 @@ def test_known_tokens(text: str, token: str) -> None:
 @pytest.mark.parametrize(
     ("token", "expected"),
     [
-        ("=41", "not canonical; write 'A'"),
+        ("=41", "not canonical; use 'A'"),
         ("=2e", "upper-case hex"),
         ("=2", "upper-case hex"),
         ("a.b", "upper-case hex"),
@@ -192,8 +192,8 @@ def test_legal_patterns(pattern: str) -> None:
         ("a..b", "empty token"),
         (".a", "empty token"),
         ("a.", "empty token"),
-        ("a*", "a wildcard must be a token of its own"),
-        ("a.b>", "a wildcard must be a token of its own"),
+        ("a*", "a wildcard must be a complete token"),
+        ("a.b>", "a wildcard must be a complete token"),
         ("a b", "illegal token"),
         ("a\x00", "illegal token"),
         ("a\n", "illegal token"),

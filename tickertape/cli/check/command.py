@@ -67,7 +67,7 @@ with warnings.catch_warnings():
         def _check_mode(self) -> Self:
             modes = [name for name in ("file", "live", "ready") if getattr(self, name)]
             if len(modes) > 1:
-                raise ValueError(f"{' and '.join(modes)} exclude each other; choose one")
+                raise ValueError(f"{' and '.join(modes)} are mutually exclusive; use one of them")
             if self.json and (self.live or self.ready):
                 raise ValueError(f"json: {modes[0]} reports its result as the exit code; omit --json")
             return self

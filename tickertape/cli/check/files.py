@@ -18,10 +18,10 @@ from tickertape.relay.settings import RelaySettings
 from tickertape.relay.transport.tls import Certificate, CertificateError
 
 EXPIRES_SOON: Final = 14 * 86_400.0
-"""Seconds before the expiry of a certificate from which the check fails."""
+"""Seconds before the expiry of a certificate at which the check starts to fail."""
 
 _USABLE: Final = 0.75
-"""Fraction of the free disk space that nats-server reserves for JetStream at most when it starts."""
+"""Maximum fraction of the free disk space that nats-server reserves for JetStream when it starts."""
 
 _MIB: Final = 1024 * 1024
 _PROGRAM_TIMEOUT: Final = 5.0
@@ -46,7 +46,7 @@ def check_files(settings: RelaySettings, now: float | None = None) -> list[Findi
 
 
 def lock_holder(directory: Path) -> int | None:
-    """Return the PID of the relay that locked a data directory; None if existing is none or it is unknown.
+    """Return the PID of the relay that has locked a data directory; None if there is none, or it is unknown.
 
     The function does not try to lock, because a relay that starts at that moment would then fail.
     """

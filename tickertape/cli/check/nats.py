@@ -47,7 +47,7 @@ SAMPLES: Final = 5
 """Number of requests for each measurement."""
 
 SKEW_WARN: Final = 0.5
-"""Seconds of clock difference for a warning: ages and delays of events are wrong by as much."""
+"""Seconds of clock difference for a warning: ages and delays of events are wrong by that much."""
 
 SKEW_ERROR: Final = 5.0
 """Seconds of clock difference that break tokens (default ``--jwt-leeway``) and the dead man's switch."""
@@ -277,7 +277,7 @@ async def _account_info(client: Client) -> dict[str, Any] | None:
 
 def _not_permitted(name: str) -> Finding:
     consequence = (
-        "whether JetStream is enabled shows in the stream checks"
+        "the stream checks show whether JetStream is enabled"
         if name == "jetstream"
         else "its limits are unknown"
     )

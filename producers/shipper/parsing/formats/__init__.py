@@ -72,7 +72,7 @@ class FormatDetector:
 
     @property
     def may_be_json(self) -> bool:
-        """Return whether a line that looks like a JSON object is read as JSON."""
+        """Whether a line that looks like a JSON object is read as JSON."""
         return self._auto or self._reader is self._json
 
     def _read_fixed(self, text: str, sanitize: Sanitizer | None = None) -> Fields:

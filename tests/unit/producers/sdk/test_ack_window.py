@@ -42,7 +42,7 @@ def test_transient_failures_back_off_up_to_a_limit() -> None:
     window.add(event)
     waits = []
     for _ in range(6):
-        window.retry_later(event, TransientFailure("no stream takes this subject"), 100.0)
+        window.retry_later(event, TransientFailure("no stream captures this subject"), 100.0)
         waits.append(event.send_at - 100.0)
     assert waits == [0.25, 0.5, 1.0, 2.0, 2.0, 2.0]
 

@@ -63,7 +63,7 @@ def test_a_complete_file_is_loaded(tmp_path: Path) -> None:
     [
         (f"gateways:\n  - {{id: a, type: b, session: x, {PROBES}}}", 2, "exchange 'x' is not in 'exchanges'"),
         ("exchanges:\n  x: {zone: Mars/Base, spans: [09:00-10:00]}\ngateways: []", 2, "is not a time zone"),
-        ("exchanges:\n  x: {zone: UTC, spans: ['9-10']}\ngateways: []", 2, "as in 09:00-11:30"),
+        ("exchanges:\n  x: {zone: UTC, spans: ['9-10']}\ngateways: []", 2, "use the form 09:00-11:30"),
         (
             "exchanges:\n  x: {zone: UTC, spans: ['09:00-10:00', '09:30-11:00']}\ngateways: []",
             2,

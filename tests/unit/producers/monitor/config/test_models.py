@@ -106,9 +106,7 @@ def test_the_error_of_an_invalid_file_is_one_line(tmp_path: Path, text: str, mes
 def test_a_duplicate_id_is_rejected(tmp_path: Path) -> None:
     """Two gateways with the same id are rejected, because each would overwrite the status of the other."""
     text = "gateways:\n" + "  - {id: a, type: b, probes: [{kind: tcp, address: 'h:1'}]}\n" * 2
-    assert load_errors(tmp_path, text) == [
-        "3: gateways[1].id: 'a' is also the id in line 2; ids are unique, rename one"
-    ]
+    assert load_errors(tmp_path, text) == ["3: gateways[1].id: 'a' is also the id on line 2; rename one"]
 
 
 def test_a_duplicate_key_is_rejected(tmp_path: Path) -> None:
