@@ -4,4 +4,4 @@ Other packages import from here; this one imports only ``tickertape.errors`` and
 """
 
 if __name__ != "tickertape.contracts":
-    raise ImportError("this folder is imported as tickertape.contracts; run 'pip install -e .'")
+    raise ImportError("this folder is imported as tickertape.contracts; install it with 'pip install -e .'")
