@@ -44,14 +44,13 @@ class Attack:
         attempted: attackers that connected.
         seconds: duration of the attack.
         ends: number of attackers by category and outcome: a status, a close code, ``disconnected`` (the relay
-        closed the connection without either), or ``gave up`` (the attacker left).
+            closed the connection without either), or ``gave up`` (the attacker left).
         closed: honest clients that lost their connection.
         lost: events not received by an honest client, summed over all of them.
-        baseline_p99: latency of the honest clients before the attack, in milliseconds; ``attack_p99`` during
-        it.
+        baseline_p99: latency of the honest clients before the attack, in ms; ``attack_p99`` during it.
         baseline_cores: cores used by the relay before the attack; ``attack_cores`` during it.
         rss_before: resident bytes of the relay before the attack; ``rss_peak`` during it, ``rss_after`` after
-        it.
+            it.
         load_cores: cores used by the attackers.
     """
 

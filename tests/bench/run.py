@@ -46,7 +46,7 @@ class Load:
         size: bytes of each event.
         level: level of the log events.
         gateways: if positive, a tenth of the events are states of this many gateways, and each client
-        receives those of one.
+            receives those of one.
         deflate: whether clients offer permessage-deflate.
         stalling: number of clients that can be told to stall.
         token: token of all clients, if the target requires one.
@@ -82,7 +82,7 @@ class Row:
         cores: cores used by the target.
         fraction: share of the window's events that the sampled clients received; NaN if unknown.
         p50: latency from the publisher's send to the client's read, in milliseconds; likewise ``p99`` and
-        ``max``.
+            ``max``.
         mb: megabytes received per second, over all clients.
         frames: WebSocket frames per second, over all clients.
         rss_mb: resident memory of the target at the end of the window, in MB.
@@ -244,9 +244,7 @@ def measure(target: Target, load: Load, record: Path | None = None) -> Row:
 
 
 def _other_cpu_seconds() -> float:
-    """Return the CPU seconds used outside of the benchmark; only differences within a window are
-    meaningful.
-    """
+    """Return the CPU seconds used by other programs; only differences within a window are meaningful."""
     return machine_seconds() - cpu_seconds(os.getpid())
 
 

@@ -205,9 +205,7 @@ def _ingest(plan: Plan, progress: Callable[[str], None], rows: list[Ingest]) -> 
 def _drain(
     peer: str, process: Child, nats_port: int, plan: Plan, msg_ids: bool, count: Callable[[], int]
 ) -> Ingest:
-    """Build up a backlog while the consumer is stopped, resume it, and measure its CPU until it has all
-    events.
-    """
+    """Build up a backlog while the consumer is stopped, then measure its CPU until it has all events."""
     expected = count() + plan.backlog
     spec = {"mode": "backlog", "nats_port": nats_port, "count": plan.backlog, "size": 300, "msg_ids": msg_ids}
     with module("the publisher", "publisher", **spec) as publisher:

@@ -158,9 +158,7 @@ def _ship(folder: Path, lines: int) -> tuple[float, float, int]:
 
 
 def _until(process: Child, nats_port: int, count: int) -> tuple[float, float, int]:
-    """Wait until ``count`` lines are in the stream; return the time, the shipper's CPU, and the number
-    stored.
-    """
+    """Wait until ``count`` lines are in the stream; return the time, the shipper's CPU, and their number."""
 
     async def wait() -> int:
         client = await nats.connect(f"nats://127.0.0.1:{nats_port}")

@@ -38,8 +38,7 @@ class Kind:
 
 
 def kinds(secret: bytes, now: float) -> list[Kind]:
-    """Return all kinds in the order in which attackers cycle through them; every category is equally
-    frequent.
+    """Return all kinds in the order of their use; every category is equally frequent.
 
     Args:
         secret: secret with which the relay verifies HS256 tokens.

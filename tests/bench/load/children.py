@@ -169,9 +169,7 @@ def report(**message: Any) -> None:
 
 
 def receive_order() -> dict[str, Any] | None:
-    """Wait for the next line of JSON from the parent; return None if it is done or has ended. For use in a
-    child.
-    """
+    """Wait for the next line of JSON from the parent; return None if it is done. For use in a child."""
     # Unbuffered, so that select() on the descriptor reports every unread line.
     line = bytearray()
     while (byte := os.read(0, 1)) not in (b"", b"\n"):

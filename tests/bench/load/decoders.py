@@ -23,8 +23,7 @@ class Decoder(Protocol):
 
     Attributes:
         lost: events that the relay reported as dropped.
-        reply: bytes that must be sent back immediately, in the peer's protocol; the caller sends and clears
-        them.
+        reply: bytes to be sent back immediately, in the peer's protocol; the caller sends and clears them.
     """
 
     lost: int
@@ -57,9 +56,7 @@ class TextDecoder:
 
 
 class NatsDecoder:
-    """Decoder of the NATS protocol in binary frames of nats-server; a message may end anywhere in the
-    protocol.
-    """
+    """Decoder of the NATS protocol in binary frames, whose boundaries are not those of the protocol."""
 
     def __init__(self) -> None:
         self.lost = 0

@@ -39,9 +39,7 @@ from tests.bench.load.websocket import (
 from tests.bench.measures.measure import Histogram
 
 RECORD: Final = struct.Struct("<QII")
-"""Header of a recorded frame: nanoseconds since the window's start, size of the frame in bytes, number of
-events.
-"""
+"""Header of a recorded frame: nanoseconds since the window's start, bytes, number of events."""
 
 _CONNECT_SECONDS: Final = 30.0
 _BUFFER: Final = 1 << 20
@@ -90,8 +88,8 @@ class LoadGenerator:
 
     Args:
         spec: ``port``, ``path``, ``protocol``, ``clients``, ``sampled``, and ``record``: file for the frames
-        of the first client, or None. Optional: ``deflate``, ``token``, and ``stalling``: number of clients
-        that can be told to stall. ``{n}`` in the path is replaced by the client's number.
+            of the first client, or None. Optional: ``deflate``, ``token``, and ``stalling``: number of
+            clients that can be told to stall. ``{n}`` in the path is replaced by the client's number.
     """
 
     handshakes = 64

@@ -65,9 +65,7 @@ async def naive(spec: dict[str, Any]) -> None:
 
 
 def read_recording(path: Path) -> list[tuple[int, bytes, int]]:
-    """Return the frames of a recording: nanoseconds since its start, the frame, and the number of events in
-    the frame.
-    """
+    """Return the frames of a recording: nanoseconds since its start, frame, number of events."""
     data = path.read_bytes()
     frames = []
     position = 0

@@ -25,9 +25,7 @@ STATE_EVERY: Final = 10
 """With gateways, every tenth event is the state of one of them, in rotation."""
 
 GRACE_NS: Final = 1_000_000_000
-"""Nanoseconds for which publishing and reading continue after a window, so that its end resembles its
-middle.
-"""
+"""Nanoseconds for which publishing and reading continue after a window, whose end is then typical."""
 
 _TICK: Final = 0.001
 _SLICE: Final = 250

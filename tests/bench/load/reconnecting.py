@@ -31,9 +31,9 @@ class ReconnectingClients(LoadGenerator):
 
     Args:
         spec: as for ``LoadGenerator``, and ``after``: sequence of the cursors at the start; ``rate``: how far
-        a cursor advances for each second that its client connects later, so that all cursors are equally old;
-        ``every``: one client in this many is checked fully. ``{cursor}`` in the path is replaced by the
-        sequence.
+            a cursor advances for each second that its client connects later, so that all cursors are equally
+            old; ``every``: one client in this many is checked fully. ``{cursor}`` in the path is replaced by
+            the sequence.
     """
 
     handshakes = _HANDSHAKES
@@ -45,9 +45,7 @@ class ReconnectingClients(LoadGenerator):
         self._began = time.monotonic()
 
     def reconnect(self) -> None:
-        """Connect, wait until all clients are live, then until all have the last event, which the parent
-        names.
-        """
+        """Connect, wait until all clients are live, then until all have the last event."""
         self._began = time.monotonic()
         try:
             self.connect()

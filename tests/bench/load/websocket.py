@@ -58,9 +58,7 @@ def client_frame(opcode: int, payload: bytes) -> bytes:
 
 
 def _frame_size(data: bytes | memoryview, offset: int, end: int) -> tuple[int, int]:
-    """Return the sizes of the header at ``offset`` and of its payload, or (0, 0) if the header is
-    incomplete.
-    """
+    """Return the sizes of the header at ``offset`` and of its payload; (0, 0) if it is incomplete."""
     if end - offset < 2:
         return 0, 0
     size = data[offset + 1] & 0x7F

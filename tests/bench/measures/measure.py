@@ -63,9 +63,7 @@ class Histogram:
             self.largest = microseconds
 
     def percentile(self, percent: float) -> float:
-        """Return the value, in milliseconds, that this percentage of the values does not exceed; NaN if
-        empty.
-        """
+        """Return the milliseconds that this percentage of the values does not exceed; NaN if empty."""
         if not self.total:
             return math.nan
         rank = max(1, math.ceil(self.total * percent / 100))
@@ -100,9 +98,7 @@ def parse_stat(text: str) -> int:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU seconds that a process and its descendants have used; a process that has ended counts as
-    0.
-    """
+    """Return the CPU seconds that a process and its descendants have used; 0 if it has ended."""
     ticks = 0
     for process in _process_tree(pid):
         with contextlib.suppress(OSError):
@@ -111,9 +107,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def parse_machine(text: str) -> int:
-    """Return the busy ticks of the machine, neither idle nor stolen, from the first line of
-    ``/proc/stat``.
-    """
+    """Return the machine's busy ticks (not idle, not stolen) from the first line of ``/proc/stat``."""
     user, nice, system, _, _, irq, softirq = (int(field) for field in text.split(maxsplit=8)[1:8])
     return user + nice + system + irq + softirq
 
@@ -133,8 +127,6 @@ def rss_bytes(pid: int) -> int:
 
 
 def descriptors() -> int:
-    """Return the number of clients that one process can have: the hard limit on descriptors minus a
-    reserve.
-    """
+    """Return the number of clients one process can have: the hard limit on descriptors minus a reserve."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return 1 << 20 if hard == resource.RLIM_INFINITY else max(1, hard - _OWN_DESCRIPTORS)

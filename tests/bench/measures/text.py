@@ -10,9 +10,7 @@ from functools import cache
 from typing import Final
 
 _LINES: Final = 4_093
-"""Number of distinct lines: more than fit in a compressor's window, and prime, so that no other cycle
-coincides.
-"""
+"""Number of distinct lines: beyond a compressor's window, and prime, so that no other cycle coincides."""
 
 _TEMPLATES: Final = (
     "[{logger}] order {order} accepted: account={account} symbol={symbol} side={side} volume={lots}"

@@ -67,9 +67,7 @@ def stalled(plan: Plan, progress: Progress, rows: list[Row]) -> int:
 
 
 def filters(plan: Plan, progress: Progress, rows: list[Row]) -> None:
-    """Measure one shared filter, then one filter per client; each client receives the same number of
-    events.
-    """
+    """Measure one shared filter, then one filter per client, with the same number of events for each."""
     clients = plan.max_clients
     # A tenth of the events are states. With as many gateways as clients, each client receives the states of
     # one.

@@ -1,4 +1,4 @@
-"""The bench runs: its children are found, and it says what it measured. What came out is not looked at."""
+"""``python -m tests.bench`` runs, finds its child modules, and reports results; figures are not checked."""
 
 import json
 import subprocess
@@ -10,9 +10,9 @@ from tests.support.patience import PATIENCE
 QUICK = ("--quick", "--json", "--clients", "5", "--seconds", "0.5", "--only", "same", "--only", "start")
 
 
-def test_a_short_run_measures_something() -> None:
-    """This relay and its peers, with a load of their own for each."""
-    done = subprocess.run(
+def test_a_short_run_measures_every_target() -> None:
+    """A short run measures this relay and its peers, each under its own load."""
+    completed = subprocess.run(
         [sys.executable, "-m", "tests.bench", *QUICK],
         cwd=ROOT,
         capture_output=True,
@@ -20,7 +20,7 @@ def test_a_short_run_measures_something() -> None:
         timeout=2 * PATIENCE,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert {row["target"] for row in found["same"]} >= {"tickertape", "nats-server", "naive"}
-    assert found["start"]
+    assert completed.returncode == 0, completed.stderr
+    results = json.loads(completed.stdout)
+    assert {row["target"] for row in results["same"]} >= {"tickertape", "nats-server", "naive"}
+    assert results["start"]

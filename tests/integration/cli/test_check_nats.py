@@ -1,4 +1,4 @@
-"""What ``tickertape check`` says of a real NATS: reached, complete, with room, and with a clock like ours."""
+"""Findings of ``tickertape check`` about a real NATS server: connection, streams, storage and clock."""
 
 import asyncio
 import socket
@@ -20,47 +20,47 @@ from tickertape.nats.streams import apply, request
 SECRET = "hunter-2-and-more"
 
 
-def found(url: str | None, now: Callable[[], float] = time.time, **values: Any) -> list[Finding]:
-    """What is found at an address."""
+def findings(url: str | None, now: Callable[[], float] = time.time, **values: Any) -> list[Finding]:
+    """Return the findings for a URL; none may contain the secret."""
     result = asyncio.run(check_nats(RelaySettings(nats_url=url, **values), now))
-    assert {one.name for one in result} <= NAMES
+    assert {finding.name for finding in result} <= NAMES
     assert SECRET not in str(result)
     return result
 
 
-def named(result: list[Finding], name: str) -> list[Finding]:
-    """Those of one name."""
-    return [one for one in result if one.name == name]
+def with_name(result: list[Finding], name: str) -> list[Finding]:
+    """Return the findings with a name."""
+    return [finding for finding in result if finding.name == name]
 
 
 def only(result: list[Finding], name: str) -> Finding:
-    """The one of that name."""
-    (one,) = named(result, name)
-    return one
+    """Return the only finding with a name."""
+    (finding,) = with_name(result, name)
+    return finding
 
 
-def make(url: str, change: dict[str, Any] | None = None) -> None:
-    """Make the streams as the contract has them, and then EVENTS a little otherwise."""
+def provision(url: str, change: dict[str, Any] | None = None) -> None:
+    """Create the contract's streams, then change the configuration of EVENTS."""
 
     async def work() -> None:
         client = await connection.connect_once(url, name="test")
         try:
             await apply(client, Names())
             if change:
-                there = (await request(client, "STREAM.INFO.EVENTS"))["config"]
-                answer = await request(client, "STREAM.UPDATE.EVENTS", {**there, **change})
-                assert "error" not in answer, answer
+                current = (await request(client, "STREAM.INFO.EVENTS"))["config"]
+                reply = await request(client, "STREAM.UPDATE.EVENTS", {**current, **change})
+                assert "error" not in reply, reply
         finally:
             await connection.close(client)
 
     asyncio.run(work())
 
 
-def test_all_is_well(nats_server: NatsServer) -> None:
-    """One finding for each thing, and each says what was seen."""
-    make(nats_server.url)
-    result = found(nats_server.url)
-    assert [(one.name, one.state) for one in result] == [
+def test_a_complete_server_is_ok(nats_server: NatsServer) -> None:
+    """A complete server has one ``ok`` finding per check, each with details."""
+    provision(nats_server.url)
+    result = findings(nats_server.url)
+    assert [(finding.name, finding.state) for finding in result] == [
         ("nats", "ok"),
         ("nats_version", "ok"),
         ("jetstream", "ok"),
@@ -74,29 +74,29 @@ def test_all_is_well(nats_server: NatsServer) -> None:
     assert "may grow by 1,472 MiB" in only(result, "storage").text
 
 
-def test_absent_streams_are_noted(nats_server: NatsServer) -> None:
-    """The relay makes them; the check does not, and says that it saw no clock."""
+def test_absent_streams_are_reported(nats_server: NatsServer) -> None:
+    """Absent streams are reported but not created, and the clock cannot be compared without them."""
     for _ in range(2):
-        result = found(nats_server.url)
-        assert [one.text for one in named(result, "streams")] == [
+        result = findings(nats_server.url)
+        assert [finding.text for finding in with_name(result, "streams")] == [
             f"stream {name} does not exist"
             for name in ("WATCHDOG", "EVENTS", "LATEST", "CHECKPOINTS", "REJECTED")
         ]
         assert only(result, "clock").state == "warn"
-        assert "error" not in {one.state for one in result}
+        assert "error" not in {finding.state for finding in result}
 
 
-def test_streams_that_are_otherwise_are_told(nats_server: NatsServer) -> None:
-    """What breaks a promise is an error; another size may be meant."""
-    make(nats_server.url, {"allow_direct": False, "max_age": 3600 * 10**9})
-    breaks, sized = sorted(named(found(nats_server.url), "streams"), key=lambda one: one.state)
+def test_streams_with_other_settings_are_reported(nats_server: NatsServer) -> None:
+    """A setting that breaks a guarantee is an error; a different size is a warning, as it may be intended."""
+    provision(nats_server.url, {"allow_direct": False, "max_age": 3600 * 10**9})
+    breaks, sized = sorted(with_name(findings(nats_server.url), "streams"), key=lambda finding: finding.state)
     assert (breaks.state, breaks.hint) == ("error", "run 'tickertape streams apply'")
     assert "EVENTS has allow_direct" in breaks.text
     assert (sized.state, sized.hint) == ("warn", "left unchanged")
 
 
 @pytest.mark.parametrize(
-    ("off", "state", "way"),
+    ("offset", "state", "direction"),
     [
         (90.0, "error", "ahead of"),
         (-90.0, "error", "behind"),
@@ -104,19 +104,21 @@ def test_streams_that_are_otherwise_are_told(nats_server: NatsServer) -> None:
         (0.0, "ok", "agree"),
     ],
 )
-def test_a_clock_that_is_wrong_is_told(nats_server: NatsServer, off: float, state: str, way: str) -> None:
-    """By how much, to within how much, and in which direction."""
-    make(nats_server.url)
-    one = only(found(nats_server.url, lambda: time.time() + off), "clock")
-    assert one.state == state, one
-    assert way in one.text
-    if off:
-        assert abs(abs(off) - float(one.text.partition("machine is ")[2].split()[0])) < 1.0
+def test_a_wrong_clock_is_reported(
+    nats_server: NatsServer, offset: float, state: str, direction: str
+) -> None:
+    """A clock that differs from the server's is reported with the difference and its direction."""
+    provision(nats_server.url)
+    finding = only(findings(nats_server.url, lambda: time.time() + offset), "clock")
+    assert finding.state == state, finding
+    assert direction in finding.text
+    if offset:
+        assert abs(abs(offset) - float(finding.text.partition("machine is ")[2].split()[0])) < 1.0
 
 
-def test_rejected_events_are_told(nats_server: NatsServer) -> None:
-    """While they are news: how many, how old the newest is, and where their reasons are."""
-    make(nats_server.url)
+def test_rejected_events_are_reported(nats_server: NatsServer) -> None:
+    """Recently rejected events are a warning with their count, the newest one's age, and a hint."""
+    provision(nats_server.url)
 
     async def reject() -> None:
         client = await connection.connect_once(nats_server.url, name="test")
@@ -124,41 +126,41 @@ def test_rejected_events_are_told(nats_server: NatsServer) -> None:
         await connection.close(client)
 
     asyncio.run(reject())
-    one = only(found(nats_server.url), "rejected")
-    assert one.state == "warn"
-    assert one.text.startswith("1 rejected events, the last ")
-    assert "streams rejected" in one.hint
-    later = only(found(nats_server.url, lambda: time.time() + 7200), "rejected")
+    finding = only(findings(nats_server.url), "rejected")
+    assert finding.state == "warn"
+    assert finding.text.startswith("1 rejected events, the last ")
+    assert "streams rejected" in finding.hint
+    later = only(findings(nats_server.url, lambda: time.time() + 7200), "rejected")
     assert (later.state, later.hint) == ("ok", "")
 
 
-def test_an_account_without_room_is_told(tmp_path: Path) -> None:
-    """Before NATS refuses events."""
+def test_an_account_with_too_little_storage_is_reported(tmp_path: Path) -> None:
+    """An account with too little storage for the streams is an error before NATS rejects events."""
     config = (
         f"accounts {{ A {{ jetstream: {{ max_file: %s }}, users: [{{ user: a, password: {SECRET} }}] }} }}"
     )
     with NatsServer(tmp_path, config=config % "2G") as server:
         url = server.url.replace("//", f"//a:{SECRET}@")
-        make(url)
-        assert only(found(url), "storage").state == "ok"
+        provision(url)
+        assert only(findings(url), "storage").state == "ok"
         server.stop()
         server.config = config % "1G"
         server.start()
-        one = only(found(url), "storage")
-        assert one.state == "error"
-        assert "of 954 MiB left" in one.text
+        finding = only(findings(url), "storage")
+        assert finding.state == "error"
+        assert "of 954 MiB left" in finding.text
 
 
-def test_a_user_who_may_not_ask_for_the_account_gets_notes(tmp_path: Path) -> None:
-    """As the relay of the deployed configuration; what it may ask is told all the same."""
+def test_a_user_without_access_to_account_information_gets_warnings(tmp_path: Path) -> None:
+    """A user without access to account information gets warnings instead, and all other checks still run."""
     config = f"""authorization {{ users: [
         {{ user: all, password: {SECRET} }},
         {{ user: less, password: {SECRET}, permissions: {{ publish: {{ deny: ["$JS.API.INFO"] }} }} }}
     ] }}"""
     with NatsServer(tmp_path, config=config) as server:
-        make(server.url.replace("//", f"//all:{SECRET}@"))
-        result = found(server.url.replace("//", f"//less:{SECRET}@"))
-        assert {one.name: one.state for one in result} == {
+        provision(server.url.replace("//", f"//all:{SECRET}@"))
+        result = findings(server.url.replace("//", f"//less:{SECRET}@"))
+        assert {finding.name: finding.state for finding in result} == {
             "nats": "ok",
             "nats_version": "ok",
             "jetstream": "warn",
@@ -170,79 +172,81 @@ def test_a_user_who_may_not_ask_for_the_account_gets_notes(tmp_path: Path) -> No
         }
 
 
-def test_jetstream_that_is_off_is_told(tmp_path: Path) -> None:
-    """With how it is turned on."""
+def test_disabled_jetstream_is_reported(tmp_path: Path) -> None:
+    """Disabled JetStream is an error whose hint says how to enable it."""
     with NatsServer(tmp_path, jetstream=False) as server:
-        one = only(found(server.url), "jetstream")
-        assert one.state == "error"
-        assert "-js" in one.hint
+        finding = only(findings(server.url), "jetstream")
+        assert finding.state == "error"
+        assert "-js" in finding.hint
 
 
-def test_each_address_of_a_cluster_is_told(tmp_path: Path) -> None:
-    """Which server answered, and which did not; without a secret that an address holds."""
+def test_each_url_of_a_cluster_is_reported(tmp_path: Path) -> None:
+    """Each URL of a cluster has its own finding, which shows no secret of the URL."""
     routes = [free_port(), free_port()]
     cluster = "cluster {{ name: EAST, listen: '127.0.0.1:{}', routes: ['nats://127.0.0.1:{}'] }}\n"
     dead = f"nats://u:{SECRET}@127.0.0.1:{free_port()}"
     config = [cluster.format(*order) + f"server_name: n{order[0]}" for order in (routes, routes[::-1])]
     with (
-        NatsServer(tmp_path / "a", jetstream=False, config=config[0]) as one,
-        NatsServer(tmp_path / "b", jetstream=False, config=config[1]) as two,
+        NatsServer(tmp_path / "a", jetstream=False, config=config[0]) as first_server,
+        NatsServer(tmp_path / "b", jetstream=False, config=config[1]) as second_server,
     ):
-        first, second, third = named(found(f"{one.url}, {two.url},{dead}"), "nats")
-        assert first.text.endswith(f"at {one.url}: connected to server n{routes[0]} of cluster EAST")
-        assert second.text.endswith(f"at {two.url}: connected to server n{routes[1]} of cluster EAST")
+        first, second, third = with_name(findings(f"{first_server.url}, {second_server.url},{dead}"), "nats")
+        assert first.text.endswith(f"at {first_server.url}: connected to server n{routes[0]} of cluster EAST")
+        assert second.text.endswith(
+            f"at {second_server.url}: connected to server n{routes[1]} of cluster EAST"
+        )
         assert third.state == "error"
         assert "nats://***@127.0.0.1" in third.text
         assert third.hint
 
 
-def test_two_servers_that_are_no_cluster_are_told(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Each would have streams of its own, and the relay would see those of either."""
+def test_servers_that_form_no_cluster_are_reported(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Servers that do not form a cluster are an error: each would have streams of its own."""
     with NatsServer(tmp_path / "other") as other:
-        result = named(found(f"{nats_server.url},{other.url}"), "nats")
-        assert [one.state for one in result] == ["ok", "ok", "error"]
+        result = with_name(findings(f"{nats_server.url},{other.url}"), "nats")
+        assert [finding.state for finding in result] == ["ok", "ok", "error"]
         assert "2 servers do not form a cluster" in result[2].text
 
 
-def test_a_wrong_password_is_told_and_not_shown(tmp_path: Path) -> None:
-    """And nothing else is asked."""
+def test_a_wrong_password_is_reported_but_not_shown(tmp_path: Path) -> None:
+    """A wrong password is the only finding, and it is not shown."""
     with NatsServer(tmp_path, config="authorization { user: app, password: right }") as server:
-        (one,) = found(server.url, nats_user="app", nats_password=SECRET)
-        assert one.state == "error"
-        assert "rejected the credentials" in one.text
-        assert one.hint == "check the user and password, the nkey, or the .creds file"
+        (finding,) = findings(server.url, nats_user="app", nats_password=SECRET)
+        assert finding.state == "error"
+        assert "rejected the credentials" in finding.text
+        assert finding.hint == "check the user and password, the nkey, or the .creds file"
 
 
-def test_nobody_at_an_address_is_told_in_words() -> None:
-    """Without the number that the system has for it."""
+def test_an_unreachable_server_is_reported_in_words() -> None:
+    """A server that does not listen is reported in words, without an errno."""
     url = f"nats://127.0.0.1:{free_port()}"
-    (one,) = found(url)
-    # The rest is the event loop's: each has words of its own.
-    assert one.text.startswith(f"NATS at {url} unreachable: Conn")
-    assert one.hint == "check that it is running and that --nats-url is correct"
+    (finding,) = findings(url)
+    # The rest of the message depends on the event loop.
+    assert finding.text.startswith(f"NATS at {url} unreachable: Conn")
+    assert finding.hint == "check that it is running and that --nats-url is correct"
 
 
-def test_the_relays_own_nats_need_not_run() -> None:
-    """Its port has to be free for it, or its own."""
+def test_the_embedded_nats_need_not_run() -> None:
+    """The embedded NATS server need not run, if its port is free."""
     port = free_port()
-    one = only(found(None, nats_port=port), "nats")
-    assert one.state == "ok"
-    assert "which is available" in one.text
-    assert "free port" in only(found(None, nats_port=0), "nats").text
+    finding = only(findings(None, nats_port=port), "nats")
+    assert finding.state == "ok"
+    assert "which is available" in finding.text
+    assert "free port" in only(findings(None, nats_port=0), "nats").text
 
 
-def test_another_nats_on_the_port_of_the_relays_own_is_told(nats_server: NatsServer) -> None:
-    """The relay would not start."""
-    one = only(found(None, nats_port=nats_server.port), "nats")
-    assert one.state == "error"
-    assert one.hint == f"connect to it with --nats-url {nats_server.url}, or choose another --nats-port"
+def test_another_nats_on_the_port_of_the_embedded_one_is_reported(nats_server: NatsServer) -> None:
+    """Another NATS server on the port of the embedded one is an error, because the relay would not start."""
+    finding = only(findings(None, nats_port=nats_server.port), "nats")
+    assert finding.state == "error"
+    assert finding.hint == f"connect to it with --nats-url {nats_server.url}, or choose another --nats-port"
 
 
-def test_another_program_on_that_port_is_told() -> None:
-    """Whoever it is."""
+def test_another_program_on_the_port_of_the_embedded_nats_is_reported() -> None:
+    """Any other program on the port of the embedded server is an error."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        one = only(found(None, nats_port=port), "nats")
-    assert one.state == "error"
-    assert f"127.0.0.1:{port} is already in use" in one.text
-    assert "--nats-port" in one.hint
+        finding = only(findings(None, nats_port=port), "nats")
+    assert finding.state == "error"
+    assert f"127.0.0.1:{port} is already in use" in finding.text
+    assert "--nats-port" in finding.hint

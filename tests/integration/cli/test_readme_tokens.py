@@ -1,4 +1,4 @@
-"""README's commands about tokens, as a newcomer would run them: in an empty folder, one after the other."""
+"""The README's commands about tokens, run in order in an empty folder as a new user would."""
 
 import re
 import socket
@@ -20,25 +20,25 @@ COMMANDS = re.findall(
 
 
 def free_port() -> int:
-    """A port that nobody has."""
+    """Return a free port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a certificate, as the text takes for granted."""
+    """Return a folder with the certificate that the README assumes."""
     authority = trustme.CA()
-    made = authority.issue_cert("127.0.0.1")
+    certificate = authority.issue_cert("127.0.0.1")
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    made.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
-    made.private_key_pem.write_to_path(tmp_path / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
     (tmp_path / "key.pem").chmod(0o600)
     return tmp_path
 
 
 def start(command: str, folder: Path, *more: str) -> "subprocess.Popen[str]":
-    """Run a command of the page by a shell."""
+    """Start a command of the README in a shell."""
     tickertape = f"{sys.executable} -m tickertape"
     line = " ".join([command.replace("tickertape", tickertape, 1), *more])
     return subprocess.Popen(
@@ -52,41 +52,43 @@ def start(command: str, folder: Path, *more: str) -> "subprocess.Popen[str]":
     )
 
 
-def test_the_page_has_the_commands() -> None:
-    """Each does something of its own."""
+def test_the_readme_has_the_commands() -> None:
+    """The README contains the expected commands in order."""
     done = [" ".join(command.split()[1:3]).partition(" --")[0] for command in COMMANDS]
     assert done == ["token keygen", "token mint", "token inspect", "check", "serve", "tail"]
 
 
 def test_each_command_works(folder: Path) -> None:
-    """From a key to a client that follows."""
+    """Every command works, from creating a key to a client that follows the feed."""
     port = free_port()
     *tokens, check, serve, tail = COMMANDS
     for command in tokens:
         run = start(command, folder)
-        said, _ = run.communicate(timeout=PATIENCE)
-        assert run.returncode == 0, (command, said)
-    assert '"verified": true' in said
+        output, _ = run.communicate(timeout=PATIENCE)
+        assert run.returncode == 0, (command, output)
+    assert '"verified": true' in output
 
-    own = ["--port", str(port), "--ops-port", "0", "--nats-port", str(free_port()), "--data-dir", "data"]
-    relay = start(serve, folder, *own)
+    ports = ["--port", str(port), "--ops-port", "0", "--nats-port", str(free_port()), "--data-dir", "data"]
+    relay = start(serve, folder, *ports)
     client = None
     try:
         assert relay.stdout is not None
         until(relay, "ready")
-        here = ["--port", str(port), "--ops-port", "0", "--nats-url", "nats://127.0.0.1:" + own[5]]
-        checked = start(check, folder, *here, "--token-file", "alice.jwt")
-        said, _ = checked.communicate(timeout=PATIENCE)
-        assert checked.returncode == 0, said
-        assert "error" not in said
-        assert "--token-file alice.jwt is valid: alice may read gateway.>,log.>, except log.*.payroll" in said
-        assert f"0.0.0.0:{port} is in use by a running relay" in said
+        options = ["--port", str(port), "--ops-port", "0", "--nats-url", "nats://127.0.0.1:" + ports[5]]
+        checked = start(check, folder, *options, "--token-file", "alice.jwt")
+        output, _ = checked.communicate(timeout=PATIENCE)
+        assert checked.returncode == 0, output
+        assert "error" not in output
+        assert (
+            "--token-file alice.jwt is valid: alice may read gateway.>,log.>, except log.*.payroll" in output
+        )
+        assert f"0.0.0.0:{port} is in use by a running relay" in output
         client = start(tail, folder, "--url", f"wss://127.0.0.1:{port}/ws", "--ca", "ca.pem", "--since 1h")
         event = start(
             """tickertape publish log.error.risk '{"message": "margin call"}'""",
             folder,
             "--nats-url",
-            "nats://127.0.0.1:" + own[5],
+            "nats://127.0.0.1:" + ports[5],
         )
         assert event.communicate(timeout=PATIENCE)
         assert event.returncode == 0
@@ -98,11 +100,11 @@ def test_each_command_works(folder: Path) -> None:
 
 
 def until(process: "subprocess.Popen[str]", text: str) -> None:
-    """Read a program's lines until one has a text."""
+    """Read a program's output until a line contains a text."""
     assert process.stdout is not None
     lines = []
     for line in process.stdout:
         lines.append(line)
         if text in line.lower():
             return
-    raise AssertionError(f"{text!r} does not stand in {lines}")
+    raise AssertionError(f"{text!r} not found in {lines}")

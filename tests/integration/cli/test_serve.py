@@ -1,4 +1,4 @@
-"""``tickertape serve`` as an operator meets it: exit codes, one clear line, nothing left behind."""
+"""``tickertape serve`` as operators use it: exit codes, one clear error line, and nothing left behind."""
 
 import contextlib
 import os
@@ -24,12 +24,12 @@ from tickertape.cli import main as cli
 
 
 def children(pid: int) -> list[int]:
-    """Direct child processes."""
+    """Return the direct child processes of a process."""
     return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def alive(pid: int) -> bool:
-    """True while a process runs; a zombie does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -37,19 +37,19 @@ def alive(pid: int) -> bool:
 
 
 def listening(port: int) -> bool:
-    """True when something answers on a loopback port."""
+    """Return whether a loopback port accepts connections."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=PATIENCE):
         return True
     return False
 
 
 def port_of(url: str) -> int:
-    """Port of an address."""
+    """Return the port of a URL."""
     return int(url.rpartition(":")[2])
 
 
-def told(code: int, *arguments: str, **env: str) -> str:
-    """Run ``serve`` that cannot run; its one line."""
+def failure_line(code: int, *arguments: str, **env: str) -> str:
+    """Run a ``serve`` that must fail with an exit code, and return its one line of error."""
     call = refuse if code == cli.EXIT_USAGE else run_command
     done = call("serve", "--port", "0", "--ops-port", "0", *arguments, **env)
     assert done.returncode == code, done.stderr
@@ -61,22 +61,22 @@ def told(code: int, *arguments: str, **env: str) -> str:
     return lines[0]
 
 
-def embedded(folder: Path, *options: str) -> Relay:
-    """A relay with a NATS of its own, in a fresh interpreter: a start is what these tests are about."""
+def relay_with_nats(folder: Path, *options: str) -> Relay:
+    """Return a relay with an embedded NATS server, in a fresh interpreter, to test its actual start."""
     relay = Relay(None, "--data-dir", str(folder), "--nats-port", "0", *options)
     relay.program = command()
     return relay
 
 
-def test_a_relay_brings_its_own_nats(tmp_path: Path) -> None:
-    """Others publish to it; what it holds is there after a restart."""
+def test_a_relay_starts_an_embedded_nats(tmp_path: Path) -> None:
+    """Other programs can publish to the embedded NATS server, and its events survive a restart."""
 
     async def check(relay: Relay, text: str) -> None:
         async with jetstream(relay.nats_url) as js, follow(relay.ws_url, since="earliest") as feed:
             await publish(js, line(text))
             await feed.until(lambda: text in str(feed.messages))
 
-    with embedded(tmp_path / "data") as relay:
+    with relay_with_nats(tmp_path / "data") as relay:
         run(check(relay, "first"))
         nats_port, pids = port_of(relay.nats_url), children(relay.pid)
         assert len(pids) == 1
@@ -93,8 +93,8 @@ def test_a_relay_brings_its_own_nats(tmp_path: Path) -> None:
         run(both())
 
 
-def test_its_own_nats_is_started_again(tmp_path: Path) -> None:
-    """When it dies, clients stay, and events flow again."""
+def test_the_embedded_nats_is_restarted(tmp_path: Path) -> None:
+    """An embedded NATS server that dies is restarted; clients stay connected and receive events again."""
 
     async def check(relay: Relay) -> None:
         async with follow(relay.ws_url) as feed:
@@ -106,64 +106,66 @@ def test_its_own_nats_is_started_again(tmp_path: Path) -> None:
                 await publish(js, line("after"))
             assert await feed.texts(1) == ["after"]
 
-    with embedded(tmp_path) as relay:
+    with relay_with_nats(tmp_path) as relay:
         run(check(relay))
 
 
-def test_no_nats_is_left_behind_a_killed_relay(tmp_path: Path) -> None:
-    """However the relay ends."""
-    with embedded(tmp_path) as relay:
+def test_the_embedded_nats_ends_with_a_killed_relay(tmp_path: Path) -> None:
+    """The embedded NATS server ends with its relay, even after a SIGKILL."""
+    with relay_with_nats(tmp_path) as relay:
         (pid,) = children(relay.pid)
         relay.kill()
         eventually(lambda: not alive(pid), "nats-server ends with its relay")
 
 
 def test_a_data_folder_has_one_relay(tmp_path: Path) -> None:
-    """The second one says so, and the first goes on."""
-    with embedded(tmp_path) as relay:
-        text = told(1, "--data-dir", str(tmp_path), "--nats-port", "0")
+    """A second relay in the same data folder is rejected, and the first keeps running."""
+    with relay_with_nats(tmp_path) as relay:
+        text = failure_line(1, "--data-dir", str(tmp_path), "--nats-port", "0")
         assert str(tmp_path) in text
         assert "in use by another relay" in text
         assert "--data-dir" in text
         assert listening(port_of(relay.url))
-    told_after = embedded(tmp_path)
-    with told_after:
-        assert listening(port_of(told_after.url)), "a lock does not outlive its relay"
+    next_relay = relay_with_nats(tmp_path)
+    with next_relay:
+        assert listening(port_of(next_relay.url)), "a lock does not outlive its relay"
 
 
-def test_a_data_folder_that_cannot_be_used_is_told(tmp_path: Path) -> None:
-    """Such as one below a file."""
+def test_an_unusable_data_folder_is_reported(tmp_path: Path) -> None:
+    """A data folder that cannot be created is reported with its option."""
     (tmp_path / "file").write_text("x")
-    assert "--data-dir" in told(1, "--data-dir", str(tmp_path / "file" / "data"), "--nats-port", "0")
+    assert "--data-dir" in failure_line(1, "--data-dir", str(tmp_path / "file" / "data"), "--nats-port", "0")
 
 
 @pytest.mark.parametrize("option", ["--port", "--ops-port", "--nats-port"])
-def test_a_port_in_use_is_told(tmp_path: Path, option: str) -> None:
-    """With the option to change."""
+def test_a_port_in_use_is_reported(tmp_path: Path, option: str) -> None:
+    """A port in use is reported with the option that changes it."""
     port = free_port()
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", port))
         holder.listen()
-        text = told(1, "--data-dir", str(tmp_path), "--nats-port", "0", option, str(port))
+        text = failure_line(1, "--data-dir", str(tmp_path), "--nats-port", "0", option, str(port))
         assert str(port) in text
         assert option in text
 
 
-def test_an_address_of_another_machine_is_told() -> None:
-    """It cannot be listened on."""
-    assert "203.0.113.1" in told(1, "--host", "203.0.113.1", "--insecure", "--nats-url", "nats://127.0.0.1:1")
+def test_an_address_of_another_machine_is_reported() -> None:
+    """A host address of another machine is reported, because nothing can listen on it."""
+    assert "203.0.113.1" in failure_line(
+        1, "--host", "203.0.113.1", "--insecure", "--nats-url", "nats://127.0.0.1:1"
+    )
 
 
-def test_jetstream_off_is_told(tmp_path: Path) -> None:
-    """With what to start the server with."""
+def test_disabled_jetstream_is_reported(tmp_path: Path) -> None:
+    """Disabled JetStream is reported with how to enable it."""
     with NatsServer(tmp_path, jetstream=False) as server:
-        text = told(1, "--nats-url", server.url)
+        text = failure_line(1, "--nats-url", server.url)
         assert "JetStream is not available" in text or "not enabled" in text
         assert "jetstream" in text.lower()
 
 
-def test_a_stream_with_other_settings_is_told(nats_server: NatsServer) -> None:
-    """Which one, what it has, what it should have; it is left as it is."""
+def test_a_stream_with_other_settings_is_reported(nats_server: NatsServer) -> None:
+    """A stream with other settings is reported with the command that changes them, and left unchanged."""
 
     async def prepare() -> None:
         async with jetstream(nats_server.url) as js:
@@ -171,19 +173,19 @@ def test_a_stream_with_other_settings_is_told(nats_server: NatsServer) -> None:
                 StreamConfig(name="EVENTS", subjects=["gateway.>", "system.>", "log.>", "checkpoint.>"])
             )
 
-    async def look() -> bool | None:
+    async def allows_direct() -> bool | None:
         async with jetstream(nats_server.url) as js:
             return (await js.stream_info("EVENTS")).config.allow_direct
 
     run(prepare())
-    text = told(1, "--nats-url", nats_server.url)
+    text = failure_line(1, "--nats-url", nats_server.url)
     assert "stream EVENTS has" in text
     assert "tickertape streams apply" in text
-    assert not run(look())
+    assert not run(allows_direct())
 
 
-def test_a_stream_that_has_our_subjects_is_told(nats_server: NatsServer) -> None:
-    """NATS does not allow two."""
+def test_a_stream_with_the_same_subjects_is_reported(nats_server: NatsServer) -> None:
+    """A stream with the contract's subjects is reported, because NATS does not allow overlapping streams."""
 
     async def prepare() -> None:
         nc = await nats.connect(nats_server.url)
@@ -191,7 +193,7 @@ def test_a_stream_that_has_our_subjects_is_told(nats_server: NatsServer) -> None
         await nc.close()
 
     run(prepare())
-    assert "overlap" in told(1, "--nats-url", nats_server.url)
+    assert "overlap" in failure_line(1, "--nats-url", nats_server.url)
 
 
 @pytest.mark.parametrize(
@@ -214,17 +216,17 @@ def test_a_stream_that_has_our_subjects_is_told(nats_server: NatsServer) -> None
     ],
 )
 def test_a_bad_option_is_a_usage_error(arguments: tuple[str, ...], named: str) -> None:
-    """Exit code 2, and a line that names it."""
-    assert named in told(2, *arguments)
+    """An invalid option ends with exit code 2 and one line that names it."""
+    assert named in failure_line(2, *arguments)
 
 
 def test_a_bad_variable_is_a_usage_error() -> None:
-    """The environment is read like the command line."""
-    assert "log-size" in told(2, TICKERTAPE_LOG_SIZE="many").replace("_", "-").lower()
+    """Environment variables are validated like options."""
+    assert "log-size" in failure_line(2, TICKERTAPE_LOG_SIZE="many").replace("_", "-").lower()
 
 
-def test_clients_are_told_that_the_relay_ends(nats_server: NatsServer) -> None:
-    """``bye`` with 1001, spread over some seconds; then exit code 0, and no port is held."""
+def test_clients_receive_bye_when_the_relay_ends(nats_server: NatsServer) -> None:
+    """Clients receive ``bye`` with code 1001 and different retry delays; the relay then exits with 0."""
 
     async def check(relay: Relay) -> None:
         async with contextlib.AsyncExitStack() as stack:
@@ -248,8 +250,8 @@ def test_clients_are_told_that_the_relay_ends(nats_server: NatsServer) -> None:
         assert not any("Traceback" in text or " ERROR " in text for text in relay.log)
 
 
-def connect_and_stay(relay: Relay) -> socket.socket:
-    """A client that reads nothing and answers nothing."""
+def connect_idle(relay: Relay) -> socket.socket:
+    """Connect a client that neither reads nor answers anything."""
     link = socket.create_connection(relay.host_port)
     link.sendall(
         b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -259,15 +261,15 @@ def connect_and_stay(relay: Relay) -> socket.socket:
     return link
 
 
-def test_a_client_that_does_not_leave_holds_nothing_up(nats_server: NatsServer) -> None:
-    """The relay waits for as long as ``--drain`` says, and ends."""
-    with Relay(nats_server.url, "--drain", "0.4") as relay, connect_and_stay(relay):
+def test_a_client_that_does_not_leave_cannot_delay_the_end(nats_server: NatsServer) -> None:
+    """A client that does not leave cannot delay the end of the relay beyond ``--drain``."""
+    with Relay(nats_server.url, "--drain", "0.4") as relay, connect_idle(relay):
         assert relay.stop() == 0
 
 
 def test_a_second_signal_ends_the_drain(nats_server: NatsServer) -> None:
-    """Whoever presses Ctrl-C twice means it."""
-    with Relay(nats_server.url, "--drain", "600") as relay, connect_and_stay(relay):
+    """A second Ctrl-C ends the drain immediately."""
+    with Relay(nats_server.url, "--drain", "600") as relay, connect_idle(relay):
         relay.signal(signal.SIGINT)
         relay.until_logged("shutting down")
         relay.signal(signal.SIGINT)
@@ -277,8 +279,8 @@ def test_a_second_signal_ends_the_drain(nats_server: NatsServer) -> None:
 @pytest.mark.parametrize(
     "subjects", ["log.>,log.error.>,log.*.x", "log.*.x,log.error.>", "gateway.>,>,log.>"]
 )
-def test_overlapping_subjects_are_taken_in_once(nats_server: NatsServer, subjects: str) -> None:
-    """NATS refuses filters that cover each other; an operator need not know that."""
+def test_overlapping_subjects_are_ingested_once(nats_server: NatsServer, subjects: str) -> None:
+    """Overlapping ``--subjects`` deliver each event once, although NATS rejects overlapping filters."""
 
     async def check(relay: Relay) -> None:
         async with jetstream(nats_server.url) as js, follow(relay.ws_url) as feed:
@@ -291,8 +293,8 @@ def test_overlapping_subjects_are_taken_in_once(nats_server: NatsServer, subject
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.03])
-def test_a_signal_while_its_own_nats_starts_is_heeded(tmp_path: Path, delay: float) -> None:
-    """Whatever the relay is doing at that moment, it ends."""
+def test_a_signal_while_the_embedded_nats_starts_ends_the_relay(tmp_path: Path, delay: float) -> None:
+    """A signal during the start of the embedded NATS server ends the relay."""
     command = [
         sys.executable,
         "-m",
@@ -307,8 +309,8 @@ def test_a_signal_while_its_own_nats_starts_is_heeded(tmp_path: Path, delay: flo
     ]
     relay = subprocess.Popen([*command, "--data-dir", str(tmp_path)], cwd=ROOT, stderr=subprocess.DEVNULL)
     try:
-        eventually((tmp_path / "nats.conf").exists, "its NATS is about to start")
-        time.sleep(delay)  # into its start: that is where a signal used to be lost
+        eventually((tmp_path / "nats.conf").exists, "the NATS server is about to start")
+        time.sleep(delay)  # signals during the server's start are easily lost
         relay.send_signal(signal.SIGTERM)
         assert relay.wait(PATIENCE) == 0
     finally:

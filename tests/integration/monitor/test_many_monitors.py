@@ -1,4 +1,4 @@
-"""Several monitors on one file, none at all, and what an operator does to one while it runs."""
+"""Several monitors with the same file, failed monitors, and operator actions on a running one."""
 
 import asyncio
 import contextlib
@@ -44,20 +44,20 @@ PATIENT = (sys.executable, "-c", PATIENT_CODE)
 
 
 class Program:
-    """``tickertape monitor`` as a process of its own."""
+    """``tickertape monitor`` in a process of its own."""
 
     def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
         self.process = process
         self._log = log
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return self._log.read_text()
 
-    async def says(self, text: str, times: int = 1) -> None:
+    async def wait_for_output(self, text: str, times: int = 1) -> None:
         async with asyncio.timeout(PATIENCE):
-            while self.said.count(text) < times:
-                assert self.process.returncode is None, self.said
+            while self.output.count(text) < times:
+                assert self.process.returncode is None, self.output
                 await asyncio.sleep(0.02)
 
     async def kill(self) -> None:
@@ -73,27 +73,27 @@ class Program:
 
 @contextlib.asynccontextmanager
 async def started(
-    url: str, config: Path, id: str, *options: str, switched: bool = False
+    url: str, config: Path, id: str, *options: str, short_switch: bool = False
 ) -> AsyncIterator[Program]:
-    """Start a monitor, and wait until it watches.
+    """Start a monitor and wait until it monitors.
 
     Args:
-        url: of NATS.
-        config: its file.
-        id: its name.
-        options: more of the command line.
-        switched: its switch fires after a second of silence. Else it waits for minutes, since on a busy
-            machine a monitor may well be silent for a second.
+        url: URL of NATS.
+        config: monitor file.
+        id: ID of the monitor.
+        options: further options.
+        short_switch: whether the dead man's switch fires after a second of silence. Otherwise it waits for
+            minutes, because on a busy machine a monitor may well be silent for a second.
     """
     log = config.with_name(f"{id}-{time.monotonic_ns()}.log")
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *(MONITOR if switched else PATIENT), "monitor", "--config", str(config), "--id", id,
+            *(MONITOR if short_switch else PATIENT), "monitor", "--config", str(config), "--id", id,
             "--nats-url", url, *options, stderr=output, cwd=ROOT,
         )  # fmt: skip
     program = Program(process, log)
     try:
-        await program.says("monitoring")
+        await program.wait_for_output("monitoring")
         yield program
         await program.stop()
     finally:
@@ -101,42 +101,42 @@ async def started(
             await program.kill()
 
 
-def written(folder: Path, port: int, more: str = "") -> Path:
+def write_config(folder: Path, port: int, more: str = "") -> Path:
     path = folder / "gateways.yaml"
     path.write_text(FILE.format(port=port, more=more))
     return path
 
 
-def monitors(statuses: Statuses) -> set[str]:
+def reporting_monitors(statuses: Statuses) -> set[str]:
     return {str(event["metadata"].get("monitor")) for event in statuses.events}
 
 
-async def switch(statuses: Statuses) -> Msg:
-    """The scheduled message of the gateway's switch; status 404 in its headers where there is none."""
+async def switch_message(statuses: Statuses) -> Msg:
+    """Request the scheduled message of the gateway's switch; the reply has status 404 if there is none."""
     subject = "$JS.API.DIRECT.GET.WATCHDOG.watchdog.armed.ctp.main"
     return await statuses._client.request(subject, timeout=PATIENCE)
 
 
-async def armed(statuses: Statuses) -> None:
-    """Wait until the gateway's switch would fire."""
+async def wait_until_armed(statuses: Statuses) -> None:
+    """Wait until the gateway's switch is armed."""
     async with asyncio.timeout(PATIENCE):
-        while "Nats-Schedule" not in ((await switch(statuses)).headers or {}):
+        while "Nats-Schedule" not in ((await switch_message(statuses)).headers or {}):
             await asyncio.sleep(0.02)
 
 
-async def disarmed(statuses: Statuses) -> None:
-    """Wait until there is no switch of the gateway any more."""
+async def wait_until_disarmed(statuses: Statuses) -> None:
+    """Wait until the gateway has no armed switch."""
     async with asyncio.timeout(PATIENCE):
-        while ((await switch(statuses)).headers or {}).get("Status") != "404":
+        while ((await switch_message(statuses)).headers or {}).get("Status") != "404":
             await asyncio.sleep(0.02)
 
 
-def test_two_monitors_tell_each_transition_once(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Whoever is first; the other adopts it, and what follows continues what was."""
+def test_two_monitors_publish_each_transition_once(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Two monitors publish each transition once: one is first, the other adopts its status."""
 
     async def main() -> None:
         port = free_port()
-        config = written(tmp_path, port, ", flapping: {window: 200, enter: 1, leave: 0.5}")
+        config = write_config(tmp_path, port, ", flapping: {window: 200, enter: 1, leave: 0.5}")
         async with (
             listening(nats_server.url) as statuses,
             started(nats_server.url, config, "m1"),
@@ -147,21 +147,21 @@ def test_two_monitors_tell_each_transition_once(nats_server: NatsServer, tmp_pat
                 async with serving(hold, port):
                     await statuses.until("main", "HEALTHY")
                 await statuses.until("main", "UNHEALTHY")
-            told = statuses.of("main")
-            assert told == ["UNKNOWN"] + ["UNHEALTHY", "HEALTHY"] * (TRANSITIONS // 2) + ["UNHEALTHY"]
+            published = statuses.of("main")
+            assert published == ["UNKNOWN"] + ["UNHEALTHY", "HEALTHY"] * (TRANSITIONS // 2) + ["UNHEALTHY"]
             chain = [(event["previous_status"], event["current_status"]) for event in statuses.events]
             assert all(before[1] == after[0] for before, after in itertools.pairwise(chain))
-            assert monitors(statuses) == {"m1", "m2"}
+            assert reporting_monitors(statuses) == {"m1", "m2"}
 
     asyncio.run(main())
 
 
-def test_one_of_two_is_killed_and_the_other_goes_on(nats_server: NatsServer, tmp_path: Path) -> None:
-    """In the middle of it all; no transition is missed or told twice."""
+def test_one_of_two_monitors_is_killed(nats_server: NatsServer, tmp_path: Path) -> None:
+    """When one of two monitors is killed, no transition is missed or published twice."""
 
     async def main() -> None:
         port = free_port()
-        config = written(tmp_path, port)
+        config = write_config(tmp_path, port)
         async with (
             listening(nats_server.url) as statuses,
             started(nats_server.url, config, "m2"),
@@ -179,18 +179,16 @@ def test_one_of_two_is_killed_and_the_other_goes_on(nats_server: NatsServer, tmp
     asyncio.run(main())
 
 
-def test_when_all_are_dead_nats_tells_and_the_first_back_restores(
-    nats_server: NatsServer, tmp_path: Path
-) -> None:
-    """UNKNOWN, for the reason that it has; then the truth at once."""
+def test_when_all_monitors_are_dead_nats_publishes_unknown(nats_server: NatsServer, tmp_path: Path) -> None:
+    """NATS publishes UNKNOWN when all monitors are silent; the first to return corrects it."""
 
     async def main() -> None:
         async with listening(nats_server.url) as statuses, serving(hold) as port:
-            config = written(tmp_path, port)
+            config = write_config(tmp_path, port)
             for id in ("m1", "m2"):
-                async with started(nats_server.url, config, id, switched=True) as program:
+                async with started(nats_server.url, config, id, short_switch=True) as program:
                     await statuses.until("main", "HEALTHY")
-                    await armed(statuses)
+                    await wait_until_armed(statuses)
                     await program.kill()
                     await statuses.until("main", "HEALTHY", "UNKNOWN")
                     assert statuses.last("main")["metadata"]["reason"] == "monitor_silent"
@@ -201,18 +199,18 @@ def test_when_all_are_dead_nats_tells_and_the_first_back_restores(
     asyncio.run(main())
 
 
-def test_nats_away_for_longer_than_the_switch(nats_server: NatsServer, tmp_path: Path) -> None:
-    """It fires when the server is back; the monitor was never away, and says at once what is true."""
+def test_nats_is_down_for_longer_than_the_switch(nats_server: NatsServer, tmp_path: Path) -> None:
+    """If NATS is down for longer than the switch, it fires on return, and the monitor corrects the status."""
 
     async def main() -> None:
         async with listening(nats_server.url) as statuses, serving(hold) as port:
-            config = written(tmp_path, port)
-            async with started(nats_server.url, config, "m1", switched=True):
+            config = write_config(tmp_path, port)
+            async with started(nats_server.url, config, "m1", short_switch=True):
                 await statuses.until("main", "HEALTHY")
-                await armed(statuses)
-                due = parse_time(orjson.loads((await switch(statuses)).data)["timestamp"]).timestamp()
+                await wait_until_armed(statuses)
+                due = parse_time(orjson.loads((await switch_message(statuses)).data)["timestamp"]).timestamp()
                 nats_server.kill()
-                # A renewal that was under way may have put it off by one more second.
+                # A renewal in flight may have postponed the switch by a second.
                 await asyncio.sleep(max(0.0, due + 1.5 - time.time()))
                 nats_server.start()
                 await statuses.until("main", "UNKNOWN", "HEALTHY")
@@ -220,8 +218,8 @@ def test_nats_away_for_longer_than_the_switch(nats_server: NatsServer, tmp_path:
     asyncio.run(main())
 
 
-async def own_status(url: str, monitor: str, expected: str) -> None:
-    """Wait until a monitor's own health event has a status."""
+async def wait_for_health(url: str, monitor: str, expected: str) -> None:
+    """Wait until a monitor's health event has a status."""
     async with asyncio.timeout(PATIENCE), jetstream(url) as js:
         while True:
             message = await js.get_last_msg("LATEST", f"system.health.monitor.{monitor}")
@@ -230,48 +228,50 @@ async def own_status(url: str, monitor: str, expected: str) -> None:
             await asyncio.sleep(0.05)
 
 
-def test_the_file_is_read_again_when_it_changes(nats_server: NatsServer, tmp_path: Path) -> None:
-    """A bad one is refused and the old one stays; a good one keeps what it can, adds and removes."""
+def test_a_changed_file_is_reloaded(nats_server: NatsServer, tmp_path: Path) -> None:
+    """A changed file is reloaded: an invalid one is rejected, a valid one adds and removes gateways."""
 
     async def main() -> None:
         async with listening(nats_server.url) as statuses, serving(hold) as port:
-            config = written(tmp_path, port)
+            config = write_config(tmp_path, port)
             good = config.read_text()
             async with started(nats_server.url, config, "m1", "--health-interval", "0.1") as program:
                 await statuses.until("main", "HEALTHY")
                 config.write_text(good.replace("type: ctp", "type: ctp, tpye: ctp"))
-                await program.says("the changed file is rejected; the previous one stays in effect")
-                await own_status(nats_server.url, "m1", "DEGRADED")
-                assert "gateways.yaml:4: gateways[0].tpye: is not a setting" in program.said
+                await program.wait_for_output(
+                    "the changed file is rejected; the previous one stays in effect"
+                )
+                await wait_for_health(nats_server.url, "m1", "DEGRADED")
+                assert "gateways.yaml:4: gateways[0].tpye: is not a setting" in program.output
                 other = (
                     f'  - {{id: other, type: ctp, probes: [{{kind: tcp, address: "127.0.0.1:{port}"}}]}}\n'
                 )
                 config.write_text(good + other)
                 await statuses.until("other", "UNKNOWN", "HEALTHY")
                 assert statuses.of("main") == ["UNKNOWN", "HEALTHY"]
-                await own_status(nats_server.url, "m1", "HEALTHY")
+                await wait_for_health(nats_server.url, "m1", "HEALTHY")
                 config.write_text(good.split("  - ")[0] + other)
                 await statuses.until("main", "REMOVED")
                 program.process.send_signal(signal.SIGHUP)
-                await program.says("file reloaded", times=3)
-            await disarmed(statuses)
+                await program.wait_for_output("file reloaded", times=3)
+            await wait_until_disarmed(statuses)
 
     asyncio.run(main())
 
 
 def test_a_gateway_is_silenced_and_recovered(nats_server: NatsServer, tmp_path: Path) -> None:
-    """The command brings it back; while it is silenced nobody tries, and all that is told says so."""
+    """The recovery command runs for an unhealthy gateway, but not while it is silenced, and events say so."""
 
     async def main() -> None:
         port = free_port()
         flag = tmp_path / "tried"
         more = f", recovery: {{command: [touch, '{flag}'], backoff: 100ms, attempts: 2, per_hour: 50}}"
-        config = written(tmp_path, port, more)
+        config = write_config(tmp_path, port, more)
         async with (
             listening(nats_server.url) as statuses,
             started(nats_server.url, config, "m1") as program,
         ):
-            await program.says("recovery failed 2")
+            await program.wait_for_output("recovery failed 2")
             assert flag.exists()
             async with serving(hold, port):
                 await statuses.until("main", "HEALTHY")
@@ -283,9 +283,11 @@ def test_a_gateway_is_silenced_and_recovered(nats_server: NatsServer, tmp_path: 
             await silence(nats_server.url, "main", "--end")
             await statuses.until("main", "UNHEALTHY", "UNHEALTHY")
             assert "silenced" not in statuses.last("main")["metadata"]
-            await program.says("recovery attempt", times=3)
-            # It did not try while it was silenced: the third attempt is the first one of a new recovery.
-            attempts = [text.split()[-1] for text in program.said.splitlines() if "recovery attempt" in text]
+            await program.wait_for_output("recovery attempt", times=3)
+            # Nothing was attempted while it was silenced: the third attempt is the first of a new recovery.
+            attempts = [
+                text.split()[-1] for text in program.output.splitlines() if "recovery attempt" in text
+            ]
             assert attempts[:3] == ["1", "2", "1"]
 
     asyncio.run(main())
@@ -302,11 +304,11 @@ async def silence(url: str, *arguments: str) -> str:
 
 
 def test_outside_of_its_session_it_is_not_probed(nats_server: NatsServer, tmp_path: Path) -> None:
-    """A day on which the exchange never opens: OFF_SESSION, though nobody listens there."""
+    """Outside of its session a gateway is OFF_SESSION and not probed, even if nothing listens on its port."""
 
     async def main() -> None:
         port = free_port()
-        config = written(tmp_path, free_port(), ", session: never")
+        config = write_config(tmp_path, free_port(), ", session: never")
         calendar = "exchanges:\n  never: {zone: UTC, days: [mon], spans: ['00:00-00:01'], holidays: ["
         days = ", ".join(f"'{year}-01-01..{year}-12-31'" for year in range(2020, 2060))
         other = f'  - {{id: other, type: ctp, probes: [{{kind: tcp, address: "127.0.0.1:{port}"}}]}}\n'
@@ -316,7 +318,7 @@ def test_outside_of_its_session_it_is_not_probed(nats_server: NatsServer, tmp_pa
             started(nats_server.url, config, "m1"),
         ):
             await statuses.until("main", "UNKNOWN", "OFF_SESSION")
-            # Meanwhile another gateway is probed again and again: there was time for this one too.
+            # Another gateway is probed repeatedly meanwhile, so there was time to probe this one too.
             for _ in range(2):
                 async with serving(hold, port):
                     await statuses.until("other", "HEALTHY")
@@ -326,40 +328,40 @@ def test_outside_of_its_session_it_is_not_probed(nats_server: NatsServer, tmp_pa
     asyncio.run(main())
 
 
-def test_without_connectivity_it_judges_nobody(nats_server: NatsServer, tmp_path: Path) -> None:
-    """And its switch runs out, so that nobody believes what was."""
+def test_an_offline_monitor_ignores_its_probes(nats_server: NatsServer, tmp_path: Path) -> None:
+    """An offline monitor ignores its probe results and lets the switch fire, so no stale status remains."""
 
     async def main() -> None:
-        port, world = free_port(), free_port()
-        config = written(tmp_path, port)
-        probe = f"{{kind: tcp, address: '127.0.0.1:{world}'}}"
+        port, internet = free_port(), free_port()
+        config = write_config(tmp_path, port)
+        probe = f"{{kind: tcp, address: '127.0.0.1:{internet}'}}"
         config.write_text(f"connectivity: {{interval: 50ms, probes: [{probe}]}}\n" + config.read_text())
         online = contextlib.AsyncExitStack()
-        await online.enter_async_context(serving(hold, world))
+        await online.enter_async_context(serving(hold, internet))
         async with (
             listening(nats_server.url) as statuses,
-            started(nats_server.url, config, "m1", switched=True) as program,
+            started(nats_server.url, config, "m1", short_switch=True) as program,
         ):
             async with serving(hold, port):
                 await statuses.until("main", "HEALTHY")
-                await armed(statuses)
+                await wait_until_armed(statuses)
                 await online.aclose()
-                await program.says("monitor is offline; probe results are ignored")
+                await program.wait_for_output("monitor is offline; probe results are ignored")
             await statuses.until("main", "HEALTHY", "UNKNOWN")
             assert statuses.last("main")["metadata"]["reason"] == "monitor_silent"
-            async with serving(hold, world):
+            async with serving(hold, internet):
                 await statuses.until("main", "UNKNOWN", "UNHEALTHY")
 
     asyncio.run(main())
 
 
-def test_its_metrics(nats_server: NatsServer, tmp_path: Path) -> None:
-    """The names of blackbox_exporter for probes, our own for the rest."""
+def test_metrics(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Probe metrics have the names of blackbox_exporter; all others start with ``tickertape_``."""
 
     async def main() -> None:
         port = free_port()
         async with listening(nats_server.url) as statuses, serving(hold) as gateway:
-            config = written(tmp_path, gateway)
+            config = write_config(tmp_path, gateway)
             async with started(nats_server.url, config, "m1", "--metrics-port", str(port)):
                 await statuses.until("main", "HEALTHY")
                 async with httpx.AsyncClient() as client:
@@ -373,9 +375,9 @@ def test_its_metrics(nats_server: NatsServer, tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("arguments", [["nobody", "--for", "1h"], []])
-def test_a_silence_for_nobody(nats_server: NatsServer, arguments: list[str]) -> None:
-    """It is told what is wrong, and the exit code says so."""
+@pytest.mark.parametrize("arguments", [["absent", "--for", "1h"], []])
+def test_a_silence_without_a_known_gateway(nats_server: NatsServer, arguments: list[str]) -> None:
+    """A silence for an unknown gateway, or for none, prints an error and ends with a non-zero exit code."""
 
     async def main() -> tuple[Any, bytes]:
         async with listening(nats_server.url):
@@ -383,12 +385,12 @@ def test_a_silence_for_nobody(nats_server: NatsServer, arguments: list[str]) -> 
                 sys.executable, "-m", "tickertape", "monitor", "silence", *arguments,
                 "--nats-url", nats_server.url, stderr=asyncio.subprocess.PIPE, cwd=ROOT,
             )  # fmt: skip
-            _, said = await process.communicate()
-            return process.returncode, said
+            _, output = await process.communicate()
+            return process.returncode, output
 
-    code, said = asyncio.run(main())
+    code, output = asyncio.run(main())
     assert (
-        (code, b"unknown" in said) == (1, True)
+        (code, b"unknown" in output) == (1, True)
         if arguments
-        else (code, b"which gateway" in said) == (2, True)
+        else (code, b"which gateway" in output) == (2, True)
     )

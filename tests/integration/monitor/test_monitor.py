@@ -1,4 +1,4 @@
-"""The gateway monitor with real gateways: TCP and HTTP servers that go away and come back."""
+"""The gateway monitor with real gateways: TCP and HTTP servers that stop and restart."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ import pytest
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from tickertape.producers.monitor import probes
-from tickertape.producers.monitor.coordination import dead_mans_switch as watchdog
+from tickertape.producers.monitor.coordination import dead_mans_switch
 from tickertape.producers.monitor.gateway.model import Check
 from tickertape.producers.monitor.gateway.probe_health import Outcome, Result
 from tickertape.producers.monitor.probes import ProbeContext, ProbeSettings
@@ -32,14 +32,14 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 
 @pytest.fixture(autouse=True)
-def no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine a monitor may be silent for a second; what the switch does is tested elsewhere."""
-    monkeypatch.setattr(watchdog, "MIN_TIMEOUT", 600.0)
+def no_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Disable the dead man's switch, because on a busy machine a monitor may be silent for a second."""
+    monkeypatch.setattr(dead_mans_switch, "MIN_TIMEOUT", 600.0)
 
 
 @pytest.fixture
 def nats_server(nats_server: NatsServer) -> Iterator[NatsServer]:
-    """A server to be killed: nats-py leaves a socket unclosed when a reconnection breaks off half-way."""
+    """Run a server that is killed; collect the socket nats-py leaks in an interrupted reconnection."""
     yield nats_server
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
@@ -47,7 +47,7 @@ def nats_server(nats_server: NatsServer) -> Iterator[NatsServer]:
 
 
 async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """A gateway that keeps the line until its peer goes."""
+    """Keep the connection open until the peer closes it."""
     with contextlib.suppress(ConnectionError):
         while await reader.read(1024):
             pass
@@ -55,7 +55,7 @@ async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """A front that accepts and then drops, as a CTP front does outside of its session."""
+    """Close the connection immediately, as a CTP front does outside of its session."""
     writer.close()
 
 
@@ -76,7 +76,7 @@ OK = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
 @contextlib.asynccontextmanager
 async def serving(handler: Handler, port: int = 0) -> AsyncIterator[int]:
-    """A server on a loopback port; at the end its connections end, too."""
+    """Run a server on a loopback port; close its connections at the end."""
     writers: list[asyncio.StreamWriter] = []
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -94,7 +94,7 @@ async def serving(handler: Handler, port: int = 0) -> AsyncIterator[int]:
 
 
 class Statuses:
-    """What the monitor said of each gateway, in order, from the stream itself."""
+    """Status events of the gateways, read from the stream in order."""
 
     def __init__(self, client: Client, prefix: str = "") -> None:
         self._client = client
@@ -122,11 +122,11 @@ class Statuses:
         return [event for event in self.events if event["gateway_id"] == gateway][-1]
 
     async def until(self, gateway: str, *statuses: str) -> None:
-        """Wait until the newest statuses of a gateway are these."""
+        """Wait until the latest statuses of a gateway are these."""
         async with asyncio.timeout(PATIENCE):
             while self.of(gateway)[-len(statuses) :] != list(statuses):
                 await asyncio.sleep(0.03)
-                # The server may be away, and the question lost: the next turn asks again.
+                # The server may be down and the request lost; the next iteration sends another one.
                 with contextlib.suppress(NatsError, TimeoutError):
                     async with asyncio.timeout(5.0):
                         await self.read()
@@ -134,10 +134,10 @@ class Statuses:
 
 @contextlib.asynccontextmanager
 async def monitoring(settings: MonitorSettings) -> AsyncIterator[None]:
-    """A monitor that is stopped by SIGTERM, and then ends with 0."""
+    """Run a monitor, stop it with SIGTERM, and check that it ends with exit code 0."""
     task = asyncio.create_task(run(settings))
     try:
-        # The handler must be there before the signal is.
+        # The signal handler must be installed before the signal is sent.
         await asyncio.sleep(0)
         yield
         os.kill(os.getpid(), signal.SIGTERM)
@@ -176,7 +176,7 @@ def configured(folder: Path, tcp: int | None, http: int | None) -> Path:
 def test_gateways_go_down_and_come_back(
     nats_url: str, nats_prefix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A real TCP and a real HTTP server fail and recover, and each step is an event with its reason."""
+    """A TCP and an HTTP server fail and recover, and each transition is an event with its reason."""
 
     async def main() -> None:
         tcp, http = free_port(), free_port()
@@ -204,14 +204,14 @@ def test_gateways_go_down_and_come_back(
         assert down["previous_status"] == "HEALTHY"
 
     asyncio.run(main())
-    told = capsys.readouterr().err
-    assert "web: HEALTHY -> UNHEALTHY (connection refused)\n" in told
+    log = capsys.readouterr().err
+    assert "web: HEALTHY -> UNHEALTHY (connection refused)\n" in log
 
 
-def test_a_restart_flips_nothing_and_removes_what_is_no_longer_watched(
+def test_a_restart_changes_nothing_and_removes_dropped_gateways(
     nats_url: str, nats_prefix: str, tmp_path: Path
 ) -> None:
-    """A second start tells nothing new; what left the file is removed by its own monitor only."""
+    """A restart publishes nothing new; a gateway dropped from the file is removed only by its own monitor."""
 
     async def main() -> None:
         async with serving(hold) as tcp, serving(OK) as http, listening(nats_url, nats_prefix) as statuses:
@@ -230,19 +230,19 @@ def test_a_restart_flips_nothing_and_removes_what_is_no_longer_watched(
                 await statuses.until("tcp.main", "HEALTHY")
             other = settings("m2", None)
             async with monitoring(other):
-                await lives(statuses, nats_prefix, "m2", probed=1)
+                await wait_for_probes(statuses, nats_prefix, "m2", probed=1)
             assert statuses.of("web") == ["UNKNOWN", "HEALTHY"]
             async with monitoring(settings("m1", None)):
                 await statuses.until("web", "HEALTHY", "REMOVED")
-                await lives(statuses, nats_prefix, "m1", probed=5)
+                await wait_for_probes(statuses, nats_prefix, "m1", probed=5)
             await statuses.read()
             assert statuses.of("tcp.main") == ["UNKNOWN", "HEALTHY"]
 
     asyncio.run(main())
 
 
-async def lives(statuses: Statuses, prefix: str, name: str, probed: int) -> None:
-    """Wait until a monitor has told, after the last status that was read, of so many probes."""
+async def wait_for_probes(statuses: Statuses, prefix: str, name: str, probed: int) -> None:
+    """Wait for a health event, newer than the last event read, with at least ``probed`` probes."""
     names = Names(prefix)
     async with asyncio.timeout(PATIENCE):
         while True:
@@ -252,16 +252,16 @@ async def lives(statuses: Statuses, prefix: str, name: str, probed: int) -> None
             )
             assert reply.headers is not None
             if int(reply.headers.get("Nats-Sequence", 0)) >= statuses._next:
-                told = orjson.loads(reply.data)
-                assert told["status"] == "HEALTHY"
-                if told["checks"]["probes_total"] >= probed:
+                health = orjson.loads(reply.data)
+                assert health["status"] == "HEALTHY"
+                if health["checks"]["probes_total"] >= probed:
                     break
             await asyncio.sleep(0.03)
     await statuses.read()
 
 
-async def says(capsys: pytest.CaptureFixture[str], *texts: str) -> None:
-    """Wait until the monitor has said something; what it said before the last call does not count."""
+async def wait_for_log(capsys: pytest.CaptureFixture[str], *texts: str) -> None:
+    """Wait until the monitor has logged all texts since the previous call."""
     said = ""
     async with asyncio.timeout(PATIENCE):
         while not all(text in said for text in texts):
@@ -269,10 +269,10 @@ async def says(capsys: pytest.CaptureFixture[str], *texts: str) -> None:
             said += capsys.readouterr().err
 
 
-def test_changes_while_nats_is_away_are_told_when_it_is_back(
+def test_changes_during_an_outage_of_nats_are_published_after_it(
     nats_server: NatsServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A gateway that failed and recovered meanwhile shows both steps, with their own times."""
+    """Transitions during an outage of NATS are published after it, in order."""
 
     async def main() -> None:
         tcp = free_port()
@@ -283,9 +283,11 @@ def test_changes_while_nats_is_away_are_told_when_it_is_back(
             async with serving(hold, tcp):
                 await statuses.until("tcp.main", "HEALTHY")
                 nats_server.kill()
-            await says(capsys, "tcp.main: HEALTHY -> UNHEALTHY")
+            await wait_for_log(capsys, "tcp.main: HEALTHY -> UNHEALTHY")
             async with serving(hold, tcp):
-                await says(capsys, "tcp.main: UNHEALTHY -> RECOVERING", "tcp.main: RECOVERING -> HEALTHY")
+                await wait_for_log(
+                    capsys, "tcp.main: UNHEALTHY -> RECOVERING", "tcp.main: RECOVERING -> HEALTHY"
+                )
                 await asyncio.to_thread(nats_server.start)
                 await statuses.until("tcp.main", "HEALTHY", "UNHEALTHY", "RECOVERING", "HEALTHY")
         before = [event["previous_status"] for event in statuses.events]
@@ -295,50 +297,50 @@ def test_changes_while_nats_is_away_are_told_when_it_is_back(
 
 
 def test_a_bad_file_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The line names file, line and field; NATS is not asked for."""
+    """An invalid file is reported in one line with file, line and field, without connecting to NATS."""
     path = tmp_path / "gateways.yaml"
     path.write_text("gateways:\n  - {id: a, type: b, probes: [{kind: tcp, address: 'h:0'}]}\n")
     assert asyncio.run(run(MonitorSettings(config=path))) == 2
-    told = capsys.readouterr().err
-    assert f"{path}:2: gateways[0].probes[0].address: port '0' of 'h:0' is out of range" in told
-    assert told.count("\n") == 1
+    log = capsys.readouterr().err
+    assert f"{path}:2: gateways[0].probes[0].address: port '0' of 'h:0' is out of range" in log
+    assert log.count("\n") == 1
 
 
 def test_it_stops_while_it_waits_for_nats(
     nats_server: NatsServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """SIGTERM ends a monitor that never reached NATS, with 0."""
+    """SIGTERM ends a monitor that never reached NATS with exit code 0."""
     nats_server.stop()
 
     async def main() -> None:
         settings = MonitorSettings(nats_url=nats_server.url, config=configured(tmp_path, 1, None), id="m1")
         async with monitoring(settings):
-            await says(capsys, f"NATS at {nats_server.url}")
+            await wait_for_log(capsys, f"NATS at {nats_server.url}")
 
     asyncio.run(main())
 
 
-def look(probe: ProbeSettings, timeout: float = PATIENCE) -> Check[ProbeSettings]:
+def check_of(probe: ProbeSettings, timeout: float = PATIENCE) -> Check[ProbeSettings]:
     return Check(probe, 1.0, timeout, 1, 1)
 
 
-async def probed(check: Check[ProbeSettings]) -> Result:
-    """What one look finds."""
+async def probe_once(check: Check[ProbeSettings]) -> Result:
+    """Return the result of one probe."""
     result = await probes.run(check, ProbeContext())
     assert result is not None
     return result
 
 
 def test_tcp_probes() -> None:
-    """Holding is ok, hanging up within the hold is not, and nobody listening is refused."""
+    """A held connection is ok; one closed within the hold, or refused, fails."""
 
     async def main() -> list[Result]:
         results = []
         for handler in (hold, hang_up):
             async with serving(handler) as port:
                 probe = TcpProbe(kind="tcp", address=f"127.0.0.1:{port}", hold="100ms")
-                results.append(await probed(look(probe)))
-        results.append(await probed(look(TcpProbe(kind="tcp", address=f"127.0.0.1:{free_port()}"))))
+                results.append(await probe_once(check_of(probe)))
+        results.append(await probe_once(check_of(TcpProbe(kind="tcp", address=f"127.0.0.1:{free_port()}"))))
         return results
 
     held, hung_up, refused = asyncio.run(main())
@@ -349,7 +351,7 @@ def test_tcp_probes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "delay", "outcome", "says"),
+    ("answer", "delay", "outcome", "error"),
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 0.0, Outcome.OK, "None"),
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 200 OK\r\n\r\nok", 0.0, Outcome.OK, "None"),
@@ -362,16 +364,16 @@ def test_tcp_probes() -> None:
         (b"", 9.0, Outcome.FAILED, "no response within 0.4 s"),
     ],
 )
-def test_http_probes(answer: bytes, delay: float, outcome: Outcome, says: str) -> None:
-    """What a server answers, or fails to, is one result with its reason."""
+def test_http_probes(answer: bytes, delay: float, outcome: Outcome, error: str) -> None:
+    """Every response, or its absence, gives one result with its reason."""
     slow = "150ms" if outcome is Outcome.DEGRADED else "60s"
-    timeout = 0.4 if says.startswith("no response within") else PATIENCE
+    timeout = 0.4 if error.startswith("no response within") else PATIENCE
 
     async def main() -> Result:
         async with serving(answering(answer, delay)) as port:
             probe = HttpProbe(kind="http", url=f"http://127.0.0.1:{port}/?a=1", degraded_above=slow)
-            return await probed(look(probe, timeout=timeout))
+            return await probe_once(check_of(probe, timeout=timeout))
 
     result = asyncio.run(main())
     assert result.outcome is outcome, result
-    assert says in str(result.error)
+    assert error in str(result.error)

@@ -1,4 +1,4 @@
-"""The probes against servers that do what servers do on a bad day."""
+"""The probes against servers that misbehave as real servers do."""
 
 import asyncio
 import contextlib
@@ -24,34 +24,38 @@ from tests.support.servers.nats_server import free_port
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 TIMEOUT = 0.5
-"""Seconds that a probe is given where the test is about their end; else it has all the time that it needs."""
+"""Timeout in seconds of a probe that is expected to time out; the others have ample time."""
 
 
-def look(kit: ProbeContext | None = None, *, patience: float = PATIENCE, **probe: Any) -> Result | None:
-    """Probe once, in a loop of its own."""
-    return asyncio.run(seen(kit, patience=patience, **probe))
+def run_probe(
+    context: ProbeContext | None = None, *, patience: float = PATIENCE, **probe: Any
+) -> Result | None:
+    """Probe once, in an event loop of its own."""
+    return asyncio.run(probe_once(context, patience=patience, **probe))
 
 
-async def seen(kit: ProbeContext | None = None, *, patience: float = PATIENCE, **probe: Any) -> Result | None:
-    """Probe once; ``patience`` is its timeout."""
+async def probe_once(
+    context: ProbeContext | None = None, *, patience: float = PATIENCE, **probe: Any
+) -> Result | None:
+    """Probe once with ``patience`` as its timeout."""
     parsed: ProbeSettings = TypeAdapter(Probe).validate_python(probe)
     async with asyncio.timeout(2 * PATIENCE):
-        return await run(Check(parsed, 5.0, patience, 3, 2), kit or ProbeContext())
+        return await run(Check(parsed, 5.0, patience, 3, 2), context or ProbeContext())
 
 
-def patience_for(says: str) -> float:
-    """Timeout for a probe that is expected to say this."""
-    return TIMEOUT if says.startswith("no response within") else PATIENCE
+def patience_for(expected: str) -> float:
+    """Return the timeout for a probe with an expected error."""
+    return TIMEOUT if expected.startswith("no response within") else PATIENCE
 
 
-def told(result: Result | None) -> tuple[Outcome, str]:
+def outcome_and_error(result: Result | None) -> tuple[Outcome, str]:
     assert result is not None
     return result.outcome, str(result.error)
 
 
 @contextlib.asynccontextmanager
 async def serving(handler: Handler, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """A server on a loopback port that ends with all its connections."""
+    """Run a server on a loopback port; cancel its connections at the end."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -75,7 +79,7 @@ async def serving(handler: Handler, context: ssl.SSLContext | None = None) -> As
 
 
 async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Takes everything and says nothing."""
+    """Read everything and send nothing."""
     while await reader.read(65_536):
         pass
 
@@ -90,11 +94,8 @@ def answering(body: bytes, head: bytes = b"HTTP/1.1 200 OK\r\n") -> Handler:
     return handle
 
 
-# HTTP.
-
-
 @pytest.mark.parametrize(
-    ("settings", "body", "outcome", "says"),
+    ("settings", "body", "outcome", "expected"),
     [
         (
             {"json": {"status": "UP", "md.fresh": True}},
@@ -112,25 +113,22 @@ def answering(body: bytes, head: bytes = b"HTTP/1.1 200 OK\r\n") -> Handler:
         ({"status": [201, 204]}, b"", Outcome.FAILED, "status is 200, expected 201 or 204"),
     ],
 )
-def test_what_an_http_answer_must_hold(
-    settings: dict[str, Any], body: bytes, outcome: Outcome, says: str
+def test_http_response_content(
+    settings: dict[str, Any], body: bytes, outcome: Outcome, expected: str
 ) -> None:
-    """Text or JSON, within the part of the body that is read."""
+    """An HTTP response must contain the expected text or JSON within the part of the body that is read."""
 
     async def main() -> Result | None:
         async with serving(answering(body)) as port:
-            return await seen(kind="http", url=f"http://127.0.0.1:{port}/", **settings)
+            return await probe_once(kind="http", url=f"http://127.0.0.1:{port}/", **settings)
 
-    found, error = told(asyncio.run(main()))
+    found, error = outcome_and_error(asyncio.run(main()))
     assert found is outcome, error
-    assert says in error
-
-
-# TLS.
+    assert expected in error
 
 
 @pytest.mark.parametrize(
-    ("days", "trusted", "outcome", "says"),
+    ("days", "trusted", "outcome", "expected"),
     [
         (90, True, Outcome.OK, "None"),
         (3, True, Outcome.DEGRADED, "certificate expires in 3.0 days"),
@@ -138,8 +136,8 @@ def test_what_an_http_answer_must_hold(
         (90, False, Outcome.FAILED, "certificate rejected"),
     ],
 )
-def test_tls(tmp_path: Path, days: int, trusted: bool, outcome: Outcome, says: str) -> None:
-    """A certificate that is good, ends soon, has ended, or is nobody's."""
+def test_tls(tmp_path: Path, days: int, trusted: bool, outcome: Outcome, expected: str) -> None:
+    """A certificate can be valid, about to expire, expired, or untrusted."""
     ca = trustme.CA()
     now = datetime.datetime.now(datetime.UTC)
     certificate = ca.issue_cert(
@@ -153,32 +151,29 @@ def test_tls(tmp_path: Path, days: int, trusted: bool, outcome: Outcome, says: s
 
     async def main() -> Result | None:
         async with serving(silent, context) as port:
-            return await seen(kind="tls", address=f"localhost:{port}", ca=str(tmp_path / "ca.pem"))
+            return await probe_once(kind="tls", address=f"localhost:{port}", ca=str(tmp_path / "ca.pem"))
 
     result = asyncio.run(main())
-    found, error = told(result)
+    found, error = outcome_and_error(result)
     assert found is outcome, error
-    assert says in error
+    assert expected in error
     if found is not Outcome.FAILED:
         assert result is not None
         assert result.expires == pytest.approx(now.timestamp() + days * 86_400, abs=2)
 
 
-def test_tls_with_one_who_never_shakes_hands() -> None:
-    """It ends in time."""
+def test_tls_without_a_handshake() -> None:
+    """A peer that never completes the TLS handshake times out."""
 
     async def main() -> Result | None:
         async with serving(silent) as port:
-            return await seen(kind="tls", address=f"127.0.0.1:{port}", patience=TIMEOUT)
+            return await probe_once(kind="tls", address=f"127.0.0.1:{port}", patience=TIMEOUT)
 
-    assert told(asyncio.run(main())) == (Outcome.FAILED, "no response within 0.5 s")
-
-
-# WebSocket.
+    assert outcome_and_error(asyncio.run(main())) == (Outcome.FAILED, "no response within 0.5 s")
 
 
 @pytest.mark.parametrize(
-    ("settings", "outcome", "says"),
+    ("settings", "outcome", "expected"),
     [
         ({}, Outcome.OK, "None"),
         ({"send": "ping", "expect": "got ping"}, Outcome.OK, "None"),
@@ -188,9 +183,9 @@ def test_tls_with_one_who_never_shakes_hands() -> None:
     ],
 )
 def test_websocket(
-    settings: dict[str, Any], outcome: Outcome, says: str, monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, Any], outcome: Outcome, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Connect, say something, hear something."""
+    """A WebSocket probe connects, sends a text, and waits for the expected one."""
     monkeypatch.setattr(websocket, "MAX_MESSAGES", 20)
 
     async def talk(connection: ServerConnection) -> None:
@@ -204,28 +199,25 @@ def test_websocket(
         async with serve(talk, "127.0.0.1", 0) as server:
             port = next(iter(server.sockets)).getsockname()[1]
             url = f"ws://127.0.0.1:{port}/"
-            return await seen(kind="websocket", url=url, patience=patience_for(says), **settings)
+            return await probe_once(kind="websocket", url=url, patience=patience_for(expected), **settings)
 
-    found, error = told(asyncio.run(main()))
+    found, error = outcome_and_error(asyncio.run(main()))
     assert found is outcome, error
-    assert says in error
+    assert expected in error
 
 
-def test_websocket_that_is_none() -> None:
-    """A web server that does not upgrade."""
+def test_websocket_without_upgrade() -> None:
+    """A web server that does not upgrade is reported as a rejected handshake."""
 
     async def main() -> Result | None:
         async with serving(answering(b"hello")) as port:
-            return await seen(kind="websocket", url=f"ws://127.0.0.1:{port}/")
+            return await probe_once(kind="websocket", url=f"ws://127.0.0.1:{port}/")
 
-    assert "WebSocket handshake rejected" in told(asyncio.run(main()))[1]
-
-
-# FIX.
+    assert "WebSocket handshake rejected" in outcome_and_error(asyncio.run(main()))[1]
 
 
 def acceptor(answers: Callable[[dict[int, str]], list[bytes]]) -> Handler:
-    """A FIX peer that answers each message with some bytes."""
+    """Return a FIX peer that answers each message with the given bytes."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
@@ -253,7 +245,7 @@ def proper(found: dict[int, str]) -> list[bytes]:
 
 
 @pytest.mark.parametrize(
-    ("answers", "outcome", "says"),
+    ("answers", "outcome", "expected"),
     [
         (proper, Outcome.OK, "None"),
         (
@@ -270,43 +262,46 @@ def proper(found: dict[int, str]) -> list[bytes]:
 def test_fix(
     answers: Callable[[dict[int, str]], list[bytes]],
     outcome: Outcome,
-    says: str,
+    expected: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Logged on, tested and out again; or refused, broken, flooded, half dead."""
+    """A FIX probe logs on, sends a test request and logs out; any faulty peer fails with its reason."""
     monkeypatch.setenv("FIX_PASSWORD", "s3cret")
 
     async def main() -> Result | None:
         async with serving(acceptor(answers)) as port:
-            return await seen(
-                patience=patience_for(says), kind="fix",
+            return await probe_once(
+                patience=patience_for(expected), kind="fix",
                 address=f"127.0.0.1:{port}", sender_comp_id="US", target_comp_id="THEM",
                 username="me", password_env="FIX_PASSWORD",
             )  # fmt: skip
 
-    found, error = told(asyncio.run(main()))
+    found, error = outcome_and_error(asyncio.run(main()))
     assert found is outcome, error
-    assert says in error
+    assert expected in error
     assert "s3cret" not in error
 
 
-def test_fix_is_capped_and_says_what_it_lacks() -> None:
-    """Past the cap nobody is logged on, and nothing is said of the gateway."""
-    kit = ProbeContext()
+def test_fix_logons_are_limited_and_a_missing_variable_is_reported() -> None:
+    """Beyond the maximum of logons a probe has no result, and a missing variable is reported."""
+    context = ProbeContext()
     probe: dict[str, Any] = {
         "kind": "fix", "address": f"127.0.0.1:{free_port()}", "sender_comp_id": "a", "target_comp_id": "b",
         "max_logons_per_hour": 2, "password_env": "NO_SUCH_VARIABLE",
     }  # fmt: skip
-    assert told(look(kit, **probe)) == (Outcome.FAILED, "environment variable NO_SUCH_VARIABLE is not set")
-    assert told(look(kit, **{**probe, "password_env": None})) == (Outcome.FAILED, "connection refused")
-    assert look(kit, **probe) is None
-
-
-# Commands.
+    assert outcome_and_error(run_probe(context, **probe)) == (
+        Outcome.FAILED,
+        "environment variable NO_SUCH_VARIABLE is not set",
+    )
+    assert outcome_and_error(run_probe(context, **{**probe, "password_env": None})) == (
+        Outcome.FAILED,
+        "connection refused",
+    )
+    assert run_probe(context, **probe) is None
 
 
 @pytest.mark.parametrize(
-    ("script", "outcome", "says"),
+    ("script", "outcome", "expected"),
     [
         ("echo fine; exit 0", Outcome.OK, "None"),
         ("echo one; echo slow \x1b[31mqueue; exit 1", Outcome.DEGRADED, r"slow \x1b[31mqueue"),
@@ -316,55 +311,52 @@ def test_fix_is_capped_and_says_what_it_lacks() -> None:
         ("test $TICKET = 5", Outcome.OK, "None"),
     ],
 )
-def test_exec(script: str, outcome: Outcome, says: str) -> None:
-    """The exit code is the verdict, the last line the reason."""
-    result = look(kind="exec", command=["sh", "-c", script], environment={"TICKET": "5"})
-    found, error = told(result)
+def test_exec(script: str, outcome: Outcome, expected: str) -> None:
+    """The exit code of a command gives the outcome, its last line the reason."""
+    result = run_probe(kind="exec", command=["sh", "-c", script], environment={"TICKET": "5"})
+    found, error = outcome_and_error(result)
     assert found is outcome, error
-    assert says in error
+    assert expected in error
 
 
 def test_a_command_that_does_not_end_is_killed_with_its_children(tmp_path: Path) -> None:
-    """It ignores SIGTERM, and has a child that would live on."""
+    """A command that ignores SIGTERM is killed after its timeout together with its children."""
     pid = tmp_path / "pid"
     script = f"trap '' TERM; sleep 60 & echo $! > {pid}; wait"
     for seconds in (TIMEOUT, 4 * TIMEOUT, 16 * TIMEOUT, 64 * TIMEOUT):
-        result = look(kind="exec", command=["sh", "-c", script], patience=seconds)
-        assert told(result) == (Outcome.FAILED, f"no response within {seconds:.1f} s")
+        result = run_probe(kind="exec", command=["sh", "-c", script], patience=seconds)
+        assert outcome_and_error(result) == (Outcome.FAILED, f"no response within {seconds:.1f} s")
         if pid.exists() and pid.read_text():
-            break  # else it was killed before it had the child
+            break  # otherwise it was killed before it had started the child
     child = int(pid.read_text())
-    eventually(lambda: not alive(child), "the child is gone")
+    eventually(lambda: not alive(child), "the child has ended")
 
 
-def test_a_command_that_is_not_there() -> None:
-    """It is a result, like everything out there."""
-    assert told(look(kind="exec", command=["/no/such/program"])) == (
+def test_a_missing_command() -> None:
+    """A command that does not exist is a failed probe, not an exception."""
+    assert outcome_and_error(run_probe(kind="exec", command=["/no/such/program"])) == (
         Outcome.FAILED,
         "No such file or directory",
     )
 
 
-# Freshness.
-
-
 def test_freshness() -> None:
-    """Unknown at first, well while something arrives, stale after that, unknown without NATS."""
+    """The result is unknown without messages or NATS, ok while messages arrive, and failed afterwards."""
 
     async def main() -> list[str]:
-        kit = ProbeContext()
+        context = ProbeContext()
         clock = asyncio.get_running_loop().time
         probe: dict[str, Any] = {"kind": "freshness", "subject": "md.>", "within": "60s"}
-        found = [await seen(kit, **probe)]
-        kit.freshness.listen({"md.>"}, clock())
-        found.append(await seen(kit, **probe))
-        kit.freshness.record_message("md.shfe", clock())
-        found.append(await seen(kit, **probe))
-        kit.freshness.record_message("md.shfe", clock() - 120.0)
-        kit.freshness.listen({"md.>"}, clock() - 120.0)
-        found.append(await seen(kit, **probe))
-        kit.freshness.suspend()
-        found.append(await seen(kit, **probe))
+        found = [await probe_once(context, **probe)]
+        context.freshness.listen({"md.>"}, clock())
+        found.append(await probe_once(context, **probe))
+        context.freshness.record_message("md.shfe", clock())
+        found.append(await probe_once(context, **probe))
+        context.freshness.record_message("md.shfe", clock() - 120.0)
+        context.freshness.listen({"md.>"}, clock() - 120.0)
+        found.append(await probe_once(context, **probe))
+        context.freshness.suspend()
+        found.append(await probe_once(context, **probe))
         return [str(result and result.outcome) for result in found]
 
     assert asyncio.run(main()) == ["None", "None", "ok", "failed", "None"]

@@ -1,4 +1,4 @@
-"""Two monitors that tell the same change at the same moment, on a real stream."""
+"""Two monitors that publish the same change simultaneously to a real stream."""
 
 import asyncio
 from collections.abc import Callable
@@ -27,18 +27,18 @@ def change(monitor: str, number: int) -> GatewayStatusChange:
     )
 
 
-def test_of_two_that_tell_at_once_one_is_heard(nats_url: str, nats_prefix: str) -> None:
-    """Every time; the other takes over what was said."""
+def test_of_two_simultaneous_changes_one_is_published(nats_url: str, nats_prefix: str) -> None:
+    """Of two simultaneous changes exactly one is published, and the other monitor adopts it."""
     names = Names(nats_prefix)
     adopted: dict[str, list[str]] = {"a": [], "b": []}
 
-    def overruled(monitor: str) -> Callable[[str, int, bytes], bool]:
-        def take_over(subject: str, sequence: int, body: bytes) -> bool:
+    def adopter(monitor: str) -> Callable[[str, int, bytes], bool]:
+        def adopt(subject: str, sequence: int, body: bytes) -> bool:
             author = orjson.loads(body)["metadata"]["monitor"]
             adopted[monitor].append(author)
             return bool(author != monitor)
 
-        return take_over
+        return adopt
 
     async def main() -> list[str]:
         client = await connection.connect(nats_url, name="test")
@@ -47,8 +47,8 @@ def test_of_two_that_tell_at_once_one_is_heard(nats_url: str, nats_prefix: str) 
             Publisher(nats_url, prefix=nats_prefix, name="a") as first,
             Publisher(nats_url, prefix=nats_prefix, name="b") as second,
         ):
-            a = StatusPublisher(first, names, overruled("a"), print)
-            b = StatusPublisher(second, names, overruled("b"), print)
+            a = StatusPublisher(first, names, adopter("a"), print)
+            b = StatusPublisher(second, names, adopter("b"), print)
             for number in range(ROUNDS):
                 a.enqueue(change("a", number))
                 b.enqueue(change("b", number))
@@ -61,12 +61,12 @@ def test_of_two_that_tell_at_once_one_is_heard(nats_url: str, nats_prefix: str) 
         stream, subject = names.stream("EVENTS"), names.subject(SUBJECT)
         info = await js.stream_info(stream, subjects_filter=subject)
         assert info.state.subjects == {subject: ROUNDS}
-        told = [
+        statuses = [
             orjson.loads((await js.get_msg(stream, seq=sequence)).data or b"")["current_status"]
             for sequence in range(info.state.first_seq, info.state.last_seq + 1)
         ]
         await connection.close(client)
-        return told
+        return statuses
 
     assert asyncio.run(main()) == ["UNHEALTHY", "HEALTHY"] * (ROUNDS // 2)
     assert len(adopted["a"]) + len(adopted["b"]) == ROUNDS
@@ -74,8 +74,8 @@ def test_of_two_that_tell_at_once_one_is_heard(nats_url: str, nats_prefix: str) 
     assert set(adopted["b"]) <= {"a"}
 
 
-def test_a_word_that_is_heard_as_a_change_goes_out_overrules_it(nats_url: str, nats_prefix: str) -> None:
-    """The change was made before that word; it is not told on top of it."""
+def test_a_newer_sequence_overrules_a_pending_change(nats_url: str, nats_prefix: str) -> None:
+    """A newer sequence received during publishing overrules the pending change, which is then outdated."""
     names = Names(nats_prefix)
 
     async def main() -> None:
@@ -86,10 +86,10 @@ def test_a_word_that_is_heard_as_a_change_goes_out_overrules_it(nats_url: str, n
             b.enqueue(change("b", 0))
             assert await b.publish_pending()
             a.enqueue(change("a", 0))
-            telling = asyncio.create_task(a.publish_pending())
+            publishing = asyncio.create_task(a.publish_pending())
             # Runs after the first step of that task, as a consumer's callback may.
             asyncio.get_running_loop().call_soon(a.record_sequence, SUBJECT, b.last_sequence(SUBJECT))
-            assert await telling
+            assert await publishing
             assert (a.published, a.pending) == (0, 0)
         await connection.close(client)
 

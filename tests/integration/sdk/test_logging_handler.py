@@ -1,4 +1,4 @@
-"""The logging handler with a real server: outages, forks, dictConfig, structlog, loguru and the exit."""
+"""The logging handler with a real server: outages, forks, dictConfig, structlog, loguru, interpreter exit."""
 
 import asyncio
 import contextlib
@@ -27,17 +27,17 @@ from tickertape.names import Names
 from tickertape.nats import connection, streams
 
 
-async def with_client(url: str, what: Any) -> Any:
+async def with_client(url: str, work: Any) -> Any:
     client = await connection.connect(url, name="test")
     try:
-        return await what(client)
+        return await work(client)
     finally:
         await connection.close(client)
 
 
 @pytest.fixture
 def url(nats_server: NatsServer) -> str:
-    """Address of a server with streams."""
+    """Return the URL of a server with streams."""
 
     async def make(client: Client) -> None:
         await streams.provision(client, Names())
@@ -52,7 +52,7 @@ def events(url: str, subject: str = "log.*.app") -> list[dict[str, Any]]:
 
 
 def until(url: str, subject: str, number: int) -> list[dict[str, Any]]:
-    """Wait until the stream has so many events."""
+    """Wait until the stream has ``number`` events of a subject."""
     deadline = time.monotonic() + PATIENCE
     while len(found := events(url, subject)) < number and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -61,13 +61,13 @@ def until(url: str, subject: str, number: int) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def log() -> Iterator[logging.Logger]:
-    """A logger of the test's own, which is left without handlers."""
+    """Return a logger for the test; afterwards remove its handlers and check that no thread remains."""
     logger = logging.getLogger("app.test")
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
     yield logger
     for handler in list(logger.handlers):
-        if isinstance(handler, TickertapeHandler):  # pytest has its own there, too
+        if isinstance(handler, TickertapeHandler):  # pytest adds handlers of its own
             logger.removeHandler(handler)
             handler.close()
     logger.propagate = True
@@ -75,7 +75,7 @@ def log() -> Iterator[logging.Logger]:
 
 
 def test_records_become_events_in_order(url: str, log: logging.Logger) -> None:
-    """Everything logged before a flush is in the stream after it, with place, extras and exception."""
+    """After a flush, all records are in the stream in order, with logger, extra fields and exception."""
     handler = TickertapeHandler(url, source="app", level="INFO")
     log.addHandler(handler)
     log.debug("not this")
@@ -97,24 +97,26 @@ def test_records_become_events_in_order(url: str, log: logging.Logger) -> None:
     assert repr(handler) == "<TickertapeHandler app (INFO)>"
 
 
-def test_a_formatter_makes_the_message(
+def test_a_formatter_determines_the_message(
     url: str, log: logging.Logger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And a message that cannot be formatted is logging's own affair."""
+    """A formatter determines the message, and a record that cannot be formatted goes to ``handleError``."""
     handler = TickertapeHandler(url, source="app")
     handler.setFormatter(logging.Formatter("%(name)s| %(message)s"))
     log.addHandler(handler)
-    told: list[logging.LogRecord] = []
-    monkeypatch.setattr(handler, "handleError", told.append)
+    reported: list[logging.LogRecord] = []
+    monkeypatch.setattr(handler, "handleError", reported.append)
     handler.handle(logging.LogRecord("app", logging.INFO, "app.py", 1, "%d", ("x",), None))
     log.info("one")
     handler.flush()
     assert [event["message"] for event in events(url)] == ["app.test| one"]
-    assert len(told) == 1
+    assert len(reported) == 1
 
 
-def test_the_oldest_are_dropped_and_told(nats_server: NatsServer, url: str, log: logging.Logger) -> None:
-    """While NATS is away nothing waits; then the newest are in the stream, and one event tells the rest."""
+def test_the_oldest_records_are_dropped_and_reported(
+    nats_server: NatsServer, url: str, log: logging.Logger
+) -> None:
+    """During an outage logging never blocks; then the newest records arrive, and an event counts the rest."""
     handler = TickertapeHandler(url, source="app", capacity=100, flush_timeout=0.2)
     log.addHandler(handler)
     log.info("before")
@@ -128,9 +130,9 @@ def test_the_oldest_are_dropped_and_told(nats_server: NatsServer, url: str, log:
     lost = handler.dropped
     assert 900 <= lost <= 901
     nats_server.start()
-    told = until(url, "log.warn.app", 1)
-    assert [event["metadata"]["dropped"] for event in told] == [lost]
-    assert "dropped while NATS was unreachable" in told[0]["message"]
+    reported = until(url, "log.warn.app", 1)
+    assert [event["metadata"]["dropped"] for event in reported] == [lost]
+    assert "dropped while NATS was unreachable" in reported[0]["message"]
     handler.flush_timeout = PATIENCE
     handler.flush()
     numbers = [event["message"] for event in events(url, "log.info.app") if event["message"] != "before"]
@@ -138,8 +140,8 @@ def test_the_oldest_are_dropped_and_told(nats_server: NatsServer, url: str, log:
     assert len(events(url, "log.warn.app")) == 1
 
 
-def test_nothing_of_our_own_comes_back(nats_server: NatsServer, url: str) -> None:
-    """On the root logger, at DEBUG, through an outage: no event but the program's."""
+def test_the_handlers_own_records_are_not_shipped(nats_server: NatsServer, url: str) -> None:
+    """The handler's own log records are not shipped, even on the root logger at DEBUG during an outage."""
     handler = TickertapeHandler(url, source="app", capacity=5, flush_timeout=0.2)
     root = logging.getLogger()
     level = root.level
@@ -167,7 +169,7 @@ def test_nothing_of_our_own_comes_back(nats_server: NatsServer, url: str) -> Non
             logging.getLogger(name).setLevel(value)
         handler.close()
     found = events(url)
-    # asyncio speaks in this thread, too, when the test looks into the stream: that is the program's own.
+    # asyncio also logs in this thread when the test reads the stream; those records belong to the program.
     threads = {event["metadata"].get("thread") for event in found if "dropped" not in event["metadata"]}
     assert threads == {"MainThread"}
     ours = [event["message"] for event in found if event["metadata"].get("logger") == "app"]
@@ -175,8 +177,8 @@ def test_nothing_of_our_own_comes_back(nats_server: NatsServer, url: str) -> Non
     assert "not shipped" not in {event["message"] for event in found}
 
 
-def test_a_closed_handler_counts_what_comes_late(url: str, log: logging.Logger) -> None:
-    """It raises nothing, sends nothing and starts nothing."""
+def test_a_closed_handler_counts_late_records(url: str, log: logging.Logger) -> None:
+    """A closed handler counts late records as dropped, without an error or a new thread."""
     handler = TickertapeHandler(url, source="app")
     log.addHandler(handler)
     log.info("one")
@@ -189,7 +191,7 @@ def test_a_closed_handler_counts_what_comes_late(url: str, log: logging.Logger) 
 
 
 def test_a_flush_is_bounded(nats_server: NatsServer, log: logging.Logger) -> None:
-    """Without NATS a flush gives up in time, and what is lost at the close is counted."""
+    """Without NATS a flush ends after its timeout, and records lost at the close are counted."""
     nats_server.stop()
     handler = TickertapeHandler(nats_server.url, source="app", flush_timeout=0.1)
     log.addHandler(handler)
@@ -199,10 +201,10 @@ def test_a_flush_is_bounded(nats_server: NatsServer, log: logging.Logger) -> Non
     assert handler.dropped == 1
 
 
-def test_what_cannot_be_shipped_is_said(
+def test_missing_credentials_are_logged(
     url: str, log: logging.Logger, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    """Credentials that are not there are no matter of waiting: the program's other handlers hear of it."""
+    """Missing credentials are not retried but logged once through the program's other handlers."""
     handler = TickertapeHandler(url, source="app", access={"creds": str(tmp_path / "none.creds")})
     log.addHandler(handler)
     log.info("lost")
@@ -211,19 +213,21 @@ def test_what_cannot_be_shipped_is_said(
     while not handler.dropped and time.monotonic() < deadline:
         time.sleep(0.01)
     handler.close()
-    (told,) = [record.getMessage() for record in caplog.records if record.name == "tickertape"]
-    assert "none.creds does not exist" in told
+    (reported,) = [record.getMessage() for record in caplog.records if record.name == "tickertape"]
+    assert "none.creds does not exist" in reported
 
 
-@pytest.mark.parametrize(("arguments", "said"), [({"source": ""}, "source"), ({"capacity": 0}, "capacity")])
-def test_arguments_are_checked(arguments: dict[str, Any], said: str) -> None:
-    """When the handler is made, since a worker's complaint would come too late."""
-    with pytest.raises(ValueError, match=said):
+@pytest.mark.parametrize(
+    ("arguments", "message"), [({"source": ""}, "source"), ({"capacity": 0}, "capacity")]
+)
+def test_arguments_are_checked(arguments: dict[str, Any], message: str) -> None:
+    """The constructor validates its arguments; an error in the background thread would come too late."""
+    with pytest.raises(ValueError, match=message):
         TickertapeHandler(**{"source": "app", **arguments})
 
 
-def test_dict_config_makes_it(url: str) -> None:
-    """By its public name, with its arguments."""
+def test_dict_config_creates_the_handler(url: str) -> None:
+    """``dictConfig`` can create the handler by its public name, with arguments."""
     with restored_root():
         logging.config.dictConfig(
             {
@@ -243,7 +247,7 @@ def test_dict_config_makes_it(url: str) -> None:
         logger = logging.getLogger("app.configured")
         logger.info("not this")
         logger.warning("this")
-        (handler,) = [one for one in logger.handlers if isinstance(one, TickertapeHandler)]
+        (handler,) = [each for each in logger.handlers if isinstance(each, TickertapeHandler)]
         logger.removeHandler(handler)
         handler.close()
     assert [(event["level"], event["message"]) for event in events(url)] == [("WARN", "this")]
@@ -260,15 +264,15 @@ def restored_root() -> Iterator[None]:
         root.setLevel(level)
 
 
-@pytest.mark.parametrize("way", ["wrap", "kwargs"])
-def test_structlogs_fields_arrive(url: str, log: logging.Logger, way: str) -> None:
-    """Both ways of its standard library integration, exceptions included."""
+@pytest.mark.parametrize("integration", ["wrap", "kwargs"])
+def test_structlogs_fields_arrive(url: str, log: logging.Logger, integration: str) -> None:
+    """structlog's fields and exceptions arrive with both of its standard library integrations."""
     handler = TickertapeHandler(url, source="app")
     log.addHandler(handler)
     last: Any = {
         "wrap": structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         "kwargs": structlog.stdlib.render_to_log_kwargs,
-    }[way]
+    }[integration]
     try:
         structlog.configure(
             processors=[structlog.contextvars.merge_contextvars, last],
@@ -282,7 +286,7 @@ def test_structlogs_fields_arrive(url: str, log: logging.Logger, way: str) -> No
             raise ValueError("no price")
         except ValueError:
             logger.exception("failed", order=8)
-        if way == "wrap":
+        if integration == "wrap":
             formatter = structlog.stdlib.ProcessorFormatter(
                 processor=structlog.processors.KeyValueRenderer(key_order=["event"])
             )
@@ -299,13 +303,13 @@ def test_structlogs_fields_arrive(url: str, log: logging.Logger, way: str) -> No
     assert failed["metadata"]["order"] == 8
     assert failed["metadata"]["exception"].count("ValueError: no price") == 1
     assert "exc_info" not in failed["metadata"]
-    if way == "wrap":
+    if integration == "wrap":
         assert more[0]["message"].startswith("event='formatted'")
         assert more[0]["metadata"]["order"] == 9
 
 
 def test_logurus_fields_arrive(url: str) -> None:
-    """Bound values are flat in the metadata; an exception is there once, and not in the message."""
+    """loguru's bound values are top-level metadata, and an exception appears once, outside of the message."""
     handler = TickertapeHandler(url, source="app")
     number = loguru.logger.add(handler, format="{message}", level="INFO")
     try:
@@ -332,7 +336,7 @@ def child(number: int) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_forked_children_ship_their_own(url: str, log: logging.Logger) -> None:
-    """Each has its own thread, sends what it logs before it ends, and nothing of the parent's twice."""
+    """Forked children ship their own records through their own thread, and none of the parent's."""
     handler = TickertapeHandler(url, source="app")
     log.addHandler(handler)
     for number in range(100):
@@ -361,14 +365,14 @@ root.error("the last words")
 """
 
 
-@pytest.mark.parametrize("away", [False, True])
-def test_the_interpreters_end_flushes(nats_server: NatsServer, url: str, away: bool) -> None:
-    """A program that logs one line and ends has shipped it; without NATS it ends all the same."""
-    if away:
+@pytest.mark.parametrize("outage", [False, True])
+def test_records_are_flushed_at_interpreter_exit(nats_server: NatsServer, url: str, outage: bool) -> None:
+    """Records are flushed at interpreter exit; without NATS the program still exits."""
+    if outage:
         nats_server.stop()
-    named = url.replace("127.0.0.1", "localhost")  # a name is resolved at the end, too
-    argv = [sys.executable, "-c", PROGRAM, named, "0.3" if away else "30"]
+    named = url.replace("127.0.0.1", "localhost")  # tests that a name can still be resolved at exit
+    argv = [sys.executable, "-c", PROGRAM, named, "0.3" if outage else "30"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (0, "")
-    if not away:
+    if not outage:
         assert [event["message"] for event in events(url)] == ["the last words"]

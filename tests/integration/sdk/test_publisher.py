@@ -1,4 +1,4 @@
-"""The publisher against a real server that is killed, away, or unwilling."""
+"""The publisher with a real server that is killed, unreachable, or rejects events."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ from tickertape.nats.connect_errors import ConnectFailure, ConnectFailureKind
 
 @pytest.fixture
 def nats_server(nats_server: NatsServer) -> Iterator[NatsServer]:
-    """A server to be killed: nats-py leaves a socket unclosed when a reconnection breaks off half-way."""
+    """Run a server that is killed; collect the socket nats-py leaks in an interrupted reconnection."""
     yield nats_server
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
@@ -46,7 +46,7 @@ def line(text: str, source: str = "test") -> SystemLog:
 
 @contextlib.asynccontextmanager
 async def provisioned(url: str, prefix: str = "") -> AsyncIterator[Client]:
-    """A connection of the test's own to a server with the contract's streams."""
+    """Connect to a server and create the contract's streams."""
     client = await connection.connect(url, name="test")
     await streams.provision(client, Names(prefix))
     try:
@@ -56,25 +56,25 @@ async def provisioned(url: str, prefix: str = "") -> AsyncIterator[Client]:
 
 
 async def stored(client: Client, subject: str, stream: str = "EVENTS") -> list[dict[str, Any]]:
-    """Events of a subject as the stream has them, in order."""
+    """Return the events of a subject from the stream, in order."""
     events: list[dict[str, Any]] = []
     inbox = client.new_inbox()
-    answers = await client.subscribe(inbox)
+    replies = await client.subscribe(inbox)
     sequence, before = 1, -1
     while len(events) > before:
         before = len(events)
-        wish = orjson.dumps({"seq": sequence, "next_by_subj": subject, "batch": 500})
-        await client.publish(f"$JS.API.DIRECT.GET.{stream}", wish, reply=inbox)
-        while (answer := await answers.next_msg(PATIENCE)).data:
-            assert answer.headers is not None
-            sequence = int(answer.headers["Nats-Sequence"]) + 1
-            events.append(orjson.loads(answer.data))
-    await answers.unsubscribe()
+        request = orjson.dumps({"seq": sequence, "next_by_subj": subject, "batch": 500})
+        await client.publish(f"$JS.API.DIRECT.GET.{stream}", request, reply=inbox)
+        while (reply := await replies.next_msg(PATIENCE)).data:
+            assert reply.headers is not None
+            sequence = int(reply.headers["Nats-Sequence"]) + 1
+            events.append(orjson.loads(reply.data))
+    await replies.unsubscribe()
     return events
 
 
-def test_an_event_is_acknowledged_with_its_place(nats_url: str, nats_prefix: str) -> None:
-    """The acknowledgement names stream and sequence; the same id again is a duplicate."""
+def test_an_event_is_acknowledged_with_its_sequence(nats_url: str, nats_prefix: str) -> None:
+    """An acknowledgement names stream and sequence; the same message ID again is a duplicate."""
 
     async def main() -> None:
         async with (
@@ -95,7 +95,7 @@ def test_an_event_is_acknowledged_with_its_place(nats_url: str, nats_prefix: str
 
 
 def test_events_in_flight_survive_a_killed_server(nats_server: NatsServer) -> None:
-    """Every publish returns, and what was acknowledged is in the stream once, in spite of a kill."""
+    """Although the server is killed twice, every publish returns and each event is stored exactly once."""
 
     async def main() -> None:
         async with (
@@ -130,43 +130,43 @@ def test_events_in_flight_survive_a_killed_server(nats_server: NatsServer) -> No
 
 
 def test_one_publisher_keeps_the_order_of_submitted_events(nats_url: str, nats_prefix: str) -> None:
-    """Events are in the stream in the order in which they were submitted, and flush waits for all of them."""
+    """Events are stored in the order in which they were submitted, and ``flush`` waits for all of them."""
 
     async def main() -> None:
         async with (
             provisioned(nats_url, nats_prefix) as client,
             Publisher(nats_url, prefix=nats_prefix, max_pending=64) as publisher,
         ):
-            tickets = [
+            futures = [
                 await publisher.submit("log.info.test", line(f"{number} {'x' * 2000}").encode())
                 for number in range(1500)
             ]
             await publisher.flush()
             assert publisher.pending == 0
-            sequences = [ticket.result().seq for ticket in tickets]
+            sequences = [future.result().seq for future in futures]
             assert sequences == list(range(1, 1501))
             assert client.is_connected
 
     asyncio.run(main())
 
 
-def test_nats_away_is_waited_for(nats_server: NatsServer) -> None:
-    """An event published before NATS is there arrives when it is."""
+def test_an_event_waits_for_nats(nats_server: NatsServer) -> None:
+    """An event published while NATS is unreachable arrives when it is reachable."""
 
     async def main() -> None:
         async with provisioned(nats_server.url) as client:
             nats_server.stop()
-            said: list[ConnectFailure] = []
-            async with Publisher(nats_server.url, on_down=said.append) as publisher:
+            failures: list[ConnectFailure] = []
+            async with Publisher(nats_server.url, on_down=failures.append) as publisher:
                 publishing = asyncio.create_task(publisher.publish(line("early")))
                 async with asyncio.timeout(PATIENCE):
-                    while not said:
+                    while not failures:
                         await asyncio.sleep(0.01)
                     assert not publishing.done()
                     await asyncio.to_thread(nats_server.start)
                     ack = await publishing
             assert ack.seq == 1
-            assert [failure.kind for failure in said] == [ConnectFailureKind.UNREACHABLE]
+            assert [failure.kind for failure in failures] == [ConnectFailureKind.UNREACHABLE]
             async with asyncio.timeout(PATIENCE):
                 while not client.is_connected:
                     await asyncio.sleep(0.02)
@@ -174,8 +174,8 @@ def test_nats_away_is_waited_for(nats_server: NatsServer) -> None:
     asyncio.run(main())
 
 
-def test_the_deadline_is_told(nats_server: NatsServer) -> None:
-    """A publisher that never reached NATS says so, with the address and without its password."""
+def test_the_deadline_raises_an_error(nats_server: NatsServer) -> None:
+    """A publisher that never reached NATS raises an error with the URL but without its password."""
     nats_server.stop()
 
     async def main() -> None:
@@ -188,8 +188,8 @@ def test_the_deadline_is_told(nats_server: NatsServer) -> None:
     asyncio.run(main())
 
 
-def test_no_stream_is_told(nats_url: str, nats_prefix: str) -> None:
-    """Without streams the deadline's error says how to make them."""
+def test_missing_streams_are_reported(nats_url: str, nats_prefix: str) -> None:
+    """Without streams the error at the deadline says how to create them."""
 
     async def main() -> None:
         async with Publisher(nats_url, prefix=nats_prefix, deadline=3.0) as publisher:
@@ -200,8 +200,8 @@ def test_no_stream_is_told(nats_url: str, nats_prefix: str) -> None:
     asyncio.run(main())
 
 
-def test_a_refusal_is_told_with_its_code(nats_url: str, nats_prefix: str) -> None:
-    """Of two events that expect the same last sequence one is refused with 10071."""
+def test_a_rejection_has_its_error_code(nats_url: str, nats_prefix: str) -> None:
+    """Of two events that expect the same last sequence, one is rejected with error code 10071."""
 
     async def main() -> None:
         async with (
@@ -219,7 +219,7 @@ def test_a_refusal_is_told_with_its_code(nats_url: str, nats_prefix: str) -> Non
 
 
 def test_an_invalid_event_is_not_sent(nats_url: str, nats_prefix: str) -> None:
-    """What the relay would reject is refused where it is made."""
+    """An event that the relay would reject is rejected by the publisher and not sent."""
 
     async def main() -> None:
         async with (
@@ -234,22 +234,22 @@ def test_an_invalid_event_is_not_sent(nats_url: str, nats_prefix: str) -> None:
     asyncio.run(main())
 
 
-def test_closing_waits_and_then_refuses(nats_url: str, nats_prefix: str) -> None:
-    """What was submitted before the close is acknowledged; afterwards nothing is taken."""
+def test_close_waits_and_then_rejects(nats_url: str, nats_prefix: str) -> None:
+    """``close`` waits until submitted events are acknowledged; afterwards ``publish`` raises an error."""
 
     async def main() -> None:
         async with provisioned(nats_url, nats_prefix):
             async with Publisher(nats_url, prefix=nats_prefix) as publisher:
-                tickets = [await publisher.submit("log.info.test", line("x").encode()) for _ in range(50)]
-            assert sorted(ticket.result().seq for ticket in tickets) == list(range(1, 51))
+                futures = [await publisher.submit("log.info.test", line("x").encode()) for _ in range(50)]
+            assert sorted(future.result().seq for future in futures) == list(range(1, 51))
             with pytest.raises(PublishError, match="closed"):
                 await publisher.publish(line("late"))
 
     asyncio.run(main())
 
 
-def test_a_cancelled_publish_gives_its_place_back(nats_server: NatsServer) -> None:
-    """Callers that give up while NATS is away leave room for others."""
+def test_a_cancelled_publish_releases_its_capacity(nats_server: NatsServer) -> None:
+    """A publish cancelled during an outage releases its capacity."""
 
     async def main() -> None:
         async with (
@@ -270,10 +270,10 @@ def test_a_cancelled_publish_gives_its_place_back(nats_server: NatsServer) -> No
     asyncio.run(main())
 
 
-def test_the_oldest_makes_room_and_the_stream_is_told(
+def test_the_oldest_events_are_dropped_and_reported(
     nats_server: NatsServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With drop_oldest the newest events survive an outage; the rest is counted, logged and told."""
+    """With ``drop_oldest`` the newest events survive an outage; the others are counted and reported."""
 
     async def main() -> None:
         async with (
@@ -284,12 +284,12 @@ def test_the_oldest_makes_room_and_the_stream_is_told(
             await asyncio.to_thread(nats_server.stop)
             while publisher.online:
                 await asyncio.sleep(0.01)
-            tickets = [
+            futures = [
                 await publisher.submit("log.info.test", line(f"{number}").encode()) for number in range(50)
             ]
             assert (publisher.pending, publisher.dropped) == (10, 40)
-            for ticket in tickets[:40]:
-                assert isinstance(ticket.exception(), PublishDropped)
+            for future in futures[:40]:
+                assert isinstance(future.exception(), PublishDropped)
             await asyncio.to_thread(nats_server.start)
             async with asyncio.timeout(PATIENCE):
                 await publisher.flush()
@@ -302,12 +302,12 @@ def test_the_oldest_makes_room_and_the_stream_is_told(
             assert publisher.dropped == 40
 
     asyncio.run(main())
-    (told, *_) = [record for record in caplog.records if record.name == "tickertape"]
-    assert told.getMessage() == "orders: 1 event was dropped while NATS was unreachable"
+    (first, *_) = [record for record in caplog.records if record.name == "tickertape"]
+    assert first.getMessage() == "orders: 1 event was dropped while NATS was unreachable"
 
 
-def test_a_report_that_was_not_due_is_sent_at_the_close(nats_server: NatsServer) -> None:
-    """A publisher that closes right after an outage tells of it before it goes."""
+def test_a_pending_drop_report_is_sent_at_the_close(nats_server: NatsServer) -> None:
+    """A publisher closed right after an outage reports the dropped events before it closes."""
 
     async def main() -> None:
         async with provisioned(nats_server.url) as client:
@@ -328,8 +328,8 @@ def test_a_report_that_was_not_due_is_sent_at_the_close(nats_server: NatsServer)
     asyncio.run(main())
 
 
-def test_a_full_publisher_refuses_at_once(nats_server: NatsServer) -> None:
-    """With ``raise`` nothing of the refused event is sent, neither for want of places nor of bytes."""
+def test_a_full_publisher_raises_immediately(nats_server: NatsServer) -> None:
+    """With ``raise`` a full publisher raises immediately and does not send the event."""
 
     async def main() -> None:
         async with provisioned(nats_server.url) as client:
@@ -353,13 +353,13 @@ def test_a_full_publisher_refuses_at_once(nats_server: NatsServer) -> None:
     asyncio.run(main())
 
 
-def test_a_caller_who_waits_for_room_hears_of_the_close(nats_server: NatsServer) -> None:
-    """Nobody waits for ever: who was not let in is told that the publisher is closed."""
+def test_a_caller_waiting_for_capacity_gets_an_error_at_the_close(nats_server: NatsServer) -> None:
+    """A caller that waits for capacity gets an error when the publisher closes."""
     nats_server.stop()
 
     async def main() -> None:
         async with Publisher(nats_server.url, max_pending=1) as publisher:
-            ticket = await publisher.submit("log.info.test", line("0").encode())
+            future = await publisher.submit("log.info.test", line("0").encode())
             waiting = asyncio.create_task(publisher.publish(line("1")))
             await asyncio.sleep(0.05)
             closing = [asyncio.create_task(publisher.close(0.2)) for _ in range(2)]
@@ -367,20 +367,20 @@ def test_a_caller_who_waits_for_room_hears_of_the_close(nats_server: NatsServer)
                 with pytest.raises(PublishError, match="closed"):
                     await waiting
                 await asyncio.wait(closing, return_when=asyncio.FIRST_COMPLETED)
-            assert ticket.done()
-            assert isinstance(ticket.exception(), PublishError)
+            assert future.done()
+            assert isinstance(future.exception(), PublishError)
 
     asyncio.run(main())
 
 
-def test_a_policy_has_a_name() -> None:
-    """A misspelt policy is refused when the publisher is made."""
+def test_an_unknown_policy_is_rejected() -> None:
+    """The constructor rejects an unknown policy."""
     with pytest.raises(ValueError, match="block, drop_oldest, raise"):
         Publisher(when_full="drop")  # type: ignore[arg-type]
 
 
-def test_too_many_requests_slow_the_whole_link(nats_url: str, nats_prefix: str) -> None:
-    """While JetStream answers 429 the link sends in bursts with growing waits, new events included."""
+def test_too_many_requests_slow_the_whole_connection(nats_url: str, nats_prefix: str) -> None:
+    """While JetStream answers 429, all events wait and are sent in bursts with increasing delays."""
 
     async def main() -> None:
         client = await connection.connect(nats_url, name="test")
@@ -388,14 +388,14 @@ def test_too_many_requests_slow_the_whole_link(nats_url: str, nats_prefix: str) 
         arrivals: list[float] = []
         busy = True
 
-        async def answer(message: Msg) -> None:
+        async def reply(message: Msg) -> None:
             arrivals.append(loop.time())
             error = {"code": 429, "err_code": 10167, "description": "too many requests"}
             await message.respond(
                 orjson.dumps({"error": error} if busy else {"stream": "S", "seq": len(arrivals)})
             )
 
-        await client.subscribe(f"{nats_prefix}.log.>", cb=answer)
+        await client.subscribe(f"{nats_prefix}.log.>", cb=reply)
         try:
             async with Publisher(nats_url, prefix=nats_prefix, max_pending=20) as publisher:
                 await publisher.connected()
@@ -415,14 +415,14 @@ def test_too_many_requests_slow_the_whole_link(nats_url: str, nats_prefix: str) 
                     await asyncio.gather(*callers)
         finally:
             await connection.close(client)
-        # A burst is of 20 at most, so that the third came after waits of 0.25 and 0.5 s.
+        # A burst has at most 20 events, so the third one comes after delays of 0.25 and 0.5 s.
         assert third - began > 0.7
 
     asyncio.run(main())
 
 
-def test_the_trace_context_travels(nats_url: str, nats_prefix: str) -> None:
-    """An event's own traceparent goes before the constructor's, and a wrong one is left out."""
+def test_the_trace_context_is_sent(nats_url: str, nats_prefix: str) -> None:
+    """An event's own ``traceparent`` has precedence over the constructor's, and an invalid one is omitted."""
     own = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     other = own.replace("0af7", "1af7")
 
@@ -445,7 +445,7 @@ def test_the_trace_context_travels(nats_url: str, nats_prefix: str) -> None:
 def test_the_command_publishes_one_event(
     nats_url: str, nats_prefix: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """``tickertape publish log.info.demo '{"message":"hi"}'`` prints where the event is."""
+    """``tickertape publish log.info.demo '{"message":"hi"}'`` prints the subject and sequence."""
 
     async def main() -> int:
         async with provisioned(nats_url, nats_prefix):
@@ -462,10 +462,10 @@ def test_the_command_publishes_one_event(
     assert capsys.readouterr().out == "log.info.demo seq 1\n"
 
 
-def test_the_command_goes_on_after_a_bad_line(
+def test_the_command_continues_after_an_invalid_line(
     nats_url: str, nats_prefix: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bad line is named with its number, its neighbours are published, and the exit code is 1."""
+    """An invalid line is reported with its number, all other lines are published, and the exit code is 1."""
     reading, writing = os.pipe()
     os.write(writing, b'{"message":"one"}\nnonsense\n{"message":"two"}')
     os.close(writing)
@@ -479,14 +479,14 @@ def test_the_command_goes_on_after_a_bad_line(
     with os.fdopen(reading) as piped:
         monkeypatch.setattr(sys, "stdin", piped)
         code = asyncio.run(main())
-    told = capsys.readouterr()
+    output = capsys.readouterr()
     assert code == 1
-    assert told.out == "log.info.demo seq 1\nlog.info.demo seq 2\n"
-    assert told.err.startswith("line 2: bad_json:")
-    assert told.err.count("\n") == 1
+    assert output.out == "log.info.demo seq 1\nlog.info.demo seq 2\n"
+    assert output.err.startswith("line 2: bad_json:")
+    assert output.err.count("\n") == 1
 
 
-def test_the_command_refuses_a_pattern(capsys: pytest.CaptureFixture[str]) -> None:
-    """A wrong use is one line and exit code 2, before NATS is asked for."""
+def test_the_command_rejects_a_wildcard(capsys: pytest.CaptureFixture[str]) -> None:
+    """A subject with a wildcard is a usage error: one line and exit code 2, without connecting to NATS."""
     assert asyncio.run(run(PublishSettings(subject="log.*.a", text="{}"))) == 2
     assert "has a single subject" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""A publisher whose server is killed again and again: what was acknowledged is in the stream, each once."""
+"""Publishers whose server is killed repeatedly: each acknowledged event is in the stream exactly once."""
 
 import asyncio
 import random
@@ -31,7 +31,7 @@ async def provision(url: str) -> None:
 
 
 async def messages(url: str) -> dict[int, str]:
-    """What the stream has, by sequence."""
+    """Return the messages in the stream by sequence."""
     client = await connection.connect(url, name="test")
     try:
         manager = client.jetstream()
@@ -47,7 +47,7 @@ async def messages(url: str) -> dict[int, str]:
 
 
 def check(found: dict[int, str], acks: dict[str, Ack]) -> None:
-    """Each acknowledged event is where its acknowledgement said, and nothing is there twice."""
+    """Check that each acknowledged event is stored at its sequence, and that none is stored twice."""
     for text, ack in acks.items():
         assert found[ack.seq] == text
     assert len(set(found.values())) == len(found)
@@ -55,7 +55,7 @@ def check(found: dict[int, str], acks: dict[str, Ack]) -> None:
 
 
 def test_acknowledged_events_survive_kills(nats_server: NatsServer) -> None:
-    """Events of one caller at full speed, with the server killed in the midst of them, several times."""
+    """Events of one caller at full speed survive several kills of the server."""
     choose = random.SystemRandom()
 
     async def main() -> None:
@@ -77,15 +77,15 @@ def test_acknowledged_events_survive_kills(nats_server: NatsServer) -> None:
             Publisher(nats_server.url, deadline=FOREVER, ack_timeout=1.0, max_pending=500) as publisher,
         ):
             killing = asyncio.create_task(kill())
-            tickets: dict[str, AckFuture] = {}
+            futures: dict[str, AckFuture] = {}
             while running:
-                text = len(tickets)
-                tickets[str(text)] = await publisher.submit("log.info.test", payload(text))
+                text = len(futures)
+                futures[str(text)] = await publisher.submit("log.info.test", payload(text))
                 if text % 50 == 0:
                     await asyncio.sleep(0.005)
             await killing
             await publisher.flush()
-            acks = {text: ticket.result() for text, ticket in tickets.items()}
+            acks = {text: future.result() for text, future in futures.items()}
         assert len(acks) > 500
         check(await messages(nats_server.url), acks)
 
@@ -93,7 +93,7 @@ def test_acknowledged_events_survive_kills(nats_server: NatsServer) -> None:
 
 
 def test_threads_survive_kills(nats_server: NatsServer) -> None:
-    """The same for a program without an event loop."""
+    """Events submitted from a program without an event loop survive several kills of the server."""
     asyncio.run(provision(nats_server.url))
     futures: dict[str, Future[Ack]] = {}
     with SyncPublisher(nats_server.url, deadline=FOREVER, ack_timeout=1.0, max_pending=200) as publisher:
@@ -105,4 +105,6 @@ def test_threads_survive_kills(nats_server: NatsServer) -> None:
                 time.sleep(0.05)
                 nats_server.start()
         publisher.flush()
-    check(asyncio.run(messages(nats_server.url)), {text: one.result(0) for text, one in futures.items()})
+    check(
+        asyncio.run(messages(nats_server.url)), {text: future.result(0) for text, future in futures.items()}
+    )

@@ -1,4 +1,4 @@
-"""The README's Python examples: each runs as it stands, and its event is in the stream."""
+"""The README's Python examples, run unchanged except for the URL; each publishes an event."""
 
 import asyncio
 import os
@@ -34,14 +34,14 @@ async def last_sequence(url: str, *, provision: bool = False) -> int:
 
 
 def test_there_are_examples() -> None:
-    """The README has not lost them, and they name the address that the tests replace."""
+    """The README has Python examples, and they use the URL that the tests replace."""
     assert BLOCKS
     assert all("nats://127.0.0.1:4222" in block for block in BLOCKS)
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
 def test_an_example_publishes(nats_server: NatsServer, tmp_path: Path, number: int) -> None:
-    """In a program of its own, which ends in good order."""
+    """An example runs as a program of its own, exits with 0, and has published."""
     assert asyncio.run(last_sequence(nats_server.url, provision=True)) == 0
     program = tmp_path / "example.py"
     program.write_text(BLOCKS[number].replace("nats://127.0.0.1:4222", nats_server.url), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The publisher without asyncio: threads, forks, full windows, closes and the interpreter's end."""
+"""The publisher without asyncio: threads, forks, backpressure, closing and interpreter exit."""
 
 import asyncio
 import os
@@ -27,10 +27,10 @@ def line(text: str) -> SystemLog:
     return SystemLog(level="INFO", message=text, source="test")
 
 
-async def with_client(url: str, what: Any) -> Any:
+async def with_client(url: str, work: Any) -> Any:
     client = await connection.connect(url, name="test")
     try:
-        return await what(client)
+        return await work(client)
     finally:
         await connection.close(client)
 
@@ -45,16 +45,16 @@ def provision(url: str, prefix: str = "") -> None:
 def messages(url: str, prefix: str = "") -> list[str]:
     names = Names(prefix)
 
-    async def look(client: Client) -> list[str]:
+    async def read(client: Client) -> list[str]:
         events = await stored(client, names.subject("log.info.test"), names.stream("EVENTS"))
         return [event["message"] for event in events]
 
-    found: list[str] = asyncio.run(with_client(url, look))
+    found: list[str] = asyncio.run(with_client(url, read))
     return found
 
 
 def test_threads_share_a_publisher(nats_url: str, nats_prefix: str) -> None:
-    """Each thread's events are in the stream, in that thread's order, and each call returned its place."""
+    """Each thread's events are stored in that thread's order, and each call returns its acknowledgement."""
     provision(nats_url, nats_prefix)
     acks: dict[str, Ack] = {}
     with SyncPublisher(nats_url, prefix=nats_prefix, max_pending=20) as publisher:
@@ -81,8 +81,8 @@ def test_threads_share_a_publisher(nats_url: str, nats_prefix: str) -> None:
         assert own == [*(f"{name}-{number}" for number in range(100)), f"{name}-last"]
 
 
-def test_what_breaks_the_contract_is_refused_at_once(nats_url: str, nats_prefix: str) -> None:
-    """In the caller's thread, and nothing is sent; raw JSON of an own type is taken."""
+def test_an_invalid_event_raises_in_the_caller(nats_url: str, nats_prefix: str) -> None:
+    """An invalid event raises in the caller's thread; raw JSON of a custom type is accepted."""
     provision(nats_url, nats_prefix)
     with SyncPublisher(nats_url, prefix=nats_prefix) as publisher:
         with pytest.raises(InvalidEvent, match="subject_mismatch"):
@@ -92,8 +92,8 @@ def test_what_breaks_the_contract_is_refused_at_once(nats_url: str, nats_prefix:
         assert publisher.publish_raw("log.mine", own, msg_id="1").duplicate
 
 
-def test_a_full_publisher_keeps_its_policy(nats_server: NatsServer) -> None:
-    """While NATS is away: refused, dropped, or waited for until there is room."""
+def test_a_full_publisher_follows_its_policy(nats_server: NatsServer) -> None:
+    """While NATS is unreachable a full publisher raises, drops or blocks according to its policy."""
     provision(nats_server.url)
     nats_server.stop()
     with SyncPublisher(nats_server.url, max_pending=2, when_full="raise") as publisher:
@@ -129,20 +129,20 @@ def test_a_full_publisher_keeps_its_policy(nats_server: NatsServer) -> None:
 
 
 def test_a_close_is_bounded_and_final(nats_server: NatsServer) -> None:
-    """With NATS away everything fails when the time is up, also who waits for room; no thread is left."""
+    """Without NATS, ``close`` fails all events and waiting callers at its timeout and leaves no thread."""
     nats_server.stop()
     before = threading.active_count()
     publisher = SyncPublisher(nats_server.url, max_pending=1)
     future = publisher.submit(line("lost"))
     errors: list[BaseException] = []
 
-    def wait_for_room() -> None:
+    def wait_for_capacity() -> None:
         try:
             publisher.publish(line("waits"))
         except PublishError as error:
             errors.append(error)
 
-    thread = threading.Thread(target=wait_for_room)
+    thread = threading.Thread(target=wait_for_capacity)
     thread.start()
     time.sleep(0.1)
     publisher.close(0.2)
@@ -155,25 +155,25 @@ def test_a_close_is_bounded_and_final(nats_server: NatsServer) -> None:
     publisher.flush()
     assert publisher.closed
     assert threading.active_count() == before
-    SyncPublisher(nats_server.url).close()  # never used
+    SyncPublisher(nats_server.url).close()  # a publisher that was never used
 
 
 def test_a_callback_cannot_wait_for_its_own_thread(nats_url: str, nats_prefix: str) -> None:
-    """It is told so, in place of hanging for ever."""
+    """A callback that publishes and waits gets an error instead of a deadlock of its own thread."""
     provision(nats_url, nats_prefix)
-    told: Future[BaseException | None] = Future()
+    raised: Future[BaseException | None] = Future()
     with SyncPublisher(nats_url, prefix=nats_prefix) as publisher:
 
         def publish_more(_: Future[Ack]) -> None:
             try:
                 publisher.publish(line("two"))
             except RuntimeError as error:
-                told.set_result(error)
+                raised.set_result(error)
             else:
-                told.set_result(None)
+                raised.set_result(None)
 
         publisher.submit(line("one")).add_done_callback(publish_more)
-        assert "its own thread" in str(told.result(PATIENCE))
+        assert "its own thread" in str(raised.result(PATIENCE))
 
 
 CHILD = """
@@ -202,10 +202,10 @@ publisher.submit(SystemLog(level="INFO", message="at exit", source="test"))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_fork_is_told_and_the_exit_flushes(nats_server: NatsServer) -> None:
-    """A child gets an error and can make its own; what is submitted last is sent as the interpreter ends."""
+def test_a_forked_child_gets_an_raisedand_the_exit_flushes(nats_server: NatsServer) -> None:
+    """A forked child gets an error and can create its own publisher; the last events are flushed at exit."""
     provision(nats_server.url)
-    url = nats_server.url.replace("127.0.0.1", "localhost")  # a name is resolved at the end, too
+    url = nats_server.url.replace("127.0.0.1", "localhost")  # tests that a name can still be resolved at exit
     done = subprocess.run(
         [sys.executable, "-c", CHILD, url], capture_output=True, text=True, timeout=PATIENCE
     )
@@ -214,7 +214,7 @@ def test_a_fork_is_told_and_the_exit_flushes(nats_server: NatsServer) -> None:
 
 
 def test_an_exit_without_nats_is_bounded(nats_server: NatsServer) -> None:
-    """A program ends although its last event cannot be sent."""
+    """Without NATS a program exits within a bounded time although its last event cannot be sent."""
     nats_server.stop()
     code = (
         "import sys; from tickertape.producers.sdk import sync_publisher as sync; sync.EXIT_TIMEOUT = 0.3;"

@@ -37,7 +37,7 @@ from tickertape.nats import connection, streams
 
 @pytest.fixture
 def nats_server(nats_server: NatsServer) -> Iterator[NatsServer]:
-    """A server to be killed: nats-py leaves a socket unclosed when a reconnection breaks off half-way."""
+    """Run a server that is killed; collect the socket nats-py leaks in an interrupted reconnection."""
     yield nats_server
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
@@ -45,12 +45,12 @@ def nats_server(nats_server: NatsServer) -> Iterator[NatsServer]:
 
 
 BATCH = 500
-ASK_AGAIN = 5.0
-"""Seconds after which a question that was lost is asked again."""
+RETRY_SECONDS = 5.0
+"""Seconds after which a lost request is repeated."""
 
 
 class Shipped:
-    """Log events in the order of the stream."""
+    """Log events of the stream, in order."""
 
     def __init__(self, client: Client, prefix: str) -> None:
         self._client = client
@@ -59,23 +59,23 @@ class Shipped:
         self.events: list[dict[str, Any]] = []
 
     async def read(self) -> None:
-        """Read what has come since the last time, some hundreds at once."""
+        """Read the events stored since the previous call, in batches."""
         inbox = self._client.new_inbox()
-        answers = await self._client.subscribe(inbox)
+        replies = await self._client.subscribe(inbox)
         subject = f"$JS.API.DIRECT.GET.{self._names.stream('EVENTS')}"
         try:
             found = True
             while found:
                 found = False
-                wish = {"seq": self._next, "next_by_subj": self._names.subject("log.>"), "batch": BATCH}
-                await self._client.publish(subject, orjson.dumps(wish), reply=inbox)
-                while (answer := await answers.next_msg(PATIENCE)).data:
-                    assert answer.headers is not None
-                    self._next = int(answer.headers["Nats-Sequence"]) + 1
-                    self.events.append(orjson.loads(answer.data))
+                request = {"seq": self._next, "next_by_subj": self._names.subject("log.>"), "batch": BATCH}
+                await self._client.publish(subject, orjson.dumps(request), reply=inbox)
+                while (reply := await replies.next_msg(PATIENCE)).data:
+                    assert reply.headers is not None
+                    self._next = int(reply.headers["Nats-Sequence"]) + 1
+                    self.events.append(orjson.loads(reply.data))
                     found = True
         finally:
-            await answers.unsubscribe()
+            await replies.unsubscribe()
 
     @property
     def messages(self) -> list[str]:
@@ -85,9 +85,9 @@ class Shipped:
         async with asyncio.timeout(PATIENCE):
             while len(self.events) < count:
                 await asyncio.sleep(0.03)
-                # The server may be away, and the question lost.
+                # The server may be down and the request lost.
                 with contextlib.suppress(NatsError, TimeoutError):
-                    async with asyncio.timeout(ASK_AGAIN):
+                    async with asyncio.timeout(RETRY_SECONDS):
                         await self.read()
 
 
@@ -103,10 +103,10 @@ async def listening(url: str, prefix: str = "") -> AsyncIterator[Shipped]:
 
 @contextlib.asynccontextmanager
 async def shipping(settings: ShipSettings) -> AsyncIterator[None]:
-    """A shipper that is stopped by SIGTERM, and then ends with 0."""
+    """Run a shipper, stop it with SIGTERM, and check that it ends with exit code 0."""
     task = asyncio.create_task(run(settings))
     try:
-        await asyncio.sleep(0)  # the handler must be there before the signal is
+        await asyncio.sleep(0)  # the signal handler must be installed before the signal is sent
         yield
         os.kill(os.getpid(), signal.SIGTERM)
         async with asyncio.timeout(PATIENCE):
@@ -134,7 +134,7 @@ def numbered(first: int, last: int) -> list[str]:
 def test_a_rotation_and_a_restart_lose_and_repeat_nothing(
     nats_url: str, nats_prefix: str, tmp_path: Path
 ) -> None:
-    """Every line is in the stream once and in order, through rotations with and without a shipper."""
+    """Every line is stored exactly once and in order, despite rotations with and without a shipper."""
     log = tmp_path / "app.log"
     settings = settings_of(nats_url, nats_prefix, tmp_path)
 
@@ -163,7 +163,7 @@ def test_a_rotation_and_a_restart_lose_and_repeat_nothing(
 
 
 def test_a_crash_repeats_nothing(nats_url: str, nats_prefix: str, tmp_path: Path) -> None:
-    """A killed shipper reads again from its last checkpoint; what it had sent is not in the stream twice."""
+    """A killed shipper resumes from its last checkpoint, and lines sent after it are not stored twice."""
     log = tmp_path / "app.log"
     append(log, numbered(0, 3000))
     code = (
@@ -190,8 +190,8 @@ def test_a_crash_repeats_nothing(nats_url: str, nats_prefix: str, tmp_path: Path
     asyncio.run(main())
 
 
-def test_nats_away_stops_reading_and_loses_nothing(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Lines written while NATS is away arrive when it is back, once and whole."""
+def test_an_outage_of_nats_loses_nothing(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Lines written while NATS is unreachable arrive exactly once after the outage."""
     log = tmp_path / "app.log"
 
     async def main() -> None:
@@ -210,10 +210,10 @@ def test_nats_away_stops_reading_and_loses_nothing(nats_server: NatsServer, tmp_
     asyncio.run(main())
 
 
-def test_once_ships_what_is_there_and_ends(
+def test_once_ships_existing_lines_and_ends(
     nats_url: str, nats_prefix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Globs, JSON lines, a level and a source of the line's own; the second run finds nothing new."""
+    """``--once`` ships all matching files and ends; a second run finds nothing new."""
     append(tmp_path / "a.log", ["plain", '{"level":"error","msg":"json","logger":"db","n":1}', "", "DEBUG x"])
     (tmp_path / "b.log").write_bytes(b"WARN \x1b[31mred\xff")
     settings = settings_of(nats_url, nats_prefix, tmp_path, "*.log", once=True, level="info")
@@ -229,8 +229,8 @@ def test_once_ships_what_is_there_and_ends(
             assert len(shipped.events) == 3
 
     asyncio.run(main())
-    told = [line for line in capsys.readouterr().err.splitlines() if "shipped" in line]
-    assert told == [
+    summaries = [line for line in capsys.readouterr().err.splitlines() if "shipped" in line]
+    assert summaries == [
         "tickertape ship: events shipped: 3, of 5 lines, below the minimum level: 1",
         "tickertape ship: events shipped: 0, of 0 lines",
     ]
@@ -239,7 +239,7 @@ def test_once_ships_what_is_there_and_ends(
 def test_standard_input_is_shipped_to_its_end(
     nats_url: str, nats_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pipe's lines arrive under the given source, the last one without its break, too."""
+    """Lines from a pipe are shipped with the given source, including a last line without a line break."""
     reading, writing = os.pipe()
     os.write(writing, b"one\ntwo\nthree")
     os.close(writing)
@@ -260,7 +260,7 @@ def test_standard_input_is_shipped_to_its_end(
 
 
 def test_it_stops_while_it_waits_for_nats(nats_server: NatsServer, tmp_path: Path) -> None:
-    """SIGTERM ends a shipper that never reached NATS, and its state is as it was."""
+    """SIGTERM ends a shipper that never reached NATS, and its state is unchanged."""
     nats_server.stop()
     append(tmp_path / "app.log", ["one"])
 
@@ -277,7 +277,7 @@ def test_it_stops_while_it_waits_for_nats(nats_server: NatsServer, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "expected"),
     [
         (("-", "a.log"), "'-' cannot be combined"),
         ((), "no files given"),
@@ -292,21 +292,21 @@ def test_it_stops_while_it_waits_for_nats(nats_server: NatsServer, tmp_path: Pat
         (("a.log", "--field", "colour=c"), "unknown field; use one of level, message, timestamp, source"),
     ],
 )
-def test_a_wrong_use_is_one_line(options: tuple[str, ...], told: str) -> None:
-    """It says what is wrong, and ends with 2."""
+def test_a_usage_error_is_one_line(options: tuple[str, ...], expected: str) -> None:
+    """A usage error prints one clear message and ends with exit code 2."""
     done = refuse("ship", *options)
     assert (done.returncode, done.stdout) == (2, "")
-    assert told in done.stderr
+    assert expected in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def ship_command(*options: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+def ship_command(*options: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-m", "tickertape", "ship", *options]
-    return subprocess.run(argv, input=given, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    return subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
-def test_a_dry_run_shows_events_and_keeps_nothing(tmp_path: Path) -> None:
-    """No NATS, no state; secrets do not reach the terminal either."""
+def test_a_dry_run_prints_events_and_stores_nothing(tmp_path: Path) -> None:
+    """A dry run prints redacted events, needs no NATS, and stores no state."""
     append(tmp_path / "app.log", ["ERROR no route", "login password=hunter2 failed"])
     state = tmp_path / "state"
     done = ship_command(str(tmp_path / "*.log"), "--dry-run", "--once", "--state-dir", str(state))
@@ -319,7 +319,7 @@ def test_a_dry_run_shows_events_and_keeps_nothing(tmp_path: Path) -> None:
 
 
 def test_standard_input_survives_a_kill(nats_url: str, nats_prefix: str, tmp_path: Path) -> None:
-    """What was read of a pipe is on disk: a shipper that is killed leaves it to its successor."""
+    """Lines read from a pipe are spooled on disk; if the shipper is killed, the next one ships them."""
     nats = ("--nats-url", nats_url, "--subject-prefix", nats_prefix, "--state-dir", str(tmp_path))
     argv = [sys.executable, "-m", "tickertape", "ship", "-", *nats]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as first:
@@ -333,7 +333,7 @@ def test_standard_input_survives_a_kill(nats_url: str, nats_prefix: str, tmp_pat
             time.sleep(0.01)
         first.kill()
     kept = sum(path.read_bytes().count(b"\n") for path in tmp_path.glob("stdin-*/*.spool"))
-    done = ship_command("-", *nats, given="last\n")
+    done = ship_command("-", *nats, stdin="last\n")
     assert done.returncode == 0, done.stderr
 
     async def main() -> None:
@@ -343,7 +343,7 @@ def test_standard_input_survives_a_kill(nats_url: str, nats_prefix: str, tmp_pat
             assert last == "last"
             assert len(before) >= kept
             assert before[:kept] == numbered(0, kept)
-            # The kill may have cut a line in two: its first part is all there is of it.
+            # The kill may have split a line, in which case only its first part exists.
             assert "".join(before[kept:]) in ("", f"line {kept}"[: len("".join(before[kept:]))])
 
     asyncio.run(main())
@@ -351,8 +351,8 @@ def test_standard_input_survives_a_kill(nats_url: str, nats_prefix: str, tmp_pat
 
 
 @contextlib.contextmanager
-def ending(argv: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """A shipper that ends with its test, however that ends."""
+def running_shipper(argv: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """Run a shipper and kill it at the end of the test."""
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -363,7 +363,7 @@ def ending(argv: list[str]) -> Iterator[subprocess.Popen[str]]:
 def test_two_shippers_of_one_host_name_and_file_repeat_nothing(
     nats_url: str, nats_prefix: str, tmp_path: Path
 ) -> None:
-    """The second one takes over where the first is, and one of them ends with an error that says why."""
+    """A second shipper of the same host and file repeats no line, and one of the two ends with an error."""
     log = tmp_path / "app.log"
     append(log, numbered(0, 10))
     nats = ("--nats-url", nats_url, "--subject-prefix", nats_prefix, "--host", "twin")
@@ -372,8 +372,8 @@ def test_two_shippers_of_one_host_name_and_file_repeat_nothing(
     async def main() -> None:
         async with listening(nats_url, nats_prefix) as shipped:
             with (
-                ending([*argv, str(tmp_path / "a")]) as one,
-                ending([*argv, str(tmp_path / "b")]) as two,
+                running_shipper([*argv, str(tmp_path / "a")]) as one,
+                running_shipper([*argv, str(tmp_path / "b")]) as two,
             ):
                 number = 10
                 async with asyncio.timeout(PATIENCE):
@@ -385,16 +385,16 @@ def test_two_shippers_of_one_host_name_and_file_repeat_nothing(
                 ended = one if one.poll() is not None else two
                 assert ended.wait() == 1
                 assert ended.stderr is not None
-                assert "another shipper" in (said := ended.stderr.read())
-                assert "--host" in said
+                assert "another shipper" in (output := ended.stderr.read())
+                assert "--host" in output
             await shipped.read()
             assert shipped.messages == numbered(0, number)
 
     asyncio.run(main())
 
 
-def test_a_rate_a_level_and_a_zone(nats_url: str, nats_prefix: str, tmp_path: Path) -> None:
-    """What is held back is told, and times without a zone are of the one that is given."""
+def test_rate_level_and_zone(nats_url: str, nats_prefix: str, tmp_path: Path) -> None:
+    """Suppressed lines are counted in an event, and times without a zone are in the given zone."""
     append(tmp_path / "app.log", [f"2026-07-01 12:00:00 INFO line {number}" for number in range(50)])
     append(tmp_path / "quiet.log", ["DEBUG a", "WARN b"])
     settings = settings_of(
@@ -407,23 +407,23 @@ def test_a_rate_a_level_and_a_zone(nats_url: str, nats_prefix: str, tmp_path: Pa
             assert await run(settings) == 0
             await shipped.until(22)
             await shipped.read()
-            assert [one["message"] for one in shipped.events if one["source"] == "quiet"] == ["WARN b"]
-            *lines, told = (one for one in shipped.events if one["source"] == "app")
+            assert [event["message"] for event in shipped.events if event["source"] == "quiet"] == ["WARN b"]
+            *lines, summary = (event for event in shipped.events if event["source"] == "app")
             assert len(lines) == 20
-            assert {one["timestamp"] for one in lines} == {"2026-07-01T04:00:00.000Z"}
-            assert told["metadata"]["suppressed"] == 30
+            assert {event["timestamp"] for event in lines} == {"2026-07-01T04:00:00.000Z"}
+            assert summary["metadata"]["suppressed"] == 30
 
     asyncio.run(main())
 
 
-def test_health_and_status_tell_the_lag(
+def test_health_and_status_report_the_lag(
     nats_url: str, nats_prefix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Per file, in bytes and seconds; as an event, and as a table."""
+    """The health event and ``--status`` report the lag of each file in bytes and seconds."""
     append(tmp_path / "app.log", numbered(0, 10))
     settings = settings_of(nats_url, nats_prefix, tmp_path, host="desk-1", health_interval=0.2)
 
-    asked = ShipSettings(
+    status_settings = ShipSettings(
         nats_url=nats_url, subject_prefix=nats_prefix, host="desk-1", status=True, state_dir=tmp_path
     )
     printed: list[str] = []
@@ -435,31 +435,33 @@ def test_health_and_status_tell_the_lag(
                 async with asyncio.timeout(PATIENCE):
                     while "10 events shipped" not in "".join(printed[-1:]):
                         await asyncio.sleep(0.1)
-                        await run(asked)
+                        await run(status_settings)
                         printed.append(capsys.readouterr().out)
-            nobody = asked.model_copy(update={"host": "nobody"})
-            assert await run(nobody) == 1
+            other_host = status_settings.model_copy(update={"host": "absent"})
+            assert await run(other_host) == 1
 
     asyncio.run(main())
     table = printed[-1]
     assert "HEALTHY" in table
     assert re.search(rf"\b0 B +[0-9.]+ s  {tmp_path / 'app.log'}", table), table
-    assert "no status of a shipper on host 'nobody'" in capsys.readouterr().err
+    assert "no status of a shipper on host 'absent'" in capsys.readouterr().err
 
 
-def test_without_atomic_batches_ids_keep_lines_apart(nats_url: str, nats_prefix: str, tmp_path: Path) -> None:
-    """As on a server before 2.12: killed before its checkpoint is on disk, it sends the same ids again."""
+def test_without_atomic_batches_message_ids_prevent_duplicates(
+    nats_url: str, nats_prefix: str, tmp_path: Path
+) -> None:
+    """Before NATS 2.12, a shipper killed before its checkpoint is saved resends the same message IDs."""
     log = tmp_path / "app.log"
     append(log, numbered(0, 2_500))
     settings = settings_of(nats_url, nats_prefix, tmp_path, once=True)
 
-    class Dies(LocalState):
+    class FailingState(LocalState):
         saves = 0
 
         def save(self, checkpoints: dict[str, bytes]) -> bool:
             self.saves += 1
             if self.saves == 3:
-                raise CheckpointError("cannot be written: no space left on device", "make room")
+                raise CheckpointError("cannot be written: no space left on device", "free some space")
             return super().save(checkpoints)
 
     async def ship(state: LocalState) -> int:
@@ -471,7 +473,7 @@ def test_without_atomic_batches_ids_keep_lines_apart(nats_url: str, nats_prefix:
 
     async def main() -> None:
         async with listening(nats_url, nats_prefix) as shipped:
-            state: LocalState = Dies(tmp_path / "state", "key")
+            state: LocalState = FailingState(tmp_path / "state", "key")
             with pytest.raises(CheckpointError):
                 await ship(state)
             state.close()
@@ -484,10 +486,10 @@ def test_without_atomic_batches_ids_keep_lines_apart(nats_url: str, nats_prefix:
     asyncio.run(main())
 
 
-def test_an_event_that_nats_does_not_take_holds_up_no_other(
+def test_an_event_that_nats_rejects_does_not_block_others(
     nats_url: str, nats_prefix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is counted and told; those around it are shipped."""
+    """An event that NATS rejects is dropped and reported, and the events around it are shipped."""
     append(tmp_path / "app.log", ["before", "x" * 3_000, "after"])
     settings = settings_of(nats_url, nats_prefix, tmp_path, once=True)
 
@@ -504,30 +506,30 @@ def test_an_event_that_nats_does_not_take_holds_up_no_other(
     assert "event dropped" in capsys.readouterr().err
 
 
-def test_a_batch_whose_acknowledgement_is_lost_is_there_once(nats_url: str, nats_prefix: str) -> None:
-    """It is looked for before it is sent again, and found by its name."""
+def test_a_batch_whose_acknowledgement_is_lost_is_stored_once(nats_url: str, nats_prefix: str) -> None:
+    """A batch whose acknowledgement was lost is looked up by its ID before it is sent again."""
 
-    class Deaf(AtomicSink):
-        heard = 0
+    class LossySink(AtomicSink):
+        replied = 0
 
         async def _request(self, subject: str, body: bytes, headers: dict[str, str]) -> Msg:
-            answer = await super()._request(subject, body, headers)
-            self.heard += 1
-            if self.heard % 2:
+            reply = await super()._request(subject, body, headers)
+            self.replied += 1
+            if self.replied % 2:
                 raise NatsTimeout
-            return answer
+            return reply
 
     async def main() -> None:
         async with listening(nats_url, nats_prefix) as shipped:
-            client = await connection.connect(nats_url, name="deaf")
-            sink = Deaf(client, Names(nats_prefix), "host", print)
+            client = await connection.connect(nats_url, name="lossy")
+            sink = LossySink(client, Names(nats_prefix), "host", print)
             sequence = 0
             for number in range(4):
                 text = f'"timestamp":"2026-01-01T00:00:00Z","level":"INFO","message":"{number}","source":"a"'
-                item = OutgoingEvent(
+                event = OutgoingEvent(
                     "log.info.a", f'{{"event_type":"system_log",{text}}}'.encode(), str(number)
                 )
-                sequence = await sink.commit([item], Checkpoint("/a", count=number + 1), sequence)
+                sequence = await sink.commit([event], Checkpoint("/a", count=number + 1), sequence)
             await connection.close(client)
             await shipped.read()
             assert shipped.messages == ["0", "1", "2", "3"]
@@ -535,10 +537,8 @@ def test_a_batch_whose_acknowledgement_is_lost_is_there_once(nats_url: str, nats
     asyncio.run(main())
 
 
-def test_a_checkpoint_that_events_has_let_go_is_read_from_its_copy(
-    nats_url: str, nats_prefix: str, tmp_path: Path
-) -> None:
-    """EVENTS forgets after a day what CHECKPOINTS keeps."""
+def test_an_expired_checkpoint_is_read_from_its_copy(nats_url: str, nats_prefix: str, tmp_path: Path) -> None:
+    """A checkpoint that has expired from EVENTS is read from its copy in CHECKPOINTS."""
     log = tmp_path / "app.log"
     append(log, numbered(0, 10))
     settings = settings_of(nats_url, nats_prefix, tmp_path, once=True)
