@@ -392,5 +392,5 @@ def test_a_silence_without_a_known_gateway(nats_server: NatsServer, arguments: l
     assert (
         (code, b"unknown" in output) == (1, True)
         if arguments
-        else (code, b"which gateway" in output) == (2, True)
+        else (code, b"silence needs a gateway" in output) == (2, True)
     )
