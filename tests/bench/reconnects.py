@@ -1,8 +1,9 @@
 """Scenarios of clients with old cursors.
 
 reconnect  10 000 clients reconnect simultaneously with cursors five seconds old while events are published:
-time until all are live, and a check that each received every event once. replay     one client reads a stream
-from its beginning, far beyond the relay's event log; compared to plain nats-py reading the same events.
+           time until all are live, and a check that each received every event once.
+replay     one client reads a stream from its beginning, far beyond the relay's event log; compared to plain
+           nats-py reading the same events.
 """
 
 import time

@@ -1,9 +1,10 @@
 """Scenarios and their order.
 
-same    the same load for every target: our relay, nats-server's WebSocket, the naive relay, and plain
-sending. max     our relay with a thousand clients, each peer with as many clients as it sustains. idle
-latency of our relay under almost no load. memory  memory of our relay per idle connection. ingest  events
-that our relay ingests from JetStream on one core, compared to plain nats-py.
+same    the same load for every target: our relay, nats-server's WebSocket, the naive relay, plain sending.
+max     our relay with a thousand clients, each peer with as many clients as it sustains.
+idle    latency of our relay under almost no load.
+memory  memory of our relay per idle connection.
+ingest  events that our relay ingests from JetStream on one core, compared to plain nats-py.
 
 The scenarios of ``variants``, ``reconnects``, ``monitoring``, ``shipping``, ``sdk``, ``tokens``,
 ``attackers`` and ``starting`` follow.

@@ -1,8 +1,8 @@
 """Scenario ``ship``: throughput and cost of the log shipper.
 
-A file of 200-byte lines is shipped exactly once to a real server. Reading and parsing are also measured
-alone, for plain, JSON and logfmt lines; memory while NATS is unreachable and 10 GB are unread; and CPU with
-500 idle files.
+A file of 200-byte lines is shipped exactly once to a real server. Also measured: reading and parsing alone,
+for plain, JSON and logfmt lines; memory while NATS is unreachable and 10 GB are unread; CPU with 500 idle
+files.
 """
 
 import asyncio

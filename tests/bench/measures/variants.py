@@ -1,9 +1,9 @@
 """Scenarios that change one aspect of the fan-out, each measured without and with the change.
 
 stalled   some clients stop reading: effect on the other clients, and memory that the relay keeps for each.
-filters   one filter per client, compared to one shared filter, with the same number of deliveries. deflate
-permessage-deflate: bytes, CPU, and memory of idle connections. growth    cost with 10, 100, 1 000 and 10 000
-clients.
+filters   one filter per client, compared to one shared filter, with the same number of deliveries.
+deflate   permessage-deflate: bytes, CPU, and memory of idle connections.
+growth    cost with 10, 100, 1 000 and 10 000 clients.
 """
 
 import contextlib
@@ -69,8 +69,7 @@ def stalled(plan: Plan, progress: Progress, rows: list[Row]) -> int:
 def filters(plan: Plan, progress: Progress, rows: list[Row]) -> None:
     """Measure one shared filter, then one filter per client, with the same number of events for each."""
     clients = plan.max_clients
-    # A tenth of the events are states. With as many gateways as clients, each client receives the states of
-    # one.
+    # A tenth of the events are states. Each client receives those of one gateway.
     load = Load(clients, plan.rate, min(plan.seconds, _LONGEST), level="ERROR", gateways=clients)
     for label, gateway in (("one filter", "0"), (f"{clients:,} filters", "{n}")):
         progress(f"filters: {OURS}, {clients:,} clients, {label} ...")

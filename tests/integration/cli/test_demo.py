@@ -273,7 +273,7 @@ def run_demo(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_some_gateways_fail_and_never_too_many(seed: int) -> None:
-    """At most times some gateway is failing, never more than three, and each one fails at least once."""
+    """Most of the time some gateway is failing, never more than three, and each fails at least once."""
     model = FailureModel(FLEET, Random(seed))
     conditions = {member.id: Condition.HEALTHY for member in FLEET}
     failing: list[int] = []

@@ -59,12 +59,12 @@ async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     writer.close()
 
 
-def answering(answer: bytes, delay: float = 0.0) -> Handler:
+def answering(response: bytes, delay: float = 0.0) -> Handler:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             await reader.readuntil(b"\r\n\r\n")
             await asyncio.sleep(delay)
-            writer.write(answer)
+            writer.write(response)
             await writer.drain()
         writer.close()
 
@@ -126,7 +126,7 @@ class Statuses:
         async with asyncio.timeout(PATIENCE):
             while self.of(gateway)[-len(statuses) :] != list(statuses):
                 await asyncio.sleep(0.03)
-                # The server may be down and the request lost; the next iteration sends another one.
+                # The server may be down and the request lost; the next iteration repeats it.
                 with contextlib.suppress(NatsError, TimeoutError):
                     async with asyncio.timeout(5.0):
                         await self.read()
@@ -262,11 +262,11 @@ async def wait_for_probes(statuses: Statuses, prefix: str, name: str, probed: in
 
 async def wait_for_log(capsys: pytest.CaptureFixture[str], *texts: str) -> None:
     """Wait until the monitor has logged all texts since the previous call."""
-    said = ""
+    logged = ""
     async with asyncio.timeout(PATIENCE):
-        while not all(text in said for text in texts):
+        while not all(text in logged for text in texts):
             await asyncio.sleep(0.02)
-            said += capsys.readouterr().err
+            logged += capsys.readouterr().err
 
 
 def test_changes_during_an_outage_of_nats_are_published_after_it(
@@ -351,7 +351,7 @@ def test_tcp_probes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "delay", "outcome", "error"),
+    ("response", "delay", "outcome", "error"),
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 0.0, Outcome.OK, "None"),
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 200 OK\r\n\r\nok", 0.0, Outcome.OK, "None"),
@@ -364,13 +364,13 @@ def test_tcp_probes() -> None:
         (b"", 9.0, Outcome.FAILED, "no response within 0.4 s"),
     ],
 )
-def test_http_probes(answer: bytes, delay: float, outcome: Outcome, error: str) -> None:
+def test_http_probes(response: bytes, delay: float, outcome: Outcome, error: str) -> None:
     """Every response, or its absence, gives one result with its reason."""
     slow = "150ms" if outcome is Outcome.DEGRADED else "60s"
     timeout = 0.4 if error.startswith("no response within") else PATIENCE
 
     async def main() -> Result:
-        async with serving(answering(answer, delay)) as port:
+        async with serving(answering(response, delay)) as port:
             probe = HttpProbe(kind="http", url=f"http://127.0.0.1:{port}/?a=1", degraded_above=slow)
             return await probe_once(check_of(probe, timeout=timeout))
 

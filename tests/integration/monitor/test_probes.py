@@ -223,8 +223,8 @@ def acceptor(answers: Callable[[dict[int, str]], list[bytes]]) -> Handler:
         while True:
             text = await reader.readuntil(b"\x0110=")
             text += await reader.readuntil(b"\x01")
-            for answer in answers(parse_fields(text)):
-                writer.write(answer)
+            for response in answers(parse_fields(text)):
+                writer.write(response)
             await writer.drain()
 
     return handle

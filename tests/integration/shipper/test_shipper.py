@@ -372,17 +372,17 @@ def test_two_shippers_of_one_host_name_and_file_repeat_nothing(
     async def main() -> None:
         async with listening(nats_url, nats_prefix) as shipped:
             with (
-                running_shipper([*argv, str(tmp_path / "a")]) as one,
-                running_shipper([*argv, str(tmp_path / "b")]) as two,
+                running_shipper([*argv, str(tmp_path / "a")]) as first_shipper,
+                running_shipper([*argv, str(tmp_path / "b")]) as second_shipper,
             ):
                 number = 10
                 async with asyncio.timeout(PATIENCE):
-                    while one.poll() is None and two.poll() is None:
+                    while first_shipper.poll() is None and second_shipper.poll() is None:
                         append(log, numbered(number, number + 10))
                         number += 10
                         await asyncio.sleep(0.05)
                 await shipped.until(number)
-                ended = one if one.poll() is not None else two
+                ended = first_shipper if first_shipper.poll() is not None else second_shipper
                 assert ended.wait() == 1
                 assert ended.stderr is not None
                 assert "another shipper" in (output := ended.stderr.read())
