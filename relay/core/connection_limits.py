@@ -264,7 +264,7 @@ class Admission:
         return None if spent else Limit.ADDRESS_RATE
 
     def _key(self, address: str) -> str:
-        """Return the key to count an address under: the /64 for IPv6, since a client controls all of it."""
+        """Return the key to count an address under: the /64 for IPv6, since one client controls an entire /64."""
         if ":" not in address or self._exempt(address):
             return address
         try:

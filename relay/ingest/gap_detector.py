@@ -32,7 +32,7 @@ MAX_HELD: Final = 50_000
 
 
 class GapDetector:
-    """Delivers messages in order, and reports the deleted ranges between them.
+    """Stage that delivers messages in order, and reports the deleted ranges between them.
 
     Args:
         source: reader of the stream. Without filters, each jump of the sequence is a deleted range; with

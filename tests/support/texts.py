@@ -9,7 +9,7 @@ import io
 import random
 import subprocess
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
@@ -196,10 +196,10 @@ def _last_name(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def sample(seed: int) -> dict[str, list[Text]]:
-    """Draw texts at random; the same seed draws the same from the same files."""
+def sample(seed: int, texts: Iterable[Text]) -> dict[str, list[Text]]:
+    """Draw texts at random; the same seed draws the same from the same texts."""
     chance = random.Random(seed)
-    found = [text for text in all_texts() if " " in text.text]
+    found = [text for text in texts if " " in text.text]
     return {
         heading: chance.sample([text for text in found if text.kind in kinds], count)
         for heading, (kinds, count) in SAMPLE.items()
@@ -217,7 +217,7 @@ def main() -> None:
             if text.kind == options.kind:
                 print(str(text).encode(errors="backslashreplace").decode())
         return
-    for heading, texts in sample(options.seed).items():
+    for heading, texts in sample(options.seed, all_texts()).items():
         print(f"{heading}\n")
         for text in texts:
             print(f"  {text}")

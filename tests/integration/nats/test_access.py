@@ -580,7 +580,7 @@ def test_nothing_shows_a_secret() -> None:
 def test_an_address_that_is_none_does_not_show_its_password(
     url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A password with a slash or comma makes a URL invalid; the error does not show a part of it."""
+    """A password with a slash or comma makes a URL invalid; the error shows no part of that password."""
     from tickertape.cli.main import main
 
     assert main(["check", "--nats-url", url]) == 2

@@ -161,7 +161,7 @@ def test_what_no_client_sends_ends_the_connection(
     ids=["pings", "fragments", "messages"],
 )
 def test_a_flood_of_frames_is_told_and_not_parsed_to_its_end(relay: Relay, flood: bytes) -> None:
-    """A flood is closed with ``bye`` and 4429 without parsing all of it."""
+    """A flood is closed with ``bye`` and 4429 before all of the input is parsed."""
     with stranger(relay, "127.0.0.1", UPGRADE) as link:
         until(link, b'"done":true')
         link.sendall(flood)

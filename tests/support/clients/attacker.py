@@ -1,6 +1,6 @@
 """Attacks on a relay and the exact response: bytes over a socket, or messages of a browser.
 
-Nothing here is validated; most of it is illegal.
+Nothing here is validated; most input is illegal.
 """
 
 import contextlib
@@ -126,7 +126,7 @@ def bearer(token: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Inside:
-    """What a browser received on a connection, up to its close.
+    """Messages that a browser received on a connection, up to its close.
 
     Attributes:
         messages: all messages, in order.

@@ -12,13 +12,13 @@ LINES = 500
 
 @pytest.fixture
 def pipe() -> tuple[int, TextIO]:
-    """A pipe's write end, and its read end as a child's stream."""
+    """Return a pipe's write end, and its read end as a child's stream."""
     read, write = os.pipe()
     return write, os.fdopen(read)
 
 
 def test_a_look_sees_what_was_written_before_it(pipe: tuple[int, TextIO]) -> None:
-    """However late the thread that reads is."""
+    """Lines written before a look are returned, however late the reading thread runs."""
     write, stream = pipe
     output = ProgramOutput(stream)
     for number in range(LINES):
