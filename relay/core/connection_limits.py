@@ -264,7 +264,7 @@ class Admission:
         return None if spent else Limit.ADDRESS_RATE
 
     def _key(self, address: str) -> str:
-        """Return the key to count an address under: the /64 for IPv6, since one client controls an entire /64."""
+        """Return the key to count an address under: for IPv6 the /64, which one client controls."""
         if ":" not in address or self._exempt(address):
             return address
         try:
