@@ -18,13 +18,12 @@ from typing import Final, Protocol
 from tickertape.relay.core.limit_counters import ALL, LimitCounters, LocalLimitCounters
 
 REJECTION_COST: Final = 10.0
-"""Connections that a rejected or unfinished one counts as, so that untrusted clients use up their rate
-limit ten times as fast."""
-
+"""Number of connections that a rejected or unfinished connection counts as, so that untrusted clients use up
+their rate limit ten times as fast."""
 
 _ADDRESS: Final = "@"
 _SUBJECT: Final = "$"
-"""First characters of counter keys, which tell addresses from token subjects."""
+"""Prefixes of counter keys, which distinguish addresses from token subjects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +31,14 @@ class Limits:
     """Limits set by the operator; 0 means no limit.
 
     Attributes:
-        connections: connections on the main port.
-        address_connections: connections from one address (IPv6: one /64).
-        subject_connections: sessions of one token subject, unless its grant sets another number.
-        unauthenticated: connections without a session: handshakes, HTTP requests, clients that have not sent
-            a token yet, and clients that still send after their session ended. Beyond the limit the oldest is
-            aborted.
-        connection_rate: new connections per second.
-        address_rate: new connections and requests per second from one address.
+        connections: maximum connections on the main port.
+        address_connections: maximum connections from one address (IPv6: one /64).
+        subject_connections: maximum sessions of one token subject, unless its grant sets another number.
+        unauthenticated: maximum connections without a session: handshakes, HTTP requests, clients that have
+            not sent a token yet, and clients that still send after their session ended. Beyond the limit, the
+            oldest of them is aborted.
+        connection_rate: maximum new connections per second.
+        address_rate: maximum new connections and requests per second from one address.
     """
 
     connections: int = 0
@@ -82,8 +81,8 @@ class ClientSlot:
     Attributes:
         address: address that the connection is counted under.
         socket: socket to abort if the connection is evicted.
-        subject: subject of the client's token; empty without one.
-        accepted_at: time of the accept, in seconds.
+        subject: subject of the client's token; empty without a token.
+        accepted_at: time at which the connection was accepted, in seconds.
     """
 
     __slots__ = ("accepted_at", "address", "socket", "subject")
@@ -101,7 +100,7 @@ class Admission:
     Args:
         limits: limits set by the operator.
         exempt: returns whether per-address limits do not apply to an address, such as a proxy's.
-        counters: limit counters; private ones by default, shared ones for relays that share a port.
+        counters: limit counters; private to this process by default, shared for relays that share a port.
 
     Attributes:
         rejected: number of rejections by limit.
@@ -205,7 +204,7 @@ class Admission:
 
         Args:
             client_slot: slot of the connection.
-            subject: subject of the token; empty without one, which is not counted.
+            subject: subject of the token; empty without a token, which is not counted.
             allowed: maximum connections of that subject; None applies the operator's limit.
 
         Returns:

@@ -14,14 +14,14 @@ DELAY_BUCKETS: Final = (
 TURN_BUCKETS: Final = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 )  # fmt: skip
-"""Upper bounds in seconds for the relay's own work: the duration of a flush, the lag of the event loop."""
+"""Upper bounds in seconds for the relay's own work: flush durations and the lag of the event loop."""
 
 MAX_AGE: Final = 86_400.0
-"""Maximum plausible age of a new event in seconds: the stream keeps events for a day, so beyond that the
-timestamp is wrong."""
+"""Maximum plausible age of a new event in seconds. The stream keeps events for a day, so the timestamp of an
+older event must be wrong."""
 
 MAX_AHEAD: Final = 60.0
-"""Seconds that a producer's clock may be ahead; up to that the age counts as zero."""
+"""Maximum seconds that a producer's clock may be ahead; within this tolerance, the age counts as zero."""
 
 
 class Exemplar(NamedTuple):
@@ -40,11 +40,12 @@ class Histogram:
     """Histogram over seconds with fixed buckets; one observation can stand for many deliveries.
 
     Args:
-        bounds: ascending upper bounds of the buckets; larger values have a bucket of their own.
+        bounds: ascending upper bounds of the buckets; an additional bucket counts larger values.
 
     Attributes:
         counts: observations per bucket, not cumulative.
-        exemplars: newest exemplar of each bucket that has one, with the observed seconds.
+        exemplars: newest exemplar by bucket index, with the observed seconds; buckets may have none.
+        total: sum of the observed seconds.
     """
 
     __slots__ = ("bounds", "counts", "exemplars", "total")
@@ -59,7 +60,7 @@ class Histogram:
         return f"Histogram({sum(self.counts)} observed, {self.total:.3f} s in total)"
 
     def observe(self, seconds: float, times: int = 1, exemplar: Exemplar | None = None) -> None:
-        """Count a duration for ``times`` deliveries; ``exemplar`` is one that may belong to a trace."""
+        """Count a duration for ``times`` deliveries; ``exemplar`` may belong to a trace."""
         seconds = max(0.0, seconds)
         bucket = bisect_left(self.bounds, seconds)
         self.counts[bucket] += times
@@ -77,8 +78,8 @@ class Stats:
         rejected: events that broke the contract, by reason.
         delivered: events written to sockets, each counted once per client.
         dropped: events reported in gaps, by reason of the gap, each counted once per client.
-        gaps: reported gaps, by reason, each counted once per client; some cover an unknown number of events.
-        conflated: events replaced by a newer one of their subject in mode ``latest``, once per client.
+        gaps: reported gaps, by reason, each counted once per client; the size of a gap may be unknown.
+        conflated: events replaced by a newer event of their subject in mode ``latest``, counted per client.
         frames: messages written.
         bytes: bytes of the messages written.
         resumes: sessions that started at a position in the past, by source: ``log``, ``stream`` or ``gap``.
@@ -86,7 +87,7 @@ class Stats:
         age: seconds from the event's own timestamp to the write, for live members only.
         flush: seconds from the start of a flush until the operating system has its writes.
         loop_lag: seconds that the event loop was late, measured once per second.
-        errors: internal errors, by what each of them ended: a ``session`` or a ``request``.
+        errors: internal errors, by what they ended: a ``session`` or a ``request``.
         age_outliers: deliveries left out of ``age`` because the event's timestamp is implausible: too far in
             the ``past`` or the ``future``.
     """
@@ -110,7 +111,7 @@ class Stats:
     age_outliers: dict[str, int] = field(default_factory=lambda: {"past": 0, "future": 0})
 
     def observe_age(self, seconds: float, times: int, exemplar: Exemplar | None = None) -> None:
-        """Count the seconds from an event's own timestamp to the write, implausible ones separately.
+        """Count the seconds from an event's own timestamp to the write; count implausible values separately.
 
         A single event dated to the year 1 would otherwise dominate the sum.
         """

@@ -22,7 +22,7 @@ _stored = attrgetter("stored_ns")
 _start = attrgetter("start")
 _end = attrgetter("end")
 _COMPACT_AFTER = 4096
-"""Evicted records after which the list is compacted."""
+"""Number of evicted records after which the list is compacted."""
 
 
 class Record:
@@ -33,11 +33,11 @@ class Record:
         route: route of its subject; shared by all events of the subject.
         encoded: JSON of ``{"subject","seq","event"}``, as clients receive it.
         state: whether only the newest event of its subject matters.
-        removed: whether it removes its subject from snapshots.
+        removed: whether the event removes its subject from snapshots.
         received: time at which the relay received it, UNIX seconds.
-        timestamp: time that the event itself states, UNIX seconds.
+        timestamp: timestamp in the event itself, UNIX seconds.
         stored_ns: time at which the stream stored it, UNIX nanoseconds.
-        traceparent: W3C ``traceparent`` header of its message, for a live event that has one.
+        traceparent: W3C ``traceparent`` header of a live event's message; otherwise None.
     """
 
     __slots__ = (
@@ -86,7 +86,7 @@ class EventLog:
 
     Attributes:
         floor: position before the oldest event that the log can still hold.
-        head: position of the newest message of the stream that the log knows.
+        head: sequence of the newest message of the stream that the log accounts for.
         bytes: bytes of the encoded events in the log.
         missing_ranges: events between ``floor`` and ``head`` that the stream no longer has.
     """
@@ -168,7 +168,7 @@ class EventLog:
         missing = MissingRange(self.head, end)
         last = self._records[-1].seq if len(self) else self.floor
         if self.missing_ranges and self.missing_ranges[-1].end >= last:
-            # Without a record between them, the two are merged; otherwise their number would be unbounded.
+            # Ranges without a record between them are merged; otherwise their number would be unbounded.
             self.missing_ranges[-1] = MissingRange(self.missing_ranges[-1].start, end)
         else:
             self.missing_ranges.append(missing)
@@ -191,7 +191,7 @@ class EventLog:
         self.append_missing(last)
 
     def prepend(self, records: Iterable[Record], floor: int, missing: Iterable[tuple[int, int]] = ()) -> int:
-        """Insert older events: all those after ``floor`` up to the present floor.
+        """Insert older events: all those after ``floor`` up to the current floor.
 
         Args:
             records: older events, in order.

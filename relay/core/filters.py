@@ -73,7 +73,7 @@ class Route:
         subject: subject as clients see it.
         bucket: first two tokens of the subject, the key in ``by`` of a gap.
         level: level that the subject names, or None.
-        rank: rank of the level; that of INFO if the subject names none.
+        rank: rank of the level, or of INFO if the subject names no level.
         prefix: JSON of its events up to the sequence.
         feeds: feeds whose filter matches the subject; only the fan-out reads and writes them.
     """

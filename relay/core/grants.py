@@ -37,9 +37,9 @@ class Grant:
         subjects: patterns that the client may receive.
         deny: patterns that the client may not receive, although ``subjects`` covers them.
         level: minimum level of subjects that name a level.
-        rate: log events per second; 0 means no limit, None the setting of the relay.
+        rate: maximum log events per second; 0 means no limit, None the setting of the relay.
         connections: maximum number of connections of the token subject; None means the setting of the relay.
-        subject: ``sub`` of the token, or a digest of the token if it has none; empty without a token.
+        subject: ``sub`` of the token, or a digest of a token without ``sub``; empty without a token.
         token_id: ``jti`` of the token, by which it can be revoked.
         expires_at: expiry of the token, UNIX seconds; None without a token.
     """
@@ -57,7 +57,7 @@ class Grant:
         """Return the intersection of a requested filter and this grant.
 
         Args:
-            patterns: requested patterns, valid ones.
+            patterns: requested patterns, which are valid.
             level: requested minimum level.
 
         Raises:
@@ -87,7 +87,7 @@ class Grant:
         return Filter(kept, max(level, self.level, key=RANK.__getitem__), deny)
 
     def _relevant(self, pattern: str) -> tuple[str, ...]:
-        """Return the granted patterns to intersect a pattern with; one that covers it is enough."""
+        """Return the granted patterns to intersect a pattern with: a single one if it covers the pattern."""
         for allowed in self.subjects:
             if covers(allowed, pattern):
                 return (allowed,)

@@ -26,7 +26,7 @@ TICK: Final = 1.0
 
 
 def _raise(session: str, error: Exception) -> None:
-    """Raise an internal error, so that it cannot go unnoticed without a reporter."""
+    """Raise an internal error, so that it does not go unnoticed if the hub has no reporter."""
     raise error
 
 
@@ -81,8 +81,8 @@ class Hub:
     def begin(self, epoch: str, head: int, stored_ns: int | None = None) -> None:
         """Start at a position of a stream; call this before anything else.
 
-        Call it again if the stream was replaced, or has lost events that the relay had read: sessions get a
-        ``reset`` gap now, and a new snapshot with ``restart_sessions``.
+        Call it again if the stream was replaced, or has lost events that the relay had read: sessions receive
+        a ``reset`` gap now, and a new snapshot when ``restart_sessions`` is called.
 
         Args:
             epoch: epoch of all cursors.
@@ -101,12 +101,12 @@ class Hub:
         self.sessions.send_snapshots()
 
     def refresh_sessions(self, now: float) -> None:
-        """Send all sessions the newest states as of their positions, since deleted events included some."""
+        """Send all sessions the newest states as of their positions: some were among deleted events."""
         self.fanout.flush_live(now)
         self.sessions.send_snapshots()
 
     def load_state(self, seq: int, subject: str, event: Event, stored_ns: int) -> bool:
-        """Put a state event into the snapshot; return False if the snapshot has it already."""
+        """Put a state event into the snapshot; return whether it is new to the snapshot."""
         return event.state and self.snapshot.put(self.make_record(seq, subject, event, stored_ns))
 
     def warm(
@@ -147,12 +147,12 @@ class Hub:
         """Publish the next event of the stream.
 
         Args:
-            seq: sequence of the event, greater than all before.
+            seq: sequence of the event, greater than all previous ones.
             subject: subject as clients see it.
             event: decoded event.
             stored_ns: time at which the stream stored it, UNIX nanoseconds.
             now: UNIX seconds.
-            traceparent: ``traceparent`` header of its message, if it has one.
+            traceparent: ``traceparent`` header of its message; None without this header.
         """
         record = self.make_record(seq, subject, event, stored_ns, now, traceparent)
         head = self.log.head
@@ -174,7 +174,7 @@ class Hub:
         received: float | None = None,
         traceparent: str | None = None,
     ) -> Record:
-        """Build the record of an event; ``received`` is when the relay received it, UNIX seconds, if live."""
+        """Build the record of an event; ``received`` is the time of arrival of a live event, UNIX seconds."""
         route = self.fanout.route(subject)
         encoded = encode_event(route.prefix, seq, event.payload)
         received = stored_ns / 1e9 if received is None else received

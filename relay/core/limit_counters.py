@@ -1,4 +1,4 @@
-"""Counters behind the connection limits: for one relay, or for all relays that share its port.
+"""Counters behind the connection limits: for one relay, or for all relays that share a port.
 
 Invariants:
 
@@ -13,13 +13,13 @@ from typing import Final, Protocol
 from tickertape.rate_limit import TokenBucket
 
 BURST_SECONDS: Final = 10.0
-"""Burst of an address in seconds of its rate: after a restart, all clients behind it reconnect together."""
+"""Burst of an address, in seconds of its rate: after a restart, all clients behind it reconnect together."""
 
 MAX_ADDRESSES: Final = 100_000
 """Maximum number of addresses with a token bucket; the least recently used one is forgotten first."""
 
 PRUNE_BATCH: Final = 10_000
-"""Maximum number of addresses forgotten in one call; a hundred thousand would delay the sessions."""
+"""Maximum number of addresses forgotten in one call; a hundred thousand would block the event loop."""
 
 ALL: Final = ""
 """Key of the total over all clients."""
@@ -42,7 +42,7 @@ class LimitCounters(Protocol):
             rate: tokens that are refilled per second.
             cost: tokens to spend.
             now: time in seconds.
-            allow_debt: spend more tokens than there are.
+            allow_debt: whether to spend more tokens than there are.
 
         Returns:
             False if there are not enough tokens.
@@ -101,7 +101,7 @@ class LocalLimitCounters:
             del self._buckets[key]
 
     def _bucket(self, key: str, rate: float, now: float) -> TokenBucket:
-        if key == ALL:  # has a rate of its own, and is never forgotten
+        if key == ALL:  # the total has its own rate, and is never forgotten
             if self._total is None:
                 self._total = TokenBucket(rate, rate * BURST_SECONDS, now)
             return self._total

@@ -5,7 +5,7 @@ Invariants:
 1. A chunk is requested once, however many members wait for it; the request that has waited longest is read
    next.
 2. The chunks in memory are bounded in bytes; the least recently used one is evicted first.
-3. No waiter is leaked: a member that disconnects or stalls is removed from here.
+3. No waiter is leaked: a member that disconnects or stalls is removed from the cache.
 """
 
 from collections import OrderedDict
@@ -17,10 +17,10 @@ from tickertape.relay.core.event_log import EventLog
 W = TypeVar("W")
 
 CHUNK_SEQUENCES: Final = 4096
-"""Sequences in one chunk: about 100 ms of reading and 1 to 2 MB."""
+"""Number of sequences in one chunk, which takes about 100 ms to read and has 1 to 2 MB."""
 
 PREFETCH_CHUNKS: Final = 2
-"""Chunks requested ahead of a member that reads on, so that it does not wait between two chunks."""
+"""Number of chunks requested ahead of a member that catches up, so that it does not wait for each chunk."""
 
 MAX_BYTES: Final = 64 * 1024 * 1024
 """Maximum bytes of encoded events in the cache."""
@@ -78,7 +78,7 @@ class ReplayCache(Generic[W]):
         if chunk is None:
             return None
         if chunk.head <= position:
-            # The chunk was read when the stream ended here; it may have grown since.
+            # The stream ended here when the chunk was read, and may have grown since.
             del self._chunks[number]
             return None
         self._chunks.move_to_end(number)
@@ -92,7 +92,7 @@ class ReplayCache(Generic[W]):
         self._request(number)
 
     def prefetch(self, position: int, upto: int) -> None:
-        """Request the chunks after that of a position, as far as they start before ``upto``."""
+        """Request the next chunks after a position, as far as they start before ``upto``."""
         current = position // CHUNK_SEQUENCES
         for number in range(current + 1, current + 1 + PREFETCH_CHUNKS):
             if number * CHUNK_SEQUENCES < upto and number not in self._chunks:
@@ -110,7 +110,7 @@ class ReplayCache(Generic[W]):
             self._requested.pop(number, None)
 
     def next_request(self) -> ChunkRequest | None:
-        """Return the next chunk to read, or None; call ``add``, ``retry`` or ``abandon`` afterwards."""
+        """Return the next request, or None; call ``add``, ``retry`` or ``abandon`` after the read."""
         for number in self._requested:
             del self._requested[number]
             self._reading.add(number)
@@ -129,7 +129,7 @@ class ReplayCache(Generic[W]):
         return self._pop_waiters(number)
 
     def retry(self, number: int) -> None:
-        """Request a chunk that could not be read again, if members still wait for it."""
+        """Request a chunk again after a failed read, if members still wait for it."""
         self._reading.discard(number)
         if number in self._waiters:
             self._request(number)

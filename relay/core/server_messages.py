@@ -71,7 +71,7 @@ def subscribed(
         mode: delivery mode.
         interval_ms: minimum milliseconds between two batches in mode ``latest``.
         cursor: position that the session starts from.
-        resumed: whether the session continues from there, without a snapshot.
+        resumed: whether the session continues from the client's cursor, without a snapshot.
         expires_at: expiry of the client's token, UNIX seconds; None without a token.
     """
     token = {} if expires_at is None else {"expires_at": format_time(expires_at)}
@@ -92,7 +92,7 @@ def gap(start: str, end: str, reason: GapReason, by: dict[str, int] | None = Non
 
     Args:
         start: cursor before the events that are not delivered.
-        end: cursor of the last of them.
+        end: cursor of the last of these events.
         reason: why they are not delivered.
         by: number of events by the first two tokens of their subjects; None if unknown.
     """

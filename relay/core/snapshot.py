@@ -9,7 +9,7 @@ from tickertape.relay.core.event_log import Record
 from tickertape.relay.core.filters import Filter
 
 MAX_SUBJECTS: Final = 100_000
-"""Maximum number of state subjects; beyond it the one added first is evicted."""
+"""Maximum number of state subjects; beyond it, the subject that was added first is evicted."""
 
 _sequence = attrgetter("seq")
 
@@ -42,8 +42,8 @@ class Snapshot:
         subject = record.route.subject
         known = self._newest.get(subject)
         if known is not None:
-            # An equal record was loaded ahead of the stream. It becomes visible now that the stream reaches
-            # it, so the version changes.
+            # A record with the same sequence was loaded before the stream reached it. It becomes visible
+            # now, so the version changes.
             if known.seq > record.seq:
                 return False
         elif len(self._newest) >= MAX_SUBJECTS:

@@ -59,7 +59,7 @@ class Batch:
         reached: position in the stream after the batch.
         records: events in the batch, in order.
         gap: gap, reported before the events.
-        conflated: in mode ``latest``, number of events replaced by newer ones of their subject.
+        conflated: in mode ``latest``, number of events replaced by newer events of their subject.
         stored_ns: time at which the stream stored the message at ``reached``, UNIX nanoseconds, if known.
 
     Attributes:
@@ -118,7 +118,8 @@ class Batch:
         for part in parts:
             cursor = format_cursor(self._epoch, part[-1].seq, part[-1].stored_ns)
             outgoing.append(EncodedEvents([record.encoded for record in part], cursor, conflated))
-            conflated = None if conflated is None else 0  # reported in the first, before a cursor passes them
+            # The first message counts all of them, since its cursor may already pass some.
+            conflated = None if conflated is None else 0
         cursor = format_cursor(self._epoch, self.reached, self._stored_ns)
         outgoing.append(EncodedEvents([record.encoded for record in last], cursor, conflated))
         return outgoing
@@ -163,7 +164,7 @@ def batch_with_gap(
         delivered: events to deliver.
         dropped: events to drop.
         reason: why they are dropped.
-        log: log that knows when the message at ``reached`` was stored.
+        log: log with the storage time of the message at ``reached``.
     """
     stored_ns = log.stored_at(reached)
     if not dropped:

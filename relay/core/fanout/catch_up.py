@@ -34,13 +34,14 @@ CATCH_UP_EVENTS: Final = 1_000
 """Maximum number of events in one catch-up batch."""
 
 BLOCK_SEQUENCES: Final = 128
-"""Sequences in a block, which members share while they catch up; about as large as a catch-up batch."""
+"""Number of sequences in a block, a batch that members share while they catch up; about as large as any
+catch-up batch."""
 
 MAX_BLOCKS: Final = 32
 """Maximum number of blocks that one feed caches, from one heartbeat to the next."""
 
 _DENSE: Final = BLOCK_SEQUENCES // 4
-"""Number of events in a block above which sharing it is worthwhile."""
+"""Minimum number of events in a block that makes sharing the block worthwhile."""
 
 
 class CatchUp:
@@ -48,7 +49,7 @@ class CatchUp:
 
     Args:
         log: event log.
-        snapshot: newest states, for events that the log has evicted or a member skips.
+        snapshot: newest states, sent instead of events that the log has evicted or a member skips.
         replay_cache: chunks of the stream, for events older than the log.
         max_behind: maximum number of missed events that a member in mode ``live`` is sent.
         deliver: writes a batch to a member, and counts it.
@@ -115,7 +116,7 @@ class CatchUp:
         return sum(not self.can_advance(member) for member in list(self._paced))
 
     def next_due(self) -> float | None:
-        """Return when a rate limit allows the next batch, UNIX seconds; None if no member is held back."""
+        """Return when a rate limit next allows a batch, UNIX seconds; None if no member is held back."""
         return min((at for member, at in self._paced.items() if self.can_advance(member)), default=None)
 
     def serve_turns(self, epoch: str, now: float) -> bool:
@@ -172,7 +173,7 @@ class CatchUp:
                 self._deliver(member, batch)
 
     def _within_rate(self, member: Member, now: float) -> bool:
-        """Return whether a member's own rate limit allows a batch; otherwise record when it will."""
+        """Return whether a member's own rate limit allows a batch; if not, record when it will."""
         bucket = member.bucket
         if bucket is None:
             return True
@@ -215,7 +216,7 @@ class CatchUp:
         """Return how many events before the log a member may be sent, in addition to those in the log."""
         log = self._log
         if feed.counted_at != log.head:
-            # Needed for each batch of each returning member, so the count is cached for all of them.
+            # The count is needed for each batch of each member behind, so the feed caches it for all of them.
             found, _ = log.select(feed.filter, log.floor, log.head, self._max_behind, log.max_bytes)
             feed.counted_at, feed.counted = log.head, len(found)
         return max(0, self._max_behind - feed.counted)
@@ -237,7 +238,7 @@ def next_batch(
         member: member to catch up.
         feed: feed of the member.
         log: event log, or a replay chunk.
-        snapshot: newest states, for events that the log has evicted or the member skips.
+        snapshot: newest states, sent instead of events that the log has evicted or the member skips.
         epoch: epoch of cursors.
         upto: position of the feed's head, or the end of the chunk.
         max_behind: maximum number of missed events to send in mode ``live``.

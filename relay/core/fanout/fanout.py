@@ -5,8 +5,8 @@ Invariants:
 1. The position of a member is either the head of its feed or its own cursor, never both. A member with a rate
    limit of its own is never at the head.
 2. An event is offered only to the feeds of its subject, which were matched when subject and feed first met.
-3. A flush is bounded: each feed gets one batch, and a bounded number of members behind catch up by a bounded
-   number of batches.
+3. A flush is bounded: each feed gets one batch, and a bounded number of members that are behind get a
+   bounded number of batches.
 4. An exception raised on behalf of a member fails that member; one raised while a batch is built fails the
    live members of the feed. All other feeds are served.
 
@@ -33,7 +33,7 @@ from tickertape.relay.core.snapshot import Snapshot
 from tickertape.relay.core.trace_context import may_be_traced
 
 MAX_TRACE_CHECKS: Final = 16
-"""Maximum number of events per flush that are checked for a trace, as exemplars of the delay histogram."""
+"""Maximum number of events per flush that are checked for a trace, to become exemplars of the histograms."""
 
 
 class Fanout:
@@ -66,9 +66,9 @@ class Fanout:
         self._stats = stats
         self._wake = wake
         self._flush_requested = False
-        self._trace_checks = 0  # left in this flush
-        self._checked: Record | None = None  # the event checked last
-        self._exemplar: Exemplar | None = None  # for that event, if it may belong to a trace
+        self._trace_checks = 0  # checks left in this flush
+        self._checked: Record | None = None  # the last event that was checked
+        self._exemplar: Exemplar | None = None  # exemplar of that event, if it may belong to a trace
         self._dirty: list[Feed] = []  # feeds with pending events
 
     def __repr__(self) -> str:
@@ -161,7 +161,7 @@ class Fanout:
         feed = self._index.feed(key, event_filter, now)
         feed.members += 1
         member.feed = feed
-        # Members in mode complete drop nothing and progress at different speeds, so each has a bucket.
+        # Nothing is dropped in mode complete, so members progress at different speeds: each has a bucket.
         if mode != "complete" or rate == 0:
             member.bucket = None
         elif member.bucket is None or member.bucket.rate != rate:
@@ -224,7 +224,7 @@ class Fanout:
     # Time.
 
     def flush(self, now: float) -> None:
-        """Send pending events to the live members, then let a bounded number of members behind catch up."""
+        """Send pending events to the live members, then let a bounded number of other members catch up."""
         self._flush_requested = False
         self._trace_checks, self._checked, self._exemplar = MAX_TRACE_CHECKS, None, None
         dirty, self._dirty = self._dirty, []
@@ -242,14 +242,14 @@ class Fanout:
             self._request_flush()
 
     def catch_up(self, now: float) -> bool:
-        """Let a bounded number of members behind catch up; return whether more can advance.
+        """Let a bounded number of members catch up; return whether more can advance.
 
         This may also be called between two flushes.
         """
         return self._catch_up.serve_turns(self.epoch, now)
 
     def next_due(self) -> float | None:
-        """Return when the next held feed or rate-limited member is due, UNIX seconds; None without one."""
+        """Return when the next held feed or rate-limited member is due, UNIX seconds, or None."""
         held = [feed.held_until for feed in self._dirty]
         paced = self._catch_up.next_due()
         return min(held if paced is None else [*held, paced], default=None)
@@ -282,7 +282,7 @@ class Fanout:
             return None
 
     def _fail(self, feed: Feed, error: Exception) -> None:
-        """Fail the live members of a feed; members behind are not affected."""
+        """Fail the live members of a feed; members that are behind are not affected."""
         feed.clear()
         for member in list(feed.live):
             member.fail(error)
@@ -315,7 +315,7 @@ class Fanout:
         finally:
             feed.writing = False
         if batch.records:
-            # The oldest event stands for its batch: one observation per batch, never too low.
+            # One observation per batch, that of its oldest event: cheap, and never too low.
             oldest, delivered = batch.records[0], members * len(batch.records)
             if oldest is not self._checked and self._trace_checks:
                 self._trace_checks -= 1

@@ -1,7 +1,7 @@
-"""Feeds: members that share filter, mode and rate, and the events pending for them.
+"""Feeds: groups of members that share filter, mode and rate, and the events pending for them.
 
-Invariant: every live member (at the head of the feed) has been sent every matching event up to the position
-of the feed, or a gap for it.
+Invariant: every live member (one at the head of the feed) has been sent every matching event up to the
+position of the feed, or a gap in its place.
 """
 
 from collections.abc import Callable, Sized
@@ -26,14 +26,14 @@ BATCH_BYTES: Final = 1024 * 1024
 """Maximum bytes of events in one batch of a feed; the rest follows with the next flush."""
 
 _CONFLATE_FROM: Final = 256
-"""Number of pending events in mode ``latest`` at which replaced ones are discarded."""
+"""Minimum number of pending events in mode ``latest`` before replaced events are discarded."""
 
 Writers = dict[Encoding, list[Callable[[Any], None]]]
 """``send`` callables of members, by encoding."""
 
 
 class Member:
-    """Client from the view of the fan-out: a position in the log, and a way to write.
+    """Client as the fan-out sees it: a position in the log, and a way to write.
 
     Once the member is attached to a feed, only the fan-out changes these fields; before that, ``cursor`` is
     the start position.
@@ -41,14 +41,15 @@ class Member:
     Args:
         send: writes what ``encoding`` encodes; never blocks.
         encoding: encoding of messages to the client.
-        on_failure: called with the member and an exception raised on its behalf; ends the member.
+        on_failure: called with the member and an exception raised on its behalf; it ends the member.
 
     Attributes:
-        feed: feed of the member; None before it follows one and after it ended.
-        cursor: position while the member is behind the head; at the head, the position of the feed counts.
-        reached_head: whether the member has been at the head; before, it catches up on requested history.
+        feed: feed that the member is attached to; None before ``attach`` and after ``detach``.
+        cursor: position while the member is behind the head; at the head, the feed has the position.
+        reached_head: whether the member has been at the head; until then, it catches up on history that the
+            client requested.
         writable: False while the send buffer of its socket is full.
-        bucket: rate limit of its own, in mode ``complete`` under a grant with a rate.
+        bucket: the member's own rate limit, in mode ``complete`` under a grant with a rate; otherwise None.
     """
 
     __slots__ = ("_on_failure", "bucket", "cursor", "encoding", "feed", "reached_head", "send", "writable")
@@ -102,14 +103,14 @@ class Feed:
         self.live: dict[Member, None] = {}  # members at the head
         self.members = 0  # number of members, live and behind
         self.pending: list[Record] = []
-        self.cursor = 0  # position of the head while events are pending; otherwise the log's head counts
+        self.cursor = 0  # position of live members while events are pending; otherwise the log's head is
         self.writing = False
         self.held_until = 0.0
-        self.counted = 0  # matching events in the log, up to a bound, when its head was ``counted_at``
+        self.counted = 0  # matching events in the log, up to a bound, as of the head ``counted_at``
         self.counted_at = -1
         self.routes: dict[Route, None] = {}  # routes that lead to this feed
         self.blocks: dict[int, Batch] = {}  # shared catch-up batches by start position
-        self.dense = True  # whether blocks are worth sharing; until one shows otherwise
+        self.dense = True  # whether blocks are worth sharing; assumed until a sparse block shows otherwise
         self._snapshot_version = -1
         self._snapshots: dict[Encoding, tuple[Sized, int]] = {}  # encoded snapshots of that version
         self._writers: Writers | None = None
@@ -175,12 +176,12 @@ class Feed:
             log: event log.
             epoch: epoch of cursors.
             now: UNIX seconds.
-            hold: whether to delay a batch: until the interval of mode ``latest`` ends, or to merge gaps.
+            hold: whether a batch may be delayed until the interval of mode ``latest`` ends, or to merge gaps.
             shared: batch of another feed in this flush, returned if it equals the batch of this feed.
 
         Returns:
-            The batch; None if there is nothing to send now. If events are pending then, ``held_until`` is the
-            time of the next attempt.
+            The batch; None if there is nothing to send now. If events are still pending in that case,
+            ``held_until`` is the time of the next attempt.
         """
         pending = self.pending
         if not pending:

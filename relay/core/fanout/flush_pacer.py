@@ -1,4 +1,4 @@
-"""Rate control: the token bucket of a feed, and the self-tuning interval between flushes."""
+"""Rate control: token buckets for log events, and the self-tuning interval between flushes."""
 
 from typing import Final
 
@@ -9,16 +9,16 @@ MAX_DELAY: Final = 0.25
 """Maximum seconds that an event waits for the next flush; reached when a flush takes 65 ms."""
 
 GAP_HOLD: Final = 0.1
-"""Maximum seconds that a gap is held back, so that it is merged with the following ones."""
+"""Maximum seconds that a gap is held back, so that it can be merged with the gaps that follow."""
 
 FLUSH_SHARE: Final = 0.35
 """Maximum share of time spent in short flushes; beyond it flushes are spaced out to send fewer, larger
 batches."""
 
 MIN_FLUSH_SHARE: Final = 0.26
-"""Minimum of that share, for long flushes. With many clients, larger batches save more and compress better;
-with few, low latency matters more. With a smaller share, a burst could make flushes so long and rare that the
-events pending in between keep them long."""
+"""Minimum share, for long flushes. With many clients, larger batches save more and compress better; with few,
+low latency matters more. With a smaller share, a burst could make flushes so long and rare that the events
+pending in between keep them long."""
 
 SHORT_FLUSH: Final = 0.005
 """Seconds up to which a flush counts as short."""
@@ -56,11 +56,11 @@ class TokenBucket(PlainBucket):
         return int(self.tokens + ROUNDING)
 
     def spend(self, tokens: int) -> None:
-        """Take ``available`` tokens, regardless of levels."""
+        """Take a number of tokens, at most ``available``, regardless of levels."""
         self.tokens -= tokens
 
     def take(self, rank: int) -> bool:
-        """Take a token for an event of a rank; return False if only the reserve of higher levels is left."""
+        """Take a token for an event of a level; return False if only the reserve of higher levels is left."""
         if self.tokens < self._levels[rank]:
             return False
         self.tokens -= 1.0
@@ -72,7 +72,7 @@ class FlushPacer:
 
     When idle, it allows a flush immediately. After a flush, the next one waits until flushes take at most
     ``share`` of the time (less if they are long), but never longer than ``max_delay``. A flush that takes
-    much longer than usual counts less, since a single hiccup is not load, but several in a row are.
+    much longer than usual counts less: a single hiccup is not load, but several in a row are.
     """
 
     __slots__ = ("_earliest", "_usual", "max_delay", "share")

@@ -1,10 +1,12 @@
 """Tries that find the patterns that match a subject, and the subjects that match a pattern.
 
-They branch by token, as in NATS servers: the cost of a lookup depends on the matches, not on the entries.
+The tries branch by token, as in NATS servers: the cost of a lookup depends on the number of matches, not of
+entries.
 
 Invariants:
 
-1. Both ``matching`` agree with ``tickertape.contracts.subjects.matches`` for every valid pattern and subject.
+1. Both ``matching`` methods agree with ``tickertape.contracts.subjects.matches`` for every valid pattern and
+   subject.
 2. A node without values and children is removed, so the size of a trie is bounded by its entries.
 """
 
@@ -15,7 +17,7 @@ T = TypeVar("T")
 
 
 class _Node(Generic[T]):
-    """Node of a token: values that end with the token, and child nodes by their tokens."""
+    """Node of a trie: the values whose path ends here, and child nodes by token."""
 
     __slots__ = ("children", "values")
 

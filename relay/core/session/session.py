@@ -49,7 +49,7 @@ class Link(Protocol):
 
 
 RETRY_AFTER_MS: Final = {CloseCode.TOO_MANY: 5_000, CloseCode.UNAVAILABLE: 1_000}
-"""Minimum milliseconds before a client that was rejected with one of these codes may reconnect."""
+"""Milliseconds that a client closed with one of these codes is asked to wait before it reconnects."""
 
 _CLOSE_CODES: Final = {
     ErrorCode.UNAUTHORIZED: CloseCode.UNAUTHORIZED,
@@ -94,7 +94,7 @@ class Session(Member):
     Args:
         id: id in logs and in ``welcome``.
         link: connection that the session writes to.
-        request: request of the client.
+        request: first request of the client.
         on_failure: called with the session and an exception raised on its behalf.
 
     Attributes:
@@ -102,8 +102,8 @@ class Session(Member):
         filter: filter of the request after intersection with the grant; None before authentication.
         grant: grant of the client; None before authentication.
         deadline: time at which the token expires, is about to expire, or must have been sent; UNIX seconds,
-            infinite without one.
-        failed: whether code that ran on behalf of the session has raised; the session is ended then.
+            infinite if there is no deadline.
+        failed: whether an exception was raised on behalf of the session, which is then ended.
         locating: request whose start position is being read from the stream; otherwise None.
     """
 

@@ -18,7 +18,7 @@ from tickertape.relay.core.snapshot import Snapshot
 
 
 class SessionStart:
-    """Procedure that gives a session its position and its feed.
+    """Procedure that assigns a position and a feed to a session.
 
     Args:
         settings: settings of the hub.
@@ -50,7 +50,7 @@ class SessionStart:
         self._request_position = locate
 
     def start(self, session: Session, default: int, now: float) -> None:
-        """Start a session where its request says, or at a default position."""
+        """Start a session at the position in its request, or at a default position."""
         request = session.request
         session.locating = None
         if request.cursor is not None:
@@ -74,10 +74,10 @@ class SessionStart:
             self.begin(session, default, now)
 
     def check_cursor(self, cursor: Cursor) -> bool | None:
-        """Return whether a cursor points into the present stream; None if only the stream knows.
+        """Return whether a cursor points into the current stream; None if only the stream knows.
 
         A cursor with the time of its message belongs to a lost part of the stream if another message has that
-        sequence now. A cursor without a time is taken as valid.
+        sequence now. A cursor without a time is assumed to be valid.
         """
         if cursor.epoch != self._fanout.epoch:
             return False
@@ -167,7 +167,7 @@ class SessionStart:
         )
 
     def send_snapshot(self, session: Session, feed: Feed, position: int) -> None:
-        """Send the newest states that match a feed's filter as of a position; at the head it is cached."""
+        """Send the newest states of a feed as of a position; at the head, the encoded snapshot is cached."""
         if position == self._log.head:
             data, count = feed.snapshot(self._snapshot, position, session.encoding)
         else:

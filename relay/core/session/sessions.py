@@ -42,7 +42,7 @@ AUTH_TIMEOUT: Final = 5.0
 """Seconds within which a client has to send ``auth``."""
 
 EXPIRY_NOTICE: Final = 60.0
-"""Seconds before the expiry of a token at which its client gets ``token_expiring``."""
+"""Seconds before the expiry of a token at which its client receives ``token_expiring``."""
 
 
 class Sessions(SessionRegistry):
@@ -165,7 +165,7 @@ class Sessions(SessionRegistry):
         """Send ``welcome`` to a session and start it."""
         request = session.request
         if event_filter is None:
-            # Before anything is sent, since it may raise.
+            # Computed before anything is sent, since it may raise.
             event_filter = grant.intersect(request.subjects, request.level)
         self._apply_grant(session, grant, event_filter)
         session.state = State.FOLLOWING
@@ -195,7 +195,7 @@ class Sessions(SessionRegistry):
         session.deadline = math.inf if grant.expires_at is None else grant.expires_at - EXPIRY_NOTICE
 
     def _renew(self, session: Session, message: Auth, now: float) -> None:
-        """Continue a session under a new grant, from a new snapshot if the filter or the rate changes."""
+        """Continue a session under a new grant, with a new snapshot if its filter or rate changes."""
         if self._verify is None:
             return
         try:
@@ -203,7 +203,7 @@ class Sessions(SessionRegistry):
         except ProtocolError as error:
             if error.code is not ErrorCode.UNAVAILABLE:
                 raise
-            # The keys are still being fetched; until then, the previous token stays valid.
+            # The keys are still being fetched; until they are, the previous token stays valid.
             error.ref = message.type
             self.send(session, messages.error(error, CloseCode.UNAVAILABLE))
             return
@@ -218,7 +218,7 @@ class Sessions(SessionRegistry):
         elif feed is not None:
             self._fanout.detach(session)
             self._start.begin(session, session.cursor, now)
-        # Without a feed, its position is still being located, and it starts under this grant.
+        # A session without a feed is still being located, and starts under this grant.
         if session.deadline <= now:
             self._check_deadline(session, now)
 
@@ -292,7 +292,7 @@ class Sessions(SessionRegistry):
         self._start.start_located(session, request, position, now)
 
     def check_cursor(self, cursor: Cursor) -> bool | None:
-        """Return whether a cursor points into the present stream; see ``SessionStart.check_cursor``."""
+        """Return whether a cursor points into the current stream; see ``SessionStart.check_cursor``."""
         return self._start.check_cursor(cursor)
 
     def cursors(self) -> list[tuple[Session, str]]:

@@ -38,12 +38,12 @@ class Request:
     """Validated subscription request.
 
     Attributes:
-        subjects: valid patterns; ``>`` if the client named none.
+        subjects: valid patterns; ``>`` if the client requested none.
         level: minimum level.
         mode: delivery mode.
         interval_ms: minimum milliseconds between two batches in mode ``latest``.
-        cursor: position to continue from.
-        since: start time.
+        cursor: cursor to resume from, or None.
+        since: start time, or None.
     """
 
     subjects: tuple[str, ...] = (">",)
@@ -56,7 +56,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Since:
-    """Start time: ``ago`` seconds before now, or ``moment`` in UNIX seconds; both None mean the earliest."""
+    """Start time: ``ago`` seconds before now, or ``moment`` in UNIX seconds; the earliest if both are None."""
 
     ago: float | None = None
     moment: float | None = None
@@ -113,13 +113,13 @@ def parse_query(query: str) -> Request:
     """Parse the query of ``/ws``.
 
     Raises:
-        ProtocolError: as ``read_query``, or a value is invalid.
+        ProtocolError: see ``read_query``; or a value is invalid.
     """
     return request_from_parameters(read_query(query, QUERY_KEYS))
 
 
 def request_from_parameters(values: dict[str, str]) -> Request:
-    """Build a request from query parameters; other parameters are left to the caller.
+    """Build a request from query parameters, and ignore those of other endpoints.
 
     Raises:
         ProtocolError: a value is invalid.
@@ -172,7 +172,7 @@ def _validate(
             ErrorCode.BAD_INTERVAL, f"interval_ms {interval_ms} is not in 1..{MAX_INTERVAL_MS}"
         )
     if cursor is not None and since is not None:
-        raise ProtocolError(ErrorCode.BAD_CURSOR, "cursor and since exclude each other; send only one")
+        raise ProtocolError(ErrorCode.BAD_CURSOR, "cursor and since are mutually exclusive; send only one")
     try:
         position = None if cursor is None else parse_cursor(cursor)
     except ValueError as error:
