@@ -1,4 +1,4 @@
-"""Dead letters: events that violate the contract, stored in REJECTED for the authors of their producers.
+"""Dead letters: events that violate the contract, stored in REJECTED for the developers of their producers.
 
 Invariants:
 
@@ -35,7 +35,7 @@ MAX_QUEUED_BYTES: Final = 16 * 1024 * 1024
 
 MAX_SUBJECT: Final = 3_800
 """Maximum bytes of the subject of a dead letter. A server closes the connection when a control line exceeds
-4 096 bytes, which include the reply subject. A longer subject is truncated, and a header has the original."""
+4 096 bytes, including the reply subject. A longer subject is truncated, and a header has the original."""
 
 HEADER_BYTES: Final = 4 * 1024
 """Bytes reserved for the headers of a dead letter. NATS closes the connection of a client whose message, with
@@ -48,9 +48,9 @@ class DeadLetter(NamedTuple):
     Attributes:
         cursor: epoch, time and sequence of the message, joined by dashes; the same in every relay.
         subject: subject without the prefix; bytes that are not UTF-8 are lone surrogates.
-        data: body as received; None when it could not be read.
-        rejection: reason of the rejection.
-        header_block: headers as received; stored if the subject is illegal.
+        data: body as received; None if it could not be read.
+        rejection: reason for the rejection.
+        header_block: headers as received; stored only if the subject is illegal.
     """
 
     cursor: str
@@ -80,7 +80,7 @@ class DeadLetters:
         self._overflow = 0
 
     def add(self, letter: DeadLetter) -> None:
-        """Queue a dead letter; one that several relays publish is stored once."""
+        """Queue a dead letter; if several relays publish the same one, it is stored once."""
         if len(self._queue) >= MAX_QUEUED or self._bytes + letter.size > MAX_QUEUED_BYTES:
             self._overflow += 1
             if self._overflow == 1:
@@ -106,7 +106,7 @@ class DeadLetters:
                     log.warning("cannot store dead letter of event %s, retrying: %s", cursor, error)
                     await asyncio.sleep(RETRY_DELAY)
                     if nc.is_connected and self._overflow:
-                        # NATS is reachable but does not accept it, and the queue has overflowed: drop it.
+                        # NATS is reachable but does not accept this one, and the queue has overflowed: drop it.
                         self._remove_oldest()
                     continue
                 self._remove_oldest()
@@ -125,7 +125,7 @@ class DeadLetters:
 def encode_dead_letter(
     letter: DeadLetter, names: Names, max_payload: int
 ) -> tuple[str, bytes, dict[str, str]]:
-    """Return subject, body and headers of a dead letter, as the contract defines them.
+    """Return the subject, body and headers of a dead letter, as the contract defines them.
 
     Args:
         letter: dead letter to encode.

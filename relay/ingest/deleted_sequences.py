@@ -1,7 +1,7 @@
 """Sequences that the stream has deleted, by retention, message TTL (``Nats-TTL``), purge or delete.
 
-A reader without a filter sees them as jumps of the sequence. A reader with a filter cannot: a jump may also
-be a subject outside of the filter, and neither ``pending`` nor the consumer sequence nor heartbeats
+A reader without a filter sees them as jumps in the sequence. A reader with a filter cannot: a jump may also
+be a message outside of the filter, and neither ``pending`` nor the consumer sequence nor heartbeats
 distinguish the two (tested). Such a reader queries the stream after it has received the messages.
 """
 
@@ -22,7 +22,7 @@ def missing_ranges(first: int, last: int, seen: Iterable[int]) -> list[Range]:
     Args:
         first: first sequence.
         last: last sequence.
-        seen: sequences in ascending order; those outside of the range are ignored.
+        seen: sequences in ascending order; sequences outside of the range are ignored.
     """
     ranges: list[Range] = []
     for seq in seen:
@@ -39,8 +39,8 @@ def missing_ranges(first: int, last: int, seen: Iterable[int]) -> list[Range]:
 class DeletedSequences:
     """Deleted sequences of a stream, for readers with a filter.
 
-    Reports too many sequences rather than too few: before the stream's first sequence it is unknown which
-    ones the filter would have matched.
+    Reports too many sequences rather than too few: before the stream's first sequence, it is unknown which
+    messages the filter would have matched.
 
     Args:
         stream: name of the stream in NATS.
@@ -48,7 +48,7 @@ class DeletedSequences:
 
     def __init__(self, stream: str) -> None:
         self._stream = stream
-        # Creation time of the stream, its first sequence, and the number of deleted ones after it.
+        # Creation time of the stream, its first sequence, and the number of sequences deleted after that.
         self._version = ("", 0, 0)
         self._last = 0  # last sequence of the stream at the last query
         self._deleted: list[int] = []  # sequences that are deleted, in ascending order
@@ -75,19 +75,19 @@ class DeletedSequences:
         count = int(state.get("num_deleted") or 0)
         truncated, self._last = int(state["last_seq"]) < self._last, int(state["last_seq"])
         if truncated:
-            # The server lost its newest messages, as in a power failure: the known sequences may be stale.
+            # The server lost its newest messages, as in a power failure, so the cached sequences may be stale.
             self._version = ("", 0, 0)
         if stream_first <= first and not count:
             return []  # the usual case
-        # While the stream and its first sequence stay the same, deleted sequences are only added: if their
-        # number has not changed, neither have they.
+        # While the stream and its first sequence stay the same, deleted sequences are only added, so an
+        # unchanged number means an unchanged set.
         if count and self._version != (info["created"], stream_first, count):
             response = await request(nc, f"STREAM.INFO.{self._stream}", {"deleted_details": True})
             state = response.get("state") or {}
             stream_first, self._deleted = int(state.get("first_seq", 0)), sorted(state.get("deleted") or ())
             self._version = (response.get("created", ""), stream_first, len(self._deleted))
             if len(self._deleted) < int(state.get("num_deleted", 1)):
-                stream_first = last + 1  # no complete list: treat every unseen sequence as deleted
+                stream_first = last + 1  # the list is incomplete: treat every unseen sequence as deleted
         seen_set = set(seen)
         before = missing_ranges(first, min(last, stream_first - 1), sorted(seen_set))
         if not count:

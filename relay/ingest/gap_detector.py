@@ -2,8 +2,9 @@
 
 Invariants:
 
-1. ``deliver`` gets every message in order. Before it, ``report_missing`` is called with the end of each range
-   that will never arrive. A message that may follow such a range is held until this is known.
+1. ``deliver`` is called with every message in order; before the first message after a range that will never
+   arrive, ``report_missing`` is called with the end of the range. A message that may follow such a range is
+   held until the stream has been queried.
 2. After ``lost`` was called, nothing is delivered until ``restart``.
 """
 
@@ -24,27 +25,27 @@ log = logging.getLogger("tickertape.ingest")
 
 QUERY_INTERVAL: Final = 0.1
 """Minimum seconds between two queries for deleted sequences. A relay with narrow ``--subjects`` needs a query
-after almost every event, and holds the messages behind a gap meanwhile. The interval is therefore the maximum
-delay that is added, and ten small requests a second are a small load for a server."""
+after almost every event, and meanwhile holds the messages that follow. The interval is therefore the maximum
+delay that is added, and ten small requests per second are little load for a server."""
 
 MAX_HELD: Final = 50_000
-"""Maximum number of held messages; NATS has stopped responding long before it is reached."""
+"""Maximum number of held messages; it is only reached if NATS does not respond to queries."""
 
 
 class GapDetector:
     """Stage that delivers messages in order, and reports the deleted ranges between them.
 
     Args:
-        source: reader of the stream. Without filters, each jump of the sequence is a deleted range; with
+        source: reader of the stream. Without filters, each jump in the sequence is a deleted range; with
             filters, the stream has to be queried.
         head: returns the last sequence that was delivered or reported as missing.
-        deliver: gets each message.
-        report_missing: gets the last sequence of a range after ``head`` that will never arrive.
-        lost: gets the reason why the consumer has to be recreated.
+        deliver: called with each message.
+        report_missing: called with the last sequence of a range after ``head`` that will never arrive.
+        lost: called with a reason when the consumer has to be recreated.
 
     Attributes:
-        sequences_reused: True once a sequence arrived again: the stream has lost messages and assigned their
-            sequences to new ones.
+        sequences_reused: whether a sequence arrived twice: the stream has lost messages and assigned their
+            sequences to new messages.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class GapDetector:
         return f"GapDetector(next={self._next}, {len(self._held)} held)"
 
     def restart(self) -> None:
-        """Start after ``head`` with a new consumer."""
+        """Restart after ``head`` with a new consumer."""
         self._held.clear()
         self._jumped.clear()
         self._next = self._head() + 1
@@ -94,7 +95,7 @@ class GapDetector:
         self._deliver(delivery)
 
     async def run(self, nc: Client) -> None:
-        """Query the stream for the sequences deleted in the jumps of a filtered consumer, until cancelled."""
+        """Query the stream for deleted sequences when a filtered consumer jumps, until cancelled."""
         while True:
             await self._jumped.wait()
             self._jumped.clear()

@@ -1,6 +1,6 @@
 """Ingest: reads EVENTS from NATS into the hub, without loss or repetition across restarts and reconnections.
 
-A start provisions the streams, takes the last sequence of the stream as the head, loads the newest states and
+Startup provisions the streams, takes the last sequence of the stream as the head, loads the newest states and
 starts a consumer right after the head. Only then is the tail of the stream read into memory.
 """
 
@@ -51,21 +51,21 @@ RETRY_DELAY: Final = 0.5
 """Seconds between two attempts to start or to recreate the consumer."""
 
 SHORT_TIMEOUT_ATTEMPTS: Final = 3
-"""Attempts to recreate the consumer with the short timeout."""
+"""Number of attempts to recreate the consumer with ``SHORT_TIMEOUT``."""
 
 SHORT_TIMEOUT: Final = 2.0
-"""Seconds for these attempts. A cluster can place the consumer on the server that has just died and then
-never respond, while the next attempt is placed elsewhere. Later attempts wait longer, for a busy server."""
+"""Timeout of these attempts in seconds. A cluster can place the consumer on a server that has just died, and
+then never respond, while the next attempt is placed elsewhere. Later attempts allow for a busy server."""
 
 MISSING_STREAM_DELAY: Final = 2.0
-"""Seconds between two attempts while another user has to create the streams: NATS logs denied requests."""
+"""Seconds between two attempts until another user has created the streams; longer, since NATS logs denied requests."""
 
 
 class Ingest:
     """Reader of EVENTS into a hub.
 
     Args:
-        hub: gets every event exactly once, in order.
+        hub: hub that receives every event exactly once, in order.
         clock: UNIX seconds that never decrease.
         url: URL of NATS.
         names: names of subjects and streams.
@@ -106,7 +106,7 @@ class Ingest:
         self._consumer_lost = asyncio.Event()
         self._dead_letters = DeadLetters(names)
         self._stopping = False
-        self._reset_pending = False  # the stream was replaced; load its states and restart the sessions
+        self._reset_pending = False  # the stream was replaced, and sessions are not restarted yet
         self._connect_count = 0
         self._round_trip = RoundTrip(clock)
         self._outage_since: float | None = None
@@ -117,7 +117,7 @@ class Ingest:
 
     @property
     def connected(self) -> bool:
-        """Return whether the relay receives from NATS."""
+        """Whether the relay receives events from NATS."""
         return self.hub.sessions.upstream_connected
 
     def upstream_status(self) -> UpstreamStatus:
@@ -166,7 +166,7 @@ class Ingest:
             await connection.close(nc)
 
     def pause_reading(self, seconds: float) -> None:
-        """Pause reading from NATS: nothing that arrives within this time would be flushed before its end."""
+        """Pause reading from NATS until the next flush: events read earlier would only wait for it."""
         if self._nc is not None:
             self._nc.pause_reading()
             asyncio.get_running_loop().call_later(seconds, self._nc.resume_reading)
@@ -174,7 +174,7 @@ class Ingest:
     # Start and recovery.
 
     async def _start(self, nc: Client) -> int:
-        """Start for the first time; retry transient errors, and log each error once."""
+        """Start for the first time; retry transient errors, and log a repeated error once."""
         logged = ""
         while True:
             try:
@@ -251,7 +251,7 @@ class Ingest:
             except (StreamsError, NatsError, OSError, TimeoutError) as error:
                 log.warning("cannot receive events, retrying: %s", error)
                 self.hub.sessions.set_upstream(False, self._clock())
-                self._consumer_lost.set()  # wherever the attempt failed
+                self._consumer_lost.set()  # set again, since ``_start_consumer`` may have cleared it
                 await asyncio.sleep(RETRY_DELAY)
 
     async def _resume(self, nc: Client, timeout_seconds: float | None) -> None:
@@ -273,7 +273,7 @@ class Ingest:
         elif self._reset_pending:
             await self._states.load(nc)  # loading failed after the reset
         elif int(state["first_seq"]) > head + 1:
-            # The next event would reveal it, too, but may not arrive soon.
+            # The next event would reveal the missing range, too, but may not arrive soon.
             self._report_missing(int(state["first_seq"]) - 1)
         if self._reset_pending:
             self.hub.restart_sessions()
@@ -297,8 +297,8 @@ class Ingest:
     async def _newest_was_replaced(self, nc: Client) -> bool:
         """Return whether the stream now has another message at the sequence of the newest received one.
 
-        A server that lost its newest writes in a power failure keeps the stream's creation time, and may have
-        stored more messages since than it lost.
+        A server that lost its newest writes in a power failure keeps the stream's creation time, and may
+        since have stored more messages than it lost.
         """
         if self._gaps.sequences_reused or self._newest is None:
             return self._gaps.sequences_reused
@@ -306,7 +306,7 @@ class Ingest:
         try:
             return await query_stored_ns(nc, self._stream, seq) not in (None, known)
         except UnparsableMessageError:
-            self._newest = None  # unknown until the next message
+            self._newest = None  # unknown until the next message arrives
             return False
 
     async def _stream_info(self, nc: Client) -> dict[str, Any]:

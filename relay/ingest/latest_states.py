@@ -1,4 +1,4 @@
-"""Newest states, read from the stream that keeps one message per subject."""
+"""Newest states, read from LATEST, the stream that keeps one message per subject."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ LATEST_LAG_TIMEOUT: Final = 3.0
 """Seconds to wait at startup until LATEST has caught up with EVENTS."""
 
 RELOAD_INTERVAL: Final = 2.0
-"""Minimum seconds between two reloads: every second event may be a deleted one."""
+"""Minimum seconds between two reloads; with short TTLs, every other event could request a reload."""
 
 
 class LatestStates:
@@ -43,11 +43,11 @@ class LatestStates:
         self._reload_requested = asyncio.Event()
 
     def request_reload(self) -> None:
-        """Request a reload, because states may be among deleted events."""
+        """Request a reload, because deleted events may have included states."""
         self._reload_requested.set()
 
     async def load(self, nc: Client, *, ahead: bool = True) -> bool:
-        """Load the newest states into the snapshot; return whether one of them was new.
+        """Load the newest states into the snapshot; return whether any of them was new.
 
         Args:
             nc: connected client.
@@ -88,7 +88,7 @@ class LatestStates:
     async def reload(self, nc: Client) -> None:
         """Reload states after deleted events and send them to all sessions, until cancelled.
 
-        LATEST still has the newest states among the deleted events; no later event has to repeat them.
+        LATEST still has the newest states among the deleted events, and no later event need repeat them.
         """
         while True:
             await self._reload_requested.wait()

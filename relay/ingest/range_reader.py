@@ -1,7 +1,7 @@
 """Reader of ranges of EVENTS, which also returns the sequences in them that the stream has deleted.
 
 A relay that receives all events reads the stream without a filter and discards the few messages that are not
-events: then every jump of the sequence is a deleted range. With narrower ``--subjects`` the server filters,
+events: then every jump in the sequence is a deleted range. With narrower ``--subjects`` the server filters,
 and ``DeletedSequences`` distinguishes deleted sequences from those outside of the filter.
 """
 
@@ -48,10 +48,10 @@ class RangeReader:
             nc: connected client.
             first: first sequence.
             last: last sequence, which the stream has reached.
-            take: gets each event.
+            take: called with each event.
 
         Returns:
-            the ranges that never arrive, in order: deleted messages, and those that cannot be parsed.
+            The ranges that never arrive, in order: deleted messages, and messages that cannot be parsed.
 
         Raises:
             StreamsError: the server rejects the request, does not respond, or lags behind the leader.

@@ -1,4 +1,4 @@
-"""Readers of the stream for all clients: they read replay chunks, and look up positions in the stream.
+"""Readers of the stream on behalf of all clients: they read replay chunks and look up positions.
 
 A fixed number of readers bounds the load on NATS, however many clients reconnect simultaneously. Errors of
 NATS are retried; any other exception ends the sessions concerned, never a reader.
@@ -46,11 +46,11 @@ RETRY_DELAY: Final = 0.5
 """Seconds before a failed read or lookup is retried."""
 
 LOOKUP_BATCH: Final = 32
-"""Sessions whose positions are looked up concurrently; a slow response delays only these."""
+"""Number of sessions whose positions are looked up concurrently; a slow response delays only these."""
 
 _UNBOUNDED: Final = 1 << 62
 _ROUNDING_ERROR: Final = 0.001
-"""Maximum seconds that are lost when a time in nanoseconds becomes a float."""
+"""Maximum rounding error in seconds when a time in nanoseconds becomes a float."""
 
 _FAILURES: Final = (StreamsError, NatsError, OSError, TimeoutError)
 
@@ -114,9 +114,9 @@ class ReplayReaders:
             return chunk
 
     async def is_stale_cursor(self, cursor: Cursor, stored: dict[int, int | None]) -> bool:
-        """Return whether the stream has another message at a cursor's sequence than the one it was made for.
+        """Return whether a cursor's sequence now belongs to another message than when the cursor was issued.
 
-        A server that lost its newest messages in a power failure, and has stored others since, keeps the
+        A server that lost its newest messages in a power failure, and has since stored others, keeps the
         stream's name and creation time. A cursor whose message is deleted is not considered stale.
 
         Args:
@@ -141,8 +141,8 @@ class ReplayReaders:
     async def position_at(self, timestamp: float) -> int:
         """Return the position before the first event stored at or after a time.
 
-        The server counts nanoseconds in 64 bits, which end in the year 2262. Times after the last
-        event are therefore not sent to it.
+        The server counts nanoseconds in 64 bits, which end in the year 2262. Times after the last event are
+        therefore not sent to it.
 
         Args:
             timestamp: UNIX seconds; 0 for the earliest position.
@@ -169,7 +169,7 @@ class ReplayReaders:
             start = {"deliver_policy": "by_start_time", "opt_start_time": start_time}
             message = await find_unparsable(self._nc, self._stream, start)
             if message is None:
-                raise  # this message can be parsed, so another one ended the connection
+                raise  # this message can be parsed, so another message ended the connection
         except NoRespondersError:
             raise StreamsError(
                 f"stream {self._stream} does not allow direct get", "run 'tickertape streams apply'"
@@ -244,7 +244,7 @@ class ReplayReaders:
         while True:
             await self._requests.position_requested.wait()
             sessions = self._requests.take_sessions()
-            stored: dict[int, int | None] = {}  # cached, as many clients reconnect with the same cursor
+            stored: dict[int, int | None] = {}  # a cache, since many clients reconnect with the same cursor
             while sessions:
                 batch, sessions[:LOOKUP_BATCH] = sessions[:LOOKUP_BATCH], []
                 error = await self._locate_batch(batch, stored)
@@ -259,7 +259,7 @@ class ReplayReaders:
     async def _locate_batch(
         self, sessions: list[Session], stored: dict[int, int | None]
     ) -> BaseException | None:
-        """Look up positions concurrently; return an error if some lookups have to be retried."""
+        """Look up positions concurrently; return an error if any lookup has to be retried."""
         try:
             info = await self._stream_info()
         except _FAILURES as error:

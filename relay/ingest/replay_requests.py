@@ -9,8 +9,8 @@ class ReplayRequests:
     """Pending requests for replay chunks and for positions that only the stream knows.
 
     Attributes:
-        chunk_requested: set while the hub's archive may have a chunk to read.
-        position_requested: set while sessions wait for their position.
+        chunk_requested: set while the replay cache may have a request for a chunk.
+        position_requested: set while sessions wait for their start position.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class ReplayRequests:
         return f"ReplayRequests({len(self._sessions)} sessions)"
 
     def request_chunk(self) -> None:
-        """Signal that the archive has a chunk to read."""
+        """Signal that the replay cache has a request for a chunk."""
         self.chunk_requested.set()
 
     def request_positions(self, *sessions: Session) -> None:

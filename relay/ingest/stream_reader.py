@@ -24,7 +24,7 @@ BATCH_SIZE: Final = 512
 """Maximum number of messages in a batch; the event loop runs between two batches."""
 
 RECONNECT_TIMEOUT: Final = 10.0
-"""Seconds to wait for the reconnection after a message that cannot be parsed."""
+"""Seconds to wait for the reconnection after a message has ended the connection."""
 
 log = logging.getLogger("tickertape.replay")
 
@@ -45,7 +45,7 @@ async def read(
         first: first sequence.
         last: last sequence; None for the last one when reading starts.
         subjects: patterns as in NATS; empty for all subjects.
-        on_skip: gets the sequence of each skipped message, in order with the batches.
+        on_skip: called with the sequence of each skipped message, in order with the batches.
 
     Raises:
         StreamsError: the server rejects the request or stops responding.
@@ -121,7 +121,7 @@ async def _read(
                     f"cannot continue reading stream {stream}: {failures[0]}", "retrying", transient=True
                 )
     except StreamsError:
-        # First yield what was received: otherwise its first message would be suspected of the failure.
+        # First yield what was received, so that only the message after it is suspected of the failure.
         for batch in _take_batches(received):
             yield batch
         raise

@@ -1,7 +1,7 @@
 """Detection of messages that cannot be parsed, so that readers can skip them.
 
-The parser accepts every message that a server forwards, so this guards against bugs of the parser. Such a
-message ends the connection whenever it is delivered, and with it everything else that is read over it.
+The parser accepts every message that a server forwards, so this only guards against bugs in the parser. A
+message that cannot be parsed ends the connection whenever it is delivered, and with it all other reads.
 
 Invariant: a message is skipped only if it was delivered alone, over a separate connection, and ended that
 connection. The position of a reader when its connection ended only selects the message to test.
@@ -33,7 +33,7 @@ T = TypeVar("T")
 log = logging.getLogger("tickertape.ingest")
 
 MIN_DISCONNECTS: Final = 2
-"""Disconnects at one position before the next message is tested: a single one can be a network failure."""
+"""Number of disconnects at one position before the next message is tested: one can be a network failure."""
 
 DELIVERY_TIMEOUT: Final = 5.0
 """Seconds to wait for the delivery of one message, and for the heartbeat with its sequence."""
@@ -77,7 +77,7 @@ class UnparsableMessage(NamedTuple):
 
     Attributes:
         seq: sequence of the message.
-        stored: the message as returned by direct get; None when that ends the connection, too.
+        stored: the message as returned by direct get; None if fetching it ends the connection, too.
     """
 
     seq: int
@@ -106,9 +106,9 @@ class UnparsableMessageError(StreamsError):
 
 
 async def fail_on_disconnect(nc: Client, work: Coroutine[Any, Any, T], before: int | None = None) -> T:
-    """Await a request, and fail when the connection ends because received bytes cannot be parsed.
+    """Await a request, and fail if the connection ends because received bytes cannot be parsed.
 
-    Without this the response to the request would never arrive.
+    Without this check, the caller would wait for a response that never arrives.
 
     Args:
         nc: client.
@@ -181,7 +181,7 @@ async def _find(
         config = {
             **start,
             "deliver_subject": inbox,
-            # The first message is never acknowledged, so no second one follows it.
+            # The first message is never acknowledged, so no second message follows it.
             "ack_policy": "explicit",
             "max_ack_pending": 1,
             "max_deliver": 1,
@@ -212,7 +212,7 @@ async def _find(
 
 @asynccontextmanager
 async def _separate_connection(nc: Client) -> AsyncIterator[Client]:
-    """Open a connection with the same options, whose loss disturbs no other request."""
+    """Open a connection with the same options, whose loss affects no other request."""
     client = await connection.connect_like(nc, name="tickertape-relay-suspect")
     try:
         yield client

@@ -18,7 +18,7 @@ class UpstreamStatus(NamedTuple):
         lag: number of events in the stream that the relay has not received yet.
         reconnects: number of connections after the first.
         round_trip: round-trip time in seconds; None while NATS does not respond.
-        active_readers: number of replay readers that are reading.
+        active_readers: number of replay chunks that are being read.
     """
 
     lag: int = 0
@@ -28,7 +28,7 @@ class UpstreamStatus(NamedTuple):
 
 
 class RoundTrip:
-    """Round-trip time to NATS.
+    """Measurement of the round-trip time to NATS.
 
     Args:
         clock: returns seconds; uvloop's clock does not advance within an iteration of the event loop.

@@ -1,4 +1,4 @@
-"""Warm-up: reads the end of the stream into memory while events are already delivered."""
+"""Warm-up: reads the tail of the stream into memory while new events are already delivered."""
 
 import asyncio
 import logging
@@ -22,9 +22,9 @@ RETRY_DELAY: Final = 2.0
 
 
 async def warm_up(nc: Client, hub: Hub, source: RangeReader, names: Names, head: int) -> None:
-    """Fill the event log with as many events before a sequence as it holds.
+    """Fill the event log with as many events up to a sequence as it can hold.
 
-    Return when this is done, or when the hub has restarted or its log has moved on meanwhile.
+    Stop early if the hub restarts, or if its log evicts events meanwhile.
 
     Args:
         nc: connected client.
@@ -48,7 +48,7 @@ async def warm_up(nc: Client, hub: Hub, source: RangeReader, names: Names, head:
         try:
             info = await stream_info(nc, source.stream)
             if info is None:
-                return  # a recreated stream is a different one
+                return  # the stream was deleted; the ingest handles that
             first = max(1, head - hub.settings.log_events + 1, int(info["state"]["first_seq"]))
             missing = await source.read(nc, first, head, take)
         except (StreamsError, NatsError, OSError) as error:

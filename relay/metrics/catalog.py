@@ -31,7 +31,7 @@ class MetricFamily:
         name: name without the prefix, and without the ``_total`` of a counter.
         kind: metric type.
         text: help text.
-        label: name of the label; empty without one.
+        label: name of the label; empty without a label.
         aggregation: how the values of several processes on one port are combined. Each process receives the
             whole stream, so counts of received events are not summed; health metrics show the worst process.
     """
@@ -167,7 +167,7 @@ class RelayCollector(Collector):
 
 
 class ProcessMetrics(Collector):
-    """Collector of merged process metrics, with the names and help texts of this process's metrics.
+    """Collector of merged process metrics, with the names and help texts of the local process metrics.
 
     Args:
         numbers: merged results of ``process_numbers``.
@@ -178,7 +178,7 @@ class ProcessMetrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         for template in _process_registry().collect():
-            # A new metric, since some collectors return the same object each time.
+            # A copy, since some collectors return the same object each time.
             metric = Metric(template.name, template.documentation, template.type, template.unit)
             metric.samples = [
                 sample._replace(value=self._numbers[key])

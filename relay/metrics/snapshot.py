@@ -4,7 +4,7 @@ Invariants:
 
 1. A snapshot holds only numbers and strings, so that it can be sent to another process as JSON.
 2. Every label value comes from a fixed list, never from a client, a subject or free text; anything else
-   counts as ``other``. All of them exist from the start: a rate needs the 0 before the first increment.
+   counts as ``other``. All values exist from the start, because ``rate()`` needs the 0 before the first increment.
 3. ``catalog.py`` defines what each name means, and how the values of several processes are aggregated.
 """
 
@@ -24,7 +24,7 @@ from tickertape.relay.ingest.upstream import UpstreamStatus
 from tickertape.relay.transport.connections import Connections
 
 OTHER: Final = "other"
-"""Label value of everything that is not in the list of its label."""
+"""Label value that stands for all values outside of a label's list."""
 
 _CODES: Final = tuple(str(int(code)) for code in sorted({*CloseCode, 1005, 1006}))
 """Close codes with a label value of their own. 1005 stands for a close frame without a code, 1006 for a
@@ -33,7 +33,7 @@ connection that ended without a close frame."""
 
 @dataclass(frozen=True, slots=True)
 class Exemplar:
-    """Observation of a histogram with the trace that its event belongs to.
+    """Observation in a histogram, with the trace that its event belongs to.
 
     Attributes:
         bucket: index of the bucket.

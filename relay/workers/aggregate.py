@@ -21,11 +21,11 @@ class Aggregate:
     """Metrics, readiness and status of all workers together.
 
     Args:
-        host: first part of the relays' names.
+        host: host name, the first part of the relay names.
         slots: slots of the workers.
 
     Attributes:
-        started: whether every slot has been ready.
+        started: whether every slot has been ready at some time.
         stopping: whether the workers are being stopped.
     """
 
@@ -89,7 +89,7 @@ class Aggregate:
     async def _collect_worker(self, slot: WorkerSlot) -> None:
         pid = slot.pid
         response = await slot.request(SNAPSHOT_PATH)
-        # If the worker has died meanwhile, its last snapshot is already retired: this one would count twice.
+        # If the worker has died meanwhile, its counters are already retired and would count twice.
         if response is not None and response[0] == 200 and slot.pid == pid:
             slot.metrics.update(decode_snapshot(response[1]))
 

@@ -23,7 +23,7 @@ from tickertape.process.tasks import cancel_and_wait
 log = logging.getLogger("tickertape.workers")
 
 MAX_LINE: Final = 16 * 1024 * 1024
-"""Maximum bytes of a message."""
+"""Maximum bytes of one line of JSON."""
 
 _LENGTH_BYTES: Final = 8
 
@@ -66,7 +66,7 @@ class SupervisorChannel:
     """Worker's end of the connection to its supervisor; it replaces the server of the ops port.
 
     Attributes:
-        address: shown to the operator; it accepts no connections.
+        address: placeholder for the address of the ops port, which only the supervisor has.
         should_exit: set to end ``run_until_stopped``.
     """
 
@@ -83,12 +83,12 @@ class SupervisorChannel:
 
     @classmethod
     async def open(cls, link: socket.socket) -> "SupervisorChannel":
-        """Continue on the socket over which the configuration was received."""
+        """Open a channel over the socket on which the configuration was received."""
         return cls(*await asyncio.open_unix_connection(sock=link, limit=MAX_LINE))
 
     @property
     def should_exit(self) -> bool:
-        """Return whether the channel is about to stop."""
+        """Whether the channel has been asked to stop."""
         return self._ended.is_set()
 
     @should_exit.setter
@@ -97,7 +97,7 @@ class SupervisorChannel:
             self._ended.set()
 
     def serve(self, app: ASGIApp, read_metrics: Callable[[], MetricsSnapshot]) -> "SupervisorChannel":
-        """Serve the ops routes and metrics of this worker from now on."""
+        """Serve the ops routes and metrics of this worker from now on, and return the channel."""
         self._app, self._read_metrics = app, read_metrics
         return self
 
@@ -137,7 +137,7 @@ class SupervisorChannel:
                 else:
                     status, body = await fetch(self._app, request["path"])
             except Exception:
-                # A request without a response counts towards ``MAX_PENDING_REQUESTS`` for good.
+                # Always respond: unanswered requests count towards ``MAX_PENDING_REQUESTS`` permanently.
                 log.exception("ops request %s failed", request["path"])
                 status, body = 500, ""
         self.send(id=request["id"], status=status, body=body)
@@ -155,7 +155,7 @@ async def fetch(app: ASGIApp, path: str) -> tuple[int, str]:
     """Send a GET request to an ASGI application without a socket.
 
     Returns:
-        status and body.
+        The status and the body.
     """
     status, body = 500, bytearray()
 

@@ -44,7 +44,7 @@ def decode_snapshot(data: Mapping[str, Any]) -> MetricsSnapshot:
 
 
 def merge_snapshots(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
-    """Merge the snapshots of processes that run at the same time."""
+    """Merge the snapshots of processes that run simultaneously."""
     return _merge(snapshots, _join_of)
 
 

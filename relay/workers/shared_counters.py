@@ -73,7 +73,7 @@ class SharedCounters:
 
     @contextlib.contextmanager
     def row(self, key: str) -> Iterator[int | None]:
-        """Lock and yield the row of a key; None when its bucket is full of keys that are in use."""
+        """Lock and yield the row of a key; None if its bucket is full of keys that are in use."""
         number = int.from_bytes(blake2b(key.encode(), digest_size=8, key=self._seed).digest()) or 1
         bucket = number >> (64 - _BUCKET_BITS)
         # Record locks belong to a process, so all workers can use the descriptor that they inherited.
@@ -118,7 +118,7 @@ class SharedLimitCounters:
         return f"SharedLimitCounters({self._open} open, {self._counters!r})"
 
     def acquire(self, key: str, limit: int) -> bool:
-        """Increment the count of a key; return False when it has reached the maximum."""
+        """Increment the count of a key; return False if it has reached the limit."""
         if key == ALL and self._open >= self._capacity:
             return False
         with self._counters.row(key) as row:
@@ -138,8 +138,8 @@ class SharedLimitCounters:
                 self._column[row] -= 1
 
     def spend(self, key: str, rate: float, cost: float, now: float, *, allow_debt: bool = False) -> bool:
-        """Spend tokens of a key; return False when there are not enough."""
-        now = time.monotonic()  # unlike a relay's own clock, the same in all processes
+        """Spend tokens of a key; return False if there are not enough tokens."""
+        now = time.monotonic()  # the same in all processes, unlike a relay's own clock
         counters = self._counters
         with counters.row(key) as row:
             if row is None:

@@ -40,7 +40,7 @@ STOP_GRACE: Final = 5.0
 
 COLLECT_EVERY: Final = 5.0
 """Seconds between two collections of the workers' metrics. A worker that is killed loses what it has counted
-since the last one."""
+since the last collection."""
 
 
 async def supervise(settings: ServeSettings, announce: Callable[[str], None] = console.print_line) -> int:
@@ -48,16 +48,16 @@ async def supervise(settings: ServeSettings, announce: Callable[[str], None] = c
 
     Args:
         settings: settings of the operator.
-        announce: receives the lines for the operator.
+        announce: prints a line for the operator.
 
     Returns:
-        the exit code: 0 after a signal, 1 when the relays cannot run or had to be killed.
+        The exit code: 0 after a signal, 1 if the relays cannot run or had to be killed.
     """
     signals = SupervisorSignals()
     nats: EmbeddedNats | None = None
     try:
-        # The main port comes last: while no socket listens on a reserved port, the system could assign it to
-        # the ops port as well.
+        # The main port comes last: while no socket listens on a reserved port, the system could also assign
+        # it to the ops port.
         ops_socket = listen(settings.ops_host, settings.ops_port, "--ops-port")
         reserved = reserve_port(settings.host, settings.port, ops_socket.port)
         if settings.nats_url is None:
@@ -131,7 +131,7 @@ def _check_free(host: str, port: int) -> None:
 
 
 async def _start(nats: EmbeddedNats, signals: "SupervisorSignals") -> None:
-    """Start NATS, unless a signal comes first; the caller stops what has been started by then."""
+    """Start NATS, unless a signal arrives first; the caller stops what was started by then."""
     await run_until_stopped(signals.changed.wait(), nats.start())
 
 
@@ -139,9 +139,9 @@ class SupervisorSignals:
     """Signal handlers of the supervisor, and the signals received since it was created.
 
     Attributes:
-        stop_signals: signals that stop the supervisor, in the order of arrival.
+        stop_signals: received signals that stop the supervisor, in the order of arrival.
         changed: set when a stop signal arrives; the slots set it as well.
-        forward: receives SIGHUP; does nothing while there are no workers.
+        forward: called with SIGHUP; does nothing until there are workers.
     """
 
     def __init__(self) -> None:
@@ -168,7 +168,7 @@ class Supervisor:
         url: URL of NATS.
         port: port that the workers share.
         signals: signals, including those received during startup.
-        announce: receives the lines for the operator.
+        announce: prints a line for the operator.
     """
 
     def __init__(
@@ -213,7 +213,7 @@ class Supervisor:
             required_tasks: tasks that the workers depend on; each ends only with an error.
 
         Returns:
-            the exit code.
+            The exit code.
         """
         running = [asyncio.create_task(slot.run(), name=f"worker {slot.number}") for slot in self._slots]
         collecting = asyncio.create_task(self._collect_metrics(), name="metrics")

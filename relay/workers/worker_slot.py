@@ -5,7 +5,7 @@ Invariants:
 1. A slot has at most one process. Its number, and therefore the name of its relay, never changes.
 2. After ``stop`` no process is started.
 3. The counters of a worker that exited are kept in ``metrics`` and no longer count towards limits.
-4. Any error in handling a worker ends that worker, and the next one is started.
+4. Any error in handling a worker ends that worker, and a new worker is started.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ MAX_PENDING_REQUESTS: Final = 8
 further requests."""
 
 EXIT_TIMEOUT: Final = 10.0
-"""Seconds for a worker to exit after it has closed its connection."""
+"""Seconds that a worker has to exit after it has closed its connection."""
 
 
 class WorkerSlot:
@@ -58,7 +58,7 @@ class WorkerSlot:
         number: index of the slot, from 0.
         config: configuration of each worker of this slot.
         counters: limit counters that all workers share.
-        changed: called when a worker became ready, could not start, or exited.
+        changed: called when a worker has become ready, could not start, or has exited.
 
     Attributes:
         metrics: metrics of all workers that this slot has had.
@@ -66,7 +66,7 @@ class WorkerSlot:
         has_been_ready: whether any worker of this slot has served clients.
         startup_error: error message of the last worker, if it could not run.
         start_count: number of workers started.
-        changed_at: loop time when the current worker was started, or the last one exited.
+        changed_at: loop time at which the current worker was started, or the last worker exited.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class WorkerSlot:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the worker; None while none runs."""
+        """Process id of the worker; None while no worker runs."""
         process = self._process
         return process.pid if process is not None and process.returncode is None else None
 
@@ -125,7 +125,7 @@ class WorkerSlot:
                 delay = min(2 * delay, MAX_RESTART_DELAY)
 
     def stop(self, number: signal.Signals) -> None:
-        """Send a signal to the worker, and start no further one."""
+        """Send a signal to the worker, and start no further worker."""
         self._stopping.set()
         self.signal(number)
 
@@ -139,7 +139,7 @@ class WorkerSlot:
         """Request a path of the worker's ops routes, or ``SNAPSHOT_PATH``.
 
         Returns:
-            status and body; None when no worker runs or it does not respond in time.
+            The status and the body; None if no worker runs or it does not respond in time.
         """
         writer = self._writer
         if writer is None or self._unanswered >= MAX_PENDING_REQUESTS:
@@ -169,9 +169,9 @@ class WorkerSlot:
                     str(theirs.fileno()), str(self._counters.descriptor),
                     stdin=asyncio.subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(), self._counters.descriptor),
-                    # The worker imports the same modules, and none from the current directory.
+                    # The worker imports the same modules, and nothing from the current directory (``-P``).
                     env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                    # A session of its own keeps Ctrl-C away: the supervisor forwards the signal once.
+                    # A separate session shields it from Ctrl-C; the supervisor forwards the signal once.
                     start_new_session=True,
                 )  # fmt: skip
         except OSError as error:
@@ -186,7 +186,7 @@ class WorkerSlot:
             self._writer.write(self._config)
             await self._read_messages(reader)
         except Exception as error:
-            connection_error = error  # the process still has to be stopped and waited for
+            connection_error = error  # reported below, after the process has been stopped
         finally:
             if self._writer is None:
                 ours.close()

@@ -1,7 +1,6 @@
 """Tries that find the patterns that match a subject, and the subjects that match a pattern.
 
-The tries branch by token, as in NATS servers: the cost of a lookup depends on the number of matches, not of
-entries.
+The tries branch by token, as in NATS servers, so a lookup costs time per match, not per entry.
 
 Invariants:
 

@@ -56,7 +56,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Since:
-    """Start time: ``ago`` seconds before now, or ``moment`` in UNIX seconds; the earliest if both are None."""
+    """Start time: ``ago`` seconds before now, or ``moment`` in UNIX seconds; with neither, the earliest."""
 
     ago: float | None = None
     moment: float | None = None
