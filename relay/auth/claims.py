@@ -36,11 +36,11 @@ Reason = Literal[
     "empty_grant",
     "keys_unavailable",
 ]
-"""Label of a rejection in metrics and logs."""
+"""Reason for a rejection, as a label in metrics and logs."""
 
 
 class TokenError(ProtocolError):
-    """Token that is rejected.
+    """Error for a token that is rejected.
 
     Args:
         reason: label for metrics and logs.
@@ -58,7 +58,7 @@ class ExpectedClaims:
     """Claims that the relay requires in a token.
 
     Attributes:
-        issuer: required ``iss``; None accepts any.
+        issuer: required ``iss``; None accepts any issuer.
         audience: value that ``aud`` must contain; None rejects tokens with an ``aud``.
         leeway: seconds of clock skew that are tolerated for ``nbf`` and ``iat``.
     """
@@ -109,7 +109,7 @@ class ExpectedClaims:
         if not isinstance(audiences, list) or not all(isinstance(audience, str) for audience in audiences):
             raise TokenError("claim", "the token's aud is neither a string nor a list of strings")
         if self.audience is None:
-            # The token is intended for an audience that this relay does not identify with (RFC 7519, 4.1.3).
+            # RFC 7519, 4.1.3: a recipient rejects a token whose audience does not include it.
             raise TokenError(
                 "audience", "the token has an aud, but the relay has none; set TICKERTAPE_JWT_AUDIENCE"
             )

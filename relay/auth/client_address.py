@@ -14,9 +14,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Final
 
 MAX_HOPS: Final = 32
-"""Entries of a header that are read, from the right; further entries are ignored."""
+"""Maximum number of entries that are read from a header, from the right; further entries are ignored."""
 
-# Addresses contain no commas or spaces, so an unclosed quote of a client cannot hide what a proxy appended.
+# Addresses contain no commas or spaces, so an unclosed quote sent by a client cannot hide what a proxy added.
 _FOR: Final = re.compile(r'\bfor\s*=\s*"?([^",;\s]*)', re.IGNORECASE)
 _PROTO: Final = re.compile(r'\bproto\s*=\s*"?([a-z]+)', re.IGNORECASE)
 
@@ -40,7 +40,7 @@ class Networks:
                 raise ValueError(
                     f"{part[:60]!r} is neither an address nor a network such as 10.0.0.0/8"
                 ) from None
-        # Called for each socket, mostly with the same few addresses.
+        # A cache, since this is called for each socket, mostly with the same few addresses.
         self._contains = lru_cache(4096)(self._matches)
 
     def __bool__(self) -> bool:
@@ -59,7 +59,7 @@ def client_address(peer: str, headers: Iterable[tuple[str, str]], trusted: Netwo
 
     Args:
         peer: address of the socket.
-        headers: names in lower case, and values; in order.
+        headers: names in lower case, and values, in order.
         trusted: proxies whose headers are trusted.
 
     Returns:
@@ -86,7 +86,7 @@ def client_address(peer: str, headers: Iterable[tuple[str, str]], trusted: Netwo
 
 
 def is_https(scheme: str, peer: str, headers: Iterable[tuple[str, str]], trusted: Networks) -> bool:
-    """Return whether the client's own connection is encrypted, to the relay or to a trusted proxy."""
+    """Return whether the client's own connection, to the relay or to a trusted proxy, is encrypted."""
     if scheme == "https":
         return True
     if peer not in trusted:

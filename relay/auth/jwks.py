@@ -4,7 +4,7 @@ Invariants:
 
 1. The last valid key set is used until a newer one is fetched: an unreachable issuer does not lock clients
    out.
-2. Untrusted clients cannot cause more than one fetch in 10 s, whatever ``kid`` they send.
+2. Untrusted clients cannot cause more than one fetch per 10 s, whatever ``kid`` they send.
 3. A fetch is bounded in size and time, follows no redirects, and its result is validated before use.
 """
 
@@ -39,13 +39,13 @@ MAX_REFRESH: Final = 3600.0
 """Limits of ``max-age`` in seconds: a withdrawn key must not be accepted for a day."""
 
 MIN_FETCH_INTERVAL: Final = 10.0
-"""Minimum seconds between two fetches that are triggered by unknown key ids."""
+"""Minimum seconds between two fetches triggered by unknown key ids."""
 
 FIRST_RETRY: Final = 1.0
 """Seconds until the first retry after a failed fetch; doubles up to ``MIN_REFRESH``."""
 
 JITTER: Final = 0.2
-"""Random part of a wait, so that relays do not all fetch simultaneously."""
+"""Random share of a wait, so that relays do not all fetch simultaneously."""
 
 _MAX_AGE: Final = re.compile(r'(?:^|[,\s])max-age\s*=\s*"?(\d{1,9})', re.IGNORECASE)
 
@@ -105,8 +105,8 @@ class Jwks:
         """Request a fetch, because a token names an unknown key.
 
         Returns:
-            True if a fetch is pending, so that the client should retry in a second; False if the last
-            requested fetch is too recent.
+            True if a fetch is pending, so the client should retry in a second; False if the last requested
+            fetch is too recent.
         """
         if self._fetching or self._refresh_requested.is_set():
             return True
@@ -187,7 +187,7 @@ def _opener(url: str) -> OpenerDirector:
 
 
 def _get(opener: OpenerDirector, url: str) -> tuple[bytes, float]:
-    """Fetch the document; called in a thread.
+    """Fetch the document; call this in a thread.
 
     Returns:
         The document, and the seconds until the next fetch.
@@ -202,17 +202,16 @@ def _get(opener: OpenerDirector, url: str) -> tuple[bytes, float]:
         with opener.open(request, timeout=FETCH_TIMEOUT) as response:
             if response.status != 200:
                 raise KeysError(
-                    f"{where} answers {response.status}", "set --jwt-jwks-url to a URL that answers 200"
+                    f"{where} returned HTTP {response.status}", "set --jwt-jwks-url to a URL that returns 200"
                 )
             data = b""
-            # The timeout applies per read; a server that sends single bytes must not block the thread for
-            # hours.
+            # The timeout applies per read: a server that sends single bytes must not block the thread.
             while block := response.read1(MAX_KEY_BYTES + 1):
                 data += block
                 if len(data) > MAX_KEY_BYTES:
                     raise KeysError(
                         f"{where} has more than {MAX_KEY_BYTES} bytes",
-                        "set --jwt-jwks-url to a document with nothing but keys",
+                        "set --jwt-jwks-url to the URL of a document that contains only keys",
                     )
                 if time.monotonic() > deadline:
                     raise TimeoutError("timed out")
@@ -220,7 +219,7 @@ def _get(opener: OpenerDirector, url: str) -> tuple[bytes, float]:
     except HTTPError as error:
         with error:
             hint = "redirects are not followed; set the final URL" if error.code // 100 == 3 else ""
-            raise KeysError(f"{where} answers {error.code}", hint or "check the URL") from None
+            raise KeysError(f"{where} returned HTTP {error.code}", hint or "check the URL") from None
     except (URLError, HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise KeysError(

@@ -23,10 +23,10 @@ from tickertape.relay.auth.keys import (
 from tickertape.relay.auth.settings import Algorithm, TokenSettings
 
 MAX_KEY_BYTES: Final = 256 * 1024
-"""Maximum bytes of a key file or key set."""
+"""Maximum bytes of a key file or JWKS."""
 
 MAX_KEYS: Final = 32
-"""Maximum keys per set for the configured algorithm; a token without ``kid`` is tried with each."""
+"""Maximum number of keys for the configured algorithm; each is tried for a token without ``kid``."""
 
 MAX_KID: Final = 256
 """Maximum characters of a key id."""
@@ -64,7 +64,7 @@ def read_key_file(path: Path) -> bytes:
     """Return the content of a key file without its trailing line break.
 
     Args:
-        path: path of a file of at most 256 KiB.
+        path: path of a file of at most ``MAX_KEY_BYTES``.
 
     Raises:
         KeysError: the file cannot be read, or is too large.
@@ -85,7 +85,7 @@ def read_keys(algorithm: Algorithm, data: bytes, origin: str) -> Keys:
     """Parse a secret, a PEM public key or certificate, a JWK, or a JWKS.
 
     Only the first certificate of a chain is used, since the others are its issuers; its validity period is
-    ignored, since it serves as a key. Several PEM public keys are all used, so that keys can be rotated.
+    ignored, since it serves as a key. All PEM public keys are used, so that keys can be rotated.
 
     Args:
         algorithm: signature algorithm of the tokens.

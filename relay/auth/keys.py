@@ -31,7 +31,7 @@ from tickertape.relay.auth.settings import Algorithm
 from tickertape.errors import ConfigurationError
 
 MIN_SECRET: Final = 32
-"""Minimum bytes of an HS256 secret; a shorter one is easier to guess than the hash is to break (RFC 7518,
+"""Minimum bytes of an HS256 secret; a shorter secret is easier to guess than the hash is to break (RFC 7518,
 3.2)."""
 
 MIN_RSA: Final = 2048
@@ -46,15 +46,15 @@ UNREADABLE: Final = (PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, Ke
 
 
 class KeysError(ConfigurationError):
-    """Verification key that is missing, unreadable or not acceptable."""
+    """Error for a verification key that is missing, unreadable or not acceptable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Key that is validated for the algorithm.
+    """Key that has been validated for its algorithm.
 
     Attributes:
-        kid: id in a key set; None for a single key, which is tried with every token.
+        kid: key id; None for a key without an id, which is tried with every token.
         material: secret or public key.
     """
 
@@ -69,7 +69,7 @@ class Keys:
     Attributes:
         algorithm: signature algorithm of all keys.
         keys: the keys; at least one.
-        skipped: one message for each entry of a key set that is meant for the algorithm but cannot be used.
+        skipped: a message for each entry of a key set that is meant for the algorithm but cannot be used.
     """
 
     algorithm: Algorithm
@@ -99,7 +99,7 @@ class FixedKeys:
 
 
 def check_secret(secret: bytes, origin: str) -> bytes:
-    """Return an HS256 secret unchanged.
+    """Check an HS256 secret, and return it unchanged.
 
     Raises:
         KeysError: the secret is shorter than 32 bytes, or looks like a key of another algorithm.
@@ -118,7 +118,7 @@ def check_secret(secret: bytes, origin: str) -> bytes:
 
 
 def check_public_key(algorithm: Algorithm, key: object, origin: str) -> Material:
-    """Return a public key unchanged.
+    """Check a public key, and return it unchanged.
 
     Raises:
         KeysError: the key is private, does not fit the algorithm, or is too small or too large.
@@ -158,8 +158,8 @@ def _is_key(data: bytes) -> bool:
     candidates = [data]
     with contextlib.suppress(binascii.Error):
         candidates.append(
-            base64.b64decode(b"".join(data.split()), validate=True)
-        )  # PEM without its header lines
+            base64.b64decode(b"".join(data.split()), validate=True)  # PEM without its header lines
+        )
     for load in (load_der_public_key, load_der_x509_certificate):
         for candidate in candidates:
             with contextlib.suppress(*UNREADABLE):
@@ -169,7 +169,7 @@ def _is_key(data: bytes) -> bool:
 
 
 def parse_json_object(data: bytes) -> dict[str, Any] | None:
-    """Parse a JSON object; return None if the data is not one."""
+    """Parse a JSON object; return None if the data is not a JSON object."""
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError:

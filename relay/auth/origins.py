@@ -1,11 +1,11 @@
 """Origin check for browsers: pages of the relay itself and origins on the allow list may connect.
 
 A browser sends ``Origin`` with every WebSocket handshake, and a page cannot forge it. Programs other than
-browsers send none and are allowed, since they could send any origin.
+browsers need not send it, and are allowed without it, since they could send any origin.
 
 Desktop apps (Electron, Tauri, extensions, webviews) have their own scheme instead of http: a browser engine
-writes their origin as ``scheme://host``, and that of a page without an origin as ``null``. They are allowed
-only if they are listed.
+writes their origin as ``scheme://host``, and the origin of a page without one as ``null``. These origins are
+allowed only if they are listed.
 """
 
 import re
@@ -33,7 +33,7 @@ Origin = tuple[str, str, int]
 
 def parse_origin(text: str) -> Origin | None:
     """Parse an http or https origin as a browser writes it; return None for others, such as ``null``."""
-    # Not urlsplit, which also finds a host in invalid origins such as "http://x.[::1]".
+    # urlsplit is not used, since it finds a host even in invalid origins such as "http://x.[::1]".
     match = _ORIGIN.fullmatch(text)
     if match is None:
         return None
@@ -57,8 +57,9 @@ class Origins:
     Args:
         text: comma-separated origins, exact or with ``*`` as the first label: ``https://*.example.com``.
             Origins of apps are exact, or have ``*`` as the host: ``vscode-webview://*``.
-        rebinding: accept any host name in ``Host`` as the relay's own. On a loopback address without tokens
-            this must be False, since the owner of any domain can point it at 127.0.0.1 (DNS rebinding).
+        rebinding: whether any host name in ``Host`` is accepted as the relay's own. On a loopback address
+            without tokens, this must be False, since the owner of any domain can point it at 127.0.0.1 (DNS
+            rebinding).
 
     Raises:
         ValueError: an entry is not an origin.
@@ -116,7 +117,7 @@ class Origins:
             return True
         parts = split_host(host)
         if parts is None:
-            # Browsers may accept names that split_host does not, such as a$b.example; none sends an empty
+            # Browsers may accept names that split_host rejects, such as a$b.example, but none sends an empty
             # host.
             return not host.strip()
         name = parts[0].rstrip(".")
@@ -129,7 +130,7 @@ class Origins:
         return True
 
     def _add_app(self, text: str) -> bool:
-        """Add the origin of an app; return False if the text is not one."""
+        """Add the origin of an app; return False if the text is not the origin of an app."""
         scheme, _, host = text.partition("://")
         if text in _HOSTLESS:
             self._apps.add(text)
@@ -161,7 +162,7 @@ class Origins:
 
 
 def _parse_app_origin(text: str) -> tuple[str, str] | None:
-    """Split an app origin into its scheme and its host with port; return None if it is not one.
+    """Split an app origin into its scheme and its host with port; return None for any other text.
 
     The host keeps its case, since browsers normalize the case only for web schemes.
     """

@@ -20,7 +20,7 @@ BEARER_PREFIX: Final = "bearer."
 _BEARER: Final = re.compile(r"bearer +([A-Za-z0-9_.~+/=-]+) *", re.IGNORECASE | re.ASCII)
 
 Headers = list[tuple[str, str]]
-"""Header names in lower case, and values; in order."""
+"""Header names in lower case, and values, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class SubprotocolOffer:
     """Subprotocols that a client offers.
 
     Attributes:
-        supported: whether the relay's subprotocol is among them; then a rejection is sent inside the
+        supported: whether the relay's subprotocol is among them, so that a rejection can be sent over the
             WebSocket.
-        token: token in the subprotocols, where browsers have to send it; None if there is none.
+        token: token in the subprotocols, where browsers have to send it, or None.
     """
 
     supported: bool
@@ -64,7 +64,7 @@ class RequestAuth:
         return client_address(peer, headers, self._trusted)
 
     def check_origin(self, peer: str, headers: Headers, *, secure: bool) -> None:
-        """Check that the page's origin is allowed, and that the host name is one of this relay.
+        """Check that the page's origin is allowed, and that the host name is a name of this relay.
 
         Args:
             peer: address of the socket.
@@ -97,7 +97,7 @@ class RequestAuth:
             token: token from another source.
 
         Returns:
-            The grant, or None if a token is required and there is none.
+            The grant, or None if a token is required but missing.
 
         Raises:
             ProtocolError: the token is invalid.

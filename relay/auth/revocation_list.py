@@ -22,7 +22,7 @@ from tickertape.errors import ConfigurationError
 log = logging.getLogger("tickertape.revocations")
 
 POLL_INTERVAL: Final = 0.5
-"""Seconds between checks of the file, and so the delay until a revocation takes effect."""
+"""Seconds between two checks of the file, and therefore the delay until a revocation takes effect."""
 
 MAX_ENTRIES: Final = 100_000
 """Maximum entries of the file."""
@@ -35,14 +35,14 @@ _Stamp = tuple[int, int, int]
 
 
 class RevocationsError(ConfigurationError):
-    """Revocation file that cannot be used."""
+    """Error for a revocation file that cannot be used."""
 
 
 class Revocations:
     """Revoked tokens from the last valid version of a file.
 
     The file has one entry per line: a token's ``jti``, bare or as ``jti:<id>``, or ``sub:<subject>`` for all
-    tokens of a subject; for a token without ``sub``, ``sub:token:<digest>``, as the relay shows it. Empty
+    tokens of a subject; for a token without ``sub``, ``sub:token:<digest>``; see ``anonymous_subject``. Empty
     lines are ignored, and so is text after a ``#`` at the start of a line or after a space. Replace the file
     atomically (write a new file, then rename it), so that a partial file is never loaded.
 
@@ -60,7 +60,7 @@ class Revocations:
         self._last_stamp: _Stamp | None = None  # at the last check
         self._loaded_stamp: _Stamp | None = None  # at the last load, valid or not
         self._logged_failure = ""
-        self._lock = threading.Lock()  # held by the poll in its thread, and by a reload in another
+        self._lock = threading.Lock()  # a poll and a reload may run in two threads
         self._load()
         self._last_stamp = self._loaded_stamp
 
@@ -124,7 +124,7 @@ class Revocations:
         """
         while True:
             await asyncio.sleep(POLL_INTERVAL)
-            # In a thread: a large file takes tens of milliseconds, one on a network file system longer.
+            # In a thread, since a large file takes tens of milliseconds, and a network file system longer.
             if await asyncio.to_thread(self.poll):
                 log.info("%d revocations are in force", len(self))
                 changed()
@@ -132,7 +132,7 @@ class Revocations:
     def _load(self) -> None:
         try:
             with self._path.open("rb") as file:
-                # Taken before reading, so that a change during the read is seen by the next check.
+                # Taken before reading, so that the next check notices a change during the read.
                 self._loaded_stamp = _stamp(os.fstat(file.fileno()))
                 data = file.read(MAX_BYTES + 1)
         except OSError as error:

@@ -1,6 +1,6 @@
 """Settings for token verification: the algorithm, the keys and the required claims.
 
-This is a base class for the settings of commands that verify tokens, like ``NatsSettings``.
+Like ``NatsSettings``, ``TokenSettings`` is a base class for the settings of commands.
 """
 
 from pathlib import Path
@@ -29,7 +29,7 @@ def _checked_url(text: str) -> str:
 
 
 def _absent(value: Any) -> Any:
-    # In a compose file, `TICKERTAPE_JWT_KEY=${KEY:-}` sets an empty string if KEY is unset.
+    # In a Compose file, `TICKERTAPE_JWT_KEY=${KEY:-}` sets an empty string if KEY is unset.
     return None if value == "" else value
 
 
@@ -57,7 +57,7 @@ class TokenSettings(BaseSettings):
     )
     jwt_jwks_url: Annotated[Annotated[str, AfterValidator(_checked_url)] | None, _EMPTY] = Field(
         None,
-        description="URL of the issuer's keys (JWKS), refreshed after its max-age, or 5 minutes",
+        description="URL of the issuer's keys (JWKS), refreshed after their max-age, or after 5 minutes",
     )
     jwt_issuer: Annotated[str | None, _EMPTY] = Field(None, description="required iss of tokens")
     jwt_audience: Annotated[str | None, _EMPTY] = Field(
@@ -68,7 +68,7 @@ class TokenSettings(BaseSettings):
         ge=0,
         le=MAX_LEEWAY,
         allow_inf_nan=False,
-        # Not for exp: the session ends at exp anyway, and clients renew their token 60 s earlier.
+        # Not for exp: the session ends at exp anyway, and clients renew their token 60 s before it.
         description="seconds of clock skew that are tolerated for nbf and iat, but not for exp",
     )
     jwt_revoked_file: Annotated[Path | None, _EMPTY] = Field(

@@ -31,10 +31,10 @@ from tickertape.relay.auth.verifier import MAX_TOKEN
 from tickertape.relay.core.grants import grant_of
 
 SECRET_BYTES: Final = 48
-"""Random bytes of a new HS256 secret, which is written as 64 characters."""
+"""Number of random bytes in a new HS256 secret, which is written as 64 characters."""
 
 RSA_BITS: Final = 3072
-"""Bits of a new RSA key, as NIST SP 800-57 recommends for use after 2030."""
+"""Size of a new RSA key in bits, as NIST SP 800-57 recommends for use after 2030."""
 
 SigningKey = bytes | RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey
 
@@ -48,7 +48,7 @@ def read_signing_key(algorithm: Algorithm, data: bytes, origin: str) -> SigningK
         origin: name of the file, for errors.
 
     Raises:
-        KeysError: the data is not such a key, or a relay would reject its public key.
+        KeysError: the data is not a signing key, or a relay would reject its public key.
     """
     if algorithm == "HS256":
         return check_secret(data, origin)
@@ -78,7 +78,7 @@ def mint(algorithm: Algorithm, key: SigningKey, claims: Mapping[str, Any], kid: 
         algorithm: signature algorithm of the key.
         key: key from ``read_signing_key``.
         claims: claims with ``exp`` and the grant.
-        kid: id of the key, if the relay has several keys.
+        kid: id of the key, needed if the relay has several keys.
 
     Raises:
         ProtocolError: a relay would reject the grant.

@@ -1,5 +1,4 @@
-"""Token verification of a running relay: the verifier, and the background refresh of its keys and
-revocations."""
+"""Token verification of a running relay: the verifier, and the refresh of its keys and revocations."""
 
 import asyncio
 import logging
@@ -102,7 +101,7 @@ class TokenService:
     def reloaders(self) -> list[Callable[[], Awaitable[str]]]:
         """Return functions that reload keys and revocations.
 
-        Each returns a description of what it loaded, or raises an ``OperatorError`` and changes nothing.
+        Each returns a description of what was loaded, or raises an ``OperatorError`` and changes nothing.
         Existing sessions continue even if the key of their token is removed; revoke their tokens to end them.
         """
         reloaders: list[Callable[[], Awaitable[str]]] = []
@@ -133,5 +132,5 @@ class TokenService:
         try:
             await jwks.load()
         except KeysError as error:
-            log.warning("%s; clients are told to retry until the keys are available", error.message)
+            log.warning("%s; clients have to retry until the keys are available", error.message)
         await jwks.run()

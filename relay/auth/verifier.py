@@ -2,7 +2,7 @@
 
 Invariants:
 
-1. Only the configured algorithm is accepted; a token with another one is rejected before any key is used.
+1. Only the configured algorithm is accepted; tokens with any other are rejected before a key is used.
 2. Only valid tokens are cached, so invalid ones cannot evict them.
 3. Cached tokens are still checked for expiry and revocation; a change of keys clears the cache.
 4. No error contains a token, a signature or a key.
@@ -50,7 +50,7 @@ class KeySource(Protocol):
 
     @property
     def keys(self) -> Keys | None:
-        """Current keys, the same object until they change; None while there are none yet."""
+        """Current keys, the same object until they change; None until they are available."""
 
     def request_refresh(self) -> bool:
         """Request newer keys; return whether a fetch is pending."""
@@ -85,7 +85,7 @@ class Verifier:
         self._expected = expected
         self._revoked = revoked
         self._wall = wall
-        # Restricted to this algorithm, so that even a bug here could not make it accept another one.
+        # Restricted to this algorithm, so that even a bug here could not make PyJWT accept another.
         self._signatures = PyJWS(algorithms=[algorithm])
         self._cache: OrderedDict[bytes, Grant] = OrderedDict()
         self._cached_keys: Keys | None = None
@@ -101,8 +101,7 @@ class Verifier:
 
         Raises:
             TokenError: the token is rejected. The code is ``unavailable`` while keys are being fetched, so
-            that the
-                client retries with the same token.
+                that the client retries with the same token.
         """
         try:
             return self._verify(token)
@@ -172,7 +171,7 @@ class Verifier:
         return read_name(header, "kid", "malformed")
 
     def _verify_signature(self, token: str, kid: str | None, keys: Keys | None) -> bytes:
-        """Return the payload if it is signed with one of the keys."""
+        """Return the payload of a token that is signed with one of the keys."""
         if keys is None:
             self._source.request_refresh()
             raise TokenError(
@@ -207,8 +206,7 @@ def anonymous_subject(token: str) -> str:
     """Return the subject of a token without ``sub``: a digest of the signed part.
 
     The signature is excluded, since an ES256 signature has a second valid form, which would give its holder a
-    second
-    subject: not revoked, and with its own connection limit.
+    second subject: not revoked, and with its own connection limit.
     """
     return f"token:{sha256(token.rpartition('.')[0].encode('ascii')).hexdigest()[:16]}"
 

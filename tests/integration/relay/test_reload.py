@@ -201,7 +201,7 @@ def test_a_key_set_is_fetched_at_once(nats_server: NatsServer) -> None:
             assert reload(relay) == f"INFO    reload: keys from {url}"
             assert let_in(relay, "second")
             name.clear()
-            assert f"the JWKS at {url} answers 500" in reload(relay)
+            assert f"the JWKS at {url} returned HTTP 500" in reload(relay)
             assert let_in(relay, "second")
     finally:
         server.shutdown()

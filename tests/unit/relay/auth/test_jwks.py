@@ -128,9 +128,9 @@ def test_a_failed_fetch_keeps_the_keys(issuer: Issuer) -> None:
         await source.load()
         document = issuer.body
         responses: list[tuple[int, bytes, dict[str, str], str]] = [
-            (500, document, {}, "answers 500"),
-            (404, document, {}, "answers 404"),
-            (204, b"", {}, "answers 204"),
+            (500, document, {}, "returned HTTP 500"),
+            (404, document, {}, "returned HTTP 404"),
+            (204, b"", {}, "returned HTTP 204"),
             (302, b"", {"Location": "http://127.0.0.1:1/elsewhere"}, "redirects are not followed"),
             (301, b"", {"Location": issuer.url}, "redirects are not followed"),
             (200, b"", {}, "not a JSON object"),
@@ -280,7 +280,7 @@ def test_an_outage_is_logged_once(
     run_with_timeout(scenario)
     lines = [record.getMessage() for record in caplog.records if record.name == "tickertape.jwks"]
     assert len(lines) == 2
-    assert "answers 500; the previous keys stay in use" in lines[0]
+    assert "returned HTTP 500; the previous keys stay in use" in lines[0]
     assert "again after failures" in lines[1]
     assert "hunter2" not in caplog.text
 
