@@ -1,4 +1,4 @@
-"""Relay: one event log in memory, in which every client is a cursor."""
+"""Relay: an in-memory event log, in which every client is a cursor."""
 
 if __name__ != "tickertape.relay":
     raise ImportError("this folder is imported as tickertape.relay; install it with 'pip install -e .'")

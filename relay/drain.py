@@ -3,7 +3,7 @@
 The drain has four steps, in this order:
 
 1. The relay reports "not ready" and accepts connections as before, for ``--drain-delay`` seconds. A load
-   balancer notices only at its next probe, and clients that it routes here until then must not be rejected.
+   balancer notices this only at its next probe; clients that it routes here until then must not be rejected.
 2. The relay stops accepting connections; a load balancer that tries finds the port closed and picks another
    relay.
 3. The relay sends ``bye`` to the sessions in waves over most of ``--drain``, so that they reconnect elsewhere
@@ -29,7 +29,7 @@ from tickertape.process.tasks import race
 log = logging.getLogger("tickertape")
 
 WAVES_SHARE: Final = 0.8
-"""Share of the drain over which ``bye`` is sent; the rest is for the answers of the clients."""
+"""Share of the drain over which ``bye`` is sent; the rest is left for clients to disconnect."""
 
 WAVE_INTERVAL: Final = 0.1
 """Seconds between two waves of ``bye``."""
@@ -37,18 +37,18 @@ WAVE_INTERVAL: Final = 0.1
 MIN_SPREAD_MS: Final = 1_000
 """Minimum difference in milliseconds between the reconnect delays of the first and the last client.
 
-It is larger if the waves are short, so that reconnects spread over at least ``RETRY_SPREAD_MS`` for any
-``--drain``."""
+The difference is larger if the waves are short, so that reconnects spread over at least ``RETRY_SPREAD_MS``
+whatever ``--drain`` is."""
 
 POLL_INTERVAL: Final = 0.02
-"""Seconds between two checks whether all clients have disconnected."""
+"""Seconds between two checks that all clients have disconnected."""
 
 
 class StopSignals:
-    """Stop signals received by the process: the first starts the drain, the second ends it.
+    """Handler of stop signals: the first starts the drain, the second ends it.
 
     Attributes:
-        interrupted: whether the first signal was a Ctrl-C, which no load balancer has to notice.
+        interrupted: whether the first signal was a Ctrl-C, in which case no load balancer has to notice.
     """
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ async def drain(
     Args:
         connections: client connections.
         main: server of the main port, which stops accepting.
-        delay: seconds from "not ready" to the first ``bye``; skipped after a Ctrl-C and by a relay that was
+        delay: seconds from "not ready" to the first ``bye``; skipped after a Ctrl-C, and if the relay was
             never ready.
         seconds: seconds that clients then have to disconnect.
         stopping: reports a second signal.

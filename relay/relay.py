@@ -33,16 +33,16 @@ from tickertape.process.tasks import Tasks, race
 log = logging.getLogger("tickertape")
 
 PRUNE_TICKS: Final = 5
-"""Ticks between two scans for addresses whose limits can be forgotten."""
+"""Number of ticks between two scans for addresses that the connection limits can forget."""
 
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    """Components of one relay, independent of what they are served by.
+    """Components of one relay, independent of the server that they run in.
 
     Attributes:
         hub: event log and sessions.
-        connections: client connections; none are accepted before ``start_accepting``.
+        connections: client connections; accepted only after ``start_accepting``.
         ingest: reads events from NATS into the hub.
         flush_loop: writes pending events to the sessions.
         history: answers ``GET /events``.
@@ -75,7 +75,7 @@ class Components:
             loaded: set when the newest states are loaded and events flow.
 
         Raises:
-            StreamsError: JetStream is off, or a stream breaks the contract.
+            StreamsError: JetStream is disabled, or a stream violates the contract.
             AccessError: a file with NATS credentials cannot be used.
         """
         async with Tasks() as tasks:
@@ -86,7 +86,7 @@ class Components:
             ]
             if self.authority is not None:
                 running.append(tasks.start(self._refresh_tokens(self.authority), name="tokens"))
-            await race(*running)  # the relay cannot work without any of them, however the task ended
+            await race(*running)  # the relay needs all of them, so the end of any task ends the run
             for task in running:
                 if task.done():
                     await task  # raises the task's error

@@ -1,4 +1,4 @@
-"""Reload on SIGHUP: keys, certificate, revocations and log level are read again from their files.
+"""Reload on SIGHUP: keys, certificate, revocations and log level are reread from their files.
 
 Invariants:
 
@@ -46,7 +46,7 @@ class Reload:
         """Reload on each signal until cancelled; a signal during a reload causes another one after it.
 
         Args:
-            components: the relay whose keys and revocations are reloaded.
+            components: components of the relay, whose keys and revocations are reloaded.
             certificate: certificate of the main port; None without TLS.
         """
         while True:
@@ -64,7 +64,7 @@ class Reload:
             except (OperatorError, OSError) as error:
                 failed.append(str(error))
             except Exception as error:
-                # No content of a file may end the relay: it keeps what it has.
+                # Whatever a file contains, the relay keeps running with the previous content.
                 log.exception("failed to reload a file")
                 failed.append(repr(error))
 

@@ -1,6 +1,6 @@
-"""Composition root of a standalone relay: builds it, runs it and drains it, in the order of the code.
+"""Composition root of a standalone relay: builds the relay, runs it and drains it.
 
-``relay/drain.py`` describes the drain, ``relay/reload.py`` what SIGHUP does.
+``relay/drain.py`` describes the drain, and ``relay/reload.py`` the effect of SIGHUP.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ from tickertape.urls import redact_url
 log = logging.getLogger("tickertape")
 
 DESCRIPTORS: Final = 65_536
-"""File descriptors that the process tries to get, even if fewer connections are allowed."""
+"""Number of file descriptors that the process requests, even if fewer connections are allowed."""
 
 GC_THRESHOLDS: Final = (10_000, 50, 100)
 """Thresholds of the garbage collector: the event log consists of many long-lived objects without cycles, and
@@ -60,7 +60,7 @@ async def serve(
     Args:
         settings: settings of the relay.
         announce: prints a line for the operator.
-        shipping: makes the log handler that also publishes the relay's own log; None does not publish it.
+        shipping: makes the log handler that publishes the relay's own log; None to not publish it.
         worker: context of a worker that shares its port with others; None for a single process.
 
     Returns:
@@ -160,7 +160,7 @@ def _ended(tasks: Iterable[asyncio.Task[None]]) -> list[asyncio.Task[None]]:
 
 
 def _freeze_heap() -> None:
-    """Exclude the present objects from garbage collection, since they live as long as the relay."""
+    """Exclude all existing objects from garbage collection, since they live as long as the relay."""
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
 
@@ -173,7 +173,7 @@ def _listen_ops(settings: ServeSettings, main_port: int) -> Listener:
 
 
 def _raise_capacity(connections: int) -> int:
-    """Raise the descriptor limit of the process; each client connection needs one descriptor.
+    """Raise the file descriptor limit of the process; each client connection needs one descriptor.
 
     Args:
         connections: configured maximum; 0 means as many as fit.
@@ -185,13 +185,13 @@ def _raise_capacity(connections: int) -> int:
     capacity = max(1, descriptors - RESERVED_DESCRIPTORS)
     if connections > capacity:
         log.warning(
-            "%d descriptors: up to %d clients, not %d; raise the limit (ulimit -n)",
+            "%d file descriptors allow up to %d clients, not %d; raise the limit (ulimit -n)",
             descriptors,
             capacity,
             connections,
         )
     else:
-        log.info("%d descriptors: up to %d clients", descriptors, connections or capacity)
+        log.info("%d file descriptors allow up to %d clients", descriptors, connections or capacity)
     return capacity
 
 

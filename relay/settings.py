@@ -21,7 +21,7 @@ from tickertape.urls import is_loopback
 from tickertape.validation import Port, checked_by
 
 RESERVED_DESCRIPTORS: Final = 96
-"""File descriptors kept from clients: NATS, the ops port, files, and a few to reject excess connections."""
+"""Number of file descriptors reserved for NATS, the ops port, files, and the rejection of excess clients."""
 
 MAX_WORKERS: Final = 64
 """Maximum number of worker processes."""
@@ -34,7 +34,7 @@ def data_home() -> Path:
 
 def _check_source(text: str) -> str:
     if text:
-        escape(text)  # raises an error that names the illegal character
+        escape(text)  # raises an error that names an illegal character
     return text
 
 
@@ -50,7 +50,7 @@ def _check_patterns(text: str) -> str:
 
 
 class RelaySettings(NatsSettings, TokenSettings):
-    """Settings of a relay, not yet checked for safety; ``tickertape check`` and ``error`` do that."""
+    """Settings of a relay, not yet checked for safety; ``problem`` does that."""
 
     model_config = SettingsConfigDict(
         env_prefix="TICKERTAPE_", frozen=True, extra="ignore", hide_input_in_errors=True
@@ -109,7 +109,7 @@ class RelaySettings(NatsSettings, TokenSettings):
     address_rate: NonNegativeFloat = Field(
         100.0,
         description="maximum new connections and requests per second from one address; "
-        "a rejected one counts as ten; 0: no limit",
+        "a rejected request counts as ten; 0: no limit",
     )
     message_rate: PositiveInt = Field(200, description="maximum messages per second from one client")
     unlimited_addresses: NetworkList = Field(

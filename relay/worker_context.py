@@ -1,4 +1,4 @@
-"""Context that a worker gets from its supervisor; a relay in a single process has none."""
+"""Context that a worker receives from its supervisor; a relay in a single process has none."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ class Server(Protocol):
 
     @property
     def address(self) -> str:
-        """Address that it listens on, for messages to the operator."""
+        """Address that the server listens on, for messages to the operator."""
 
     async def run_until_stopped(self) -> None:
         """Serve until ``should_exit`` is set."""
@@ -24,7 +24,7 @@ class Server(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """Worker among others that share its port.
+    """Context of a worker that shares its port with others.
 
     Attributes:
         relay: relay name in ``welcome``: host name and slot.
@@ -45,6 +45,6 @@ class WorkerContext:
         """Return the limits of this worker, given the limits of the relay.
 
         Shared counters enforce them across workers. Connections without a session are divided among the
-        workers instead, since a worker can only abort an old connection of its own.
+        workers instead, since a worker can abort only its own connections.
         """
         return replace(total, unauthenticated=-(-total.unauthenticated // self.workers))

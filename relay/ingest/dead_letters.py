@@ -106,7 +106,7 @@ class DeadLetters:
                     log.warning("cannot store dead letter of event %s, retrying: %s", cursor, error)
                     await asyncio.sleep(RETRY_DELAY)
                     if nc.is_connected and self._overflow:
-                        # NATS is reachable but does not accept this one, and the queue has overflowed: drop it.
+                        # NATS is reachable but rejects this one, and the queue has overflowed: drop it.
                         self._remove_oldest()
                     continue
                 self._remove_oldest()

@@ -75,7 +75,7 @@ class DeletedSequences:
         count = int(state.get("num_deleted") or 0)
         truncated, self._last = int(state["last_seq"]) < self._last, int(state["last_seq"])
         if truncated:
-            # The server lost its newest messages, as in a power failure, so the cached sequences may be stale.
+            # The server lost its newest messages, as in a power failure; the cached sequences may be stale.
             self._version = ("", 0, 0)
         if stream_first <= first and not count:
             return []  # the usual case

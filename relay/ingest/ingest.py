@@ -58,7 +58,8 @@ SHORT_TIMEOUT: Final = 2.0
 then never respond, while the next attempt is placed elsewhere. Later attempts allow for a busy server."""
 
 MISSING_STREAM_DELAY: Final = 2.0
-"""Seconds between two attempts until another user has created the streams; longer, since NATS logs denied requests."""
+"""Seconds between two attempts while another user has to create the streams; longer, since NATS logs each
+denied request."""
 
 
 class Ingest:

@@ -4,7 +4,7 @@ Invariants:
 
 1. A snapshot holds only numbers and strings, so that it can be sent to another process as JSON.
 2. Every label value comes from a fixed list, never from a client, a subject or free text; anything else
-   counts as ``other``. All values exist from the start, because ``rate()`` needs the 0 before the first increment.
+   counts as ``other``. All values exist from the start: ``rate()`` needs the 0 before the first increment.
 3. ``catalog.py`` defines what each name means, and how the values of several processes are aggregated.
 """
 

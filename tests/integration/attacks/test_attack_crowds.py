@@ -131,7 +131,7 @@ def test_a_storm_is_let_in_at_a_rate(relay: Relay, good: str) -> None:
 @pytest.mark.parametrize("relay", [""], indirect=True)
 def test_without_descriptors_nobody_who_is_in_is_lost(relay: Relay, good: str) -> None:
     """Short of descriptors, the relay rejects new clients, keeps sessions and its ops port, and recovers."""
-    relay.until_logged(f"{DESCRIPTORS} descriptors: up to {FIT} clients")
+    relay.until_logged(f"{DESCRIPTORS} file descriptors allow up to {FIT} clients")
 
     async def check() -> None:
         async with AsyncExitStack() as stack:
