@@ -3,7 +3,7 @@
 Invariants:
 
 1. On Linux, a child dies with the demo, even if the demo is killed, and never receives the terminal's Ctrl-C.
-2. After ``stop`` there is no process, and ``start`` does not create one.
+2. After ``stop``, no process runs, and ``start`` does not create a new one.
 """
 
 import asyncio
@@ -16,17 +16,17 @@ from typing import Final
 from tickertape.process import child
 
 TAIL_BYTES: Final = 8 * 1024
-"""Bytes at the end of the output file that ``last_lines`` reads."""
+"""Number of bytes that ``last_lines`` reads at the end of the output file."""
 
 
 class Child:
     """Child process that can be restarted.
 
     Args:
-        name: shown to the user, and the name of the output file.
-        arguments: for this Python interpreter, such as ``-m tickertape serve``.
+        name: name of the child, shown to the user and used for the output file.
+        arguments: arguments for this Python interpreter, such as ``-m tickertape serve``.
         output: folder of the output files.
-        grace: seconds to stop before the process is killed.
+        grace: seconds that the process has to stop before it is killed.
     """
 
     def __init__(self, name: str, arguments: Sequence[str], output: Path, grace: float = 6.0) -> None:
@@ -58,7 +58,7 @@ class Child:
         return await self._process.wait()
 
     async def stop(self) -> bool:
-        """Stop the process for good; return False when it had to be killed."""
+        """Stop the process permanently; return False if it had to be killed."""
         async with self._lock:
             self._stopped = True
             return self._process is None or await child.stop(self._process, self._grace)

@@ -1,6 +1,6 @@
 """Failure model of the demo: which gateway fails when, and for how long.
 
-Failures are random within bounds. No I/O and no clock.
+Failures are random within bounds. This module does no I/O and reads no clock.
 
 Invariants:
 
@@ -18,7 +18,7 @@ from tickertape.demo.fleet import Condition, DemoGateway, Failure
 
 MAX_FAILING: Final = 3
 FIRST_FAILURE_AT: Final = 4.0
-"""Seconds after the start, when the monitor has just found every gateway healthy."""
+"""Seconds from the start to the first failure; by then the monitor has found every gateway healthy."""
 
 SECOND_FAILURE_AFTER: Final = 4.0
 """Seconds from the first failure to the second."""
@@ -27,7 +27,7 @@ RESTART_TIME: Final = (2.0, 4.0)
 """Seconds that a restart takes."""
 
 FAILURE_INTERVAL: Final = (5.0, 10.0)
-"""Seconds between the beginnings of two failures, after the second."""
+"""Seconds from the start of one failure to the next, after the second failure."""
 
 MIN_HEALTHY: Final = 20.0
 """Seconds that a gateway stays healthy after a failure."""
@@ -45,12 +45,12 @@ class FailureModel:
         self._fleet = fleet
         self._random = random
         self._steps: list[tuple[float, str, Condition]] = []
-        self._available_at = {gateway.id: 0.0 for gateway in fleet}  # when it may fail (again)
+        self._available_at = {gateway.id: 0.0 for gateway in fleet}  # when each gateway may fail next
         self._next_at = FIRST_FAILURE_AT
         self._failure_count = 0
 
     def advance(self, now: float) -> list[tuple[str, Condition]]:
-        """Return the changes of condition that are due.
+        """Return the condition changes that are due.
 
         Args:
             now: seconds since the start; never goes back.
@@ -70,7 +70,7 @@ class FailureModel:
         """Make a gateway healthy after a restart, and cancel the remaining episodes of its failure.
 
         Returns:
-            False when there is no gateway with this id.
+            False if no gateway has this id.
         """
         if gateway_id not in self._available_at:
             return False

@@ -23,13 +23,13 @@ class Kind(StrEnum):
 
 
 class Condition(StrEnum):
-    """Current behaviour of a gateway."""
+    """Current condition of a gateway."""
 
     HEALTHY = "healthy"
     SLOW = "slow"
-    """Answers late: DEGRADED for a probe with ``degraded_above``."""
+    """Responds late: DEGRADED for a probe with ``degraded_above``."""
     FAILING = "failing"
-    """Answers its health page with an error."""
+    """Responds to health checks with an error."""
     HANGING = "hanging"
     """Accepts connections, then sends nothing."""
     DROPPING = "dropping"
@@ -44,8 +44,8 @@ class Failure:
 
     Attributes:
         condition: condition of the gateway during an episode.
-        min_seconds: minimum duration of an episode, and of the recovery between two.
-        max_seconds: maximum duration.
+        min_seconds: minimum duration of an episode, and of the recovery between two episodes.
+        max_seconds: maximum duration of either.
         episodes: number of episodes; more than one is flapping.
     """
 
@@ -62,8 +62,8 @@ class DemoGateway:
     Attributes:
         id: id in ``gateways.yaml`` and in the logs.
         kinds: protocol of each port.
-        failures: failures that it may have.
-        instruments: what is traded there, for the logs; empty for an internal service.
+        failures: failures that the gateway may have.
+        instruments: instruments that the gateway trades, for the logs; empty for an internal service.
     """
 
     id: str

@@ -39,18 +39,18 @@ DROP_AFTER: Final = 0.3
 """Seconds before a dropping gateway closes a connection; less than ``hold`` in gateways.yaml."""
 
 SLOW_BY: Final = (0.4, 0.7)
-"""Seconds that a slow answer takes; more than ``degraded_above`` in gateways.yaml, less than ``timeout``."""
+"""Delay of a slow response in seconds; more than ``degraded_above`` in gateways.yaml, less than ``timeout``."""
 
 MAX_HEAD_BYTES: Final = 16 * 1024
 
 
 class ProbeServer:
-    """Server on one port of a gateway, which treats clients as the gateway's condition says.
+    """Server on one port of a gateway, which behaves according to the gateway's condition.
 
     Args:
-        gateway_id: id in the answers.
+        gateway_id: id of the gateway, for responses.
         kind: protocol of the port.
-        port: on loopback.
+        port: port on loopback to listen on.
         random: source of randomness.
     """
 
@@ -69,7 +69,7 @@ class ProbeServer:
         self._open = factories[kind]
 
     async def set_condition(self, condition: Condition) -> None:
-        """Apply a condition: open or close the port where needed."""
+        """Apply a condition, and open or close the port if necessary."""
         self.condition = condition
         if condition is Condition.REFUSING:
             if self._server is not None:
@@ -79,7 +79,7 @@ class ProbeServer:
             try:
                 self._server = await self._open()
             except OSError as error:
-                # Another program has taken the port. Each tick retries; until then the monitor reports it.
+                # Another program has taken the port. Each tick retries; until one succeeds, probes fail.
                 if not self._open_failed:
                     print(f"{self._gateway_id}: cannot open port {self._port}: {error}", file=sys.stderr)
                 self._open_failed = True
@@ -119,7 +119,7 @@ class ProbeServer:
         return status, json.dumps(body)
 
     async def _respond(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Answer /health on the WebSocket port; return None to continue with the handshake."""
+        """Respond to /health on the WebSocket port; return None to continue with the handshake."""
         if request.path != "/health":
             return None
         if self.condition is Condition.HANGING:
@@ -141,7 +141,7 @@ class Fleet:
 
     Args:
         gateways: gateways to serve.
-        ports: ports by the names that ``DemoGateway.port_names`` returns.
+        ports: port numbers by name; see ``DemoGateway.port_names``.
         random: source of randomness.
     """
 
@@ -159,12 +159,12 @@ class Fleet:
         }
 
     def restart(self, gateway_id: str, now: float) -> bool:
-        """Restart a gateway ``now`` seconds after the start; return False when there is none with this id."""
+        """Restart a gateway ``now`` seconds after the start; return False if no gateway has this id."""
         print(f"{now:7.1f} s  {gateway_id}: restart requested", flush=True)
         return self._failure_model.restart(gateway_id, now)
 
     async def advance(self, now: float) -> bool:
-        """Apply what is due at ``now`` seconds after the start; return True when a condition changed."""
+        """Apply the changes due ``now`` seconds after the start; return whether any condition changed."""
         changes = self._failure_model.advance(now)
         for gateway_id, condition in changes:
             print(f"{now:7.1f} s  {gateway_id} is {condition}", flush=True)

@@ -1,6 +1,6 @@
-"""Log lines of the demo's services: plausible messages about the gateways. No I/O and no clock.
+"""Log lines of the demo's services: plausible messages about the gateways.
 
-Every method returns records; the log service formats them (plain text or JSON).
+This module does no I/O and reads no clock. It produces records; the log service formats them.
 """
 
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ ERROR: Final = "ERROR"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Log record, of one line or several.
+    """Log record of one or more lines.
 
     Attributes:
         level: log level.
         gateway: id of the gateway that the record is about.
         message: text of the first line.
-        continuation: further lines in plain text, such as a traceback.
-        fields: further fields in JSON.
+        continuation: additional lines in plain text, such as a traceback.
+        fields: additional fields in JSON.
     """
 
     level: str
@@ -36,10 +36,10 @@ class Record:
 
 
 UNSAFE_TEXT_EVERY: Final = 120
-"""Routine lines between two that hold markup or terminal escapes: about twenty seconds."""
+"""Number of routine lines from one with markup or terminal escapes to the next: about twenty seconds."""
 
 TRACEBACK_EVERY: Final = 350
-"""Routine lines between two tracebacks."""
+"""Number of routine lines from one traceback to the next."""
 
 _REACHABLE: Final = (Condition.HEALTHY, Condition.SLOW)
 _TRACEBACK: Final = (
@@ -49,7 +49,7 @@ _TRACEBACK: Final = (
     "            ~~~~~~~~~~~^^^^^^^^^^^^^^^^^^^",
     "KeyError: '000000417'",
 )
-# Real logs hold text that was never meant for a web page or a terminal; both must display it as text.
+# Real logs contain text that was never meant for a web page or a terminal; both must display it as text.
 _UNSAFE_TEXTS: Final = (
     "strategy comment: <b>stop loss</b> <img src=x onerror=alert(1)> & carry on",
     "\x1b[31mrisk limit\x1b[0m reached 92 % of 5 000 000 \x1b[1mCNY\x1b[22m",
@@ -77,7 +77,7 @@ class GatewayManager:
         self._written = 0
 
     def routine(self, conditions: dict[str, Condition]) -> Record:
-        """Return a routine record; now and then one with unsafe text or a traceback."""
+        """Return a routine record, occasionally with unsafe text or a traceback."""
         random = self._random
         self._written += 1
         failing = [g for g in FLEET if conditions.get(g.id, Condition.HEALTHY) is not Condition.HEALTHY]

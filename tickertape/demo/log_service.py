@@ -1,8 +1,8 @@
-"""Services of the demo: they write two logs as real programs do, and rotate them by renaming.
+"""Simulated services of the demo, which write two logs and rotate them by renaming, as real programs do.
 
 ``python -m tickertape.demo.log_service --logs logs --conditions conditions.json``
 
-``gateway_manager.log`` is plain text with bursts, ``order_router.log`` is a JSON object per line.
+``gateway_manager.log`` is plain text with bursts, ``order_router.log`` has a JSON object per line.
 
 Invariants:
 
@@ -26,19 +26,19 @@ from tickertape.demo.fleet import Condition, read_conditions
 from tickertape.demo.log_lines import GatewayManager, OrderRouter, Record
 
 KEEP: Final = 3
-"""Rotated files to keep of each log."""
+"""Number of rotated files to keep of each log."""
 
 ROTATE_EVERY: Final = (3.0, 6.0)
 """Seconds between rotations: far more often than in production, to show that no line is lost."""
 
 BURST_EVERY: Final = (25.0, 35.0)
-"""Seconds from the end of a burst to the next."""
+"""Seconds from the end of a burst to the start of the next."""
 
 FIRST_BURST: Final = 20.0
 """Seconds from the start to the first burst."""
 
 BURST_LINES: Final = 25
-"""Lines of a burst that are written together, every ``BURST_PAUSE`` seconds."""
+"""Number of burst lines that are written together, every ``BURST_PAUSE`` seconds."""
 
 BURST_PAUSE: Final = 0.04
 MANAGER_PAUSE: Final = (0.08, 0.22)
@@ -127,7 +127,7 @@ class LogService:
         self._manager_log = RotatedLog(logs / "gateway_manager.log")
         self._router_log = RotatedLog(logs / "order_router.log")
         self._burst: Iterator[Record] | None = None
-        # Each task with the time when it is due; a task returns the seconds until it is due again.
+        # Tasks, and when they are due, in seconds since the start. A task returns its next delay.
         self._schedule: list[tuple[Callable[[float], float], float]] = [
             (self._write_changes, 0.0),
             (self._write_manager, 0.0),
@@ -138,7 +138,7 @@ class LogService:
         ]
 
     def advance(self, since_start: float) -> float:
-        """Run the tasks that are due, and return when the next one is, in seconds since the start."""
+        """Run the tasks that are due; return when the next task is due, in seconds since the start."""
         self._schedule = [
             (task, at if at > since_start else since_start + task(time.time())) for task, at in self._schedule
         ]

@@ -1,4 +1,4 @@
-"""Free ports on loopback: the preferred port if it is free, else one that the system does not hand out."""
+"""Free ports on loopback: the preferred port if it is free, otherwise one outside of the ephemeral range."""
 
 import contextlib
 import socket
@@ -9,7 +9,7 @@ from typing import Final
 HOST: Final = "127.0.0.1"
 RANGE: Final = (20_000, 32_000)
 """Range of the free ports. It lies below the system's range of ephemeral ports: when a gateway closes its
-port for a while, no outgoing connection may take it."""
+port for a while, no outgoing connection must take the port."""
 
 _ATTEMPTS: Final = 1_000
 
@@ -24,7 +24,7 @@ def is_free(port: int) -> bool:
 
 
 def free_ports(count: int, taken: Collection[int] = ()) -> list[int]:
-    """Return ``count`` different free ports, except those in ``taken``.
+    """Return ``count`` different free ports that are not in ``taken``.
 
     Raises:
         OSError: there are not enough free ports.
@@ -44,7 +44,7 @@ def free_ports(count: int, taken: Collection[int] = ()) -> list[int]:
 
 
 def port_or_free(requested: int | None, preferred: int, taken: Collection[int] = ()) -> int:
-    """Return the requested port, else the preferred one if it is free, else a free one.
+    """Return the requested port, or the preferred port if it is free, or any free port.
 
     Args:
         requested: port that the user requested; 0 for any free port.

@@ -22,8 +22,8 @@ async def supervise(port: int, restart: Callable[[str], bool]) -> asyncio.Server
     """Start the API server.
 
     Args:
-        port: on loopback.
-        restart: starts to restart a gateway; returns False when there is none with this id.
+        port: port on loopback to listen on.
+        restart: begins to restart a gateway; returns False if no gateway has this id.
     """
 
     async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

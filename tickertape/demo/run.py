@@ -32,25 +32,25 @@ from tickertape.process.signals import STOP_SIGNALS, add_signal_handlers
 from tickertape.process.tasks import race
 
 READY_TIMEOUT: Final = 60.0
-"""Seconds for the relay to become ready."""
+"""Maximum seconds until the relay is ready."""
 
 READY_WITHIN: Final = 100
 """Number of the relay's last output lines in which to search for ``ready``."""
 
 MAX_RESTARTS: Final = 5
-"""Restarts of each child before the demo continues without it."""
+"""Maximum restarts of each child, after which the demo continues without it."""
 
 RESTART_DELAY: Final = 1.0
 """Seconds from the exit of a child to its restart."""
 
 SHOWN_LINES: Final = 5
-"""Output lines to show of a child that has exited."""
+"""Number of output lines to show after a child has exited."""
 
 DRAIN: Final = "2"
 """Seconds to disconnect open pages; short, since a demo should stop quickly."""
 
 RELAY_GRACE: Final = 20.0
-"""Seconds for the relay to stop: it disconnects its clients, then stops its NATS server."""
+"""Seconds that the relay has to stop: it disconnects its clients, then stops its NATS server."""
 
 
 class DemoError(OperatorError):
@@ -61,7 +61,7 @@ async def run(settings: DemoSettings) -> int:
     """Run the demo until a signal ends it.
 
     Returns:
-        the exit code: 0 after a signal or after ``--seconds``, 1 when the demo cannot run.
+        The exit code: 0 after a signal or after ``--seconds``, 1 if the demo cannot run.
     """
     try:
         with _lock(settings.folder):
@@ -72,7 +72,7 @@ async def run(settings: DemoSettings) -> int:
 
 
 class Demo:
-    """Run of the demo, which has its folder to itself.
+    """Run of the demo, with exclusive use of its folder.
 
     Args:
         settings: settings of the user.
@@ -128,7 +128,7 @@ class Demo:
         return f"nats://{HOST}:{self.nats_port}"
 
     async def run(self) -> int:
-        """Start the children, wait for the end, and stop the children."""
+        """Start the children, wait until the demo ends, and stop them."""
         add_signal_handlers(lambda _: self._stopping.set(), *STOP_SIGNALS, signal.SIGHUP)
         tasks: list[asyncio.Task[Any]] = []
         try:
@@ -154,7 +154,7 @@ class Demo:
             await asyncio.gather(*tasks)
 
     async def _ready(self, relay_exit: asyncio.Task[int]) -> bool:
-        """Wait until the relay is ready; return False when a signal came first."""
+        """Wait until the relay is ready; return False if a signal arrives first."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + READY_TIMEOUT
         while not self._stopping.is_set():
@@ -179,7 +179,7 @@ class Demo:
             for line in child.last_lines(SHOWN_LINES):
                 self._print(f"  {line}", "dim")
             if not restarts_left:
-                self._print(f"{child.name} is not restarted again; the demo continues without it", "bold red")
+                self._print(f"{child.name} failed too often; the demo continues without it", "bold red")
                 return
             try:
                 async with asyncio.timeout(RESTART_DELAY):
@@ -193,7 +193,7 @@ class Demo:
         """Stop the children in order.
 
         The shipper outlives the log service to ship the last lines. The gateways outlive the monitor, which
-        would report them as failed.
+        would otherwise report them as failed.
         """
         self._print("\nstopping …", "dim")
         for group in ((self._service, self._monitor), (self._ship, self._gateways), (self._relay,)):
@@ -204,7 +204,7 @@ class Demo:
         self._print("all processes stopped", "dim")
 
     def _relay_exited(self) -> DemoError:
-        """Print the relay's last lines, which say why it exited, and return the error."""
+        """Print the relay's last output lines, which show why it exited, and return the error."""
         for line in self._relay.last_lines(SHOWN_LINES):
             print(line, file=sys.stderr)
         return DemoError("relay exited", f"see its output in {self._relay.output}")
@@ -244,7 +244,7 @@ class Demo:
 
 
 def _command() -> str:
-    """Return the command with which this user can start the program."""
+    """Return the command that starts the program on this machine."""
     if shutil.which("tickertape"):
         return "tickertape"
     sibling = Path(sys.executable).with_name("tickertape")
