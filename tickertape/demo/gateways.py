@@ -39,7 +39,7 @@ DROP_AFTER: Final = 0.3
 """Seconds before a dropping gateway closes a connection; less than ``hold`` in gateways.yaml."""
 
 SLOW_BY: Final = (0.4, 0.7)
-"""Delay of a slow response in seconds; more than ``degraded_above`` in gateways.yaml, less than ``timeout``."""
+"""Delay of a slow response in seconds: above ``degraded_above``, below ``timeout`` in gateways.yaml."""
 
 MAX_HEAD_BYTES: Final = 16 * 1024
 
