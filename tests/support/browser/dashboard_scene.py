@@ -75,7 +75,7 @@ def gateways() -> list[EventModel]:
         change("femas.north", down, Status.RECOVERING, "femas", group="options", flapping=True),
         change("fix.broker-a", up, down, "fix", silenced=silence, **bad),
         change("fix.broker-b", Status.UNKNOWN, up, "fix", latency_ms=3.2, group="equities"),
-        change("mock", up, Status.UNKNOWN, "mock", error="no answer of the monitor"),
+        change("mock", up, Status.UNKNOWN, "mock", error="no response from the monitor"),
         change("xtp.night", up, Status.OFF_SESSION, "xtp", group="equities"),
         GatewayRecovery(gateway_id="femas.north", gateway_type="femas", phase="attempt", attempt=2),
         SystemHealth(component="monitor", instance="m1", status=Status.HEALTHY),
