@@ -120,8 +120,8 @@ class EventSubject:
     """Subjects of one event type, whose tokens are fields of the event.
 
     Args:
-        template: tokens, such as ``gateway.status.{gateway_type}.{gateway_id}``; a trailing
-            ``[.{instance}]`` is optional.
+        template: tokens, such as ``gateway.status.{gateway_type}.{gateway_id}``; a trailing ``[.{instance}]``
+            is optional.
         choices: allowed values of the fields that have a fixed set; lower case in the subject.
         descriptions: description of each field, for the generated documents.
 

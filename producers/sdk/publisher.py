@@ -240,8 +240,8 @@ class Publisher:
         """Reject new events, wait for those in flight, and close the connection.
 
         Args:
-            timeout: seconds to wait for acknowledgements; None waits until each event's deadline. Events
-                that are still in flight then fail with ``PublishError``.
+            timeout: seconds to wait for acknowledgements; None waits until each event's deadline. Events that
+                are still in flight then fail with ``PublishError``.
         """
         await self._in_flight.close(timeout)
 

@@ -212,8 +212,8 @@ class SyncPublisher:
         """Reject new events, wait for those in flight, and end the thread; does nothing in a forked child.
 
         Args:
-            timeout: seconds to wait for acknowledgements; None waits until each event's deadline. Events
-                that are still in flight then fail with ``PublishError``.
+            timeout: seconds to wait for acknowledgements; None waits until each event's deadline. Events that
+                are still in flight then fail with ``PublishError``.
         """
         if self._background is not None and self._background.pid != os.getpid():
             self._closed = True

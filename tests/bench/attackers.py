@@ -49,8 +49,8 @@ class Attack:
         lost: events not received by an honest client, summed over all of them.
         baseline_p99: latency of the honest clients before the attack, in ms; ``attack_p99`` during it.
         baseline_cores: cores used by the relay before the attack; ``attack_cores`` during it.
-        rss_before: resident bytes of the relay before the attack; ``rss_peak`` during it,
-            ``rss_after`` after it.
+        rss_before: resident bytes of the relay before the attack; ``rss_peak`` during it, ``rss_after`` after
+            it.
         load_cores: cores used by the attackers.
     """
 

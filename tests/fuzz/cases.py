@@ -33,7 +33,7 @@ class Case:
     Attributes:
         seed: seed from which the case was generated.
         steps: bytes to receive in one read; or ``wait`` some seconds, ``end`` the client's side, become
-        ``full``, or have ``room`` again.
+            ``full``, or have ``room`` again.
         stays: whether the client waits until the relay closes the connection.
     """
 

@@ -63,7 +63,7 @@ class Environment:
     Args:
         folder: folder to create it in.
         only: requirements that, with their dependencies, are all that it contains; None links everything that
-        the tests have.
+            the tests have.
     """
 
     def __init__(self, folder: Path, only: list[str] | None = None) -> None:

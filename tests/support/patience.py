@@ -19,7 +19,7 @@ def undisturbed(scenario: Callable[[int], None], seconds: float) -> None:
 
     Args:
         scenario: receives the number of the run, from 0, to choose addresses or names that no other run has
-        used.
+            used.
         seconds: time that the product allows for the scenario.
     """
     for number in range(10):

@@ -68,8 +68,8 @@ async def create_consumer(
     Args:
         nc: a connected client.
         stream: name of the stream in NATS.
-        config: configuration of the consumer, without name and filter.
-        subjects, timeout_seconds: as for ``OrderedConsumer.start``.
+        config: configuration of the consumer, without name and filter. subjects, timeout_seconds: as for
+            ``OrderedConsumer.start``.
 
     Raises:
         StreamsError: the server rejects the consumer.

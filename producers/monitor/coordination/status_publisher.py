@@ -43,8 +43,8 @@ class StatusPublisher:
     Args:
         publisher: started publisher; the caller closes it.
         names: subject and stream names of the deployment.
-        on_conflict: receives subject, sequence and body of the stored event that caused the conflict;
-            adopts it and returns True if another producer published it.
+        on_conflict: receives subject, sequence and body of the stored event that caused the conflict; adopts
+            it and returns True if another producer published it.
         report: receives lines for the operator.
 
     Attributes:

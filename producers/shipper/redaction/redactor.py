@@ -41,8 +41,8 @@ class Redactor:
 
     Args:
         counts: counter of redacted secrets by kind, which redactors may share.
-        extra: additional kinds with an RE2 expression each; its first group is redacted, or the match if
-            it has no group.
+        extra: additional kinds with an RE2 expression each; its first group is redacted, or the match if it
+            has no group.
 
     Raises:
         ValueError: a kind or an expression is not valid.

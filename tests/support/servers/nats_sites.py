@@ -70,7 +70,7 @@ class Site:
 
         Raises:
             RuntimeError: it exited, or has not logged the text in time; the message contains the end of its
-            log.
+                log.
         """
         deadline = time.monotonic() + START_TIMEOUT
         while text not in self.log:
