@@ -123,8 +123,8 @@ def serving(folder: Path, port: int, **env: str) -> Iterator[str]:
 
 def fetch(url: str) -> str:
     """Fetch a page without JavaScript."""
-    with urllib.request.urlopen(url) as answer:
-        return str(answer.read().decode())
+    with urllib.request.urlopen(url) as response:
+        return str(response.read().decode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +175,10 @@ async def open_app(server: NatsServer, folder: Path, *, allowed: bool = True) ->
         relay = Relay(server.url, 0, allow)
         stack.push_async_callback(relay.stop)
         await relay.start()
-        where = relay.address.removeprefix("http://")
-        origin = stack.enter_context(serving(folder, port, RELAY_WS_URL=f"ws://{where}/ws"))
+        address = relay.address.removeprefix("http://")
+        origin = stack.enter_context(serving(folder, port, RELAY_WS_URL=f"ws://{address}/ws"))
         playwright = await stack.enter_async_context(async_playwright())
-        resolve = f"--host-resolver-rules=MAP tickertape-relay {where}"
+        resolve = f"--host-resolver-rules=MAP tickertape-relay {address}"
         browser = await playwright.chromium.launch(
             executable_path=executable, args=[*CHROMIUM_FLAGS, resolve]
         )
@@ -194,11 +194,13 @@ async def expect_phase(page: Page, phase: str) -> None:
 
 
 def test_the_app_has_the_current_package(built: Path) -> None:
-    """The app is built with the current packed client."""
+    """The app uses the current build of the packed client."""
     installed = APP / "node_modules" / "tickertape"
     assert not installed.is_symlink()
-    now, then = ({p.name: p.read_bytes() for p in (top / "dist").iterdir()} for top in (PACKAGE, installed))
-    assert {name for name in {*now, *then} if now.get(name) != then.get(name)} == set(), (
+    packed, used = (
+        {p.name: p.read_bytes() for p in (top / "dist").iterdir()} for top in (PACKAGE, installed)
+    )
+    assert {name for name in {*packed, *used} if packed.get(name) != used.get(name)} == set(), (
         "run 'make test' to pack it"
     )
 
@@ -226,7 +228,7 @@ def test_the_server_renders_the_page(built: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/public"])
 def test_the_page_hydrates(built: Path, nats_server: NatsServer, tmp_path: Path, path: str) -> None:
-    """The page hydrates without errors, shows events, and closes its feed when it is left."""
+    """The page hydrates without errors, shows events, and closes its feed when the user leaves it."""
 
     async def run() -> None:
         async with open_app(nats_server, tmp_path) as app:
@@ -262,7 +264,7 @@ def test_the_page_hydrates(built: Path, nats_server: NatsServer, tmp_path: Path,
 def test_three_tabs_survive_a_relay_that_is_killed(
     built: Path, nats_server: NatsServer, tmp_path: Path
 ) -> None:
-    """Three tabs each receive every event once and in order, although the relay is killed meanwhile."""
+    """Three tabs receive every event once and in order, although the relay is killed in between."""
 
     async def run() -> None:
         async with open_app(nats_server, tmp_path) as app:

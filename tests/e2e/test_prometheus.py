@@ -148,7 +148,7 @@ async def traffic(nats_url: str, relay: Relay) -> None:
 
 
 def number(world: World, expression: str) -> float:
-    """Return the value of an expression; -1 if it has none."""
+    """Return the value of an expression; -1 if it has no result."""
     results = world.prometheus.query(expression)
     return results[0][1] if results else -1.0
 
@@ -198,7 +198,7 @@ def queries(board: Path) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("board", DASHBOARDS, ids=lambda path: path.stem)
 def test_every_query_of_a_dashboard_returns_data(world: World, board: Path) -> None:
-    """Every panel has data."""
+    """Every query of every panel returns data."""
     expressions = queries(board)
     assert len(expressions) > 15
     assert not [expression for _, expression in expressions if "$" in expression]
@@ -275,7 +275,7 @@ def test_alerts_are_evaluated(world: World) -> None:
 
 @pytest.mark.parametrize("histogram", ["delivery_delay_seconds", "event_age_seconds"])
 def test_delays_have_exemplars(world: World, histogram: str) -> None:
-    """A delay of a delivered event has its trace as an exemplar."""
+    """The trace of a delivered event is the exemplar of its delay."""
 
     def traces() -> set[str]:
         results = world.prometheus.ask(
@@ -288,7 +288,7 @@ def test_delays_have_exemplars(world: World, histogram: str) -> None:
 
 @pytest.mark.parametrize("job", ["relay", "monitor", "shipper"])
 def test_the_document_lists_every_metric(world: World, job: str) -> None:
-    """The document lists all metrics, and no others."""
+    """The document lists all metrics of a program, and no others."""
     text = (DEPLOYED / "README.md").read_text()
     section = text.partition(f"## Metrics of the {job}\n")[2].partition("\n## ")[0]
     listed = set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))

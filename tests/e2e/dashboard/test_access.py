@@ -47,7 +47,7 @@ FINDINGS: Final = """(tags) => axe.run(document, { runOnly: tags }).then(({ viol
 
 
 def axe_source() -> str:
-    """Return the source of axe-core; skip the test if it is missing, but fail in CI."""
+    """Return the source of axe-core; if it is missing, skip the test, or fail it in CI."""
     if not AXE.exists():
         missing(f"needs axe-core; 'npm ci' in {AXE.parents[2].relative_to(ROOT)} brings it")
     return AXE.read_text()
@@ -63,7 +63,7 @@ async def scroll_to_first_gap(page: Page) -> None:
         await page.keyboard.press("PageDown")
 
 
-async def check_axe(page: Page, text: str, where: str) -> None:
+async def check_axe(page: Page, text: str, state: str) -> None:
     """Run axe-core on the page in both colour schemes.
 
     The browser evaluates the source itself, which the page's content security policy does not affect.
@@ -73,7 +73,7 @@ async def check_axe(page: Page, text: str, where: str) -> None:
     for scheme in SCHEMES:
         await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         findings = await page.evaluate(FINDINGS, TAGS)
-        assert findings == [], f"{where}, {scheme}:\n" + "\n".join(findings)
+        assert findings == [], f"{state}, {scheme}:\n" + "\n".join(findings)
 
 
 async def check_all_states(desk: Desk, text: str) -> None:
@@ -154,14 +154,14 @@ MIN_TARGET_PX: Final = 24
 CONTROLS: Final = "button, input, select, summary, a[href], [role=slider][tabindex='0']"
 
 
-async def check_no_overflow(page: Page, where: str) -> None:
+async def check_no_overflow(page: Page, state: str) -> None:
     """Check that the page does not scroll sideways and that no control overflows it."""
     width = await page.evaluate("innerWidth")
-    assert await page.evaluate("document.documentElement.scrollWidth") <= width, where
-    assert await page.evaluate("document.body.scrollWidth") <= width, where
+    assert await page.evaluate("document.documentElement.scrollWidth") <= width, state
+    assert await page.evaluate("document.body.scrollWidth") <= width, state
     for box in await visible_controls(page):
         within = box["x"] >= 0 and box["x"] + box["width"] <= width
-        assert within, f"{where}, {width} px: {box['html']}"
+        assert within, f"{state}, {width} px: {box['html']}"
 
 
 VISIBLE: Final = """(controls) => [...document.querySelectorAll(controls)]
@@ -178,10 +178,10 @@ async def visible_controls(page: Page) -> list[Any]:
     return findings
 
 
-async def check_target_sizes(page: Page, where: str) -> None:
+async def check_target_sizes(page: Page, state: str) -> None:
     """Check that every control is large enough to touch."""
     for box in await visible_controls(page):
-        assert min(box["width"], box["height"]) >= MIN_TARGET_PX, f"{where}: {box}"
+        assert min(box["width"], box["height"]) >= MIN_TARGET_PX, f"{state}: {box}"
 
 
 def test_the_page_fits_on_a_phone(nats_server: NatsServer, tmp_path: Path) -> None:
@@ -191,12 +191,12 @@ def test_the_page_fits_on_a_phone(nats_server: NatsServer, tmp_path: Path) -> No
         async with open_scene(nats_server, tmp_path) as desk:
             page = desk.page
 
-            async def check(where: str) -> None:
+            async def check(state: str) -> None:
                 for width in WIDTHS:
                     await page.set_viewport_size({"width": width, "height": 844})
-                    await check_no_overflow(page, where)
+                    await check_no_overflow(page, state)
                 await page.set_viewport_size({"width": 390, "height": 844})
-                await check_target_sizes(page, where)
+                await check_target_sizes(page, state)
 
             await check("everything")
             await expect(desk.tile(MAIN).locator(".tile-fault")).to_be_visible()

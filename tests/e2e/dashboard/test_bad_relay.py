@@ -62,7 +62,7 @@ async def expect_banner(desk: Desk, *texts: str) -> None:
 
 
 def check_console(desk: Desk, proxy: FrontProxy) -> None:
-    """Check that the console contains few errors, at most one per request."""
+    """Check that the console contains at most one error per request, and only the browser's own."""
     requested = [path for path in proxy.seen if not path.startswith("/assets")]
     assert len(desk.errors) <= len(requested) < 40
     assert all(
@@ -72,7 +72,7 @@ def check_console(desk: Desk, proxy: FrontProxy) -> None:
 
 @pytest.mark.parametrize(
     ("status", "message"),
-    [(403, "pages of this site are not let in"), (429, "too many requests"), (503, "the relay is starting")],
+    [(403, "origin is not allowed"), (429, "too many requests"), (503, "the relay is starting")],
 )
 def test_a_rejection_is_shown_and_retried(
     nats_server: NatsServer, tmp_path: Path, status: int, message: str
@@ -97,7 +97,7 @@ def test_a_rejection_is_shown_and_retried(
 
 
 def test_a_proxy_that_requires_a_token_prompts_for_it(nats_server: NatsServer, tmp_path: Path) -> None:
-    """A 401 from a proxy prompts for a token, like one from the relay."""
+    """The page prompts for a token if a proxy responds with 401, as it does for the relay."""
 
     async def work() -> None:
         async with proxied(nats_server, tmp_path) as (desk, proxy):
@@ -211,7 +211,7 @@ def test_a_wrong_clock_is_reported_and_corrected(
 
 
 def test_an_unknown_event_type_is_shown(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Events of other publishers are shown unchanged, and later events still arrive."""
+    """Events of an unknown type are shown unchanged, and later events still arrive."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:

@@ -58,7 +58,7 @@ async def expect_label(page: Page, pattern: str) -> None:
 
 
 async def abort(route: Route) -> None:
-    """Fail a request as without a network."""
+    """Fail a request as if there were no network."""
     await route.abort()
 
 
@@ -106,7 +106,7 @@ def test_each_level_is_drawn_and_described(nats_server: NatsServer, tmp_path: Pa
 
 
 def test_a_change_of_theme_redraws_the_chart(nats_server: NatsServer, tmp_path: Path) -> None:
-    """The chart is redrawn after a change by the button and by the system."""
+    """The chart is redrawn when the theme changes, by the button or by the system."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
@@ -142,7 +142,7 @@ def test_seconds_without_a_connection_are_marked(nats_server: NatsServer, tmp_pa
 
 
 def test_a_history_charts_the_latencies(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Its label has minimum, maximum and last value; hovering shows a report; it needs no network."""
+    """A history charts its latencies and names their extremes; hovering works without the network."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:

@@ -31,7 +31,7 @@ MANY = 1_000
 def change(
     gateway: str, previous: Status, current: Status, kind: str = "ctp", **metadata: Any
 ) -> GatewayStatusChange:
-    """Build a status change like the monitor's."""
+    """Build a status change like those of the monitor."""
     return GatewayStatusChange(
         gateway_id=gateway,
         gateway_type=kind,
@@ -143,7 +143,7 @@ def test_states_are_read_with_the_keyboard(nats_server: NatsServer, tmp_path: Pa
 
 
 def test_a_tile_opens_its_history_and_filters_the_log(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Earlier events are loaded, new ones added, each once; Esc closes the panel and clears the filter."""
+    """The history shows earlier and new events once each; Esc closes it and clears the filter."""
     states = [Status.HEALTHY, Status.UNHEALTHY]
     past = [change("ctp.main", states[n % 2 - 1], states[n % 2], step=n) for n in range(130)]
 
@@ -183,7 +183,7 @@ def test_a_tile_opens_its_history_and_filters_the_log(nats_server: NatsServer, t
 
 
 def test_on_a_phone_the_history_covers_the_page(nats_server: NatsServer, tmp_path: Path) -> None:
-    """It covers the window and takes the focus, nothing overflows, and Esc returns to the tile."""
+    """On a phone the history covers the window and takes the focus, and Esc returns to the tile."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
@@ -204,7 +204,7 @@ def test_on_a_phone_the_history_covers_the_page(nats_server: NatsServer, tmp_pat
 
 
 def test_history_requests_carry_the_token(nats_server: NatsServer, tmp_path: Path) -> None:
-    """The token is in a header, not in the URL; an error is shown, and the request can be repeated."""
+    """The token is in a header and not in the URL; a failed request is reported and can be repeated."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path, env=ENV) as desk:
@@ -252,7 +252,7 @@ def test_a_thousand_changes_share_layouts(nats_server: NatsServer, tmp_path: Pat
 
             async def layouts() -> float:
                 metrics = (await session.send("Performance.getMetrics"))["metrics"]
-                return float(next(one["value"] for one in metrics if one["name"] == "LayoutCount"))
+                return float(next(metric["value"] for metric in metrics if metric["name"] == "LayoutCount"))
 
             before = await layouts()
             await page.evaluate(

@@ -68,7 +68,7 @@ def test_the_page_is_small(nats_server: NatsServer, tmp_path: Path) -> None:
 
 
 def test_the_page_works_offline(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Filter, details, history and theme work without requests for files; then the page catches up."""
+    """Filter, details, history and theme work offline without loading files; then the page catches up."""
 
     async def work() -> None:
         async with open_scene(nats_server, tmp_path) as desk:

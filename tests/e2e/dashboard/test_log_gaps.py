@@ -68,7 +68,7 @@ def test_dropped_lines_are_loaded_in_place(nats_server: NatsServer, tmp_path: Pa
 
 
 def test_a_gap_is_loaded_with_the_token(nats_server: NatsServer, tmp_path: Path) -> None:
-    """The token is in the header of the request, not in its URL."""
+    """The token is in a header of the request and not in its URL."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path, client_rate=10, env=TOKENS) as desk:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.browser
 
 
 def test_the_log_is_navigated_with_the_keyboard(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Arrow keys, PageUp/Down and Home select lines; Enter toggles details; End follows the newest."""
+    """Arrow and page keys and Home select lines, Enter toggles details, and End follows the newest line."""
 
     async def work() -> None:
         past = [log(f"line {number:03}") for number in range(300)]

@@ -49,7 +49,7 @@ def test_a_status_change_and_a_log_line_appear(nats_server: NatsServer, tmp_path
 
 
 def test_the_page_opens_with_earlier_states(nats_server: NatsServer, tmp_path: Path) -> None:
-    """A page shows the states from before it was opened, worst first, also after a reload."""
+    """The page shows states from before it was opened, worst first, also after a reload."""
 
     def change(gateway: str, previous: Status, current: Status) -> GatewayStatusChange:
         return GatewayStatusChange(

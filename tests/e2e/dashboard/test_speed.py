@@ -1,8 +1,7 @@
 """The dashboard under load in a real browser: a thousand changing gateways, and a continuous log.
 
-Counts are asserted: reorderings, tiles, rows and heap size. Frame times are only printed, because the
-machine is shared and has no GPU.  ``TICKERTAPE_CHAOS=full`` takes
-ten minutes of log.
+Counts are asserted: reorderings, tiles, rows and heap size. Frame times are only printed, because the machine
+is shared and has no GPU. ``TICKERTAPE_CHAOS=full`` runs ten minutes of log.
 """
 
 import asyncio
@@ -83,7 +82,8 @@ def describe(gaps: list[float]) -> str:
 async def costs(devtools: CDPSession) -> dict[str, float]:
     """Return the main thread's CPU time in milliseconds by kind, and its number of layouts."""
     metrics = {
-        one["name"]: float(one["value"]) for one in (await devtools.send("Performance.getMetrics"))["metrics"]
+        metric["name"]: float(metric["value"])
+        for metric in (await devtools.send("Performance.getMetrics"))["metrics"]
     }
     names = ("ScriptDuration", "RecalcStyleDuration", "LayoutDuration", "TaskDuration")
     return {name.removesuffix("Duration"): metrics[name] * 1_000 for name in names} | {
@@ -103,7 +103,7 @@ class Fleet:
         """Publish a change of one gateway."""
         before, error = self.status[number], {}
         after = self._random.choice(
-            [one for one in (Status.HEALTHY, Status.DEGRADED, Status.UNHEALTHY) if one != before]
+            [status for status in (Status.HEALTHY, Status.DEGRADED, Status.UNHEALTHY) if status != before]
         )
         if after is Status.UNHEALTHY:
             error = {"error": "connection refused", "probe": "tcp"}
@@ -156,7 +156,7 @@ class Lines:
 
 
 def test_a_thousand_gateways_change_continuously(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Tiles are reordered at most once per second, only those near the view are built, all end correct."""
+    """Tiles are reordered at most once per second, built only near the view, and correct at the end."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:

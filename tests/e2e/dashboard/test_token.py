@@ -42,7 +42,7 @@ GATEWAY: Final = "gateway.status.ctp.main"
 SHORT_LIFE: Final = 59
 """Lifetime in seconds of a token that the relay immediately warns of."""
 
-BOTH: Final = """(token) => {
+CHANGE_LEVEL_AND_SUBMIT: Final = """(token) => {
   const level = document.querySelector("#level");
   level.value = "ERROR";
   level.dispatchEvent(new Event("change", { bubbles: true }));
@@ -121,7 +121,7 @@ async def address(desk: Desk) -> str:
 
 
 def test_the_page_prompts_for_a_token(nats_server: NatsServer, tmp_path: Path) -> None:
-    """The form is described and focused, and no socket was opened."""
+    """The page prompts for a token before it opens a socket; the form has a description and the focus."""
 
     async def work() -> None:
         async with desk_with_tokens(nats_server, tmp_path) as desk:
@@ -129,8 +129,8 @@ def test_the_page_prompts_for_a_token(nats_server: NatsServer, tmp_path: Path) -
             await expect(desk.page.locator("#token-form")).to_be_visible()
             await expect_headline(desk, "This relay requires a token")
             await expect_token_prompt(desk)
-            described = await desk.page.locator("#token").get_attribute("aria-describedby")
-            assert described == "token-error banner-detail"
+            description_ids = await desk.page.locator("#token").get_attribute("aria-describedby")
+            assert description_ids == "token-error banner-detail"
             await expect(desk.page.get_by_label("Token", exact=True)).to_be_visible()
             assert desk.sockets == []
             assert sum(handshake_counts(desk).values()) == 0
@@ -170,14 +170,14 @@ def test_a_rejected_token_is_reported_with_the_reason(nats_server: NatsServer, t
 
 
 def test_a_token_without_a_grant_is_reported(nats_server: NatsServer, tmp_path: Path) -> None:
-    """The page prompts for another token, and does not retry."""
+    """If a token has no grant, the page prompts for another one and does not retry."""
 
     async def work() -> None:
         async with desk_with_tokens(nats_server, tmp_path) as desk:
             claims = {"sub": "reader", "exp": time.time() + 60}
-            nothing = PyJWS().encode(orjson.dumps(claims), KEY.encode(), "HS256")
+            without_grant = PyJWS().encode(orjson.dumps(claims), KEY.encode(), "HS256")
             await desk.visit("/")
-            await submit_token(desk, nothing)
+            await submit_token(desk, without_grant)
             await expect_headline(desk, "The token grants no access")
             await expect(desk.page.get_by_role("alert")).to_contain_text("no claim 'tickertape'")
             await expect_token_prompt(desk)
@@ -187,7 +187,7 @@ def test_a_token_without_a_grant_is_reported(nats_server: NatsServer, tmp_path: 
 
 
 def test_a_token_in_the_fragment_is_used_and_removed(nats_server: NatsServer, tmp_path: Path) -> None:
-    """It leaks into no URL, request, referrer or storage beyond the tab; a reload keeps the session."""
+    """The token is in no URL, referrer or cookie, nor stored beyond the tab; a reload keeps the session."""
 
     async def work() -> None:
         async with desk_with_tokens(nats_server, tmp_path) as desk:
@@ -232,7 +232,7 @@ def test_a_token_in_a_fragment_reaches_an_open_page(nats_server: NatsServer, tmp
 
 
 def test_a_token_in_the_query_is_not_used(nats_server: NatsServer, tmp_path: Path) -> None:
-    """It is removed from the URL, the page explains why, and prompts for a token."""
+    """The page removes the token from the URL, explains why it is not used, and prompts for a token."""
 
     async def work() -> None:
         async with desk_with_tokens(nats_server, tmp_path) as desk:
@@ -253,7 +253,7 @@ def test_a_token_in_the_query_is_not_used(nats_server: NatsServer, tmp_path: Pat
 
 
 def test_a_token_is_renewed_within_the_session(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Before it expires, the page offers to enter the next one, and continues with it."""
+    """The page prompts for the next token before the current one expires, and continues with it."""
 
     async def work() -> None:
         async with desk_with_tokens(nats_server, tmp_path) as desk:
@@ -286,7 +286,7 @@ def test_a_token_is_renewed_within_the_session(nats_server: NatsServer, tmp_path
 
 
 def test_a_rejected_renewal_keeps_the_token(nats_server: NatsServer, tmp_path: Path) -> None:
-    """The reason is shown, and the page continues with its current token."""
+    """The page shows why the renewal was rejected, and continues with its current token."""
 
     async def work() -> None:
         async with desk_with_tokens(nats_server, tmp_path) as desk:
@@ -310,10 +310,8 @@ def test_a_rejected_renewal_keeps_the_token(nats_server: NatsServer, tmp_path: P
     run(work())
 
 
-def test_a_rejected_renewal_is_told_from_the_answer_to_a_filter(
-    nats_server: NatsServer, tmp_path: Path
-) -> None:
-    """The answer to a filter is not mistaken for the answer to the token that was sent right after it."""
+def test_the_reply_to_a_filter_is_not_taken_for_a_renewal(nats_server: NatsServer, tmp_path: Path) -> None:
+    """The reply to a filter is not mistaken for the reply to the token that was sent right after it."""
 
     async def work() -> None:
         async with desk_with_tokens(nats_server, tmp_path) as desk:
@@ -324,7 +322,7 @@ def test_a_rejected_renewal_is_told_from_the_answer_to_a_filter(
             sent: list[str] = []
             desk.sockets[0].on("framesent", lambda data: sent.append(orjson.loads(data)["type"]))
             # In one step, so that no answer of the relay can arrive in between.
-            await page.evaluate(BOTH, token(key="x" * 40))
+            await page.evaluate(CHANGE_LEVEL_AND_SUBMIT, token(key="x" * 40))
             await expect_headline(desk, "New token rejected")
             await desk.live()
             assert sent == ["subscribe", "auth"]
@@ -387,7 +385,7 @@ def test_a_source_outside_of_the_grant_is_not_subscribed(nats_server: NatsServer
 
 
 def test_an_expired_token_is_replaced_without_loss(nats_server: NatsServer, tmp_path: Path) -> None:
-    """The page resumes after its last line: each event once and in order."""
+    """With a new token the page resumes after its last line, with each event once and in order."""
 
     async def work() -> None:
         async with desk_with_tokens(nats_server, tmp_path) as desk:

@@ -75,7 +75,7 @@ async def expect_notifications(page: Page, *expected: list[str]) -> None:
 
 
 def test_title_and_icon_show_outages_and_stale_data(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Both show that gateways are down, or first of all that the data is stale."""
+    """Title and icon show that gateways are down or, with precedence, that the data is stale."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path) as desk:
@@ -100,7 +100,7 @@ def test_title_and_icon_show_outages_and_stale_data(nats_server: NatsServer, tmp
 
 
 def test_the_rate_chart_shows_levels_and_dropped_events(nats_server: NatsServer, tmp_path: Path) -> None:
-    """The label lists severe levels first, and all dropped events are counted."""
+    """The label of the chart lists severe levels first, and the page counts dropped events."""
 
     async def work() -> None:
         async with open_desk(nats_server, tmp_path, client_rate=10) as desk:
