@@ -16,7 +16,7 @@ class Cursor(NamedTuple):
         epoch: identifies the stream; a stream that is deleted and recreated has another epoch.
         sequence: sequence of the last message before the position.
         stored_ns: time at which the stream stored that message, in UNIX nanoseconds. A server that lost its
-            newest messages in a power failure assigns their sequences again; this tells the messages apart.
+            newest messages in a power failure assigns their sequences again; this distinguishes the messages.
             None if there is no such message, if the time is unknown, and in cursors of version 0.1.0.
     """
 

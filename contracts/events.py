@@ -133,14 +133,14 @@ class EventModel(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, frozen=True, defer_build=True)
 
     SUBJECT: ClassVar[EventSubject]
-    """Subjects of the event type. A model of your own may override ``subject`` instead."""
+    """Subjects of the event type. A custom model may override ``subject`` instead."""
 
     STATUS: ClassVar[str | None] = None
     """Name of the status field of a state event, of which only the newest per subject matters; the status
     ``REMOVED`` removes it from snapshots. None for a log event."""
 
     event_type: str
-    """Type of the event; an event type of your own may have any name that ``MODELS`` does not use."""
+    """Type of the event; a custom event type may have any name that ``MODELS`` does not use."""
     timestamp: Timestamp = Field(default_factory=_now)
     """RFC 3339 time with a UTC offset; the canonical form is ``2025-06-24T10:30:45.123Z``."""
 

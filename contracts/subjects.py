@@ -77,7 +77,7 @@ def escape(text: str) -> str:
     """Encode an id as one token: bytes outside ``A-Za-z0-9_-`` become ``=XX``.
 
     Raises:
-        SubjectError: the id is empty, is not valid Unicode, or makes a token of more than 128 characters.
+        SubjectError: the id is empty, is not valid Unicode, or its token has more than 128 characters.
     """
     if _PLAIN.fullmatch(text):
         token = text
@@ -90,7 +90,9 @@ def escape(text: str) -> str:
             raise SubjectError(text, "is not valid Unicode") from None
         token = "".join(chr(byte) if byte in _PLAIN_BYTES else f"={byte:02X}" for byte in data)
     if len(token) > MAX_TOKEN_LENGTH:
-        raise SubjectError(text, f"makes a token of {len(token)} characters; at most {MAX_TOKEN_LENGTH}")
+        raise SubjectError(
+            text, f"encodes to a token of {len(token)} characters; the limit is {MAX_TOKEN_LENGTH}"
+        )
     return token
 
 
@@ -101,7 +103,7 @@ def unescape(token: str) -> str:
         SubjectError: the token is not the canonical encoding of an id.
     """
     if len(token) > MAX_TOKEN_LENGTH:
-        raise SubjectError(token, f"has {len(token)} characters; a token has at most {MAX_TOKEN_LENGTH}")
+        raise SubjectError(token, f"has {len(token)} characters; the limit is {MAX_TOKEN_LENGTH}")
     if _PLAIN.fullmatch(token):
         return token
     if not _LEGAL_TOKEN.fullmatch(token):
@@ -247,7 +249,7 @@ def check_pattern(pattern: str) -> str:
     if not pattern:
         raise SubjectError(pattern, "is empty; use a pattern such as 'log.error.>'")
     if len(pattern) > MAX_PATTERN_LENGTH:
-        raise SubjectError(pattern, f"has {len(pattern)} characters; at most {MAX_PATTERN_LENGTH}")
+        raise SubjectError(pattern, f"has {len(pattern)} characters; the limit is {MAX_PATTERN_LENGTH}")
     tokens = pattern.split(".")
     for position, token in enumerate(tokens):
         if token == "*" or _PATTERN_TOKEN.fullmatch(token):

@@ -159,6 +159,7 @@ class Monitor:
             if stored is not None:
                 self.status_publisher.record_sequence(gateway.subject, stored.sequence)
             self._add(MonitoredGateway(gateway, self._id, stored, now), now)
+        # Gateways that were removed from the file while this monitor was not running.
         for subject, stored in stored_statuses.items():
             own = stored.monitor == self._id and stored.status is not Status.REMOVED
             if own and subject not in self._monitored:

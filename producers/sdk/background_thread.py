@@ -266,7 +266,7 @@ class BackgroundThread:
         if future is not None:
             future.set_exception(error)
         elif not isinstance(error, PublishDropped) and time.monotonic() - self._logged_at >= LOG_INTERVAL:
-            # No caller gets this error, and the drop report does not count it.
+            # No caller receives this error, and the drop report does not count it.
             self._logged_at = time.monotonic()
             _log.warning(
                 "%s: %d events were not published, last error: %s", self._thread.name, self._failed, error

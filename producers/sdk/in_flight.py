@@ -83,7 +83,7 @@ class InFlight:
         self._id_prefix = secrets.token_hex(8)  # makes message ids unique among publishers
         self._count = 0
         self._report: InFlightEvent[AckFuture] | None = None  # the drop report that is in flight
-        self._wake = asyncio.Event()  # set when the window gets an event
+        self._wake = asyncio.Event()  # set when an event enters the window
         self._task: asyncio.Task[None] | None = None
         self._connecting: asyncio.Task[None] | None = None
         # True while the sweep has first sends to do; later events queue behind them to keep the order.
@@ -258,6 +258,7 @@ class InFlight:
                     return
                 if not event.future.done():
                     await self._transmit(event)
+        # While bursts are limited, new events must wait for a sweep, so that they count against the limit.
         self._backlog = self._pacer.burst is not None
 
     def _can_send_now(self, size: int) -> bool:

@@ -155,7 +155,7 @@ class Publisher:
         """Publish an event on the subject derived from its fields; return when it is stored in the stream.
 
         Args:
-            event: an event of ``tickertape.contracts.events``, or of a model of your own.
+            event: an event of ``tickertape.contracts.events``, or of a custom model.
             msg_id: ``Nats-Msg-Id``; the stream stores one event per id within 2 minutes. Unique by default.
             headers: additional headers, such as ``Nats-Expected-Last-Subject-Sequence``.
 

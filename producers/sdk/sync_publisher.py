@@ -6,7 +6,7 @@ Invariants:
 2. Events that one thread submits are stored in the stream in that order.
 3. At most ``max_pending`` events are held; with ``drop_oldest``, as many again may be queued for the
    publishing thread.
-4. A forked child that uses its parent's publisher gets an error instead of hanging.
+4. A forked child that uses its parent's publisher receives an error instead of hanging.
 """
 
 import atexit
@@ -140,7 +140,7 @@ class SyncPublisher:
         """Publish an event on the subject derived from its fields; return when it is stored in the stream.
 
         Args:
-            event: an event of ``tickertape.contracts.events``, or of a model of your own.
+            event: an event of ``tickertape.contracts.events``, or of a custom model.
             msg_id: ``Nats-Msg-Id``; the stream stores one event per id within 2 minutes. Unique by default.
             headers: additional headers, such as ``traceparent``.
 

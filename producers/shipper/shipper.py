@@ -181,7 +181,7 @@ class Shipper:
                 batch = None
                 if not self._stopping:
                     batch = stream.next_batch(time.time(), finish=self._draining)
-                batches = [made for made in (in_flight and in_flight[0], batch) if made]
+                batches = [unshipped for unshipped in (in_flight and in_flight[0], batch) if unshipped]
                 if in_flight is not None:
                     stream.mark_shipped(in_flight[0], await in_flight[1])
                     self._count(in_flight[0])
@@ -189,6 +189,7 @@ class Shipper:
                 if batch is None:
                     return
                 in_flight = (batch, asyncio.create_task(self._commit(stream, batch)))
+                # Let the commit start: reading the next batch blocks the event loop.
                 await asyncio.sleep(0)
         except Conflict as conflict:
             self._record_conflict(stream, conflict)

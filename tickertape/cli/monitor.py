@@ -40,7 +40,7 @@ class MonitorSettings(NatsSettings):
     action: CliPositionalArg[Literal["run", "silence"]] = "run"
     """Run the monitor, or silence a gateway."""
     gateway: CliPositionalArg[str] = ""
-    """silence: ID of the gateway, as id or type/id."""
+    """silence: gateway, as id or type/id."""
     config: Path | None = None
     """YAML file with the gateways to monitor."""
     id: Id = Field(default_factory=socket.gethostname)

@@ -133,7 +133,7 @@ async def _replay(client: Client, names: Names, seq: int, found: Delivery | None
         print_notice(PROGRAM, printable(obstacle))
         return 1
     subject = _subject(found, names)
-    # The message ID deduplicates repeated replays within the duplicate window.
+    # The message id deduplicates repeated replays within the duplicate window.
     headers = {"Nats-Msg-Id": f"replay-{(found.headers or {}).get('Nats-Msg-Id', seq)}"}
     try:
         ack = await client.jetstream().publish(names.subject(subject), found.data, headers=headers)

@@ -91,8 +91,8 @@ class TokenCommandSettings(TokenSettings):
     )
     issuer: str | None = Field(None, description="mint: issuer (iss); TICKERTAPE_JWT_ISSUER by default")
     audience: str | None = Field(None, description="mint: audience (aud); TICKERTAPE_JWT_AUDIENCE by default")
-    id: str | None = Field(None, description="mint: ID of the token (jti), by which it can be revoked")
-    kid: str | None = Field(None, description="mint: ID of the key (kid), if the relay has several keys")
+    id: str | None = Field(None, description="mint: id of the token (jti), by which it can be revoked")
+    kid: str | None = Field(None, description="mint: id of the key (kid), if the relay has several keys")
     key_file: Path | None = Field(
         None, description="mint: file with the secret (HS256) or the private key (PEM)"
     )
@@ -200,7 +200,7 @@ async def _inspect(settings: TokenCommandSettings) -> int:
     header = parse_json_object(decode_base64url(parts[0], MAX_TOKEN, "the header"), "the header")
     claims = parse_json_object(decode_base64url(parts[1], MAX_TOKEN, "the claims"), "the claims")
     is_valid, result = await _verify(settings, token)
-    answer = {
+    report = {
         "header": header,
         "claims": claims,
         "times": _describe_times(claims),
@@ -208,7 +208,7 @@ async def _inspect(settings: TokenCommandSettings) -> int:
         "verified": is_valid,
         "result": result,
     }
-    print(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
+    print(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
     return 0 if is_valid else 1
 
 

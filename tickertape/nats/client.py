@@ -71,7 +71,7 @@ class SafeClient(Client):
         # A server that does not require credentials may still grant more permissions to a known user.
         self._auth_configured = access.has_credentials
         self._certificate_checked = False  # whether this connection's server verifies client certificates
-        # For WebSocket addresses nats-py creates a transport of its own.
+        # For WebSocket addresses nats-py creates its own transport.
         if "ws://" not in url and "wss://" not in url:
             self._transport = _Transport()
 

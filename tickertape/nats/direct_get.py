@@ -79,14 +79,14 @@ async def list_subjects(nc: Client, stream: str, pattern: str) -> list[str]:
     found: dict[str, None] = {}
     offset = 0
     while True:
-        answer = await request(nc, f"STREAM.INFO.{stream}", {"subjects_filter": pattern, "offset": offset})
-        if "error" in answer:
-            description = answer["error"].get("description")
+        response = await request(nc, f"STREAM.INFO.{stream}", {"subjects_filter": pattern, "offset": offset})
+        if "error" in response:
+            description = response["error"].get("description")
             raise StreamsError(f"stream {stream} cannot be read: {description}", "check the server log")
-        page = answer["state"].get("subjects") or {}
+        page = response["state"].get("subjects") or {}
         found.update((subject, None) for subject in page if fits_request(subject))
         offset += len(page)
-        if not page or offset >= answer.get("total", 0):
+        if not page or offset >= response.get("total", 0):
             return list(found)
 
 

@@ -118,16 +118,16 @@ async def request(
             transient=True,
         ) from None
     try:
-        answer = orjson.loads(reply.data)
+        response = orjson.loads(reply.data)
     except orjson.JSONDecodeError:
-        answer = None
-    if not isinstance(answer, dict) or not isinstance(error := answer.get("error") or {}, dict):
+        response = None
+    if not isinstance(response, dict) or not isinstance(error := response.get("error") or {}, dict):
         raise StreamsError(f"the reply to {verb} is invalid", "the request is retried", transient=True)
     if error and error.get("err_code") in _ERRORS_NOT_ENABLED:
         raise StreamsError(
             f"JetStream is not enabled: {error.get('description')}", "enable JetStream for this account"
         )
-    return answer
+    return response
 
 
 async def request_raw(
@@ -180,12 +180,12 @@ async def request_raw(
 
 async def stream_info(nc: Client, stream: str) -> dict[str, Any] | None:
     """Return the information of a stream by its name in NATS; None if the stream does not exist."""
-    answer = await request(nc, f"STREAM.INFO.{stream}", retry=True)
-    if "error" in answer:
-        if answer["error"].get("err_code") == _ERROR_NOT_FOUND:
+    response = await request(nc, f"STREAM.INFO.{stream}", retry=True)
+    if "error" in response:
+        if response["error"].get("err_code") == _ERROR_NOT_FOUND:
             return None
-        raise stream_error(stream, answer)
-    return answer
+        raise stream_error(stream, response)
+    return response
 
 
 def server_version(nc: Client) -> tuple[int, int]:
@@ -194,9 +194,9 @@ def server_version(nc: Client) -> tuple[int, int]:
     return (version.major, version.minor)
 
 
-def stream_error(stream: str, answer: dict[str, Any]) -> StreamsError:
+def stream_error(stream: str, response: dict[str, Any]) -> StreamsError:
     """Return the exception for an error reply to a request about a stream."""
-    error = answer["error"]
+    error = response["error"]
     return StreamsError(
         f"NATS rejected stream {stream}: {error.get('description')} (code {error.get('err_code')})",
         "check for another stream with the same subjects ('nats stream ls') and the account limits",

@@ -81,15 +81,15 @@ async def create_consumer(
         verb += f".{config['name']}.{subjects[0]}"
     elif subjects:
         config = {**config, "filter_subjects": list(subjects)}
-    answer = await request(
+    response = await request(
         nc, verb, {"stream_name": stream, "config": config}, timeout_seconds=timeout_seconds
     )
-    if "error" in answer:
+    if "error" in response:
         raise StreamsError(
-            f"NATS rejected a consumer of stream {stream}: {answer['error'].get('description')}",
+            f"NATS rejected a consumer of stream {stream}: {response['error'].get('description')}",
             "check the permissions and limits of the account",
         )
-    return answer
+    return response
 
 
 class OrderedConsumer:
@@ -159,15 +159,15 @@ class OrderedConsumer:
         }
         self._last_received = self._loop.time()
         try:
-            answer = await create_consumer(self._nc, self._stream, config, subjects, timeout_seconds)
+            response = await create_consumer(self._nc, self._stream, config, subjects, timeout_seconds)
         except BaseException:
             try:
                 await self._drain_pending()
             finally:
                 await self.stop()
             raise
-        self._name = answer["name"]
-        self.pending = int(answer.get("num_pending", 0))
+        self._name = response["name"]
+        self.pending = int(response.get("num_pending", 0))
 
     async def _drain_pending(self) -> None:
         """Wait until the subscription task of nats-py has delivered all received messages."""

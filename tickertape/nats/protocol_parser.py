@@ -35,7 +35,7 @@ class Message(NamedTuple):
     """MSG or HMSG operation.
 
     Attributes:
-        sid: subscription ID.
+        sid: subscription id.
         subject: any bytes except space, tab, CR and LF.
         reply: the reply subject, as ``subject``; empty if there is none.
         headers: the header block as received; None for MSG.
@@ -138,7 +138,7 @@ def _message_line(line: bytes) -> tuple[int, bytes, bytes, int | None, int]:
     """Parse ``MSG <subject> <sid> [reply] <size>``; HMSG has a ``<header size>`` before the size.
 
     Returns:
-        subscription ID, subject, reply subject, header size (None for MSG), and total size.
+        subscription id, subject, reply subject, header size (None for MSG), and total size.
     """
     parts = line.split(b" ")
     numbers = 2 if parts[0] == b"HMSG" else 1

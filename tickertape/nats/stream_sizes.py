@@ -99,7 +99,11 @@ SizesText = Annotated[str, checked_by(parse_sizes)]
 
 
 async def creation_error(
-    nc: Client, stream: str, config: dict[str, Any], all_configs: list[dict[str, Any]], answer: dict[str, Any]
+    nc: Client,
+    stream: str,
+    config: dict[str, Any],
+    all_configs: list[dict[str, Any]],
+    response: dict[str, Any],
 ) -> StreamsError:
     """Return the exception for a stream that JetStream rejects; explain the sizes if storage is the reason.
 
@@ -108,9 +112,9 @@ async def creation_error(
         stream: name of the stream in the contract.
         config: configuration of the stream.
         all_configs: the configurations of all streams.
-        answer: reply of the server.
+        response: reply of the server to the request to create it.
     """
-    error = answer["error"]
+    error = response["error"]
     code, description = error.get("err_code"), str(error.get("description"))
     if code == _TOO_MANY_STREAMS:
         limit = (await _account(nc)).get("limits", {}).get("max_streams")
@@ -124,7 +128,7 @@ async def creation_error(
         and code != _STREAM_TOO_LARGE
         and not (code == _NO_PEERS and "storage" in description)
     ):
-        return stream_error(config["name"], answer)
+        return stream_error(config["name"], response)
     replicas = max(1, int(config.get("num_replicas") or 1))
     total = format_size(sum(int(other["max_bytes"]) for other in all_configs))
     requested = f"stream {config['name']} reserves {format_size(int(config['max_bytes']))}"

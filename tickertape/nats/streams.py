@@ -58,6 +58,7 @@ def stream_configs(names: Names, version: tuple[int, int] = (2, 12)) -> list[dic
         "max_msgs_per_subject": 1,
         "max_bytes": sizes["WATCHDOG"],
         "allow_direct": True,
+        # A disarmed switch is overwritten with a message that expires.
         "allow_msg_ttl": True,
         "allow_msg_schedules": True,
     }
@@ -235,9 +236,9 @@ async def apply(nc: Client, names: Names, replicas: int | None = None) -> list[s
             events = existing
         found = compare(config, existing["config"])
         if found:
-            answer = await request(nc, f"STREAM.UPDATE.{name}", {**existing["config"], **config})
-            if "error" in answer:
-                raise await creation_error(nc, key, config, streams.configs, answer)
+            response = await request(nc, f"STREAM.UPDATE.{name}", {**existing["config"], **config})
+            if "error" in response:
+                raise await creation_error(nc, key, config, streams.configs, response)
             changes.extend(difference.change_line() for difference in found)
     return changes
 
@@ -259,15 +260,15 @@ class _ExpectedStreams:
 async def _create(nc: Client, key: str, config: dict[str, Any], streams: _ExpectedStreams) -> dict[str, Any]:
     name = config["name"]
     try:
-        answer = await request(nc, f"STREAM.CREATE.{name}", config)
+        response = await request(nc, f"STREAM.CREATE.{name}", config)
     except PermissionDenied:
         raise StreamMissing(name) from None
-    if answer.get("error", {}).get("err_code") == _ERROR_NAME_IN_USE:
+    if response.get("error", {}).get("err_code") == _ERROR_NAME_IN_USE:
         # Another process created the stream first; the caller compares its configuration.
-        answer = await stream_info(nc, name) or answer
-    if "error" in answer:
-        raise await creation_error(nc, key, config, streams.configs, answer)
-    return answer
+        response = await stream_info(nc, name) or response
+    if "error" in response:
+        raise await creation_error(nc, key, config, streams.configs, response)
+    return response
 
 
 async def _delete_latest(nc: Client, latest: str, names: Names) -> str:

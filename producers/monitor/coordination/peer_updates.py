@@ -141,8 +141,8 @@ class PeerUpdates:
             if subject is None or self._status_publisher.last_sequence(subject):
                 continue
             try:
-                answer = await direct_get.get_last_message(client, stream, self._names.subject(subject))
+                message = await direct_get.get_last_message(client, stream, self._names.subject(subject))
             except NatsError:
                 continue  # a conflict on the first publish reads the sequence again
-            if answer is not None:
-                self._status_publisher.record_sequence(subject, answer.seq)
+            if message is not None:
+                self._status_publisher.record_sequence(subject, message.seq)

@@ -58,14 +58,14 @@ async def read(client: Client, names: Names) -> dict[str, Silence]:
     """Read all stored silences, by the status subject of their gateway.
 
     Raises:
-        StreamsError: JetStream does not answer, or has no WATCHDOG.
+        StreamsError: JetStream does not reply, or has no WATCHDOG.
         NatsError: the connection to NATS was lost.
     """
     stream = names.stream("WATCHDOG")
     found: dict[str, Silence] = {}
     for subject in await direct_get.list_subjects(client, stream, names.subject(PATTERN)):
-        answer = await direct_get.get_last_message(client, stream, subject)
-        silence = decode(answer.data) if answer is not None else None
+        message = await direct_get.get_last_message(client, stream, subject)
+        silence = decode(message.data) if message is not None else None
         if silence is not None:
             found[status_subject(names.strip_prefix(subject))] = silence
     return found

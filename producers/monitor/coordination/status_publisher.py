@@ -160,13 +160,13 @@ class StatusPublisher:
         """Read the event that is stored instead of this one; return False if this one has to be retried."""
         client: Client = await self._publisher.connected()
         try:
-            answer = await direct_get.get_last_message(
+            stored = await direct_get.get_last_message(
                 client, self._names.stream("EVENTS"), self._names.subject(subject)
             )
         except (NatsError, OSError, TimeoutError):
             return False
-        if answer is None:
+        if stored is None:
             self._sequences.pop(subject, None)  # the last event has expired, so this one is the first again
             return False
-        self.record_sequence(subject, answer.seq)
-        return answer.data == event.encode() or self._on_conflict(subject, answer.seq, answer.data)
+        self.record_sequence(subject, stored.seq)
+        return stored.data == event.encode() or self._on_conflict(subject, stored.seq, stored.data)

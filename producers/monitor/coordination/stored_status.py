@@ -25,7 +25,7 @@ async def read_stored_statuses(client: Client, names: Names) -> dict[str, Stored
     """Read the latest status of every gateway, by subject without the deployment's prefix.
 
     Raises:
-        StreamsError: JetStream does not answer.
+        StreamsError: JetStream does not reply.
         NatsError: the connection to NATS was lost.
     """
     found: dict[str, StoredStatus] = {}
@@ -34,15 +34,15 @@ async def read_stored_statuses(client: Client, names: Names) -> dict[str, Stored
         subjects = await direct_get.list_subjects(client, stream, names.subject("gateway.status.>"))
         for start in range(0, len(subjects), _BATCH_SIZE):
             batch = subjects[start : start + _BATCH_SIZE]
-            answers = await asyncio.gather(
+            messages = await asyncio.gather(
                 *(direct_get.get_last_message(client, stream, subject) for subject in batch)
             )
-            for subject, answer in zip(batch, answers, strict=True):
-                if answer is None:
+            for subject, message in zip(batch, messages, strict=True):
+                if message is None:
                     continue
-                sequence = answer.seq if stream == events else 0
+                sequence = message.seq if stream == events else 0
                 bare_subject = names.strip_prefix(subject)
-                status = parse_stored_status(bare_subject, answer.data, sequence)
+                status = parse_stored_status(bare_subject, message.data, sequence)
                 if status is not None:
                     found[bare_subject] = status
                 elif sequence and bare_subject in found:

@@ -24,7 +24,7 @@ async def last_sequence(client: Client, stream: str) -> int:
     """Return the last sequence of a stream.
 
     Raises:
-        StreamsError: the stream does not exist, or JetStream does not answer.
+        StreamsError: the stream does not exist, or JetStream does not reply.
     """
     existing = await stream_info(client, stream)
     if existing is None:

@@ -46,7 +46,7 @@ class Result:
 
     Attributes:
         error: reason why the outcome is not ok; None if it is ok.
-        latency: seconds until the answer; None without one.
+        latency: seconds until the response; None without one.
         expires: expiry of the certificate, UNIX seconds; None without a certificate.
     """
 
@@ -129,6 +129,6 @@ def restore_health(status: Status, probes: Mapping[str, str], name: str) -> Prob
     try:
         own = Status(probes.get(name, ""))
     except ValueError:
-        # A new probe has no status yet; without details every probe gets the status of the gateway.
+        # A new probe has no status yet; without details every probe takes the status of the gateway.
         own = Status.UNKNOWN if probes else status
     return ProbeHealth(own if own in _WORST_FIRST else Status.UNKNOWN)

@@ -132,7 +132,7 @@ class _Session:
         self._buffer = b""
 
     async def log_on(self, password: str | None) -> None:
-        """Log on and wait for the answer to a test request; a peer that only accepts logons fails."""
+        """Log on and wait for the reply to a test request; a peer that only accepts logons fails."""
         fields = [(98, "0"), (108, str(_HEARTBEAT_SECONDS)), (141, "Y")]
         if self._probe.username is not None:
             fields.append((553, self._probe.username))

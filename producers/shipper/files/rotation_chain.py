@@ -126,6 +126,7 @@ class RotationChain:
         if live is not None and (live.path != self.path or live.is_rotated or path == self.path):
             live = None
         self._insert(file, status, before=live)
+        # A skipped file needs a checkpoint, or the next start would ship its existing content.
         self._unsaved = self._unsaved or from_end
 
     def add_pending(self, found: os.stat_result, path: str) -> None:

@@ -135,6 +135,7 @@ class TailedFile:
     def next_generation(self, parser: Parser, now: float) -> "TailedFile":
         """End this generation and return the next one of a truncated file, read from its start."""
         self.truncated, self.ended, self.at_eof = False, True, True
+        # Duplicated, because each generation closes its own descriptor.
         return TailedFile(self.path, os.dup(self._fd), parser, now)
 
     def update_path(self, path: str | None, now: float) -> None:
@@ -239,7 +240,7 @@ class TailedFile:
         return self.finish(now) if now >= self.flush_at else []
 
     def finish(self, now: float) -> list[ParsedEvent]:
-        """Flush the incomplete line and event; what is written later becomes an event of its own."""
+        """Flush the incomplete line and event; what is written later becomes a separate event."""
         events = []
         if self._line:
             line, truncated = self._line.take()

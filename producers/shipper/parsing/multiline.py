@@ -6,7 +6,7 @@ Invariants:
 2. An event ends exactly at the end of its last line; blank lines between two events belong to neither.
 3. Events do not depend on how the lines are split into blocks.
 4. An event has at most ``MAX_LINES`` lines and ``MAX_BYTES`` bytes; a longer one is split.
-5. A line that looks like a JSON object is an event of its own, and is returned immediately.
+5. A line that looks like a JSON object is a separate event, and is returned immediately.
 """
 
 import re
@@ -54,7 +54,7 @@ class MultilineJoiner:
 
     Args:
         mode: "auto", "off", or an RE2 expression that matches in the first line of every event.
-        json: treat every line that looks like a JSON object as an event of its own.
+        json: treat every line that looks like a JSON object as a separate event.
 
     Raises:
         ValueError: the expression is not valid.

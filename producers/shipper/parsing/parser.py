@@ -277,7 +277,7 @@ class Parser:
 def parse(
     line: bytes, *, source: str, now: float, fields: FieldNames = DEFAULT_FIELDS, truncated: bool = False
 ) -> ParsedEvent:
-    """Parse one line, without its line break, as an event of its own.
+    """Parse one line, without its line break, as a separate event.
 
     Args:
         line: any bytes.

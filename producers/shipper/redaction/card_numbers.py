@@ -3,7 +3,7 @@
 Invariants:
 
 1. A card number has 13 to 19 digits, begins with an issuer's digit, and passes the Luhn check.
-2. It is not part of a longer run of digits, a word, an ID or a decimal number.
+2. It is not part of a longer run of digits, a word, an id or a decimal number.
 3. If it is written in groups, they have three to six digits and are separated by one space or dash.
 """
 

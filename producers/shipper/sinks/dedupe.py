@@ -1,10 +1,10 @@
-"""Sink for servers without atomic batches: message IDs for deduplication, and checkpoints on the local disk.
+"""Sink for servers without atomic batches: message ids for deduplication, and checkpoints on the local disk.
 
 Invariants:
 
 1. A checkpoint is on disk before the next batch of its file stream is sent, and covers only acknowledged
    events.
-2. Events that are sent again after a crash have the same message IDs, so the stream discards them within its
+2. Events that are sent again after a crash have the same message ids, so the stream discards them within its
    duplicate window. Outside it, a crash repeats at most one batch of each file stream.
 """
 

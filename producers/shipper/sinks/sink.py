@@ -23,7 +23,7 @@ class OutgoingEvent(NamedTuple):
     Attributes:
         subject: subject without the deployment's prefix.
         payload: encoded event.
-        id: message ID; the same whenever the line is read, and unique to it.
+        id: message id; the same whenever the line is read, and unique to it.
     """
 
     subject: str

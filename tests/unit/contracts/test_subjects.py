@@ -88,7 +88,7 @@ def test_known_tokens(text: str, token: str) -> None:
         ("=FF", "does not unescape to UTF-8"),
         ("=ED=A0=80", "does not unescape to UTF-8"),
         ("=C0=80", "does not unescape to UTF-8"),
-        ("a" * 129, "at most 128"),
+        ("a" * 129, "the limit is 128"),
     ],
 )
 def test_illegal_tokens_are_reported(token: str, expected: str) -> None:
@@ -187,7 +187,7 @@ def test_legal_patterns(pattern: str) -> None:
     ("pattern", "expected"),
     [
         ("", "is empty"),
-        ("a" * 281, "at most 280"),
+        ("a" * 281, "the limit is 280"),
         (">.a", "only the last token may be '>'"),
         ("a..b", "empty token"),
         (".a", "empty token"),

@@ -55,7 +55,7 @@ def lock_holder(directory: Path) -> int | None:
         lines = Path("/proc/locks").read_text().splitlines()
     except OSError:
         return None
-    # Fields: ID, class, type, access, PID, major:minor:inode, start, end.
+    # Fields: id, class, type, access, PID, major:minor:inode, start, end.
     for fields in map(str.split, lines):
         if "FLOCK" in fields and fields[5].rpartition(":")[2] == inode:
             return int(fields[4])

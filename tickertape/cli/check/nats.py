@@ -107,15 +107,15 @@ async def check_nats(settings: RelaySettings, now: Clock = time.time) -> list[Fi
 
 
 async def measure_skew(client: Client, stream: str, now: Clock) -> Skew | None:
-    """Measure the clock difference; None if the stream does not exist, or the reply has no time."""
+    """Measure the clock difference; return None if the stream does not exist, or the reply has no time."""
     best: Skew | None = None
     for _ in range(SAMPLES):
         before = now()
-        answer = await stream_info(client, stream)
+        info = await stream_info(client, stream)
         after = now()
-        if answer is None or not isinstance(answer.get("ts"), str):
+        if info is None or not isinstance(info.get("ts"), str):
             return None
-        server_time = datetime.fromisoformat(answer["ts"]).timestamp()
+        server_time = datetime.fromisoformat(info["ts"]).timestamp()
         # abs(): the local clock may be set back between the two readings.
         sample = Skew((before + after) / 2 - server_time, abs(after - before) / 2)
         if best is None or sample.within < best.within:

@@ -3,7 +3,7 @@
 Invariants:
 
 1. The level is the severity of the priority; without a priority it is searched for in the message.
-2. Structured data is kept: each element is an object in metadata under its ID.
+2. Structured data is kept: each element is an object in metadata under its id.
 """
 
 import re
