@@ -376,7 +376,9 @@ def test_the_law_holds_while_everything_is_killed(tmp_path: Path, nats_server: N
         ([("events", [1, 2, 3, 4, 9])], {"foreign": 1}),
     ],
 )
-def test_the_judgement_sees_each_breach(messages: list[tuple[object, ...]], breaches: dict[str, int]) -> None:
+def test_the_ledger_detects_each_violation(
+    messages: list[tuple[object, ...]], breaches: dict[str, int]
+) -> None:
     """The ledger detects each kind of violation."""
     ledger = Ledger(start=0)
     for kind, *rest in messages:

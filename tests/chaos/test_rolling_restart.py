@@ -127,7 +127,7 @@ async def load(nats_url: str, front: Balancer, relays: list[Relay]) -> int:
         return last
 
 
-def test_a_rolling_restart_loses_nothing_and_makes_no_wave(nats_server: NatsServer, tmp_path: Path) -> None:
+def test_a_rolling_restart_loses_nothing_and_causes_no_wave(nats_server: NatsServer, tmp_path: Path) -> None:
     """Every client receives every event once, none is rejected or cut off, and they reconnect at an even
     rate.
     """

@@ -16,12 +16,12 @@ INSIDE = 3_000
 OUTSIDE = 320
 
 
-def test_nothing_is_found_in_the_process() -> None:
+def test_no_case_fails_in_the_process() -> None:
     """Acceptor, requests and feed survive every case and leak nothing."""
     assert inside(cases(0, INSIDE)).cases == INSIDE
 
 
-def test_nothing_is_found_over_sockets() -> None:
+def test_no_case_fails_over_sockets() -> None:
     """A real relay survives every case, and its honest client receives every event."""
     assert outside(list(cases(0, OUTSIDE))) == OUTSIDE / AT_ONCE
 
@@ -47,7 +47,7 @@ def test_a_broken_frame_behind_a_flood_ends_the_connection() -> None:
     inside([Case(0, ("\r\n".join([*upgrade_lines(), "", ""]).encode(), flood), stays=True)])
 
 
-def test_strangers_do_not_wait_for_the_garbage_collector() -> None:
+def test_closed_connections_need_no_garbage_collection() -> None:
     """Closed connections are freed by reference counting; garbage collection is rare in a relay."""
     some = [
         Case(0, tuple(filter(None, (kind.first, kind.repeat))), stays=False)
@@ -62,7 +62,7 @@ def test_strangers_do_not_wait_for_the_garbage_collector() -> None:
         gc.enable()
 
 
-def test_a_case_comes_from_its_seed_alone() -> None:
+def test_a_seed_determines_its_case() -> None:
     """A seed determines its case, so that a failure can be repeated."""
     assert case(7) == case(7)
     assert case(7) != case(8)
@@ -73,12 +73,12 @@ def test_a_case_comes_from_its_seed_alone() -> None:
     "written",
     [b"\x81\x02hi", b"HTTP/1.1 101 x\r\n\r\n\x91\x00", b"HTTP/1.1 101 x\r\n\r\n\x81\x80\0\0\0\0"],
 )
-def test_what_is_no_legal_answer_is_seen(written: bytes) -> None:
+def test_an_illegal_response_is_detected(written: bytes) -> None:
     """Frames before the response, reserved bits and masked server frames are detected."""
     assert illegal(written)
 
 
-def test_a_fault_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exception_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     """An exception in the connection is logged, which is how the fuzzer detects it."""
 
     def broken(*_: object) -> None:
@@ -90,7 +90,7 @@ def test_a_fault_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
         inside(cases(0, 500))
 
 
-def test_whoever_is_cut_to_make_room_leaves_no_timer_behind() -> None:
+def test_an_evicted_connection_leaves_no_timer() -> None:
     """Evicting a connection cancels its timer, which would otherwise keep its memory alive."""
 
     async def check() -> None:

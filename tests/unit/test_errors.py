@@ -187,7 +187,7 @@ def _holds_text(node: ast.expr, errors: set[str], texts: set[str]) -> bool:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_nothing_is_decided_by_the_words_of_an_error(folder: str) -> None:
+def test_no_decision_depends_on_the_text_of_an_error(folder: str) -> None:
     """Decisions use a type, code or kind; only ``server_error`` parses text, because NATS sends nothing
     else.
     """
@@ -210,7 +210,7 @@ def test_nothing_is_decided_by_the_words_of_an_error(folder: str) -> None:
         "text = str(error); found = any(word in text for word in WORDS)",
     ],
 )
-def test_a_search_in_words_is_found(line: str) -> None:
+def test_a_text_search_is_detected(line: str) -> None:
     """The test above detects what it forbids."""
     for head in (
         "def f():\n try: g()\n except OSError as error:\n",

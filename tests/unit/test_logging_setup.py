@@ -68,7 +68,7 @@ def test_any_extra_can_be_written(value: object, shown: object) -> None:
     assert parsed(record("x", value=value))["value"] == shown
 
 
-def test_an_odd_message_is_no_fault() -> None:
+def test_an_unusual_message_is_logged() -> None:
     """A message with invalid Unicode, such as a file name, can be formatted."""
     assert parsed(record("cannot read %s", "\udce4.pem"))["message"] == "cannot read \\udce4.pem"
 
@@ -85,7 +85,7 @@ def test_a_traceback_is_a_field() -> None:
     assert found["exception"].endswith("ValueError: broken")
 
 
-def test_a_stranger_forges_no_line_for_people() -> None:
+def test_untrusted_text_cannot_forge_a_log_line() -> None:
     """Characters that end a line or control a terminal are escaped."""
     text = logs.TextFormatter().format(record("no feed at %s", "/a\n2026 ERROR all is lost\x1b[2J\u2028"))
     assert text.endswith(" WARNING no feed at /a\\n2026 ERROR all is lost\\x1b[2J\\u2028")
@@ -108,7 +108,7 @@ class Terminal(io.StringIO):
         ("text", io.StringIO(), False),
     ],
 )
-def test_the_form_follows_who_reads(
+def test_the_format_follows_the_destination(
     form: logs.Format, stream: io.StringIO, is_json: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The format is text on a terminal and JSON otherwise, unless configured; libraries use the same
@@ -129,7 +129,7 @@ def test_the_form_follows_who_reads(
         assert json.loads(lines[1])["logger"] == "uvicorn.error"
 
 
-def test_a_file_says_a_level(tmp_path: Path) -> None:
+def test_a_file_sets_the_level(tmp_path: Path) -> None:
     """A level file is accepted in any case, with or without a line end."""
     path = tmp_path / "level"
     for text in ("debug", "DEBUG\n", "  Debug\r\n"):

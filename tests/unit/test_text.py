@@ -24,7 +24,7 @@ def test_what_cannot_be_printed_is_escaped(text: str, expected: str) -> None:
 
 
 @given(st.text(st.characters()))
-def test_nothing_steers_a_terminal(text: str) -> None:
+def test_no_output_controls_a_terminal(text: str) -> None:
     """No output can control a terminal."""
     assert printable(text).isprintable()
     printable(text).encode()  # it has no lone surrogate

@@ -33,13 +33,13 @@ def test_addresses_are_taken(text: str) -> None:
         "https://ä.example",
     ],
 )
-def test_other_addresses_are_refused(text: str) -> None:
+def test_other_addresses_are_rejected(text: str) -> None:
     """Other URLs are rejected, and the error shows a valid example."""
     with pytest.raises(ValueError, match=f"is not a valid address; write it as {EXAMPLE}"):
         parse_url(text, WEB, EXAMPLE)
 
 
-def test_a_user_is_taken_only_where_one_may_be() -> None:
+def test_credentials_are_accepted_only_where_allowed() -> None:
     """User and password are accepted where credentials are allowed, with any characters."""
     assert parse_url("nats://ü:p w@h:1", ("nats",), "nats://h", user=True).hostname == "h"
     with pytest.raises(ValueError, match="holds a user"):

@@ -62,7 +62,7 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("origin", FOREIGN)
-def test_a_page_of_another_site_is_refused(relay: Relay, origin: str, honest_token: str) -> None:
+def test_a_page_of_another_site_is_rejected(relay: Relay, origin: str, honest_token: str) -> None:
     """A page of another site gets 403 before the upgrade, whatever it offers and however valid its user's
     token is.
     """
@@ -188,7 +188,7 @@ def test_a_program_without_a_host_gets_in(open_relay: Relay) -> None:
     assert exchange(open_relay, b"GET /events HTTP/1.0\r\n\r\n").status == 200
 
 
-def test_the_page_runs_nothing_but_its_own_files(relay: Relay) -> None:
+def test_the_page_executes_only_its_own_files(relay: Relay) -> None:
     """The page's policy allows nothing inline, and it has no inline script, style or handler."""
     answer = exchange(relay, get("/"))
     policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))

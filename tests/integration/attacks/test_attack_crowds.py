@@ -69,7 +69,7 @@ def full(relay: Relay, *requests: bytes, source: str = "127.0.0.2") -> bool:
 
 
 @pytest.mark.parametrize("relay", ["--max-connections 6"], indirect=True)
-def test_a_full_relay_refuses_more(relay: Relay, good: str) -> None:
+def test_a_full_relay_rejects_new_clients(relay: Relay, good: str) -> None:
     """A full relay answers every request from any address with 503 and ``Retry-After``, until a client
     disconnects.
     """
@@ -117,7 +117,7 @@ def test_an_address_that_only_fails_has_to_wait(relay: Relay, good: str) -> None
 
 
 @pytest.mark.parametrize("relay", ["--connection-rate 4"], indirect=True)
-def test_a_storm_is_let_in_at_a_rate(relay: Relay, good: str) -> None:
+def test_a_storm_is_admitted_at_a_rate(relay: Relay, good: str) -> None:
     """A burst of ten seconds' worth is admitted, then any address gets 503 until the rate allows more."""
     sources = [f"127.0.2.{number + 1}" for number in range(200)]
     began = time.monotonic()
@@ -129,7 +129,7 @@ def test_a_storm_is_let_in_at_a_rate(relay: Relay, good: str) -> None:
 
 
 @pytest.mark.parametrize("relay", [""], indirect=True)
-def test_without_descriptors_nobody_who_is_in_is_lost(relay: Relay, good: str) -> None:
+def test_sessions_survive_a_lack_of_descriptors(relay: Relay, good: str) -> None:
     """Short of descriptors, the relay rejects new clients, keeps sessions and its ops port, and recovers."""
     relay.until_logged(f"{DESCRIPTORS} file descriptors allow up to {FIT} clients")
 

@@ -137,7 +137,7 @@ def test_a_million_patterns_are_too_much(relay: Relay) -> None:
     assert peak(relay) - before < ROOM
 
 
-def test_a_stranger_has_32_kib(relay: Relay) -> None:
+def test_an_unauthenticated_client_has_32_kib(relay: Relay) -> None:
     """More than 32 KiB before the token is 1009 in any framing; the largest possible token fits."""
     for message in (
         patterns(20_000, 6),
@@ -176,7 +176,7 @@ NESTS = {
 
 
 @pytest.mark.parametrize("name", NESTS)
-def test_a_message_that_is_none_ends_its_session_alone(relay: Relay, name: str) -> None:
+def test_an_invalid_message_ends_only_its_session(relay: Relay, name: str) -> None:
     """An invalid message is closed with 4400 and a short reason, and affects no other session."""
     inside = run(browser(relay, NESTS[name], token=good()))
     assert inside.close == 4400

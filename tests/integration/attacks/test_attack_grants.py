@@ -118,7 +118,7 @@ def test_a_broader_filter_is_cut_to_the_grant(
         ({"subjects": ["log.info.a"]}, "LOG.INFO.A"),
     ],
 )
-def test_what_is_denied_altogether_is_refused(relay: Relay, grant: dict[str, Any], asked: str) -> None:
+def test_a_denied_subject_is_rejected(relay: Relay, grant: dict[str, Any], asked: str) -> None:
     """A denied subject is 403 or 4403, also within a session; ``deny`` overrides any permission."""
     shown = token(**grant)
     for path in ("/ws", "/events"):

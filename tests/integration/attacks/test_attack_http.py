@@ -67,7 +67,7 @@ SMUGGLED = {
 
 
 @pytest.mark.parametrize("name", SMUGGLED)
-def test_a_request_that_can_be_read_in_two_ways_is_refused(relay: Relay, name: str) -> None:
+def test_an_ambiguous_request_is_rejected(relay: Relay, name: str) -> None:
     """An ambiguous request is 400 and closes the connection: what follows is never parsed as a request."""
     data = raw(relay, SMUGGLED[name].encode("latin-1"))
     assert b'"connections"' not in data
@@ -85,7 +85,7 @@ def test_two_requests_that_are_two_are_answered_in_order(relay: Relay) -> None:
     assert data.index(b"<!doctype html>") < data.index(b'"connections"')
 
 
-def test_too_many_requests_at_once_are_refused(relay: Relay) -> None:
+def test_too_many_requests_immediately_are_rejected(relay: Relay) -> None:
     """Too many pipelined requests are 400, once; a pending response is abandoned without a log line."""
     for _ in range(20):
         flood = raw(relay, f"{HEAD}\r\n".encode() * 1000)
@@ -93,7 +93,7 @@ def test_too_many_requests_at_once_are_refused(relay: Relay) -> None:
         assert flood.count(b"HTTP/1.1 200 ") <= 16
 
 
-def test_whoever_asks_and_leaves_is_not_worth_a_word(relay: Relay) -> None:
+def test_a_client_that_disconnects_early_is_not_logged(relay: Relay) -> None:
     """A client that disconnects before its responses, or before an upgrade after them, causes no log line."""
     for _ in range(20):
         with socket.create_connection(relay.host_port, timeout=PATIENCE) as link:
@@ -105,7 +105,7 @@ def test_whoever_asks_and_leaves_is_not_worth_a_word(relay: Relay) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "CONNECT", "TRACE", "PROPFIND"])
-def test_nothing_is_taken_in(relay: Relay, method: str) -> None:
+def test_no_request_body_is_accepted(relay: Relay, method: str) -> None:
     """Other methods are 405, with or without a body, and nothing of the body is returned."""
     for target in ("/", "/events", "/ws", "/health"):
         target = "127.0.0.1:80" if method == "CONNECT" else target
@@ -140,7 +140,7 @@ def test_no_path_leads_out_of_the_folder(relay: Relay) -> None:
         assert b"import" not in answer.body, target
 
 
-def test_a_name_of_the_machine_in_another_form_is_no_way_in(relay: Relay) -> None:
+def test_an_absolute_target_does_not_bypass_the_host_check(relay: Relay) -> None:
     """The host in an absolute target does not replace the one that is checked."""
     answer = exchange(relay, get("http://127.0.0.1/events", host="evil.com"))
     assert answer.status in (400, 403, 404)
@@ -148,7 +148,7 @@ def test_a_name_of_the_machine_in_another_form_is_no_way_in(relay: Relay) -> Non
     assert answer.status in (400, 403, 404)
 
 
-def test_what_is_refused_is_not_reflected(relay: Relay) -> None:
+def test_rejected_input_is_not_reflected(relay: Relay) -> None:
     """Markup in a path, a query or a name is returned as JSON, which no browser executes."""
     markup = "%3Cscript%3Ealert(1)%3C/script%3E<script>alert(1)</script>"
     for request in (

@@ -134,7 +134,7 @@ def test_a_subject_of_the_command_line_is_one(relay: Relay, prefix: str) -> None
     assert run(count()) == before
 
 
-def test_an_event_that_lies_about_its_subject_is_filed(relay: Relay, dot: str) -> None:
+def test_an_event_that_lies_about_its_subject_is_stored(relay: Relay, dot: str) -> None:
     """An event whose id, level or type differs from its subject is stored in REJECTED and not delivered."""
     lies = {
         "gateway.status.ctp.a": status("b").encode(),

@@ -139,7 +139,7 @@ def test_unknown_keys_do_not_make_the_relay_fetch_each_time(relay: Relay, issuer
     assert issuer.fetches <= 2 + (time.monotonic() - began) / MIN_FETCH_INTERVAL
 
 
-def test_while_the_issuer_is_away_its_last_keys_count(relay: Relay, issuer: Issuer) -> None:
+def test_the_last_keys_stay_in_use_while_the_issuer_fails(relay: Relay, issuer: Issuer) -> None:
     """While the issuer fails or serves an invalid set, the last valid keys stay in use."""
     issuer.status = 500
     assert status(relay, token("second")) == 503
@@ -168,7 +168,7 @@ def test_a_renewal_with_a_key_that_is_not_there_yet(relay: Relay) -> None:
     run(check())
 
 
-def test_without_keys_clients_are_told_to_come_back(nats: NatsServer, prefix: str) -> None:
+def test_without_keys_clients_are_told_to_retry(nats: NatsServer, prefix: str) -> None:
     """Without keys every token gets 503 or 4503 with ``retry``; afterwards valid ones are accepted."""
     away = Issuer("late")
     away.status = 404

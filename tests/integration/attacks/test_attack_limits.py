@@ -198,7 +198,7 @@ def test_an_address_has_so_many_sockets(relay: Relay, good: str) -> None:
     run(check())
 
 
-def test_a_stranger_speaks_for_nobody_else(relay: Relay, good: str) -> None:
+def test_an_untrusted_peer_cannot_speak_for_another_address(relay: Relay, good: str) -> None:
     """``X-Forwarded-For`` of an untrusted peer affects no address's count."""
     spoof = "X-Forwarded-For: 127.0.0.6"
     with ExitStack() as stack:
@@ -220,7 +220,7 @@ def proxied(relay: Relay, token: str, *headers: str) -> socket.socket:
     return link
 
 
-def test_a_trusted_proxy_says_who_its_clients_are(relay: Relay, good: str) -> None:
+def test_a_trusted_proxy_identifies_its_clients(relay: Relay, good: str) -> None:
     """Clients of a trusted proxy have a limit each; entries that they wrote themselves are ignored."""
     with ExitStack() as stack:
         for _ in range(PER_ADDRESS):
@@ -241,7 +241,7 @@ def test_a_trusted_proxy_says_who_its_clients_are(relay: Relay, good: str) -> No
             stack.enter_context(proxied(relay, good, f"X-Forwarded-For: {said}"))
 
 
-def test_whoever_has_no_session_makes_room(relay: Relay, good: str) -> None:
+def test_sockets_without_a_session_are_evicted(relay: Relay, good: str) -> None:
     """Beyond the limit the oldest idle socket without a session is closed, and a valid token is still
     accepted.
     """

@@ -155,7 +155,7 @@ def test_a_token_that_grants_nothing_opens_nothing(relay: Relay, grant: object) 
 
 
 @pytest.mark.parametrize("key", ["token", "access_token", "jwt", "authorization", "%74oken"])
-def test_a_token_in_the_address_is_refused(relay: Relay, key: str, honest_token: str) -> None:
+def test_a_token_in_the_address_is_rejected(relay: Relay, key: str, honest_token: str) -> None:
     """A token in the URL is rejected, since URLs end up in logs, and is not repeated in the response."""
     query = f"?{key}={honest_token}"
     for request in (upgrade(f"/ws{query}"), get(f"/events{query}"), upgrade(f"/ws{query}", bearer("x.y.z"))):
@@ -209,7 +209,7 @@ def test_a_token_as_the_only_subprotocol_is_no_handshake(relay: Relay, honest_to
 
 
 @pytest.mark.parametrize("scheme", ["Basic YWxpY2U6c2VjcmV0", "Bearer", "Bearer a b", "Digest x"])
-def test_history_without_a_token_is_refused(relay: Relay, scheme: str) -> None:
+def test_history_without_a_token_is_rejected(relay: Relay, scheme: str) -> None:
     """History without a token is 401 with a challenge; other schemes are ignored."""
     for headers in ([], [f"Authorization: {scheme}"]):
         answer = exchange(relay, get("/events", *headers))
@@ -218,7 +218,7 @@ def test_history_without_a_token_is_refused(relay: Relay, scheme: str) -> None:
 
 
 @pytest.mark.parametrize("message", [{"type": "subscribe"}, {"type": "ping", "id": 1}])
-def test_whoever_speaks_before_its_token_is_refused(relay: Relay, message: dict[str, object]) -> None:
+def test_a_message_before_the_token_is_rejected(relay: Relay, message: dict[str, object]) -> None:
     """A message before the token is 4401 without any other message, even if a token follows."""
     inside = run(browser(relay, message, {"type": "auth", "token": forge.token("RS256", good())}))
     assert (inside.kinds, inside.error, inside.close) == (["error", "bye"], "unauthorized", 4401)
@@ -229,7 +229,7 @@ def connections(relay: Relay) -> int:
     return int(json.loads(exchange(relay, get("/health")).body)["connections"])
 
 
-def test_whoever_shows_no_token_is_told_nothing_and_leaves(relay: Relay, honest: Honest) -> None:
+def test_clients_without_a_token_receive_nothing_and_are_disconnected(relay: Relay, honest: Honest) -> None:
     """Clients without a token receive nothing and are disconnected after 5 s, browsers and programs alike."""
 
     async def check() -> None:
@@ -247,7 +247,7 @@ def test_whoever_shows_no_token_is_told_nothing_and_leaves(relay: Relay, honest:
     run(check())
 
 
-def test_a_refusal_says_the_same_about_all_forgeries(relay: Relay) -> None:
+def test_rejections_of_forgeries_are_indistinguishable(relay: Relay) -> None:
     """Responses to forgeries do not reveal whether a subject or a key id exists."""
 
     def said(**more: object) -> Answer:

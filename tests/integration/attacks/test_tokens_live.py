@@ -75,7 +75,7 @@ def revoke(file: Path, *entries: str) -> None:
     draft.replace(file)
 
 
-def test_a_renewed_session_goes_on(relay: Relay, dot: str) -> None:
+def test_a_renewed_session_continues(relay: Relay, dot: str) -> None:
     """A renewal loses and repeats nothing, and reports the new expiry."""
 
     async def check() -> None:
@@ -98,7 +98,7 @@ def test_a_renewed_session_goes_on(relay: Relay, dot: str) -> None:
     run(check())
 
 
-def test_a_narrower_token_takes_effect_at_once(relay: Relay, dot: str) -> None:
+def test_a_narrower_token_takes_effect_immediately(relay: Relay, dot: str) -> None:
     """After a narrower token nothing that it excludes is delivered, from ``subscribed`` and the snapshot
     on.
     """

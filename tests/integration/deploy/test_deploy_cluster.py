@@ -77,7 +77,7 @@ async def _across_a_loss(relay: Relay, url: str, sites: list[Site]) -> None:
         assert await client.texts(2) == ["before", "after"]
 
 
-def test_replicas_are_refused_where_there_is_no_cluster(nats_server: NatsServer) -> None:
+def test_replicas_are_rejected_where_there_is_no_cluster(nats_server: NatsServer) -> None:
     """Replicas without a cluster are rejected with one line and exit code 1, and no stream is created."""
     done = run_command("streams", "apply", "--nats-url", nats_server.url, "--replicas", "3")
     assert done.returncode == 1

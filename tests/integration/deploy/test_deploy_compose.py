@@ -67,7 +67,7 @@ def test_what_runs(services: dict[str, Any]) -> None:
     assert services.keys() == OURS | OTHERS
 
 
-def test_the_command_line_takes_each_command(services: dict[str, Any]) -> None:
+def test_every_option_in_a_command_exists(services: dict[str, Any]) -> None:
     """Every option in a command exists."""
     for name in OURS:
         assert unknown(services[name]["command"]) == [], name

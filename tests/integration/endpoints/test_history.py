@@ -208,7 +208,7 @@ def test_since_a_time(nats_server: NatsServer, options: tuple[str, ...]) -> None
         assert seqs(get(relay, since=format_time(moment - 0.1), order="newest", limit=4)) == [38, 39, 40, 41]
 
 
-def test_what_the_stream_has_let_go_is_not_there(nats_server: NatsServer) -> None:
+def test_history_starts_at_the_earliest_retained_event(nats_server: NatsServer) -> None:
     """History starts at the earliest retained event, in either direction."""
 
     async def fill() -> None:
@@ -255,7 +255,7 @@ def test_what_the_stream_has_let_go_is_not_there(nats_server: NatsServer) -> Non
         ("interval_ms=0", "bad_interval"),
     ],
 )
-def test_bad_values_are_refused(relay: Relay, query: str, code: str) -> None:
+def test_bad_values_are_rejected(relay: Relay, query: str, code: str) -> None:
     """An invalid value is 400 with a code and a sentence, without a traceback in the log."""
     status, body = refused(relay, query)
     assert (status, body["code"], list(body)) == (400, code, ["code", "message"])
@@ -263,7 +263,7 @@ def test_bad_values_are_refused(relay: Relay, query: str, code: str) -> None:
     assert "Traceback" not in "".join(relay.log)
 
 
-def test_nats_away(nats_server: NatsServer, tmp_path: Path) -> None:
+def test_nats_unreachable(nats_server: NatsServer, tmp_path: Path) -> None:
     """While NATS is unreachable, events older than memory are 503, to be retried."""
 
     async def fill() -> None:

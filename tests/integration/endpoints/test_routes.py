@@ -85,7 +85,7 @@ def raw_get(relay: Relay, target: str) -> tuple[int, bytes]:
     return int(data.split(b" ")[1]), data
 
 
-def test_the_page_and_all_that_it_needs_are_served(relay: Relay) -> None:
+def test_the_dashboard_and_its_files_are_served(relay: Relay) -> None:
     """Every file that the dashboard refers to is served."""
     code, headers, body = get(relay.url + "/")
     assert (code, headers.get_content_type()) == (200, "text/html")
@@ -167,7 +167,7 @@ def test_posting_is_not_allowed(relay: Relay) -> None:
         assert get(relay.url + path, b"x")[0] == 405
 
 
-def test_health_says_how_it_is(relay: Relay) -> None:
+def test_health_reports_the_state(relay: Relay) -> None:
     """``/health`` reports the state to load balancers."""
     code, headers, body = get(relay.url + "/health")
     assert (code, headers.get_content_type()) == (200, "application/json")
@@ -180,7 +180,7 @@ def test_probes_answer(relay: Relay) -> None:
     assert get(relay.ops_url + "/readyz")[::2] == (200, b"ready\n")
 
 
-def test_the_status_tells_what_the_relay_holds(relay: Relay) -> None:
+def test_the_status_describes_the_relay(relay: Relay) -> None:
     """``/statusz`` shows sessions, feeds and the event log."""
 
     async def check() -> None:

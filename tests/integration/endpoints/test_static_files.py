@@ -42,7 +42,7 @@ def get(url: str, **headers: str) -> tuple[int, Message, bytes]:
 
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("accepted", ["gzip", "br, GZIP;q=0.5", "*"])
-def test_who_takes_gzip_gets_it(relay: Relay, path: str, accepted: str) -> None:
+def test_a_client_that_accepts_gzip_gets_it(relay: Relay, path: str, accepted: str) -> None:
     """A client that accepts gzip receives the compressed file from disk, with a ``Vary`` header for
     caches.
     """
@@ -55,7 +55,7 @@ def test_who_takes_gzip_gets_it(relay: Relay, path: str, accepted: str) -> None:
 
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("accepted", ["", "identity", "br", "gzip;q=0", "*, gzip;q=0", "gzip;q=much"])
-def test_who_takes_no_gzip_gets_the_file(relay: Relay, path: str, accepted: str) -> None:
+def test_a_client_without_gzip_gets_the_plain_file(relay: Relay, path: str, accepted: str) -> None:
     """A client without gzip receives the plain file, with an ETag of its own."""
     _, packed, _ = get(relay.url + path, accept_encoding="gzip")
     code, headers, body = get(relay.url + path, accept_encoding=accepted)

@@ -187,7 +187,7 @@ def test_a_wrong_password_is_one_line_and_never_shown(tmp_path: Path) -> None:
             assert "rejected the credentials" in done.stdout + done.stderr
 
 
-def test_the_relay_waits_while_nats_refuses_it(tmp_path: Path) -> None:
+def test_the_relay_retries_while_nats_rejects_it(tmp_path: Path) -> None:
     """A rejected relay is not ready, logs why once, and continues when the password in its file is
     corrected.
     """
@@ -210,7 +210,7 @@ def test_the_relay_waits_while_nats_refuses_it(tmp_path: Path) -> None:
             relay.close()
 
 
-def test_an_outage_that_becomes_a_refusal_is_told_again(tmp_path: Path) -> None:
+def test_an_outage_and_a_later_rejection_are_both_logged(tmp_path: Path) -> None:
     """An outage and the rejection after it are both logged, each once."""
     told: list[connection.ConnectFailure] = []
 
@@ -237,7 +237,7 @@ def test_an_outage_that_becomes_a_refusal_is_told_again(tmp_path: Path) -> None:
     ]
 
 
-def test_a_service_hears_of_a_refusal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_rejection_is_reported_to_a_service(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A rejection is in the error of a publish, and logged if there is no callback, without the password."""
     access = Access(user="app", password=WRONG)
 
@@ -577,9 +577,7 @@ def test_nothing_shows_a_secret() -> None:
 @pytest.mark.parametrize(
     "url", ["nats://app:s3cret/x@h", "nats://app:s3cret,x@h", "app:s3cret@h", "nats://app:s3cret"]
 )
-def test_an_address_that_is_none_does_not_show_its_password(
-    url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_invalid_url_does_not_show_its_password(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A password with a slash or comma makes a URL invalid; the error shows no part of that password."""
     from tickertape.cli.main import main
 

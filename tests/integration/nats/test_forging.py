@@ -95,7 +95,7 @@ async def state(nats: Deployed, stream: str) -> dict[str, Any]:
     ],
     ids=str,
 )
-def test_headers_that_the_stream_refuses(
+def test_headers_that_the_stream_rejects(
     nats: Deployed, relay: Relay, user: str, headers: dict[str, str], code: int
 ) -> None:
     """Headers cannot erase or schedule messages, or forge their origin."""
@@ -121,7 +121,7 @@ def test_headers_that_the_stream_refuses(
     ],
     ids=str,
 )
-def test_headers_that_mean_nothing_here(nats: Deployed, relay: Relay, headers: dict[str, str]) -> None:
+def test_headers_without_a_meaning_here(nats: Deployed, relay: Relay, headers: dict[str, str]) -> None:
     """An event with headers that have no meaning here is delivered as it is."""
 
     async def attack(client: Client) -> None:
@@ -161,7 +161,7 @@ def test_a_forged_control_message_is_an_event_like_others(
     assert not any("recreating" in text for text in relay.log)
 
 
-def test_an_event_that_its_maker_lets_expire(own_nats: Deployed, own_relay: Relay) -> None:
+def test_an_event_with_a_ttl(own_nats: Deployed, own_relay: Relay) -> None:
     """A TTL shortens the life of the producer's own event only, and connected clients receive it."""
     nats, relay = own_nats, own_relay
 
@@ -193,7 +193,7 @@ async def snapshot(relay: Relay) -> dict[str, Any]:
         return await shown(feed)
 
 
-def test_latest_says_what_was_said_on_the_subject_itself(own_nats: Deployed, own_relay: Relay) -> None:
+def test_a_snapshot_cannot_be_forged_from_another_subject(own_nats: Deployed, own_relay: Relay) -> None:
     """A snapshot cannot be forged through another subject, with garbage or with another gateway's fields."""
     nats, relay = own_nats, own_relay
 

@@ -17,7 +17,7 @@ from tickertape.nats import streams
 from tickertape.nats.streams import StreamsError, provision
 
 
-def test_a_consumer_that_was_refused_is_tried_again(
+def test_a_consumer_that_was_rejected_is_tried_again(
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cluster that cannot create the consumer at first does not leave the relay without events."""

@@ -91,7 +91,7 @@ def texts(feed: FeedClient) -> list[str]:
     return [item.event["message"] for item in items if item.event["event_type"] == "system_log"]
 
 
-def test_the_whole_product_works_with_least_privilege(nats: Deployed, tmp_path: Path) -> None:
+def test_the_product_works_with_least_privilege(nats: Deployed, tmp_path: Path) -> None:
     """Streams, feed, monitor, shipper, publisher, a kill and a rejected event cause no permission
     violation.
     """
@@ -346,7 +346,7 @@ async def refused(said: list[str], what: str) -> None:
 
 
 @pytest.mark.parametrize("user", PUBLISH)
-def test_what_a_user_is_refused(nats: Deployed, user: str) -> None:
+def test_forbidden_subjects_are_rejected(nats: Deployed, user: str) -> None:
     """Each forbidden subject is rejected by the server and has no effect."""
     nats.apply()
     inboxes = [f"_INBOX_{name}.>" for name in ("operator", "relay", "monitor", "web1", "publisher")]

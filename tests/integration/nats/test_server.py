@@ -59,13 +59,13 @@ def test_nothing_runs_after_a_failing_test(tmp_path: Path) -> None:
         os.kill(pid, 0)
 
 
-def test_a_bad_configuration_is_told(tmp_path: Path) -> None:
+def test_a_bad_configuration_is_reported(tmp_path: Path) -> None:
     """The error of a server that does not start contains its log."""
     with pytest.raises(RuntimeError, match="nonsense"):
         NatsServer(tmp_path, config="nonsense }").start()
 
 
-def test_a_port_in_use_is_told(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported(tmp_path: Path) -> None:
     """A given port that another process uses is an error."""
     port = free_port()
     with socket.socket() as holder:

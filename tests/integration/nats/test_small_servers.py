@@ -63,7 +63,7 @@ def ask(url: str, question: Callable[[Client], Awaitable[None]]) -> None:
         ),
     ],
 )
-def test_what_does_not_fit_is_said_in_sizes(limits: str, said: str, tmp_path: Path) -> None:
+def test_a_stream_that_does_not_fit_is_reported_with_sizes(limits: str, said: str, tmp_path: Path) -> None:
     """A relay and ``streams apply`` report the requested and the available size, and both options."""
     with server(tmp_path, limits) as nats:
         for command in (("serve", "--port", "0", "--ops-port", "0"), ("streams", "apply")):
@@ -77,7 +77,7 @@ def test_what_does_not_fit_is_said_in_sizes(limits: str, said: str, tmp_path: Pa
             assert "same subjects" not in text
 
 
-def test_too_few_streams_are_said_too(tmp_path: Path) -> None:
+def test_a_limit_on_streams_is_reported(tmp_path: Path) -> None:
     """An account's limit on the number of streams is reported with the number needed."""
 
     async def question(client: Client) -> None:
@@ -103,7 +103,7 @@ def test_a_relay_runs_with_the_sizes_that_it_is_given(tmp_path: Path) -> None:
         assert relay.stop() == 0
 
 
-def test_its_own_nats_takes_the_sizes_too(tmp_path: Path) -> None:
+def test_the_embedded_nats_accepts_the_sizes(tmp_path: Path) -> None:
     """A relay with an embedded NATS server accepts the sizes as well."""
     options = ("--data-dir", str(tmp_path), "--nats-port", "0", "--streams-max-bytes", SMALL)
     with Relay(None, *options) as relay:

@@ -200,7 +200,7 @@ def test_an_extra_is_all_that_its_command_needs(
 
 
 @pytest.mark.parametrize("name", ["relay", "producers", "contracts"])
-def test_a_folder_of_ours_is_no_package_of_its_own(name: str) -> None:
+def test_a_root_folder_cannot_be_imported_by_its_own_name(name: str) -> None:
     """Importing a folder at the root by its own name fails with the name to import."""
     told = run(sys.executable, "-c", f"import {name}", cwd=ROOT)
     assert told.returncode == 1

@@ -144,7 +144,7 @@ def test_snapshot_then_live(nats_server: NatsServer, kind: str) -> None:
         run(check())
 
 
-def test_the_rate_is_kept_and_what_it_drops_is_told(nats_server: NatsServer) -> None:
+def test_the_rate_is_limited_and_drops_are_reported(nats_server: NatsServer) -> None:
     """Delivered and dropped events add up to those published."""
 
     async def check() -> None:
@@ -224,7 +224,7 @@ def test_a_stalled_client_is_a_cursor_not_a_queue(nats_server: NatsServer) -> No
         eventually(lambda: host.get("/feed/health")[1]["connections"] == 0, "all are gone")
 
 
-def test_a_token_comes_in_three_ways(shared: tuple[NatsServer, Host]) -> None:
+def test_a_token_is_accepted_in_three_ways(shared: tuple[NatsServer, Host]) -> None:
     """A token is accepted as a header, as a subprotocol, and in the first message."""
     server, host = shared
     token = forge.token()
@@ -258,7 +258,7 @@ def test_a_token_comes_in_three_ways(shared: tuple[NatsServer, Host]) -> None:
     run(check())
 
 
-def test_a_bad_token_is_refused_as_the_client_can_see_it(shared: tuple[NatsServer, Host]) -> None:
+def test_an_invalid_token_is_rejected_visibly_for_the_client(shared: tuple[NatsServer, Host]) -> None:
     """An invalid token is rejected with a status for programs, and with a close code for browsers."""
     _, host = shared
 
@@ -284,7 +284,7 @@ def test_a_bad_token_is_refused_as_the_client_can_see_it(shared: tuple[NatsServe
     run(check())
 
 
-def test_pages_of_other_sites_are_refused(shared: tuple[NatsServer, Host]) -> None:
+def test_pages_of_other_sites_are_rejected(shared: tuple[NatsServer, Host]) -> None:
     """Only the host's own pages and those of listed origins may connect, whatever token they offer."""
     _, host = shared
 
@@ -321,7 +321,7 @@ async def flooded(feed: FeedClient) -> Bye:
                 break
 
 
-def test_mistakes_are_told(shared: tuple[NatsServer, Host]) -> None:
+def test_mistakes_have_close_codes(shared: tuple[NatsServer, Host]) -> None:
     """Invalid queries, paths, subprotocols, sizes, binary messages and floods have a close code each."""
     _, host = shared
 
@@ -380,7 +380,7 @@ def test_pages_below_the_mount(shared: tuple[NatsServer, Host]) -> None:
     assert host.get("/feed/events", Origin="https://evil.com")[0] == 403
 
 
-def test_two_feeds_do_not_hear_of_each_other(nats_server: NatsServer) -> None:
+def test_two_feeds_are_separate_deployments(nats_server: NatsServer) -> None:
     """Two mounts with different prefixes are two separate deployments."""
 
     async def check() -> None:
@@ -407,7 +407,7 @@ def test_two_feeds_do_not_hear_of_each_other(nats_server: NatsServer) -> None:
         assert "left: []\n" in host.log
 
 
-def test_a_shutdown_says_bye_and_leaves_nothing(nats_server: NatsServer) -> None:
+def test_a_shutdown_sends_bye_and_leaves_nothing(nats_server: NatsServer) -> None:
     """On shutdown every client receives ``bye`` with a delay, and no task, handler or connection is left."""
 
     async def leave() -> tuple[Bye, int]:
@@ -487,7 +487,7 @@ def test_the_host_does_not_depend_on_nats(nats_server: NatsServer) -> None:
         run(outage())
 
 
-def test_a_feed_that_cannot_run_is_said_and_tried_again(tmp_path: Path) -> None:
+def test_a_feed_that_cannot_start_is_logged_and_retried(tmp_path: Path) -> None:
     """Without JetStream the host keeps running, and the feed starts once JetStream is enabled."""
     with (
         NatsServer(tmp_path / "nats", jetstream=False) as server,
@@ -628,7 +628,7 @@ def test_metrics_of_a_feed_need_a_registry_of_their_own() -> None:
     mine.register(second.collector)
 
 
-def test_settings_are_checked_where_they_are_given() -> None:
+def test_settings_are_validated_on_construction() -> None:
     """Settings are validated on construction, not with the first client."""
     with pytest.raises(ValueError, match="nothing-of-ours"):
         tickertape_app("nothing-of-ours:4222")

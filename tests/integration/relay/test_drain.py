@@ -41,7 +41,7 @@ def on_its_way_out(relay: Relay) -> None:
     eventually(lambda: status_of(f"{relay.ops_url}/readyz") == 503, "the relay says that it is not ready")
 
 
-def test_whoever_comes_before_balancers_have_noticed_is_served(nats_server: NatsServer) -> None:
+def test_clients_are_served_during_the_drain_delay(nats_server: NatsServer) -> None:
     """During the drain delay the relay reports not ready, but accepts clients and delivers events."""
 
     async def check(relay: Relay) -> None:
@@ -60,7 +60,7 @@ def test_whoever_comes_before_balancers_have_noticed_is_served(nats_server: Nats
         assert relay.wait() == 0
 
 
-def test_nobody_is_accepted_while_clients_are_let_go(nats_server: NatsServer) -> None:
+def test_the_port_is_closed_during_the_drain(nats_server: NatsServer) -> None:
     """During the drain the port is closed, so that balancers use another relay; connected clients are told to
     retry.
     """
@@ -91,7 +91,7 @@ def test_nobody_is_accepted_while_clients_are_let_go(nats_server: NatsServer) ->
 
 
 @pytest.mark.parametrize(("drain", "waves_ms"), [("0", 0), ("2", 1_600)])
-def test_clients_go_in_waves_and_come_back_at_an_even_rate(
+def test_clients_leave_in_waves_and_reconnect_at_an_even_rate(
     nats_server: NatsServer, drain: str, waves_ms: int
 ) -> None:
     """Waves and reconnect delays together spread clients over at least 5 s, however short the drain is."""
@@ -117,7 +117,7 @@ def test_clients_go_in_waves_and_come_back_at_an_even_rate(
     assert float(took) * 1000 >= waves_ms * 15 / 16 - 50
 
 
-def test_a_second_signal_tells_all_at_once(nats_server: NatsServer) -> None:
+def test_a_second_signal_disconnects_all_clients(nats_server: NatsServer) -> None:
     """A second signal disconnects all remaining clients, and the relay exits without waiting for them."""
 
     async def check(relay: Relay) -> None:
@@ -158,7 +158,7 @@ def test_a_relay_that_was_never_ready_just_ends() -> None:
         relay.close()
 
 
-def test_how_it_went_is_said(nats_server: NatsServer) -> None:
+def test_the_drain_is_logged(nats_server: NatsServer) -> None:
     """The log has a line each for not ready, the number of clients, how many disconnected, and the exit."""
 
     async def check(relay: Relay) -> None:

@@ -104,7 +104,7 @@ def test_a_snapshot_survives_a_restart_of_the_relay(nats_server: NatsServer) -> 
         assert run(look(relay)) == expected
 
 
-def test_what_the_relay_does_not_take_in_is_not_in_its_snapshot(nats_server: NatsServer) -> None:
+def test_states_outside_of_the_relays_subjects_are_not_in_its_snapshot(nats_server: NatsServer) -> None:
     """A state outside of the relay's subjects, which would never be updated, is not in the snapshot."""
 
     async def check(relay: Relay) -> None:
@@ -158,7 +158,7 @@ def test_snapshot_then_live_under_load(nats_server: NatsServer) -> None:
         run(check(relay))
 
 
-def test_the_rate_is_kept_and_what_it_drops_is_told(nats_server: NatsServer) -> None:
+def test_the_rate_is_limited_and_drops_are_reported(nats_server: NatsServer) -> None:
     """Delivered and dropped log events add up to those published; all states are delivered."""
 
     async def check(relay: Relay) -> None:
@@ -274,7 +274,7 @@ def stall(nats_server: NatsServer, relay: Relay, total: int) -> tuple[list[int],
         stalled.close()
 
 
-def test_a_stalled_client_delays_nobody_and_is_told_what_it_missed(nats_server: NatsServer) -> None:
+def test_a_stalled_client_delays_no_other_and_learns_what_it_missed(nats_server: NatsServer) -> None:
     """The other client receives everything; the stalled one receives the newest events and the number it
     missed.
     """
@@ -290,7 +290,7 @@ def test_a_stalled_client_delays_nobody_and_is_told_what_it_missed(nats_server: 
         assert {gap.reason for gap in gaps} == {"slow"}
 
 
-def test_a_stalled_client_that_falls_out_of_memory_is_told_so(nats_server: NatsServer) -> None:
+def test_a_stalled_client_that_falls_out_of_memory_gets_a_gap(nats_server: NatsServer) -> None:
     """A client that falls out of memory gets a gap of unknown size, and a complete sequence after it."""
     total = 10_000
     with Relay(nats_server.url, "--client-rate", "0", "--log-size", "500") as relay:

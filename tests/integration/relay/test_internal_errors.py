@@ -154,7 +154,7 @@ def test_a_handshake_is_answered(place: str, program: Program) -> None:
 
 
 @pytest.mark.parametrize("place", PAGES)
-def test_a_page_of_history_is_refused_in_the_documented_form(place: str, program: Program) -> None:
+def test_a_page_of_history_is_rejected_in_the_documented_form(place: str, program: Program) -> None:
     """An internal error of the history endpoint is JSON with ``code`` and ``message``, wherever it is
     raised.
     """
@@ -165,7 +165,7 @@ def test_a_page_of_history_is_refused_in_the_documented_form(place: str, program
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
-def test_other_methods_are_refused_in_that_form_too(method: str, program: Program) -> None:
+def test_other_methods_are_rejected_in_that_form_too(method: str, program: Program) -> None:
     """Other methods are rejected as JSON, also by a host whose server passes them to the page."""
     status, headers, body = program.page("", method)
     assert (status, sorted(body)) == (405, ["code", "message"])

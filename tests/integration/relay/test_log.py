@@ -35,7 +35,7 @@ def entry(relay: Relay, words: str) -> dict[str, Any]:
     return found
 
 
-def test_a_life_is_told_in_a_few_lines(relay: Relay, nats_server: NatsServer) -> None:
+def test_a_run_is_logged_in_a_few_lines(relay: Relay, nats_server: NatsServer) -> None:
     """Startup, NATS, ready, a rejected client and exit are logged; clients and events are not."""
 
     async def live() -> None:
@@ -60,7 +60,7 @@ def test_a_life_is_told_in_a_few_lines(relay: Relay, nats_server: NatsServer) ->
     assert last.items() >= {"message": "stopped", "code": 0}.items()
 
 
-def test_nats_that_comes_back_is_told_with_how_long(relay: Relay, nats_server: NatsServer) -> None:
+def test_the_end_of_an_outage_is_logged_with_its_duration(relay: Relay, nats_server: NatsServer) -> None:
     """An outage of NATS is logged once, and its end with the duration."""
     nats_server.stop()
     assert entry(relay, "unreachable, retrying")["level"] == "WARNING"
@@ -70,7 +70,7 @@ def test_nats_that_comes_back_is_told_with_how_long(relay: Relay, nats_server: N
     assert 0 < found["outage"] < 60
 
 
-def test_a_session_that_is_sent_away_is_told_by_its_id(relay: Relay) -> None:
+def test_a_closed_session_is_logged_with_its_id(relay: Relay) -> None:
     """A session that the relay closes is logged with the id that its client received in ``welcome``."""
 
     async def misbehave() -> str:
@@ -85,7 +85,7 @@ def test_a_session_that_is_sent_away_is_told_by_its_id(relay: Relay) -> None:
     assert found.items() >= {"level": "WARNING", "session": session, "code": 4400}.items()
 
 
-def test_a_refused_client_is_told_with_why(relay: Relay) -> None:
+def test_a_rejected_client_is_logged_with_the_reason(relay: Relay) -> None:
     """A rejected client is logged with its address, and many of them are summarized in a few lines."""
 
     async def come() -> None:
@@ -156,7 +156,7 @@ def test_shipping_is_bounded_whatever_happens() -> None:
     assert [allowance.admit() for _ in range(50)].count(None) == 50 - int(RATE) + 1
 
 
-def test_what_cannot_be_shipped_is_only_said_here(nats_server: NatsServer) -> None:
+def test_the_relay_keeps_running_while_its_log_cannot_be_shipped(nats_server: NatsServer) -> None:
     """While NATS is unreachable, lines wait, the relay keeps running, and the reason is logged once."""
     with Relay(nats_server.url, "--log-ship", "relay", TICKERTAPE_LOG_FORMAT="json") as relay:
         nats_server.stop()

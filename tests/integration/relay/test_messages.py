@@ -150,7 +150,7 @@ def test_a_byte_more_is_too_large(relay: Relay, shape: str, size: int) -> None:
     assert close_code(answer) == 1009
 
 
-def test_the_welcome_says_how_large_a_message_may_be(relay: Relay) -> None:
+def test_welcome_states_the_maximum_message_size(relay: Relay) -> None:
     """``welcome`` states the maximum message size, which an ordinary library can send."""
 
     async def check() -> None:
@@ -200,7 +200,7 @@ def test_a_pong_between_fragments_does_not_wait(relay: Relay) -> None:
         (b"\x81\x02hi", 1002),
     ],
 )
-def test_what_is_said_before_a_mistake_is_answered(relay: Relay, broken: bytes, code: int) -> None:
+def test_messages_before_a_protocol_error_are_answered(relay: Relay, broken: bytes, code: int) -> None:
     """Messages before a protocol error are answered, and messages after it are not, although all came in one
     read.
     """
@@ -216,7 +216,7 @@ def test_a_client_may_go_in_the_middle_of_a_message(relay: Relay) -> None:
     assert close_code(said(relay, frame(0x01, b"half") + frame(0x88, b"\x03\xe8"))) == 1000
 
 
-def test_what_is_said_behind_a_close_is_not_read(relay: Relay) -> None:
+def test_messages_after_a_close_are_ignored(relay: Relay) -> None:
     """Messages after a close are ignored, also right after the handshake."""
     with socket.create_connection(relay.host_port, timeout=PATIENCE) as link:
         link.sendall(upgrade("/ws") + frame(0x88, b"\x03\xe8") + numbered(1))

@@ -92,7 +92,7 @@ async def in_thread(call: object) -> None:
 
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
-def test_nats_goes_and_comes_back(nats_server: NatsServer, how: str) -> None:
+def test_an_outage_of_nats(nats_server: NatsServer, how: str) -> None:
     """Clients stay connected, are notified, and receive every acknowledged event exactly once, in order."""
 
     async def check(relay: Relay) -> None:
@@ -152,7 +152,7 @@ def test_a_silent_nats_is_noticed(nats_server: NatsServer) -> None:
         run(check(relay))
 
 
-def test_nats_away_at_the_start(nats_server: NatsServer) -> None:
+def test_nats_unreachable_at_startup(nats_server: NatsServer) -> None:
     """A relay that starts without NATS is live but not ready, logs why, and serves as soon as NATS is
     there.
     """
@@ -251,7 +251,7 @@ def test_a_cursor_is_good_at_every_relay(nats_server: NatsServer) -> None:
         run(check(one, other))
 
 
-def test_a_stream_that_was_lost_is_told(nats_server: NatsServer) -> None:
+def test_a_stream_that_was_lost_is_reported(nats_server: NatsServer) -> None:
     """A stream that was deleted and recreated leads to ``reset`` and a new snapshot."""
 
     async def check(relay: Relay) -> None:
@@ -278,7 +278,7 @@ def test_a_stream_that_was_lost_is_told(nats_server: NatsServer) -> None:
         run(check(relay))
 
 
-def test_events_that_expired_while_nats_was_unheard_are_told(nats_server: NatsServer) -> None:
+def test_events_that_expired_during_an_outage_are_reported(nats_server: NatsServer) -> None:
     """Events that expired while NATS was unreachable are reported in a gap."""
 
     async def check(relay: Relay) -> None:

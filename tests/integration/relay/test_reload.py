@@ -128,7 +128,7 @@ def test_a_key_that_cannot_be_used_changes_nothing(relay: Relay, files: Files) -
     assert let_in(relay, "first")
 
 
-def test_a_revocation_ends_its_session_at_once(relay: Relay, files: Files) -> None:
+def test_a_revocation_ends_its_session_immediately(relay: Relay, files: Files) -> None:
     """A revocation ends its session immediately, and an invalid list leaves earlier revocations in effect."""
 
     async def check() -> None:
@@ -166,7 +166,7 @@ def test_a_log_level_counts_from_then_on(relay: Relay, files: Files) -> None:
     relay.until_logged("rejected client ")
 
 
-def test_a_level_that_is_none_ends_the_start(nats_server: NatsServer, files: Files) -> None:
+def test_an_invalid_level_ends_the_startup(nats_server: NatsServer, files: Files) -> None:
     """An invalid level ends the startup with an error that lists the valid ones."""
     files.level.write_text("")
     relay = Relay(nats_server.url, "--log-level-file", str(files.level))
@@ -174,7 +174,7 @@ def test_a_level_that_is_none_ends_the_start(nats_server: NatsServer, files: Fil
         relay.start()
 
 
-def test_a_key_set_is_fetched_at_once(nats_server: NatsServer) -> None:
+def test_a_key_set_is_fetched_immediately(nats_server: NatsServer) -> None:
     """A JWKS is fetched immediately; while the URL fails, the previous keys stay in effect."""
     name: list[str] = ["first"]
 
@@ -208,7 +208,7 @@ def test_a_key_set_is_fetched_at_once(nats_server: NatsServer) -> None:
         server.server_close()
 
 
-def test_a_certificate_is_served_at_once(nats_server: NatsServer, files: Files) -> None:
+def test_a_certificate_is_served_immediately(nats_server: NatsServer, files: Files) -> None:
     """A new certificate is served immediately, and an invalid one leaves the previous one."""
 
     def serial(relay: Relay) -> object:
@@ -236,7 +236,7 @@ def test_a_certificate_is_served_at_once(nats_server: NatsServer, files: Files) 
         assert serial(relay) == former
 
 
-def test_a_relay_without_files_says_so(nats_server: NatsServer) -> None:
+def test_a_relay_without_files_logs_that(nats_server: NatsServer) -> None:
     """A relay without reloadable files logs that and keeps running."""
     with Relay(nats_server.url) as relay:
         assert "no settings come from files" in reload(relay)

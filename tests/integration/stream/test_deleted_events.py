@@ -180,7 +180,7 @@ def test_narrow_subjects_do_not_take_others_for_deleted(nats_server: NatsServer)
 
 @pytest.mark.parametrize("subjects", [">", "log.>"])
 @pytest.mark.parametrize("log_size", ["10", "10000"])
-def test_what_went_before_the_relay_came(nats_server: NatsServer, subjects: str, log_size: str) -> None:
+def test_deletions_before_the_relay_started(nats_server: NatsServer, subjects: str, log_size: str) -> None:
     """Feed and history report the same deletions, from memory and from the stream."""
 
     async def watch() -> None:

@@ -130,7 +130,7 @@ def test_a_relay_that_stayed(nats_server: NatsServer) -> None:
     run(watch(), 4 * PATIENCE)
 
 
-def test_a_stream_that_lost_nothing_resets_nobody(nats_server: NatsServer) -> None:
+def test_a_stream_that_lost_nothing_resets_no_client(nats_server: NatsServer) -> None:
     """Restarting NATS or the relay without data loss resets no client."""
 
     async def watch() -> None:

@@ -124,7 +124,7 @@ def test_an_illegal_subject_is_a_dead_letter(nats_server: NatsServer, raw: RawPu
 
 
 @pytest.mark.parametrize("workers", [None, "2"])
-def test_a_header_block_that_breaks_the_format_is_no_fault_of_the_event(
+def test_a_malformed_header_block_does_not_reject_an_event(
     nats_server: NatsServer, raw: RawPublisher, workers: str | None
 ) -> None:
     """An event with a malformed header block is delivered live and from the stream, and a state is in the
@@ -187,7 +187,7 @@ def test_a_fresh_relay_is_ready_among_poisoned_states(nats_server: NatsServer, r
         assert "Traceback" not in checked.stderr
 
 
-def test_what_strangers_send_to_an_inbox_is_no_matter(nats_server: NatsServer, raw: RawPublisher) -> None:
+def test_messages_of_others_to_an_inbox_are_harmless(nats_server: NatsServer, raw: RawPublisher) -> None:
     """Any reply subject and any bytes that others publish to the relay's inboxes are harmless."""
 
     async def check(relay: Relay) -> None:

@@ -47,7 +47,7 @@ async def settled(url: str, stream: str, count: int) -> None:
     await connection.close(client)
 
 
-def test_a_monitor_starts_and_tells_among_poison(nats_server: NatsServer, tmp_path: Path) -> None:
+def test_a_monitor_starts_and_publishes_among_poison(nats_server: NatsServer, tmp_path: Path) -> None:
     """A monitor works with poison in EVENTS, LATEST and WATCHDOG, before its start and while it runs."""
     port = free_port()
     settings = MonitorSettings(
@@ -77,7 +77,7 @@ def test_a_monitor_starts_and_tells_among_poison(nats_server: NatsServer, tmp_pa
     run(main(), timeout=4 * PATIENCE)
 
 
-def test_a_monitor_hears_and_remembers_what_stands_among_poison(nats_server: NatsServer) -> None:
+def test_a_monitor_receives_valid_messages_among_poison(nats_server: NatsServer) -> None:
     """Each valid message after a bad one is received, and the newest states are read whatever their
     headers.
     """
@@ -145,7 +145,7 @@ def test_a_shipper_starts_and_ships_among_poison(nats_server: NatsServer, tmp_pa
     run(main(), timeout=4 * PATIENCE)
 
 
-def test_a_publisher_hears_its_acknowledgements_among_poison(nats_server: NatsServer) -> None:
+def test_a_publisher_receives_its_acknowledgements_among_poison(nats_server: NatsServer) -> None:
     """A publisher receives its acknowledgements although others publish anything to its inbox."""
 
     async def main() -> None:

@@ -217,7 +217,7 @@ def test_nothing_is_missing_wherever_the_connection_ends(
     run(main(), timeout=16 * PATIENCE)
 
 
-def test_a_newest_message_that_cannot_be_parsed_holds_nothing_up(
+def test_an_unparsable_newest_message_delays_nothing(
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Position lookups, time lookups and reconnections do not read the newest message."""

@@ -82,7 +82,7 @@ def rejected_total(relay: Relay) -> dict[str, int]:
     }
 
 
-def test_bad_events_are_filed_counted_and_in_nobodys_way(nats_server: NatsServer) -> None:
+def test_bad_events_are_stored_and_counted_and_delay_no_other(nats_server: NatsServer) -> None:
     """The events before and after each arrive in order, and its bytes and the reason can be looked up."""
 
     async def check(relay: Relay) -> None:
@@ -136,7 +136,7 @@ def test_two_relays_file_an_event_once(nats_server: NatsServer) -> None:
         run(check(one, other))
 
 
-def test_a_flood_of_garbage_delays_nobody(nats_server: NatsServer) -> None:
+def test_a_flood_of_garbage_delays_no_client(nats_server: NatsServer) -> None:
     """More rejected events than can be stored are counted nevertheless, and memory stays bounded."""
     total = 3_000
 

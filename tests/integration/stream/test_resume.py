@@ -326,7 +326,7 @@ def test_a_malformed_cursor(nats_server: NatsServer) -> None:
         run(check(relay))
 
 
-def test_a_new_filter_and_mode_go_on_from_the_same_place(nats_server: NatsServer, short: Relay) -> None:
+def test_a_new_filter_and_mode_continue_from_the_same_position(nats_server: NatsServer, short: Relay) -> None:
     """Changing filter and mode loses and repeats nothing, also while events flow and the client lags."""
 
     async def check() -> None:

@@ -30,7 +30,7 @@ def told(feed: FeedClient) -> list[object]:
     return found
 
 
-def test_a_client_of_a_relay_that_came_later_is_told(nats_server: NatsServer) -> None:
+def test_a_relay_that_starts_later_reports_deletions(nats_server: NatsServer) -> None:
     """A relay that starts later reports the deletions, from its memory and from the stream."""
 
     async def watch() -> None:
@@ -46,7 +46,7 @@ def test_a_client_of_a_relay_that_came_later_is_told(nats_server: NatsServer) ->
     run(watch())
 
 
-def test_a_life_of_its_own_ends_and_is_told(nats_server: NatsServer) -> None:
+def test_an_expired_ttl_is_reported(nats_server: NatsServer) -> None:
     """An event that expires by ``Nats-TTL`` is reported."""
 
     async def watch() -> None:
@@ -67,7 +67,7 @@ def test_a_life_of_its_own_ends_and_is_told(nats_server: NatsServer) -> None:
     run(watch())
 
 
-def test_what_went_while_nats_could_not_be_reached_is_told(nats_server: NatsServer) -> None:
+def test_deletions_during_an_outage_are_reported(nats_server: NatsServer) -> None:
     """A relay that was disconnected asks for what was deleted meanwhile."""
 
     async def watch() -> None:

@@ -82,7 +82,7 @@ def test_all_five_are_created_once(nats_url: str, nats_prefix: str) -> None:
     _run(nats_url, body)
 
 
-def test_many_relays_start_at_once(nats_server: NatsServer) -> None:
+def test_many_relays_start_simultaneously(nats_server: NatsServer) -> None:
     """Of several relays that start without streams each finds all five, and each stream is created once."""
 
     async def one() -> list[str]:
@@ -121,7 +121,7 @@ def test_many_relays_start_at_once(nats_server: NatsServer) -> None:
         ),
     ],
 )
-def test_other_settings_are_refused(
+def test_other_settings_are_rejected(
     nats_server: NatsServer, stream: str, change: dict[str, Any], line: str
 ) -> None:
     """A stream that violates the contract is left alone and reported in one line with a hint."""
@@ -162,7 +162,7 @@ def test_other_sizes_are_kept_with_a_note(nats_server: NatsServer) -> None:
     _run(nats_server.url, body)
 
 
-def test_jetstream_off_is_told(tmp_path: Path) -> None:
+def test_jetstream_disabled_is_reported(tmp_path: Path) -> None:
     """A server without JetStream is one line with a hint."""
 
     async def body(nc: Client) -> None:
@@ -175,7 +175,7 @@ def test_jetstream_off_is_told(tmp_path: Path) -> None:
         _run(server.url, body)
 
 
-def test_jetstream_off_for_the_account_is_told(tmp_path: Path) -> None:
+def test_jetstream_disabled_for_the_account_is_reported(tmp_path: Path) -> None:
     """An account without JetStream is one line with a hint."""
     accounts = "accounts { A { users: [{user: a, password: b}] } }\nno_auth_user: a"
 
@@ -188,7 +188,7 @@ def test_jetstream_off_for_the_account_is_told(tmp_path: Path) -> None:
         _run(server.url, body)
 
 
-def test_a_silent_server_is_told(nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server_is_reported(nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that does not respond is one line, after a timeout."""
     monkeypatch.setattr(jetstream, "_API_TIMEOUT", 0.05)
 
@@ -205,7 +205,7 @@ def test_a_silent_server_is_told(nats_server: NatsServer, monkeypatch: pytest.Mo
     _run(nats_server.url, body)
 
 
-def test_subjects_of_another_stream_are_refused(nats_server: NatsServer) -> None:
+def test_subjects_of_another_stream_are_rejected(nats_server: NatsServer) -> None:
     """Another stream with overlapping subjects is named in the error."""
 
     async def body(nc: Client) -> None:
@@ -241,7 +241,7 @@ def test_deployments_with_prefixes_are_apart(nats_server: NatsServer) -> None:
     _run(nats_server.url, body)
 
 
-def test_apply_alters_what_provisioning_only_tells(nats_server: NatsServer) -> None:
+def test_apply_changes_what_provisioning_only_reports(nats_server: NatsServer) -> None:
     """``apply`` creates and changes streams to match the contract, and reports each change."""
 
     async def body(nc: Client) -> None:
@@ -264,7 +264,7 @@ def test_apply_alters_what_provisioning_only_tells(nats_server: NatsServer) -> N
     _run(nats_server.url, body)
 
 
-def test_apply_says_what_cannot_be_altered(nats_server: NatsServer) -> None:
+def test_apply_reports_what_cannot_be_changed(nats_server: NatsServer) -> None:
     """A change that the server rejects is reported with the reason."""
 
     async def body(nc: Client) -> None:

@@ -70,7 +70,7 @@ def until(link: socket.socket, mark: bytes) -> bytes:
     return data
 
 
-def test_a_full_relay_says_so(server: NatsServer) -> None:
+def test_a_full_relay_responds_with_503(server: NatsServer) -> None:
     """A full relay responds with 503 and a delay, closes silent sockets, and has capacity again when one
     closes.
     """
@@ -93,7 +93,7 @@ def heard_status(relay: Relay, data: bytes, source: str = STRANGER) -> bytes:
         return link.recv(65_536)[9:12]
 
 
-def test_an_address_that_comes_too_often_is_sent_away(server: NatsServer) -> None:
+def test_an_address_beyond_its_rate_is_rejected(server: NatsServer) -> None:
     """An address that exceeds its rate gets 429 and a delay; other and exempt addresses are not affected."""
     with Relay(server.url, "--address-rate", "0.5") as relay:
         statuses = [heard_status(relay, HEALTH.replace(b"/health", b"/h\x01")) for _ in range(6)]
@@ -106,7 +106,7 @@ def test_an_address_that_comes_too_often_is_sent_away(server: NatsServer) -> Non
         assert {heard_status(relay, HEALTH, "127.0.0.1") for _ in range(30)} == {b"200"}
 
 
-def test_sockets_without_a_session_make_room_for_each_other_and_never_cost_one(server: NatsServer) -> None:
+def test_pending_sockets_are_evicted_and_sessions_never_are(server: NatsServer) -> None:
     """Beyond the limit the oldest socket without a session is closed, and never one with a session."""
 
     async def check(relay: Relay) -> None:
@@ -160,7 +160,7 @@ def test_what_no_client_sends_ends_the_connection(
     ],
     ids=["pings", "fragments", "messages"],
 )
-def test_a_flood_of_frames_is_told_and_not_parsed_to_its_end(relay: Relay, flood: bytes) -> None:
+def test_a_flood_of_frames_is_closed_without_parsing_all_of_them(relay: Relay, flood: bytes) -> None:
     """A flood is closed with ``bye`` and 4429 before all of the input is parsed."""
     with stranger(relay, "127.0.0.1", UPGRADE) as link:
         until(link, b'"done":true')
@@ -170,7 +170,7 @@ def test_a_flood_of_frames_is_told_and_not_parsed_to_its_end(relay: Relay, flood
     assert answer.count(b"\x8a\x00") <= 300
 
 
-def test_what_inflates_counts_as_what_it_is(relay: Relay) -> None:
+def test_compressed_messages_count_by_their_decompressed_size(relay: Relay) -> None:
     """A kilobyte that decompresses to a megabyte counts like a second's worth of messages."""
     squeeze = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     text = b'{"type":"ping","id":"' + b"a" * 1_000_000 + b'"}'
@@ -185,7 +185,7 @@ def test_what_inflates_counts_as_what_it_is(relay: Relay) -> None:
     assert (4429).to_bytes(2) in answer
 
 
-def test_a_client_that_talks_much_but_not_too_much_stays(relay: Relay) -> None:
+def test_a_client_below_the_message_rate_stays_connected(relay: Relay) -> None:
     """A hundred messages in a second are not a flood."""
 
     async def check() -> None:
@@ -206,7 +206,7 @@ def test_a_client_that_talks_much_but_not_too_much_stays(relay: Relay) -> None:
     run(check())
 
 
-def test_no_file_is_left_behind_by_strangers(relay: Relay) -> None:
+def test_no_descriptor_is_leaked_by_attackers(relay: Relay) -> None:
     """No descriptor is leaked, however clients disconnect."""
     folder = Path(f"/proc/{relay.pid}/fd")
     before = len(list(folder.iterdir()))

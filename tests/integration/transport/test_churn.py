@@ -74,7 +74,7 @@ async def turmoil(relay: Relay, nats_url: str, clients: int) -> Churn:
     return churn
 
 
-def test_clients_that_went_leave_nothing(nats_server: NatsServer) -> None:
+def test_disconnected_clients_leave_nothing(nats_server: NatsServer) -> None:
     """Objects of each type, tasks and descriptors are as many after 1 400 clients as after the first ones."""
     relay = Relay(nats_server.url, "--client-rate", "0", "--log-size", str(LOG))
     relay.program = [sys.executable, "-m", "tests.support.programs.counted_relay"]

@@ -66,7 +66,7 @@ BAD_QUERIES = [
 
 
 @pytest.mark.parametrize(("query", "code", "error"), BAD_QUERIES)
-def test_a_browser_is_told_inside(relay: Relay, query: str, code: int, error: str) -> None:
+def test_a_browser_is_rejected_after_the_upgrade(relay: Relay, query: str, code: int, error: str) -> None:
     """A browser, which cannot see a status, is accepted and gets ``error``, ``bye`` and the close code."""
 
     async def check() -> None:
@@ -89,7 +89,7 @@ def test_a_browser_is_told_inside(relay: Relay, query: str, code: int, error: st
 
 
 @pytest.mark.parametrize(("query", "code", "error"), BAD_QUERIES)
-def test_others_are_told_before_the_upgrade(relay: Relay, query: str, code: int, error: str) -> None:
+def test_programs_are_rejected_before_the_upgrade(relay: Relay, query: str, code: int, error: str) -> None:
     """Other clients are rejected over HTTP with the same code and message, in JSON."""
     status, headers, body = exchange(relay, upgrade(f"/ws?{query}"))
     told = json.loads(body)
@@ -102,13 +102,13 @@ def test_others_are_told_before_the_upgrade(relay: Relay, query: str, code: int,
 
 
 @pytest.mark.parametrize("target", ["/ws?subjects=log.\xff", "/ws?subjects=%ED%A0%80", "/ws?level=\xe9"])
-def test_bytes_that_are_no_text_are_refused(relay: Relay, target: str) -> None:
+def test_bytes_that_are_no_text_are_rejected(relay: Relay, target: str) -> None:
     """Raw bytes and lone surrogates in the URL are the client's error, not the relay's."""
     status, _, _ = exchange(relay, upgrade(target))
     assert status == 400
 
 
-def test_foreign_subprotocols_alone_are_refused(relay: Relay) -> None:
+def test_foreign_subprotocols_alone_are_rejected(relay: Relay) -> None:
     """Foreign subprotocols alone are rejected; beside the relay's own they are ignored."""
 
     async def refused(*names: str) -> int:
@@ -153,7 +153,7 @@ def test_the_feed_without_an_upgrade_asks_for_one(relay: Relay) -> None:
     "line",
     ["Sec-WebSocket-Version: 8", "Sec-WebSocket-Key: short"],
 )
-def test_a_broken_handshake_is_refused(relay: Relay, line: str) -> None:
+def test_a_broken_handshake_is_rejected(relay: Relay, line: str) -> None:
     """A malformed handshake is rejected with a 4xx status, in JSON."""
     name = line.partition(":")[0]
     kept = [part for part in upgrade("/ws").decode().split("\r\n") if not part.startswith(name)]

@@ -169,7 +169,7 @@ BROKEN: Final = {
 
 @pytest.mark.parametrize("behind", BEHIND)
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_client_reads_the_close_frame_behind_its_mistake(relay: Relay, name: str, behind: str) -> None:
+def test_a_client_receives_the_close_frame_after_its_mistake(relay: Relay, name: str, behind: str) -> None:
     """A client that sends a megabyte after its mistake receives the close frame."""
     mistake, code = BROKEN[name]
     with connected(relay) as link:
@@ -272,7 +272,7 @@ def test_a_bad_token_is_answered(guarded: Relay, behind: str) -> None:
 @pytest.mark.parametrize(
     ("option", "status"), [("--max-connections", 503), ("--max-address-connections", 429)]
 )
-def test_a_client_that_is_one_too_many_is_answered(
+def test_a_client_beyond_the_limit_is_answered(
     server: NatsServer, option: str, status: int, behind: str
 ) -> None:
     """The acceptor's rejection, sent before anything is parsed as HTTP, arrives."""
@@ -363,7 +363,7 @@ def test_a_client_reads_the_answer_with_tls(
     assert said.startswith(b"HTTP/1.1 %d " % status)
 
 
-def test_those_that_never_leave_make_room(server: NatsServer) -> None:
+def test_clients_that_never_close_are_cut(server: NatsServer) -> None:
     """Misbehaving clients that never close are cut beyond a limit, and soon all of them."""
     most = 10
     with Relay(server.url, "--max-unauthenticated", str(most)) as relay, ExitStack() as stack:

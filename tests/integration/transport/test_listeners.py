@@ -45,7 +45,7 @@ SAME = {
 @pytest.mark.parametrize(
     ("name", "workers"), [*((name, 1) for name in SAME), ("the same", 2), ("any address", 2)]
 )
-def test_one_port_for_two_servers_is_told(name: str, workers: int) -> None:
+def test_one_port_for_two_servers_is_an_error(name: str, workers: int) -> None:
     """One port for two servers is an error in any spelling of the address, and the error names the option."""
     port = str(free_port())
     told = run(
@@ -61,7 +61,7 @@ def test_one_port_for_two_servers_is_told(name: str, workers: int) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("option", ["--port", "--ops-port"])
-def test_the_port_of_its_own_nats_is_no_other(tmp_path: Path, option: str, workers: int) -> None:
+def test_the_embedded_nats_needs_a_port_of_its_own(tmp_path: Path, option: str, workers: int) -> None:
     """The embedded NATS server's port cannot be used for the relay, and vice versa."""
     port = str(free_port())
     ports = {"--port": "0", "--ops-port": "0", "--nats-port": port} | {option: port}
@@ -95,7 +95,7 @@ def test_a_port_is_taken_before_the_relay_is_ready(nats_server: NatsServer) -> N
 
 
 @pytest.mark.parametrize("which", ["main", "ops"])
-def test_a_relay_that_is_not_listened_on_any_more_ends(nats_server: NatsServer, which: str) -> None:
+def test_a_relay_that_loses_its_listener_exits(nats_server: NatsServer, which: str) -> None:
     """A relay that loses its listener exits with one line and code 1, after notifying its clients."""
 
     async def check(relay: Relay) -> None:
@@ -114,7 +114,7 @@ def test_a_relay_that_is_not_listened_on_any_more_ends(nats_server: NatsServer, 
         assert f"no longer listening on {address}" in one_line("".join(relay.log))
 
 
-def test_a_supervisor_that_is_not_listened_on_any_more_ends(nats_server: NatsServer) -> None:
+def test_a_supervisor_that_loses_its_listener_exits(nats_server: NatsServer) -> None:
     """A supervisor that loses its listener exits with its workers."""
     with Relay(nats_server.url, "--workers", "2") as relay:
         pids = [slot["pid"] for slot in slots(relay)]
@@ -126,7 +126,7 @@ def test_a_supervisor_that_is_not_listened_on_any_more_ends(nats_server: NatsSer
                 os.kill(pid, 0)
 
 
-def test_a_worker_that_is_not_listened_on_any_more_is_replaced(nats_server: NatsServer) -> None:
+def test_a_worker_that_loses_its_listener_is_replaced(nats_server: NatsServer) -> None:
     """A worker that loses its listener is replaced, with the reason in the log, while the others continue."""
     with Relay(nats_server.url, "--workers", "2") as relay:
         first = slots(relay)[0]["pid"]

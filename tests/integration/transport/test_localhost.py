@@ -40,7 +40,7 @@ def ask(url: str) -> int:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_relay_is_reached_both_ways(workers: str, tmp_path: Path) -> None:
+def test_a_relay_is_reachable_on_all_addresses(workers: str, tmp_path: Path) -> None:
     """Feed, dashboard and ops port are reachable on one port each, by all their addresses."""
 
     async def part(port: str) -> None:
@@ -60,7 +60,7 @@ def test_a_relay_is_reached_both_ways(workers: str, tmp_path: Path) -> None:
         assert relay.stop() == 0
 
 
-def test_metrics_of_a_producer_are_reached_both_ways() -> None:
+def test_metrics_of_a_producer_are_reachable_on_all_addresses() -> None:
     """Metrics of the monitor and the shipper are reachable by both addresses."""
     port = free_port()
     with closing(MetricsPort("localhost", port, CollectorRegistry())):
@@ -75,7 +75,7 @@ def test_metrics_of_a_producer_are_reached_both_ways() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 @pytest.mark.parametrize("which", ["main", "ops"])
-def test_a_relay_that_is_lost_one_way_ends(nats_server: NatsServer, which: str, host: str) -> None:
+def test_a_relay_that_loses_one_address_exits(nats_server: NatsServer, which: str, host: str) -> None:
     """A relay that loses one of its addresses exits with one line and code 1."""
     with Relay(nats_server.url, "--host", "localhost", "--ops-host", "localhost") as relay:
         address = (relay.url if which == "main" else relay.ops_url).rpartition("/")[2]
@@ -85,7 +85,7 @@ def test_a_relay_that_is_lost_one_way_ends(nats_server: NatsServer, which: str, 
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_metrics_that_are_lost_one_way_are_told(host: str) -> None:
+def test_metrics_that_lose_one_address_are_reported(host: str) -> None:
     """A metrics server that loses one of its addresses reports it, and the program exits."""
     port = free_port()
     # A thread whose listener is lost retries accepting without a pause.
@@ -96,7 +96,7 @@ def test_metrics_that_are_lost_one_way_are_told(host: str) -> None:
 
 
 @pytest.mark.parametrize("taken", ["127.0.0.1", "::1"])
-def test_metrics_are_served_both_ways_or_not(taken: str) -> None:
+def test_metrics_are_served_on_all_addresses_or_none(taken: str) -> None:
     """If one address cannot be bound, the other is closed again."""
     family = socket.AF_INET6 if ":" in taken else socket.AF_INET
     with socket.socket(family) as holder:
@@ -112,7 +112,7 @@ def test_metrics_are_served_both_ways_or_not(taken: str) -> None:
 @pytest.mark.parametrize(
     ("host", "ops_host"), [("localhost", "::1"), ("localhost", "127.0.0.1"), ("127.0.0.1", "localhost")]
 )
-def test_one_port_for_two_servers_is_told_for_each_address(host: str, ops_host: str, workers: str) -> None:
+def test_one_port_for_two_servers_is_an_error_on_each_address(host: str, ops_host: str, workers: str) -> None:
     """A conflict on only one of several addresses is an error as well."""
     port = str(free_port())
     told = run_command(

@@ -117,7 +117,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("target", "status"), ERRORS)
-def test_a_page_says_in_json_what_is_wrong(relay: Relay, target: str, status: int) -> None:
+def test_page_errors_are_json(relay: Relay, target: str, status: int) -> None:
     """Errors of pages are JSON, never plain text."""
     answer = ask(relay, MAIN, ROWS["ordinary"].head(Place(target)))
     check(answer, Row(status), MAIN)

@@ -127,7 +127,7 @@ def test_a_client_that_speaks_no_tls_is_cut(relay: Relay) -> None:
     assert not said.startswith(b"HTTP")
 
 
-def test_many_at_once_end_at_any_place_of_their_handshake(relay: Relay) -> None:
+def test_clients_may_disconnect_anywhere_in_their_handshake(relay: Relay) -> None:
     """Clients that disconnect at any point of their handshake leave nothing behind, and log nothing."""
     folder = Path(f"/proc/{relay.pid}/fd")
     before, said = len(list(folder.iterdir())), len(relay.log)

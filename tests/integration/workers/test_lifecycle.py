@@ -59,7 +59,7 @@ def test_a_drain_in_good_order(nats_of_all: NatsServer) -> None:
         assert not any("Traceback" in text or " ERROR " in text for text in relay.log)
 
 
-def test_a_second_signal_ends_at_once(nats_of_all: NatsServer) -> None:
+def test_a_second_signal_ends_immediately(nats_of_all: NatsServer) -> None:
     """A second Ctrl-C ends the drain immediately."""
 
     async def check(relay: Relay) -> None:

@@ -202,7 +202,7 @@ def test_ready_once_all_serve_and_while_one_does(relay: Relay) -> None:
     eventually(lambda: [slot["state"] for slot in slots(relay)] == ["ready", "ready"], "both answer again")
 
 
-def test_a_hang_up_ends_nobody(relay: Relay) -> None:
+def test_sighup_ends_no_worker(relay: Relay) -> None:
     """SIGHUP is passed on to the workers, which reload and keep running."""
     before = pids(relay)
     relay.signal(signal.SIGHUP)

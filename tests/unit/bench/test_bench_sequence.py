@@ -32,7 +32,7 @@ def _checked(after: int, frames: list[list[int]], *, fully: bool) -> SequenceChe
 @given(
     st.integers(min_value=0, max_value=10**6), st.lists(st.integers(min_value=1, max_value=20), max_size=20)
 )
-def test_whole_run_is_whole(fully: bool, after: int, sizes: list[int]) -> None:
+def test_a_complete_run_has_no_loss(fully: bool, after: int, sizes: list[int]) -> None:
     """Events that arrive once and in order are neither lost nor repeated, however they are batched."""
     frames = []
     next_one = after + 1
@@ -56,7 +56,7 @@ def test_whole_run_is_whole(fully: bool, after: int, sizes: list[int]) -> None:
         ([[3], [1, 2]], 2, 2),
     ],
 )
-def test_what_is_missing_or_comes_again_is_counted(
+def test_lost_and_repeated_events_are_counted(
     fully: bool, frames: list[list[int]], lost: int, repeated: int
 ) -> None:
     """A missing number counts as lost and an earlier one as repeated, within a frame and between two."""
@@ -79,6 +79,6 @@ def test_time_of_the_last_event_is_returned() -> None:
     assert checker.gaps == 1
 
 
-def test_machine_has_room_for_clients() -> None:
+def test_the_client_limit_follows_the_descriptor_limit() -> None:
     """The number of clients is derived from the descriptor limit, whatever that is."""
     assert descriptors() >= 1

@@ -80,7 +80,7 @@ def test_no_command_shows_the_overview_and_is_a_mistake(capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("argument", ["-V", "--version"])
-def test_the_version_is_told(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_is_printed(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The version is printed alone."""
     assert main([argument]) == 0
     assert capsys.readouterr().out.strip()[0].isdigit()
@@ -155,7 +155,7 @@ def test_a_command_need_not_be_a_coroutine() -> None:
     assert len(ran.settings) == 1
 
 
-def test_what_the_system_refuses_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_oserror_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     """An OSError is one line with exit code 1, without a traceback."""
     ran.result = FileNotFoundError(2, "No such file", "/nowhere.creds")
     assert main(["serve"]) == 1
@@ -165,7 +165,7 @@ def test_what_the_system_refuses_is_one_line(capsys: pytest.CaptureFixture[str])
     assert err.count("\n") == 1
 
 
-def test_an_interrupt_is_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupt_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
     """An interrupt has the shell's exit code."""
     ran.result = KeyboardInterrupt()
     assert main(["serve"]) == 130
@@ -205,7 +205,7 @@ def test_help_has_groups(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["schema", "asyncapi"]])
-def test_a_reader_that_goes_is_no_traceback(arguments: list[str]) -> None:
+def test_closed_output_causes_no_traceback(arguments: list[str]) -> None:
     """Closing the output early, as ``| head`` does, causes no traceback."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tickertape", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE

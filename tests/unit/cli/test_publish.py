@@ -30,7 +30,7 @@ def test_the_subject_fills_in_what_is_missing(subject: str, text: str) -> None:
     assert not isinstance(decode(place, payload), Rejection)
 
 
-def test_a_whole_event_travels_as_it_is() -> None:
+def test_a_complete_event_is_published_unchanged() -> None:
     """A complete event is published unchanged."""
     text = b'{ "event_type":"mine", "timestamp":"2025-06-24T10:30:45Z", "a":1.0 }'
     assert complete_event("log.x", text, NOW) == ("log.x", text)
@@ -44,7 +44,7 @@ def test_a_whole_event_travels_as_it_is() -> None:
         ('{"subject":"log.info.a","seq":9,"event":{"message":"m"}}', "log.info.a"),
     ],
 )
-def test_the_event_tells_its_subject(text: str, subject: str) -> None:
+def test_the_subject_is_derived_from_the_event(text: str, subject: str) -> None:
     """Without a subject, the subject is derived from the event."""
     place, payload = complete_event("-", text.encode(), NOW)
     assert place == subject
@@ -61,7 +61,7 @@ def test_the_event_tells_its_subject(text: str, subject: str) -> None:
         ('"' + "x" * 300_000 + '"', "exceeds the maximum of 262144 bytes"),
     ],
 )
-def test_a_line_that_makes_no_event_says_why(text: str, says: str) -> None:
+def test_an_invalid_line_is_rejected_with_a_reason(text: str, says: str) -> None:
     """An invalid line is rejected with a one-line reason."""
     with pytest.raises(ValueError, match=says):
         complete_event("-", text.encode(), NOW)
@@ -70,20 +70,20 @@ def test_a_line_that_makes_no_event_says_why(text: str, says: str) -> None:
 @pytest.mark.parametrize(
     "subject", ["log.*.a", "log.>", "log..a", "", "orders.new", "checkpoint.a.b", "log.a b"]
 )
-def test_a_subject_that_no_stream_carries_is_refused(subject: str) -> None:
+def test_a_subject_that_no_stream_carries_is_rejected(subject: str) -> None:
     """A subject that no stream captures is rejected, since the event could never be acknowledged."""
     event = orjson.dumps({"event_type": "mine", "timestamp": "2025-06-24T10:30:45Z"})
     with pytest.raises(InvalidEvent, match="bad_subject"):
         validated(subject, event)
 
 
-def test_a_level_is_rewritten_before_it_travels() -> None:
+def test_a_level_is_normalized_before_publishing() -> None:
     """A level is normalized to the contract's names before publishing."""
     _, event = complete_event("log.warn.a", b'{"level":"warning","message":"m"}', NOW)
     assert orjson.loads(validated("log.warn.a", event))["level"] == "WARN"
 
 
-def test_errors_say_what_to_do() -> None:
+def test_errors_have_a_hint() -> None:
     """A rejection names the subject, JetStream's error and code, and a hint."""
     error = PublishRejected("log.info.a", 10071, "wrong last sequence: 3")
     assert str(error) == (

@@ -70,7 +70,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_the_whole_way(algorithm: Algorithm, run: Shell, tmp_path: Path) -> None:
+def test_a_key_and_a_token_from_start_to_end(algorithm: Algorithm, run: Shell, tmp_path: Path) -> None:
     """A token created with a generated key is accepted with the public key."""
     private, public = tmp_path / "private", tmp_path / "public"
     made = run("keygen", "--jwt-algorithm", algorithm, "--public-file", str(public))
@@ -238,7 +238,7 @@ def test_keys_that_cannot_sign(run: Shell, tmp_path: Path) -> None:
     assert "No such file" in missing.err
 
 
-def test_what_a_relay_would_refuse_is_not_minted(run: Shell) -> None:
+def test_a_token_that_a_relay_would_reject_is_not_created(run: Shell) -> None:
     """A token that a relay would reject is not created: an invalid grant, or one that is too large."""
     options = ("--jwt-algorithm", "HS256", "--jwt-key", SECRET.decode())
     many = run("mint", "--subjects", ",".join(f"log.*.s{number}" for number in range(65)), *options)
@@ -283,7 +283,7 @@ def test_inspecting_without_a_key_verifies_nothing(run: Shell) -> None:
         (token(values=claims(jti="7")), "revoked: "),
     ],
 )
-def test_a_token_that_is_not_good_says_why(run: Shell, tmp_path: Path, given: str, result: str) -> None:
+def test_a_token_that_is_not_good_has_a_reason(run: Shell, tmp_path: Path, given: str, result: str) -> None:
     """An invalid token is reported with the reason under which a relay counts it."""
     (tmp_path / "revoked").write_text("7\n")
     options = ("--jwt-algorithm", "HS256", "--jwt-key", SECRET.decode())
@@ -310,7 +310,7 @@ def test_a_token_that_is_not_good_says_why(run: Shell, tmp_path: Path, given: st
         ("x" * 30_000 + ".e30.x", "three parts"),
     ],
 )
-def test_what_is_no_token(run: Shell, given: str, text: str) -> None:
+def test_input_that_is_no_token(run: Shell, given: str, text: str) -> None:
     """Input that is no token is one line that does not repeat it."""
     ran = run("inspect", stdin=given)
     assert (ran.code, ran.out) == (1, "")

@@ -78,7 +78,7 @@ def test_what_there_is() -> None:
 
 
 @pytest.mark.parametrize("values", VALUES)
-def test_the_command_line_takes_its_arguments(values: str) -> None:
+def test_every_argument_is_an_option_of_serve(values: str) -> None:
     """Every option on the rendered command line is one of ``tickertape serve``."""
     (relay,) = pod(rendered(*VALUES[values]))["containers"]
     assert relay["args"][0] == "serve"
@@ -186,7 +186,7 @@ def test_selectors_select_the_pods() -> None:
         ),
     ],
 )
-def test_what_cannot_work_is_refused(values: tuple[str, ...], said: str) -> None:
+def test_invalid_values_are_rejected(values: tuple[str, ...], said: str) -> None:
     """Invalid values are rejected before installation, with the reason."""
     done = helm("template", "ticks", str(CHART), *values)
     assert done.returncode != 0

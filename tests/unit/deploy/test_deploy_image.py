@@ -62,7 +62,7 @@ def test_what_runs_is_started_without_a_shell_by_a_number() -> None:
     assert re.search(r"^EXPOSE 8080 9464$", final, re.MULTILINE)
 
 
-def test_variables_mean_something_and_only_to_one_command() -> None:
+def test_variables_belong_to_one_command_only() -> None:
     """No variable is set that means different things to two commands, such as TICKERTAPE_HOST."""
     found = set(re.findall(r"\bTICKERTAPE_[A-Z_]+=", DOCKERFILE))
     assert found == {"TICKERTAPE_DATA_DIR=", "TICKERTAPE_STATE_DIR="}
@@ -70,7 +70,7 @@ def test_variables_mean_something_and_only_to_one_command() -> None:
     assert unknown_variables("ship", "TICKERTAPE_STATE_DIR=") == []
 
 
-def test_the_package_that_is_built_is_whole(tmp_path: Path) -> None:
+def test_the_built_package_is_complete(tmp_path: Path) -> None:
     """The build context alone yields the dashboard, the compiled client, the schema and a working command."""
     context(tmp_path / "context")
     assert not list((tmp_path / "context").rglob("node_modules"))

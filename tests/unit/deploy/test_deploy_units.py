@@ -65,7 +65,7 @@ def test_little_is_exposed(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_command_line_takes_it(name: str) -> None:
+def test_every_option_and_variable_exists(name: str) -> None:
     """The options, and the variables in the comments, exist."""
     line = command(UNITS[name])
     assert unknown(line) == []

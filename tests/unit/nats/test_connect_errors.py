@@ -32,7 +32,7 @@ GIVEN = Access(token="t")
         ("'Permissions Violation for a thing'", PermissionsViolation, "Permissions Violation for a thing"),
     ],
 )
-def test_the_words_of_a_server_become_a_type(words: str, kind: type[Exception], text: str) -> None:
+def test_the_texts_of_a_server_become_types(words: str, kind: type[Exception], text: str) -> None:
     """Only this function parses the server's error texts."""
     error = parse_server_error(words)
     assert type(error) is kind

@@ -30,7 +30,7 @@ def test_a_servers_time_is_read_to_the_nanosecond(stored_ns: int) -> None:
         "2026-01-01T00:00:00.1234567890Z",
     ],
 )
-def test_what_is_no_time_is_none(text: str) -> None:
+def test_an_invalid_time_is_none(text: str) -> None:
     """An invalid time is None."""
     assert parse_time_ns(text) is None
 

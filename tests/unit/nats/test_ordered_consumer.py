@@ -36,7 +36,7 @@ class Stage:
         await self.consumer._receive(msg)
 
 
-def test_messages_come_with_their_place_and_time() -> None:
+def test_messages_have_their_sequence_and_time() -> None:
     """Sequence, time and pending count are parsed from the reply subject."""
 
     async def check() -> None:
@@ -74,7 +74,7 @@ def test_a_missing_message_ends_the_consumer_once() -> None:
 
 
 @pytest.mark.parametrize(("last", "lost"), [("1", 0), ("2", 1)])
-def test_a_heartbeat_tells_of_messages_that_never_came(last: str, lost: int) -> None:
+def test_a_heartbeat_reveals_missing_messages(last: str, lost: int) -> None:
     """The server's count in a heartbeat reveals messages that never arrived."""
 
     async def check() -> None:

@@ -177,7 +177,7 @@ def test_any_bytes_are_operations_or_an_error(pieces: list[bytes]) -> None:
         parsed(*pieces)
 
 
-def test_lines_that_say_nothing_more_are_taken() -> None:
+def test_lines_without_content_are_accepted() -> None:
     """An error without text, an INFO without content and a PING with a space are accepted."""
     assert parsed(b"-ERR\r\nINFO\r\nPING \r\nPONG \r\n+OK \r\n") == [
         ServerError(b""), Info(b""), Ping(), Pong()

@@ -40,7 +40,7 @@ def test_sizes_are_read(text: str, sizes: dict[str, int]) -> None:
         ("EVENTS=1GiB,EVENTS=1GiB", "has two sizes"),
     ],
 )
-def test_other_sizes_are_refused(text: str, why: str) -> None:
+def test_other_sizes_are_rejected(text: str, why: str) -> None:
     """Other sizes are rejected with an example of a valid one."""
     with pytest.raises(ValueError, match=why):
         parse_sizes(text)

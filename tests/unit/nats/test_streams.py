@@ -36,7 +36,7 @@ def test_names_with_a_prefix() -> None:
 
 
 @pytest.mark.parametrize("prefix", ["a.*", ">", "a.", ".a", "a b", "a..b", "*"])
-def test_a_bad_prefix_is_refused(prefix: str) -> None:
+def test_a_bad_prefix_is_rejected(prefix: str) -> None:
     """A prefix must be a plain subject."""
     with pytest.raises(ValueError, match=r"wildcard|token"):
         Names(prefix)
@@ -95,7 +95,7 @@ def test_an_old_server_gets_what_it_knows() -> None:
 
 
 @pytest.mark.parametrize("name", ["WATCHDOG", "EVENTS", "LATEST", "CHECKPOINTS", "REJECTED"])
-def test_what_the_server_adds_is_no_difference(name: str) -> None:
+def test_defaults_of_the_server_are_no_difference(name: str) -> None:
     """Settings that the contract does not name, and False values that the server omits, are no difference."""
     wanted = _by_name()[name]
     found = {key: value for key, value in wanted.items() if value is not False}
@@ -129,7 +129,7 @@ def test_what_the_server_adds_is_no_difference(name: str) -> None:
         ("CHECKPOINTS", "sources", [{"name": "EVENTS", "filter_subject": "log.>"}], True),
     ],
 )
-def test_a_difference_is_told(name: str, setting: str, value: object, breaks: bool) -> None:
+def test_a_difference_is_reported(name: str, setting: str, value: object, breaks: bool) -> None:
     """A difference names stream, setting and both values; a different size breaks nothing."""
     wanted = _by_name()[name]
     (found,) = compare(wanted, {**wanted, setting: value})

@@ -41,7 +41,7 @@ def test_a_child_ends_when_it_is_asked_to() -> None:
     asyncio.run(check())
 
 
-def test_a_child_that_does_not_listen_is_killed(tmp_path: Path) -> None:
+def test_a_child_that_ignores_the_signal_is_killed(tmp_path: Path) -> None:
     """A child that ignores the signal is killed; its output is redirected as configured."""
 
     async def check() -> None:

@@ -15,7 +15,7 @@ def _restored() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def test_the_limit_is_raised_as_far_as_it_is_wanted_and_may_be() -> None:
+def test_the_limit_is_raised_as_requested_and_permitted() -> None:
     """The limit is raised as far as requested and permitted, and never lowered."""
     hard = descriptor_limits()[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))

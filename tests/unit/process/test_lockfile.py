@@ -39,7 +39,7 @@ def test_one_process_at_a_time_has_a_lock(tmp_path: Path) -> None:
     acquire_lock(path).close()
 
 
-def test_a_lock_that_cannot_be_made_is_no_lock_of_another(tmp_path: Path) -> None:
+def test_a_lock_that_cannot_be_created_is_not_reported_as_held(tmp_path: Path) -> None:
     """A lock file that cannot be created is not reported as held by another process."""
     (tmp_path / "a").write_text("")
     with pytest.raises(OSError, match="a") as caught:

@@ -8,7 +8,7 @@ import threading
 from tickertape.process.signals import add_signal_handlers, stop_on_signals
 
 
-def test_each_signal_is_heard_until_no_longer_heeded() -> None:
+def test_each_signal_is_handled_until_the_handler_is_removed() -> None:
     """A handler receives each signal's number until it is removed; the previous handler is restored."""
 
     async def check() -> None:
@@ -40,7 +40,7 @@ def test_a_signal_sets_the_event() -> None:
     asyncio.run(check(signal.SIGUSR1))
 
 
-def test_another_thread_heeds_nothing() -> None:
+def test_other_threads_handle_no_signals() -> None:
     """Only the main thread receives signals; elsewhere handling them is a no-op."""
     done: list[bool] = []
 

@@ -51,7 +51,7 @@ def test_a_cancellation_that_is_swallowed_is_repeated(times: int) -> None:
     run(check())
 
 
-def test_what_a_task_raises_at_its_end_stays_in_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_exception_of_a_cancelled_task_is_kept(caplog: pytest.LogCaptureFixture) -> None:
     """The exception of a cancelled task is kept: not raised, and not logged as never retrieved."""
 
     async def check() -> None:
@@ -64,7 +64,7 @@ def test_what_a_task_raises_at_its_end_stays_in_it(caplog: pytest.LogCaptureFixt
     assert caplog.records == []
 
 
-def test_who_ends_tasks_may_be_cancelled_meanwhile() -> None:
+def test_the_caller_may_be_cancelled_while_it_waits() -> None:
     """A cancellation of the caller is raised after all tasks have ended."""
 
     async def check() -> None:
@@ -137,7 +137,7 @@ def test_a_race_raises_what_its_coroutines_raise() -> None:
     run(check())
 
 
-def test_work_is_done_unless_something_comes_first() -> None:
+def test_work_runs_until_it_is_interrupted() -> None:
     """The result or exception of the work is returned; None if it was interrupted."""
 
     async def fail() -> None:
@@ -158,7 +158,7 @@ def test_work_is_done_unless_something_comes_first() -> None:
     run(check())
 
 
-def test_watched_work_ends_when_it_is_in_vain() -> None:
+def test_checked_work_ends_when_the_check_fails() -> None:
     """The check runs until it raises, or until the work is done."""
 
     async def check() -> None:
@@ -220,7 +220,7 @@ def test_a_group_ends_with_the_first_that_fails(swallowed: int, monkeypatch: pyt
     run(check())
 
 
-def test_a_group_is_left_when_its_work_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_ends_with_its_body(monkeypatch: pytest.MonkeyPatch) -> None:
     """A group ends with its body, also by an exception or cancellation; late failures are raised as well."""
     monkeypatch.setattr(
         "tickertape.process.tasks.cancel_and_wait", lambda *tasks: cancel_and_wait(*tasks, interval=AGAIN)

@@ -45,7 +45,7 @@ def pair(folder: Path, *names: str, **times: Any) -> dict[str, Any]:
     }
 
 
-def test_a_good_certificate_is_told_with_names_and_end(tmp_path: Path) -> None:
+def test_a_valid_certificate_is_reported_with_names_and_expiry(tmp_path: Path) -> None:
     """A valid certificate is reported with its names and expiry."""
     ends = datetime.now(UTC) + timedelta(days=90)
     one = found(**pair(tmp_path, "relay.example.com", "10.0.0.1", not_after=ends))["certificate"]
@@ -63,7 +63,7 @@ def test_a_good_certificate_is_told_with_names_and_end(tmp_path: Path) -> None:
         (-400, "error", "has expired"),
     ],
 )
-def test_the_end_of_a_certificate_is_told(tmp_path: Path, left: int, state: str, text: str) -> None:
+def test_the_expiry_of_a_certificate_is_reported(tmp_path: Path, left: int, state: str, text: str) -> None:
     """An expiry is reported two weeks ahead, and afterwards, with a hint."""
     ends = datetime.now(UTC).replace(microsecond=0)
     settings = pair(tmp_path, "a.example.com", not_before=ends - timedelta(days=500), not_after=ends)
@@ -72,7 +72,7 @@ def test_the_end_of_a_certificate_is_told(tmp_path: Path, left: int, state: str,
     assert (one.hint != "") == (state == "error")
 
 
-def test_an_old_certificate_is_told_by_this_machines_clock(tmp_path: Path) -> None:
+def test_the_clock_of_this_machine_is_the_default(tmp_path: Path) -> None:
     """Without an explicit time, the clock of this machine is used."""
     past = datetime.now(UTC) - timedelta(days=1)
     settings = pair(tmp_path, "a.example.com", not_before=past - timedelta(days=9), not_after=past)
@@ -87,7 +87,7 @@ def test_a_certificate_of_tomorrow_points_at_the_clock(tmp_path: Path) -> None:
     assert (one.state, one.hint) == ("error", "check the clock of this machine")
 
 
-def test_a_key_that_does_not_fit_is_told(tmp_path: Path) -> None:
+def test_a_key_that_does_not_match_is_reported(tmp_path: Path) -> None:
     """A key that does not match the certificate is reported, as the relay would reject it at startup."""
     settings = pair(tmp_path, "a.example.com")
     AUTHORITY.issue_cert("b.example.com").private_key_pem.write_to_path(tmp_path / "key.pem")
@@ -97,13 +97,13 @@ def test_a_key_that_does_not_fit_is_told(tmp_path: Path) -> None:
     assert "--tls-key" in one.hint
 
 
-def test_a_certificate_that_is_not_there_is_told() -> None:
+def test_a_certificate_that_is_not_there_is_reported() -> None:
     """A missing certificate is reported with the options that name it."""
     one = found(nats_url="nats://127.0.0.1:1", tls_cert=Path("/nowhere.pem"))["certificate"]
     assert str(one).startswith("error  cannot read certificate /nowhere.pem")
 
 
-def test_with_a_nats_elsewhere_no_folder_is_looked_at() -> None:
+def test_with_an_external_nats_no_folder_is_checked() -> None:
     """A relay with ``--nats-url`` stores nothing, so its data folder is not checked."""
     assert found(nats_url="nats://127.0.0.1:1") == {}
 
@@ -116,7 +116,7 @@ def test_a_data_folder_need_not_be_there_yet(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_data_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_data_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     """A data folder that cannot be created is reported; here a file is in its place."""
     (tmp_path / "file").write_text("x")
     one = found(data_dir=tmp_path / "file" / "data")["data_dir"]
@@ -126,14 +126,14 @@ def test_a_data_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_data_folder_that_may_not_be_written_is_told(tmp_path: Path) -> None:
+def test_a_read_only_data_folder_is_reported(tmp_path: Path) -> None:
     """A data folder without write permission is reported before the relay fails."""
     tmp_path.chmod(0o500)
     assert found(data_dir=tmp_path)["data_dir"].state == "error"
     tmp_path.chmod(0o700)
 
 
-def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk is reported; space that the streams already use is not needed again."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 10**12, 100 * 2**20))
     one = found(data_dir=tmp_path)["data_dir"]
@@ -146,7 +146,7 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.skipif(not Path("/proc/locks").exists(), reason="needs Linux' /proc/locks")
-def test_who_has_a_data_folder_is_told_without_trying_its_lock(tmp_path: Path) -> None:
+def test_the_holder_of_a_data_folder_is_reported_without_locking_it(tmp_path: Path) -> None:
     """The holder of a data folder is reported without locking it, since a relay may be starting."""
     assert lock_holder(tmp_path) is None
     with (tmp_path / "lock").open("w") as lock:
@@ -156,7 +156,7 @@ def test_who_has_a_data_folder_is_told_without_trying_its_lock(tmp_path: Path) -
         assert f"(pid {os.getpid()})" in found(data_dir=tmp_path)["data_dir"].text
 
 
-def test_the_program_of_its_own_nats_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_nats_server_program_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The nats-server program is executed to find its version; a missing or broken one is reported."""
     assert "nats-server: v" in found(data_dir=tmp_path)["nats_program"].text
     monkeypatch.setattr("sys.executable", str(tmp_path / "python"))

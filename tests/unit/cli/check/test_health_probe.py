@@ -75,7 +75,7 @@ def test_the_defaults_are_the_relays() -> None:
         (["--live", "--ops-host=::1", "--ops-port=9"], ("::1", 9, False)),
     ],
 )
-def test_the_short_way_reads_what_it_needs(
+def test_the_fast_path_parses_its_options(
     asked: list[tuple[str, int, bool]], arguments: list[str], expected: tuple[str, int, bool]
 ) -> None:
     """The fast path reads options like the full command line."""
@@ -138,7 +138,7 @@ def test_each_answer_is_a_code_and_at_most_a_line(
     assert out.count("\n") == code
 
 
-def test_nobody_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_closed_port(capsys: pytest.CaptureFixture[str]) -> None:
     """If the port is closed, the line names the address and what to check."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -155,7 +155,7 @@ def test_a_free_port_cannot_be_asked(capsys: pytest.CaptureFixture[str]) -> None
     assert "set --ops-port" in capsys.readouterr().out
 
 
-def test_one_that_hangs_is_given_up(
+def test_a_hanging_response_hits_the_deadline(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The deadline covers the entire response, including one that never ends."""
@@ -167,7 +167,7 @@ def test_one_that_hangs_is_given_up(
     assert "no response within 2 s" in capsys.readouterr().out
 
 
-def test_one_that_drips_is_given_up() -> None:
+def test_a_slow_response_hits_the_deadline() -> None:
     """Single bytes do not extend the deadline, as they would with a timeout per read."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -203,7 +203,7 @@ def test_all_addresses_are_reached_on_loopback(host: str, reached: str) -> None:
     assert connect_host(host) == reached
 
 
-def test_the_short_way_imports_little() -> None:
+def test_the_fast_path_imports_little() -> None:
     """The fast path imports little, because every container runs it every few seconds."""
     code = (
         "import sys; from tickertape.cli.main import main; main(['check', '--live', '--ops-port', '0']);"

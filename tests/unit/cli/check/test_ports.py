@@ -60,7 +60,7 @@ def test_free_ports_are_free() -> None:
 
 
 @pytest.mark.parametrize("ops_host", ["127.0.0.1", "0.0.0.0", "localhost"])
-def test_one_port_for_both_is_told(ops_host: str) -> None:
+def test_one_port_for_both_is_an_error(ops_host: str) -> None:
     """The same port for both purposes is an error, although it is free."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -71,7 +71,7 @@ def test_one_port_for_both_is_told(ops_host: str) -> None:
     assert one["ops_port"].hint == "choose another --ops-port"
 
 
-def test_a_port_of_another_program_is_told_with_its_name() -> None:
+def test_a_port_of_another_program_is_reported_with_its_name() -> None:
     """A port of another program is reported with the program's name; here it is this test."""
     with answering(lambda _: b"220 mail.example.com ESMTP\r\n") as port:
         one = found(port=port, ops_port=port)
@@ -94,7 +94,7 @@ def test_a_web_server_is_no_relay() -> None:
     ("ready", "state", "said"),
     [((200, b"ready\n"), "ok", "ready"), ((503, b"not ready\n"), "error", "not ready")],
 )
-def test_a_relay_on_the_ops_port_says_whether_it_is_ready(
+def test_a_relay_on_the_ops_port_reports_its_readiness(
     ready: tuple[int, bytes], state: str, said: str
 ) -> None:
     """A relay on the ops port is reported with its readiness; not ready is a warning."""
@@ -113,14 +113,14 @@ def test_an_answer_cannot_write_on_the_terminal() -> None:
     assert text.endswith("reports: \\x1b[2Jgone")
 
 
-def test_an_address_that_is_not_ours_is_told() -> None:
+def test_a_foreign_address_is_reported() -> None:
     """An address that this machine does not have is an error; here it is one reserved for documentation."""
     one = found(host="192.0.2.1", insecure=True)["main_port"]
     assert one.state == "error"
     assert "cannot listen on 192.0.2.1:8080" in one.text
 
 
-def test_nobody_listens_on_a_free_port() -> None:
+def test_a_free_port_has_no_program() -> None:
     """A free port has no program name."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -152,7 +152,7 @@ def test_descriptors_are_compared_with_connections(
     assert (one.state, one.text) == (state, text)
 
 
-def test_what_is_no_host_name_is_found() -> None:
+def test_an_invalid_host_name_is_a_finding() -> None:
     """An invalid host name is a finding, not an exception."""
     one = found(host="a..b", port=1, insecure=True, ops_host="b" * 64, ops_port=1)
     assert "not a host name" in one["main_port"].text

@@ -87,12 +87,12 @@ def test_a_terminal_without_such_characters_gets_others() -> None:
     assert lines[6].startswith("! error main port")
 
 
-def test_a_page_without_errors_says_so() -> None:
+def test_a_page_without_errors_states_that() -> None:
     """The last line says that there are no errors."""
     assert page(FINE)[-1] == "No errors, 0 warnings, 1 ok"
 
 
-def test_what_is_found_is_no_markup() -> None:
+def test_findings_are_not_interpreted_as_markup() -> None:
     """Square brackets in a path are not interpreted as markup."""
     assert page({"X": [Finding.ok("data_dir", "[red]/data[/red]")]})[1] == "✓ ok    [red]/data[/red]"
 

@@ -64,7 +64,7 @@ def lines(**values: Any) -> list[str]:
     return [str(finding) for finding in found]
 
 
-def test_nothing_is_said_of_good_settings(good: dict[str, Any]) -> None:
+def test_secure_settings_have_no_findings(good: dict[str, Any]) -> None:
     """Secure settings have no findings; a check that always reports something is soon ignored."""
     assert lines(**good) == []
 
@@ -133,7 +133,7 @@ def test_each_weakness_has_one_line(good: dict[str, Any], change: dict[str, Any]
 
 
 @pytest.mark.parametrize("option", ["tls_key", "nats_password_file"])
-def test_a_secret_that_others_can_read_is_told(good: dict[str, Any], option: str) -> None:
+def test_a_secret_that_others_can_read_is_reported(good: dict[str, Any], option: str) -> None:
     """Every file with a secret is reported if other users can read it."""
     good[option].chmod(0o644)
     (found,) = lines(**good)
@@ -142,7 +142,7 @@ def test_a_secret_that_others_can_read_is_told(good: dict[str, Any], option: str
     )
 
 
-def test_a_list_that_others_can_write_is_told(good: dict[str, Any]) -> None:
+def test_a_list_that_others_can_write_is_reported(good: dict[str, Any]) -> None:
     """A revocation list that other users can write is reported, since they could remove entries."""
     good["jwt_revoked_file"].chmod(0o666)
     (found,) = lines(**good)

@@ -56,7 +56,7 @@ def only(events: dict[str, Any] | None) -> dict[str, dict[str, Any] | None]:
         (account(-1), stream("EVENTS", -1), "warn", "without a limit: EVENTS"),
     ],
 )
-def test_room_is_compared_with_what_the_streams_may_grow_to(
+def test_free_storage_is_compared_with_stream_limits(
     limits: dict[str, Any], events: dict[str, Any] | None, state: str, text: str
 ) -> None:
     """Free storage is compared with how far the streams may grow: a full account rejects events."""
@@ -66,7 +66,7 @@ def test_room_is_compared_with_what_the_streams_may_grow_to(
     assert (one.hint == "") == (state == "ok")
 
 
-def test_copies_that_are_behind_or_away_are_named() -> None:
+def test_replicas_that_lag_or_are_offline_are_named() -> None:
     """Replicas that lag or are offline are named by stream and server."""
     cluster = {
         "replicas": [
@@ -83,7 +83,7 @@ def test_copies_that_are_behind_or_away_are_named() -> None:
     assert {one.state for one in found} == {"error"}
 
 
-def test_one_copy_in_a_cluster_is_noted() -> None:
+def test_a_single_replica_in_a_cluster_is_a_warning() -> None:
     """A single replica in a cluster is a warning; on a single server it is fine."""
     (one,) = check_replicas(only(stream("EVENTS")), clustered=True)
     assert one.state == "warn"
@@ -103,7 +103,7 @@ def test_one_copy_in_a_cluster_is_noted() -> None:
         (90.0, 0.001, "error", "90.000 s ahead of NATS"),
     ],
 )
-def test_only_a_difference_that_the_way_does_not_explain_counts(
+def test_a_clock_difference_within_the_network_error_is_ignored(
     ahead: float, within: float, state: str, text: str
 ) -> None:
     """A clock difference counts only if it exceeds the measurement error of the network."""

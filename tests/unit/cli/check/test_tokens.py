@@ -39,14 +39,14 @@ def lasting(**more: Any) -> dict[str, Any]:
     return claims(**{"iat": now, "nbf": now, "exp": now + 3600, **more})
 
 
-def test_without_tokens_nothing_is_said(tmp_path: Path) -> None:
+def test_without_tokens_there_is_no_finding(tmp_path: Path) -> None:
     """Without token authentication there is no finding, unless a token was given."""
     assert found() == {}
     one = found(written(tmp_path, "x"))["token"]
     assert (one.state, one.hint) == ("warn", "set --auth jwt to verify one")
 
 
-def test_a_good_token_is_told_with_what_it_grants(tmp_path: Path) -> None:
+def test_a_valid_token_is_reported_with_its_grant(tmp_path: Path) -> None:
     """A valid token is reported with its subject, grant, rate and expiry, and is not shown itself."""
     grant = {
         "subjects": ["gateway.>", "log.>"],
@@ -78,7 +78,7 @@ def test_a_good_token_is_told_with_what_it_grants(tmp_path: Path) -> None:
         (lambda: "", "is empty"),
     ],
 )
-def test_a_token_that_is_not_good_says_why(tmp_path: Path, make: Any, why: str) -> None:
+def test_a_token_that_is_not_good_has_a_reason(tmp_path: Path, make: Any, why: str) -> None:
     """An invalid token is reported with the reason that its client gets, a hint, and without the token."""
     text = make()
     one = found(written(tmp_path, text), **JWT)["token"]
@@ -89,7 +89,7 @@ def test_a_token_that_is_not_good_says_why(tmp_path: Path, make: Any, why: str) 
     assert not text or text not in str(one)
 
 
-def test_a_token_file_that_is_not_there_is_told() -> None:
+def test_a_token_file_that_is_not_there_is_reported() -> None:
     """A missing token file is reported with its path."""
     one = found(Path("/nowhere.jwt"), **JWT)["token"]
     assert (
@@ -98,7 +98,7 @@ def test_a_token_file_that_is_not_there_is_told() -> None:
     )
 
 
-def test_a_revoked_token_is_told(tmp_path: Path) -> None:
+def test_a_revoked_token_is_reported(tmp_path: Path) -> None:
     """The relay's revocation list applies."""
     revoked = tmp_path / "revoked"
     revoked.write_text("sub:alice\n")
@@ -170,7 +170,7 @@ def test_settings_that_do_not_run_are_judged_elsewhere() -> None:
         assert str(one) == "warn   --token-file was not verified; correct the other errors first"
 
 
-def test_loading_fixed_keys_asks_nobody() -> None:
+def test_loading_fixed_keys_sends_no_request() -> None:
     """Fixed keys need no request."""
     asyncio.run(TokenService(RelaySettings(**JWT)).load())
 
@@ -202,7 +202,9 @@ def test_loading_fixed_keys_asks_nobody() -> None:
         ("", "https://127.0.0.1:8080", "error", "--allowed-origins is empty"),
     ],
 )
-def test_a_page_is_let_in_or_it_says_why_not(allowed: str, page: str, state: str, why: str) -> None:
+def test_an_origin_is_allowed_or_rejected_with_a_reason(
+    allowed: str, page: str, state: str, why: str
+) -> None:
     """The origin is checked with the relay's own rule, and a near match is named."""
     one = check_origin(RelaySettings(allowed_origins=allowed), page)
     assert one.state == state

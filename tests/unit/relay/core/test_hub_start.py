@@ -56,7 +56,7 @@ class TestStart:
         link, _ = Stage().open()
         assert link.kinds() == ["welcome", "subscribed", "snapshot"]
 
-    def test_a_new_client_is_told_that_nats_is_unreachable(self) -> None:
+    def test_a_new_client_is_reported_that_nats_is_unreachable(self) -> None:
         """A new client is told that NATS is unreachable, since silence would look like a quiet stream."""
         stage = Stage()
         stage.hub.sessions.set_upstream(False, NOW + 5)
