@@ -1,7 +1,7 @@
 """Feed as an ASGI application: the same hub and sessions, mounted in a FastAPI or Starlette application.
 
-It suits one process and hundreds of clients; ``tickertape serve`` is for thousands. A complete example
-with FastAPI::
+A mounted feed suits one process and hundreds of clients; ``tickertape serve`` suits thousands. A complete
+example with FastAPI::
 
     from fastapi import FastAPI
 
@@ -16,9 +16,9 @@ with FastAPI::
     async def health() -> dict[str, object]:
         return {"status": "ok", "feed": feed.health()}
 
-Below the mount point, it serves the WebSocket at ``/`` and ``/ws``, and ``/events`` and ``/health`` over
-HTTP. The host publishes its metrics: ``prometheus_client.REGISTRY.register(feed.collector)`` adds them to
-those of the host, and ``app.mount("/metrics", prometheus_client.make_asgi_app())`` serves them all.
+Below the mount point, the feed serves the WebSocket at ``/`` and ``/ws``, and ``/events`` and ``/health``
+over HTTP. The host publishes its metrics: ``prometheus_client.REGISTRY.register(feed.collector)`` adds them to
+the metrics of the host, and ``app.mount("/metrics", prometheus_client.make_asgi_app())`` serves them all.
 
 Invariants:
 
@@ -53,7 +53,7 @@ from tickertape.urls import is_loopback
 log = logging.getLogger("tickertape.asgi")
 
 START_TIMEOUT: Final = 2.0
-"""Seconds that a client waits for a feed that is starting, before it is told to retry."""
+"""Seconds that a client waits for a feed that is starting, before it is asked to retry."""
 
 _FEED_PATHS: Final = frozenset({"", "/", "/ws"})
 _NOT_STARTED: Final[Health] = {"status": "unavailable", "upstream": "disconnected", "connections": 0}
@@ -92,11 +92,13 @@ class TickertapeApp:
 
     @asynccontextmanager
     async def lifespan(self, host: object = None) -> AsyncIterator[None]:
-        """Run the feed for the lifetime of the host: ``FastAPI(lifespan=feed.lifespan)``, or, within the
-        host's own lifespan, ``async with feed.lifespan(): yield``.
+        """Run the feed for the lifetime of the host.
 
-        Starlette does not run the lifespan of mounted applications. Without this, the feed starts with its
-        first client, and at shutdown clients receive only the close code of the server.
+        Use it as ``FastAPI(lifespan=feed.lifespan)``, or as ``async with feed.lifespan(): yield`` within the
+        host's own lifespan.
+
+        Starlette does not run the lifespan of mounted applications. Otherwise the feed starts with its first
+        client, and at shutdown clients receive only the close code of the server.
 
         Args:
             host: host application; not used.
@@ -172,8 +174,7 @@ class TickertapeApp:
             admission.release(client_slot)
 
     def _check_available(self, scope: Scope) -> ProtocolError | None:
-        """Return an error if the feed has stopped, or is reachable from other hosts without
-        authentication."""
+        """Return an error if the feed has stopped, or is exposed to other hosts without authentication."""
         if self._relay.components is None:
             return _shutdown_error()
         server = scope.get("server")

@@ -1,7 +1,7 @@
 """WebSocket connection of a mounted feed: a session over ASGI's ``receive`` and ``send``.
 
-ASGI has no non-blocking write, and takes messages instead of frames. So each client has a task and a bounded
-outbox here; the host's server frames, compresses and pings.
+ASGI has no non-blocking write, and takes messages instead of frames. Therefore each client has a task and a
+bounded outbox here; the host's server frames, compresses and pings.
 
 Invariants:
 
@@ -44,8 +44,8 @@ from tickertape.text import truncate
 log = logging.getLogger("tickertape.asgi")
 
 BURST_HIGH: Final = 4 * BUFFER_HIGH
-"""Bytes that may wait while no send is blocked: they are sent within one event loop iteration, so pausing for
-every large batch would only add overhead."""
+"""Bytes that may wait while no send is blocked. They are sent within one event loop iteration, so pausing for
+each large batch would only add overhead."""
 
 
 class TextBatch:

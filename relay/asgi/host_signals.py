@@ -1,4 +1,4 @@
-"""Signal handlers that learn of a shutdown before the host's server closes the connections.
+"""Signal handlers that detect a shutdown before the host's server closes the connections.
 
 uvicorn closes every WebSocket (1012) as soon as it receives a signal, and runs the end of the lifespan only
 afterwards: too late to send ``bye``. These handlers intercept the signal, and forward it to the original
@@ -21,14 +21,14 @@ def intercept(on_signal: Callable[[Callable[[], None]], None]) -> Callable[[], N
             receives a callback that forwards the signal to the original handler, and must call that soon.
 
     Returns:
-        a function that restores the original handlers, unless other handlers were installed on top.
+        A function that restores the original handlers, unless other handlers were installed on top.
     """
     if threading.current_thread() is not threading.main_thread():
         return lambda: None
     restore = [
         _install(number, original, on_signal)
         for number in (signal.SIGINT, signal.SIGTERM)
-        # Without a handler, the signal ends the process immediately, which must stay so.
+        # Without a handler, the signal ends the process immediately; that must not change.
         if callable(original := signal.getsignal(number))
     ]
 

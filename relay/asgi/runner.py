@@ -38,10 +38,10 @@ ABORT_TIMEOUT: Final = 1.0
 """Seconds that the tasks of aborted clients have to end."""
 
 BYE_TIMEOUT: Final = 1.0
-"""Maximum seconds by which the host's shutdown is delayed so that clients receive ``bye``."""
+"""Maximum seconds by which the host's shutdown is delayed, so that clients receive ``bye``."""
 
 _POLL_INTERVAL: Final = 0.02
-"""Seconds between two checks whether clients have disconnected or messages are sent."""
+"""Seconds between two checks that clients have disconnected, or that messages are sent."""
 
 
 class MountedRelay:
@@ -71,7 +71,7 @@ class MountedRelay:
         self.stopping = False
         self._settings = settings
         self._origins = origins
-        self._token_service()  # fail early: an unusable key is an error of the caller
+        self._token_service()  # fail early if the key cannot be used
         self._task: asyncio.Task[None] | None = None
         self._open_event = asyncio.Event()
         self._restore_signals: Callable[[], None] | None = None

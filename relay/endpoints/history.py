@@ -22,13 +22,13 @@ from tickertape.relay.ingest.replay_readers import ReplayReaders
 
 MAX_LIMIT: Final = 1_000
 DEFAULT_LIMIT: Final = 100
-"""Events in one page."""
+"""Maximum and default number of events in one page."""
 
 MAX_PAGE_BYTES: Final = 4 * 1024 * 1024
 """Maximum bytes of events in one page; if the page ends early, ``more`` is true."""
 
 MAX_CHUNKS: Final = 32
-"""Replay chunks that one request may read; the client continues with ``more`` and ``cursor``."""
+"""Maximum replay chunks that one request reads; the client continues with ``more`` and ``cursor``."""
 
 PAGE_KEYS: Final = ("until", "limit", "order")
 """Query parameters in addition to those of the feed."""
@@ -44,7 +44,7 @@ class Query:
         request: filter and start position, as for the feed.
         until: last position to return; None means the newest event.
         limit: maximum number of events.
-        newest_first: read from the end of the range; the page is in stream order nevertheless.
+        newest_first: whether to read from the end of the range; the page is in stream order in any case.
     """
 
     request: Request
@@ -76,7 +76,7 @@ class _Page:
     """Page under construction.
 
     Attributes:
-        position: sequence up to which events were read: the next page continues there.
+        position: sequence up to which events were read, where the next page continues.
         records: matching events in stream order.
         bytes_left: bytes until the page is full.
         gap: range that the stream no longer has; None if the page is complete.
@@ -193,7 +193,7 @@ class History:
         for _ in range(MAX_CHUNKS):
             if page.position <= start or len(page.records) >= limit or page.bytes_left <= 0:
                 break
-            # A chunk that contains the event right before the position.
+            # The log or chunk that contains the event right before the position.
             log = await self._log_after(page.position - 1)
             if log.floor >= page.position:
                 page.add_gap(start, page.position)  # the stream no longer has older events

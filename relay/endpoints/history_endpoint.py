@@ -24,7 +24,7 @@ from tickertape.relay.transport.http_errors import (
 from tickertape.nats.streams import StreamsError
 
 MAX_CONCURRENT_PAGES: Final = 4
-"""Pages that one client may read simultaneously; each holds up to 4 MiB until it is sent."""
+"""Maximum number of pages that one client may read simultaneously; each holds up to 4 MiB until sent."""
 
 
 class HistoryEndpoint:
@@ -91,7 +91,7 @@ class HistoryEndpoint:
             raise
         except (StreamsError, NatsError, OSError) as error:
             raise ProtocolError(
-                ErrorCode.UNAVAILABLE, str(error) or "NATS does not answer; retry later"
+                ErrorCode.UNAVAILABLE, str(error) or "NATS does not respond; retry later"
             ) from None
         except Exception as error:
             self._connections.record_request_error("a request for /events", error)

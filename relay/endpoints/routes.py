@@ -131,7 +131,7 @@ async def _upgrade_required(request: Request) -> Response:
 
 
 def _guard(connections: Connections, routes: Sequence[BaseRoute]) -> ASGIApp:
-    # Wrapped around Starlette, so that its response to an internal error has the headers too.
+    # Wrapped around Starlette, so that responses to internal errors have the headers, too.
     return _SecurityHeaders(
         json_app(routes, [Middleware(_Guard, connections=connections)], _count_errors(connections))
     )
@@ -155,7 +155,7 @@ def json_app(
     Args:
         routes: routes of the application.
         middleware: middleware around the routes.
-        on_error: answers a request that raised an exception.
+        on_error: builds the response to a request that raised an exception.
     """
     return Starlette(
         routes=routes,
@@ -168,7 +168,7 @@ def relay_ops_app(
     connections: Connections,
     ready: Callable[[], bool],
     lag: Callable[[], int],
-    reading: Callable[[], MetricsSnapshot],
+    take_snapshot: Callable[[], MetricsSnapshot],
 ) -> ASGIApp:
     """Build the application of the ops port: ``/metrics``, ``/livez``, ``/readyz`` and ``/statusz``.
 
@@ -176,9 +176,9 @@ def relay_ops_app(
         connections: connections of the relay.
         ready: returns whether clients should be sent here.
         lag: returns the number of events in the stream that are not ingested yet.
-        reading: returns all numbers of the relay, for ``/metrics``.
+        take_snapshot: returns a snapshot of all metrics of the relay.
     """
-    registry = metrics.make_registry(reading)
+    registry = metrics.make_registry(take_snapshot)
 
     async def current_registry() -> CollectorRegistry:
         return registry

@@ -15,7 +15,7 @@ from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import Receive, Scope, Send
 
 _MAX_COMPRESSED_FILES: Final = 256
-"""File versions that are kept compressed; the dashboard has about fifty files."""
+"""Maximum number of compressed file versions in the cache; the dashboard has about fifty files."""
 
 _COMPRESSIBLE: Final = ("text/", "image/svg+xml", "application/javascript", "application/json")
 """Prefixes of media types that compress well."""
@@ -49,9 +49,8 @@ class _CompleteFile(FileResponse):
     """Response that ignores ranges, since Starlette rejects invalid ones with an error that is not JSON."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = [
-            header for header in scope["headers"] if header[0] != b"range"
-        ]  # allowed by RFC 9110, 14.2
+        # Ignoring the header is allowed by RFC 9110, 14.2.
+        headers = [header for header in scope["headers"] if header[0] != b"range"]
         await super().__call__({**scope, "headers": headers}, receive, send)
 
 

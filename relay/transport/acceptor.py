@@ -22,11 +22,11 @@ _REQUEST_TIMEOUT: Final = 1.0
 disconnected."""
 
 _MAX_LINGERING: Final = 48
-"""Rejected clients that may linger simultaneously to read the reason: half of the reserved descriptors, since
-a full relay still has to reach NATS and to answer on its ops port."""
+"""Maximum number of rejected clients that linger to read the reason: half of the reserved descriptors, since
+a full relay still has to reach NATS and to respond on its ops port."""
 
 _MAX_EARLY_BYTES: Final = 64 * 1024
-"""Bytes that are buffered from a client before its protocol is ready to read them."""
+"""Maximum bytes that are buffered from a client before its protocol is ready to read them."""
 
 
 def limit_response(limit: Limit) -> bytes:
@@ -191,7 +191,7 @@ class _PendingConnection(asyncio.Protocol):
             protocol.data_received(early)
 
     def _release_slot(self) -> None:
-        """Release the slot of a client that disconnected before the handover, and count a fault."""
+        """Release the slot of a client that disconnected before the handover, and charge its address."""
         client_slot, self._client_slot = self._client_slot, None
         if client_slot is not None:
             self._acceptor.admission.penalize(client_slot.address, self._acceptor.clock())

@@ -30,7 +30,7 @@ PING_EVERY: Final = 20
 """Seconds between two pings to a client; two unanswered pings end the connection."""
 
 MESSAGE_RATE: Final = 200
-"""Frames per second that a client may send, with pings and fragments; a client needs a few per minute."""
+"""Maximum frames per second from a client, including pings and fragments; it needs a few per minute."""
 
 MAX_AUTH_BYTES: Final = 32 * 1024
 """Maximum size in bytes of a message from a client that has not authenticated yet."""
@@ -105,7 +105,7 @@ class Connections:
         clock: returns UNIX seconds that never go back.
         request_auth: authenticates and authorizes handshakes.
         admission: enforces connection limits.
-        message_rate: frames per second that a client may send.
+        message_rate: maximum frames per second from a client.
         accepting: whether handshakes are accepted from the start.
 
     Attributes:
@@ -280,7 +280,7 @@ class Connections:
             ):
                 raise ProtocolError(
                     ErrorCode.TOO_MANY,
-                    f"too many connections for {grant.subject[:80]!r}; close one or retry later",
+                    f"connection limit of {grant.subject[:80]!r} reached; close a connection or retry later",
                 )
         return Decision(request, grant, filter)
 
@@ -304,7 +304,7 @@ class Connections:
         Args:
             client_slot: slot of the connection; None if it is not subject to limits.
             code: close code.
-            session: session id; empty if there is no session, and then the rejection is already logged.
+            session: session id; empty if there is no session, in which case the rejection is already logged.
         """
         if client_slot is None:
             return

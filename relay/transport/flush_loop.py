@@ -23,7 +23,7 @@ class FlushLoop:
 
     Args:
         fanout: fan-out to flush.
-        stats: counters for flush durations.
+        stats: statistics with the flush durations.
         flush_requested: set by the fan-out's ``wake`` when there is something to flush.
         now: returns the current time in seconds.
         pause_reading: called with the seconds until the next flush: events that arrive meanwhile may wait in
@@ -78,11 +78,11 @@ class FlushLoop:
     async def _flush(self) -> None:
         started, cpu = self._now(), time.thread_time()
         self._fanout.flush(started)
-        # uvloop sends at the end of this event loop iteration: only then is the duration known.
+        # uvloop sends at the end of this event loop iteration, so only then is the duration known.
         await asyncio.sleep(0)
         now, pacer = self._now(), self._fanout.pacer
         self._stats.flush.observe(now - started)
-        # CPU time, not wall time: on a busy machine flushes do not cost more, they only run later.
+        # CPU time, not wall time: on a busy machine, flushes do not cost more, they only take longer.
         pacer.record_flush(started, time.thread_time() - cpu)
         if (wait := pacer.earliest() - now) > MIN_READ_PAUSE:
             self._pause_reading(wait)

@@ -34,7 +34,7 @@ RESPONSE_TIMEOUT: Final = 60.0
 """Seconds from a request head to the end of its response, however slowly a client reads: 4 MiB at 70 KB/s."""
 
 MAX_PIPELINED: Final = 16
-"""Requests that may wait on one socket for earlier responses; one read can hold ten thousand requests."""
+"""Maximum requests on one socket that wait for earlier responses; one read can contain ten thousand."""
 
 _METHODS: Final = (b"GET", b"HEAD", b"OPTIONS")
 _ALLOW: Final = {"Allow": "GET, HEAD"}
@@ -141,7 +141,7 @@ class GuardedHttp(HttpToolsProtocol):
         while self._responses and self._responses[0].response_complete:
             self._responses.popleft()
         if self._responses and self.parser.should_upgrade() and self._should_upgrade():
-            # The upgrade would take over the socket, and the pending response would never see it close.
+            # The upgrade would take over the socket, so the pending response would not notice its close.
             self._fail(400, "upgrade request while a response is pending; wait for the response")
         previous = self.cycle
         super().on_headers_complete()
@@ -191,7 +191,7 @@ class GuardedHttp(HttpToolsProtocol):
     # Upgrades.
 
     def _get_upgrade(self) -> bytes | None:
-        """Return ``websocket`` if the head asks for that upgrade, else None."""
+        """Return ``websocket`` if the request head asks for that upgrade, or None."""
         return self._requested_upgrade
 
     def _find_upgrade(self, version: str) -> bytes | None:
@@ -208,10 +208,8 @@ class GuardedHttp(HttpToolsProtocol):
         """Hand the socket over to a WebSocket, with the bytes received after the request."""
         self._cancel_timer()
         self.connections.discard(self)
-        hop_by_hop = {
-            "connection": "Upgrade",
-            "upgrade": "websocket",
-        }  # already validated; the WebSocket protocol needs only these values
+        # These headers are already validated; the WebSocket protocol needs only these values.
+        hop_by_hop = {"connection": "Upgrade", "upgrade": "websocket"}
         headers = [
             (name.decode("ascii"), value.strip(b" \t").decode("latin-1"))
             for name, value in self.headers

@@ -23,8 +23,8 @@ def listen(host: str, port: int, option: str, *, shared: bool = False) -> Listen
         host: name or address.
         port: port number; 0 selects a free port.
         option: name of the option to change, for the error.
-        shared: share the port with other processes of the same user, among which the kernel distributes
-            connections; the socket is bound only, and the process that accepts connections listens on it.
+        shared: whether to share the port with other processes of the same user, among which the kernel
+            distributes connections. The socket is then only bound; the accepting process listens on it.
 
     Raises:
         ListenError: the address cannot be bound.

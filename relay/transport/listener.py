@@ -11,10 +11,10 @@ from tickertape.process.addresses import Address, is_unavailable, resolve
 from tickertape.process.listeners import bound_address, is_listening
 
 BACKLOG: Final = 4096
-"""Connections that the kernel queues until they are accepted."""
+"""Maximum number of connections that the kernel queues until they are accepted."""
 
 MAX_BIND_ATTEMPTS: Final = 20
-"""Free ports to try until one is free on all addresses of the host."""
+"""Maximum number of ports to try until a port is free on all addresses of the host."""
 
 
 class Listener:
@@ -53,8 +53,8 @@ def bind(host: str, port: int, *, shared: bool = False) -> Listener:
     Args:
         host: name or address.
         port: port number; 0 selects a port that is free on all addresses.
-        shared: share the port with other processes of the same user, among which the kernel distributes
-            connections; the sockets are bound only, and the process that accepts connections listens on them.
+        shared: whether to share the port with other processes of the same user, among which the kernel
+            distributes connections. The sockets are then only bound; the accepting process listens on them.
 
     Raises:
         OSError: no address can be bound, or one of them is in use.

@@ -6,7 +6,7 @@
 from typing import Final
 
 FRAME_BYTES: Final = 8 * 1024
-"""Bytes that count as one more frame: a message of the maximum size uses about a second's worth."""
+"""Bytes that count as an additional frame: a message of the maximum size uses up most of one second's rate."""
 
 UNAUTHENTICATED_SHARE: Final = 0.1
 """Share of the rate for a client that has not authenticated; it needs a single frame, for its token."""
@@ -43,7 +43,7 @@ class MessageRate:
         Args:
             now: seconds.
             size: bytes received.
-            frames: complete frames among them that count as frames.
+            frames: number of complete frames in the read, without large fragments.
             payload_bytes: decompressed payload bytes of all complete frames.
         """
         received = self._unclaimed + size

@@ -1,9 +1,9 @@
-"""Rate-limited log of rejected clients: the first ones individually, then only their number.
+"""Rate-limited log of rejected clients: the first are logged individually, the others only counted.
 
 Invariants:
 
-1. ``WINDOW`` seconds hold at most ``LINES`` lines per close code and two summary lines, however many clients
-   are rejected.
+1. There are at most ``LINES`` lines per close code and two summary lines in ``WINDOW`` seconds, however many
+   clients are rejected.
 2. No line contains data that a client sent, which could be a misplaced token; only the client itself is sent
    the details.
 """
@@ -21,7 +21,7 @@ WINDOW: Final = 10.0
 """Seconds after which rejections are summarized and the count starts over."""
 
 LINES: Final = 5
-"""Lines per close code within one window."""
+"""Maximum lines per close code within one window."""
 
 _LOGGED_INDIVIDUALLY: Final = frozenset({Limit.MESSAGE_RATE, Limit.AUTH_TIME})
 """Limits that close a session, which is logged with a line of its own."""

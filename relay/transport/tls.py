@@ -14,7 +14,7 @@ POLL_INTERVAL: Final = 5
 
 
 class CertificateError(ConfigurationError):
-    """Certificate or key that cannot be used."""
+    """Error for a certificate or key that cannot be used."""
 
 
 class Certificate:
@@ -110,7 +110,7 @@ class Certificate:
 
 
 class _EncryptedError(Exception):
-    """Private key that is encrypted."""
+    """Error for a private key that is encrypted."""
 
 
 def _reject_password() -> str:

@@ -50,10 +50,10 @@ from websockets.protocol import CONNECTING, OPEN
 from tickertape.text import truncate
 
 MAX_MISSED: Final = 2
-"""Unanswered pings after which a client is disconnected."""
+"""Number of unanswered pings after which a client is disconnected."""
 
 PARSE_CHUNK: Final = 512
-"""Bytes to parse before the message rate is checked: one read may hold forty thousand pings."""
+"""Bytes to parse between two checks of the message rate: one read may contain forty thousand pings."""
 
 _PING: Final = b"\x89\x00"
 
@@ -341,7 +341,7 @@ class Connection(asyncio.Protocol):
     def _end(self) -> None:
         """Close the connection, leaving the client time to read the reason."""
         if self._client_slot is not None and self._conn.close_rcvd is None:
-            # While it lingers, it counts against the limits of unauthenticated connections.
+            # A lingering connection counts towards the limit of unauthenticated connections.
             self._connections.admission.mark_pending(self._client_slot)
         self._transport.close()
         self._start_close_timer()

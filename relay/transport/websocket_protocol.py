@@ -17,7 +17,8 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 FRAGMENT_BYTES: Final = 1024
-"""Bytes from which a fragment counts by its bytes alone, since a message may have any number of them."""
+"""Minimum bytes of a fragment that counts towards the message rate by its bytes alone, since a message may
+have any number of fragments."""
 
 # Without context takeover, compressed frames can be shared, and a connection needs no window of its own.
 _DEFLATE: Final = [

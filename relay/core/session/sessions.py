@@ -188,7 +188,7 @@ class Sessions(SessionRegistry):
         if not session.link.admit(grant):
             raise ProtocolError(
                 ErrorCode.TOO_MANY,
-                f"connection limit of {grant.subject[:80]!r} reached; close a connection or wait",
+                f"connection limit of {grant.subject[:80]!r} reached; close a connection or retry later",
             )
         session.grant = grant
         session.filter = event_filter
