@@ -17,8 +17,8 @@ example with FastAPI::
         return {"status": "ok", "feed": feed.health()}
 
 Below the mount point, the feed serves the WebSocket at ``/`` and ``/ws``, and ``/events`` and ``/health``
-over HTTP. The host publishes its metrics: ``prometheus_client.REGISTRY.register(feed.collector)`` adds them to
-the metrics of the host, and ``app.mount("/metrics", prometheus_client.make_asgi_app())`` serves them all.
+over HTTP. The host publishes the metrics: ``prometheus_client.REGISTRY.register(feed.collector)`` adds them
+to the host's own, and ``app.mount("/metrics", prometheus_client.make_asgi_app())`` serves them all.
 
 Invariants:
 
@@ -97,7 +97,7 @@ class TickertapeApp:
         Use it as ``FastAPI(lifespan=feed.lifespan)``, or as ``async with feed.lifespan(): yield`` within the
         host's own lifespan.
 
-        Starlette does not run the lifespan of mounted applications. Otherwise the feed starts with its first
+        Starlette does not run the lifespan of mounted applications. Without it, the feed starts with its first
         client, and at shutdown clients receive only the close code of the server.
 
         Args:

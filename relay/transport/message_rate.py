@@ -6,7 +6,7 @@
 from typing import Final
 
 FRAME_BYTES: Final = 8 * 1024
-"""Bytes that count as an additional frame: a message of the maximum size uses up most of one second's rate."""
+"""Bytes that count as an additional frame: a message of the maximum size uses most of a second's rate."""
 
 UNAUTHENTICATED_SHARE: Final = 0.1
 """Share of the rate for a client that has not authenticated; it needs a single frame, for its token."""
