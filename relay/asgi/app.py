@@ -97,8 +97,8 @@ class TickertapeApp:
         Use it as ``FastAPI(lifespan=feed.lifespan)``, or as ``async with feed.lifespan(): yield`` within the
         host's own lifespan.
 
-        Starlette does not run the lifespan of mounted applications. Without it, the feed starts with its first
-        client, and at shutdown clients receive only the close code of the server.
+        Starlette does not run the lifespan of mounted applications. If it is not run, the feed starts with
+        its first client, and at shutdown clients receive only the close code of the server.
 
         Args:
             host: host application; not used.
