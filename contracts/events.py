@@ -190,7 +190,7 @@ class GatewayStatusChange(EventModel):
     current_status: StatusText
     """Status from now on; ``REMOVED`` if the gateway is no longer monitored."""
     metadata: dict[str, Any] = {}
-    """Details such as the reason of the change; no fixed fields."""
+    """Details such as the reason for the change; no fixed fields."""
 
 
 class GatewayRecovery(EventModel):

@@ -337,7 +337,7 @@ class Bye(Message):
     code: int
     """Close code of the WebSocket close frame that follows."""
     reason: str
-    """Reason of the close, for users."""
+    """Reason for the close, for users."""
     retry_after_ms: int | None
     """Minimum milliseconds to wait before reconnecting; null if the client chooses its own backoff."""
 

@@ -92,7 +92,7 @@ def _constants() -> str:
             _literals("LEVELS", "Level", LEVELS, "Levels of a log event, from lowest to highest."),
             _literals("STATUSES", "Status", list(events.Status), cleandoc(events.Status.__doc__ or "")),
             _literals("MODES", "Mode", get_args(wire.Mode), "Delivery mode of a session."),
-            _literals("GAP_REASONS", "GapReason", get_args(wire.GapReason), "Reason of a gap."),
+            _literals("GAP_REASONS", "GapReason", get_args(wire.GapReason), "Reason for a gap."),
             _literals(
                 "ERROR_CODES", "ErrorCode", list(codes.ErrorCode), cleandoc(codes.ErrorCode.__doc__ or "")
             ),

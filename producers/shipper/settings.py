@@ -77,7 +77,7 @@ class ShipSettings(NatsSettings):
     level_of: list[str] = Field(default=[])
     """Minimum level of events from one source; repeatable."""
     rate: list[str] = Field(default=[])
-    """Maximum events of a level per second and file; the rest are counted and reported; repeatable."""
+    """Maximum events per second of a level in each file; the rest are counted and reported; repeatable."""
     format: Annotated[str, AfterValidator(_check_format)] = "auto"
     """Format of the lines: auto, json, logfmt, python, loguru, glog, syslog or plain."""
     field: list[str] = Field(default=[])
@@ -85,7 +85,7 @@ class ShipSettings(NatsSettings):
     zone: Annotated[str | None, AfterValidator(_check_zone)] = None
     """IANA time zone of timestamps that do not name one; default: the zone of this host."""
     multiline: str = "auto"
-    """Joining of lines: auto (tracebacks, indented lines), off, or a regular expression for first lines."""
+    """Line joining: auto (tracebacks, indented lines), off, or a regular expression for first lines."""
     redact: list[str] = Field(default=[])
     """Regular expression for additional secrets to redact; repeatable."""
     once: bool = False
@@ -103,9 +103,9 @@ class ShipSettings(NatsSettings):
     health_interval: Annotated[float, Field(gt=0)] = 10.0
     """Seconds between two health events of the shipper."""
     metrics_host: str = "127.0.0.1"
-    """Address on which /metrics listens."""
+    """Address on which /metrics is served."""
     metrics_port: Port = 0
-    """Port on which /metrics listens; 0 disables it."""
+    """Port on which /metrics is served; 0 disables it."""
 
     @model_validator(mode="after")
     def _validate_combination(self) -> "ShipSettings":

@@ -54,7 +54,7 @@ class MonitorSettings(NatsSettings):
     for_: Annotated[str, checked_by(parse_duration)] = Field(default="1h", alias="for")
     """silence: duration of the silence, such as 30m or 2h."""
     reason: str = ""
-    """silence: reason of the silence."""
+    """silence: reason for the silence."""
     end: bool = False
     """silence: end the silence of the gateway now."""
 

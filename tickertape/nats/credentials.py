@@ -204,7 +204,7 @@ def _read(path: StrPath, kind: str) -> str:
         raise AccessError(f"{kind} {path} does not exist", "check the path") from None
     except OSError as error:
         raise AccessError(
-            f"{kind} {path} cannot be read: {error.strerror}", "make it readable for the user of this process"
+            f"{kind} {path} cannot be read: {error.strerror}", "make it readable by the user of this process"
         ) from None
     if kind != "CA file" and len(data) > MAX_SECRET_BYTES:
         raise AccessError(f"{kind} {path} is larger than {MAX_SECRET_BYTES} bytes", "check the path")

@@ -131,7 +131,7 @@ class EmbeddedNats:
         while True:
             assert self._process is not None
             code = await self._process.wait()
-            log.error("nats-server exited with code %d, restarting it", code)
+            log.error("nats-server exited with code %d; restarting it", code)
             await asyncio.sleep(RESTART_DELAY)
             try:
                 _free_port(self.port)  # else the reply of another program could be mistaken for the server's

@@ -64,7 +64,8 @@ def parse_sizes(text: str) -> dict[str, int]:
         name, equals, size = (field.strip() for field in part.partition("="))
         if not equals or name not in DEFAULT_SIZES:
             raise ValueError(
-                f"{part[:60]!r} names no stream; use EVENTS=256MiB, with one of {', '.join(DEFAULT_SIZES)}"
+                f"{part[:60]!r} names no stream; use NAME=SIZE, such as EVENTS=256MiB, with one of"
+                f" {', '.join(DEFAULT_SIZES)}"
             )
         if name in sizes:
             raise ValueError(f"{name} has two sizes; set only one")
@@ -151,7 +152,7 @@ def _describe_storage(account: dict[str, Any], code: int) -> str:
     maximum, reserved = int(limits.get("max_storage", -1)), int(account.get("reserved_storage", 0))
     if maximum > 0:
         return f"the account has {format_size(maximum)}, of which {format_size(reserved)} are reserved"
-    return f"the server has less storage left ({format_size(reserved)} are reserved)"
+    return f"the server has less storage left ({format_size(reserved)} reserved)"
 
 
 def _limit_setting(account: dict[str, Any], code: int) -> str:

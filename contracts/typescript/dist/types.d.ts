@@ -14,7 +14,7 @@ export type Status = (typeof STATUSES)[number];
 /** Delivery mode of a session. */
 export declare const MODES: readonly ["live", "complete", "latest"];
 export type Mode = (typeof MODES)[number];
-/** Reason of a gap. */
+/** Reason for a gap. */
 export declare const GAP_REASONS: readonly ["rate", "slow", "retention", "reset"];
 export type GapReason = (typeof GAP_REASONS)[number];
 /** Value of `code` in an `error` message. */
@@ -37,7 +37,7 @@ export interface GatewayStatusChange {
     previous_status: Status;
     /** Status from now on; `REMOVED` if the gateway is no longer monitored. */
     current_status: Status;
-    /** Details such as the reason of the change; no fixed fields. */
+    /** Details such as the reason for the change; no fixed fields. */
     metadata?: Record<string, unknown>;
     /** Additional fields. */
     [field: string]: unknown;
@@ -316,7 +316,7 @@ export interface ByeMessage {
     type: "bye";
     /** Close code of the WebSocket close frame that follows. */
     code: number;
-    /** Reason of the close, for users. */
+    /** Reason for the close, for users. */
     reason: string;
     /** Minimum milliseconds to wait before reconnecting; null if the client chooses its own backoff. */
     retry_after_ms: number | null;

@@ -19,7 +19,7 @@ export const STATUSES = [
 ];
 /** Delivery mode of a session. */
 export const MODES = ["live", "complete", "latest"];
-/** Reason of a gap. */
+/** Reason for a gap. */
 export const GAP_REASONS = ["rate", "slow", "retention", "reset"];
 /** Value of `code` in an `error` message. */
 export const ERROR_CODES = [

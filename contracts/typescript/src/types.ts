@@ -27,7 +27,7 @@ export type Status = (typeof STATUSES)[number];
 export const MODES = ["live", "complete", "latest"] as const;
 export type Mode = (typeof MODES)[number];
 
-/** Reason of a gap. */
+/** Reason for a gap. */
 export const GAP_REASONS = ["rate", "slow", "retention", "reset"] as const;
 export type GapReason = (typeof GAP_REASONS)[number];
 
@@ -71,7 +71,7 @@ export interface GatewayStatusChange {
   previous_status: Status;
   /** Status from now on; `REMOVED` if the gateway is no longer monitored. */
   current_status: Status;
-  /** Details such as the reason of the change; no fixed fields. */
+  /** Details such as the reason for the change; no fixed fields. */
   metadata?: Record<string, unknown>;
   /** Additional fields. */
   [field: string]: unknown;
@@ -391,7 +391,7 @@ export interface ByeMessage {
   type: "bye";
   /** Close code of the WebSocket close frame that follows. */
   code: number;
-  /** Reason of the close, for users. */
+  /** Reason for the close, for users. */
   reason: string;
   /** Minimum milliseconds to wait before reconnecting; null if the client chooses its own backoff. */
   retry_after_ms: number | null;

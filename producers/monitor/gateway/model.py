@@ -69,7 +69,7 @@ class StoredStatus:
         since: start of the status, as RFC 3339 text from the event.
         monitor: name of the monitor that published the event; None for another producer.
         probes: status of each probe by name; empty for another producer.
-        reason: reason of the status, if the event has one.
+        reason: reason for the status, if the event has one.
         sequence: sequence of the event in EVENTS; 0 if EVENTS no longer has it.
         flapping: whether the event marks the gateway as flapping.
         silenced: whether the event marks the gateway as silenced.

@@ -70,7 +70,7 @@ class LocalState:
         except OSError as error:
             raise CheckpointError(
                 f"{self.path}: cannot be read: {error.strerror}",
-                "make it readable for the user of this program",
+                "make it readable by the user of this program",
             ) from None
         except (ValueError, KeyError, TypeError) as error:
             message = f"{self.path}: not a checkpoint file of this version ({error})"

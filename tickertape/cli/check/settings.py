@@ -141,9 +141,9 @@ def _check_origins_and_networks(settings: RelaySettings) -> Iterator[Finding]:
         (
             "--trusted-proxies",
             settings.trusted_proxies,
-            "any host in this network can spoof client addresses",
+            "any host on this network can spoof client addresses",
         ),
-        ("--unlimited-addresses", settings.unlimited_addresses, "no host in this network is limited"),
+        ("--unlimited-addresses", settings.unlimited_addresses, "no host on this network is limited"),
     ):
         for part in filter(None, (part.strip() for part in text.split(","))):
             network = ip_network(part, strict=False)
