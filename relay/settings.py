@@ -148,7 +148,7 @@ class RelaySettings(NatsSettings, TokenSettings):
         if self.auth == "jwt" and (problem := token_settings_error(self)) is not None:
             return problem
         if self.tls_key is not None and self.tls_cert is None:
-            return ConfigurationError("tls_key: a key without --tls-cert", "set --tls-cert too")
+            return ConfigurationError("tls_key: set without --tls-cert", "set --tls-cert too")
         if self.auth == "none" and not self.insecure and not is_loopback(self.host):
             return ConfigurationError(
                 f"host: {self.host} is reachable from other hosts and --auth none accepts every client",

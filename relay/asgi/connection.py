@@ -231,7 +231,7 @@ class AsgiConnection:
                 self._open(decision)
                 await tasks.until(self._read())
         except TimeoutError:
-            log.debug("%r did not read its close in time, or was aborted", self)
+            log.debug("%r did not read the close message in time, or was aborted", self)
         finally:
             self._timeout = None
 

@@ -155,6 +155,7 @@ class Jwks:
         except KeysError:
             self.failures += 1
             self._consecutive_failures += 1
+            # The exponent is bounded, since a float overflows after a thousand failures.
             self._wait = self._jittered(
                 min(FIRST_RETRY * 2.0 ** min(self._consecutive_failures - 1, 10), MIN_REFRESH)
             )

@@ -140,7 +140,7 @@ def select_keys(algorithm: Algorithm, document: dict[str, Any], origin: str) -> 
         raise KeysError(f"{origin} is not a JWKS: it has no list 'keys'", "set a JWKS")
     candidates = [entry for entry in entries if isinstance(entry, dict) and _is_for(algorithm, entry)]
     if len(candidates) > MAX_KEYS:
-        raise KeysError(f"{origin} has {len(candidates)} keys for {algorithm}", f"reduce them to {MAX_KEYS}")
+        raise KeysError(f"{origin} has {len(candidates)} keys for {algorithm}", f"keep at most {MAX_KEYS}")
     keys, skipped = [], []
     for entry in candidates:
         try:
@@ -162,7 +162,7 @@ def _pem_keys(algorithm: Algorithm, blocks: list[re.Match[bytes]], origin: str) 
     if any(b"PRIVATE KEY" in block[1] for block in blocks):
         raise private_key_error(origin)
     if len(blocks) > MAX_KEYS:
-        raise KeysError(f"{origin} has {len(blocks)} PEM blocks", f"reduce them to {MAX_KEYS}")
+        raise KeysError(f"{origin} has {len(blocks)} PEM blocks", f"keep at most {MAX_KEYS}")
     try:
         if blocks[0][1] == b"CERTIFICATE":
             public_keys: list[object] = [load_pem_x509_certificate(blocks[0][0]).public_key()]

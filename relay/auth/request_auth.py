@@ -115,7 +115,7 @@ class RequestAuth:
             match = _BEARER.fullmatch(credentials[0])
             if match is None:
                 raise ProtocolError(
-                    ErrorCode.UNAUTHORIZED, "'Authorization: Bearer' without a valid token; send one"
+                    ErrorCode.UNAUTHORIZED, "'Authorization: Bearer' without a valid token; send a JWT"
                 )
             token = match[1]
         return None if token is None else self.verify(token)

@@ -119,6 +119,7 @@ class Verifier:
         if keys is not self._cached_keys:
             self._cache.clear()
             self._cached_keys = keys
+        # The cache is keyed by digest, since tokens are secret and may have 16 KiB.
         digest = sha256(token.encode("ascii")).digest()
         grant = self._cache.get(digest)
         if grant is None:

@@ -140,6 +140,7 @@ class Admission:
             The slot of the connection, or the limit that it exceeds.
         """
         key = self._key(address)
+        # Spent first, so that connections rejected by another limit use up the rate of their address, too.
         limit = self._spend(key, 1.0, now)
         if limit is None:
             limit = self._acquire(key, now)
@@ -244,6 +245,7 @@ class Admission:
             return Limit.CONNECTIONS
         limit = self._acquire_address(key)
         if limit is None:
+            # Spent last, so that one address beyond its own limit cannot use up the rate of all.
             if not limits.connection_rate or counters.spend(ALL, limits.connection_rate, 1.0, now):
                 return None
             limit = Limit.CONNECTION_RATE

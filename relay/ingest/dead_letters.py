@@ -84,7 +84,7 @@ class DeadLetters:
         if len(self._queue) >= MAX_QUEUED or self._bytes + letter.size > MAX_QUEUED_BYTES:
             self._overflow += 1
             if self._overflow == 1:
-                log.warning("dead letter queue is full, further rejected events are only counted")
+                log.warning("dead letter queue is full; further rejected events are only counted")
             return
         self._queue.append(letter)
         self._bytes += letter.size

@@ -61,7 +61,7 @@ class LatestStates:
         while info and any(source.get("lag", 0) for source in info.get("sources") or ()):
             if loop.time() > deadline:
                 log.warning(
-                    "stream %s lags behind %s, the first states may be stale",
+                    "stream %s lags behind %s; the first states may be stale",
                     latest,
                     self._names.stream("EVENTS"),
                 )

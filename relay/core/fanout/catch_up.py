@@ -108,6 +108,7 @@ class CatchUp:
     @property
     def paced(self) -> int:
         """Number of members held back only by their own rate limit."""
+        # A copy, since an ASGI host may read this from another thread.
         return sum(self.can_advance(member) for member in list(self._paced))
 
     @property

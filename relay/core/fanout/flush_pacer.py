@@ -93,7 +93,7 @@ class FlushPacer:
     def record_flush(self, started_at: float, duration: float) -> None:
         """Record when a flush started, and how many seconds of CPU it took, including its writes."""
         usual = duration if self._usual is None else self._usual
-        self._usual = usual + (duration - usual) / 4
+        self._usual = usual + (duration - usual) / 4  # exponential moving average
         cost = min(duration, _OUTLIER_FACTOR * usual)
         excess = max(0.0, cost - SHORT_FLUSH)
         share = max(self.share / (1 + excess / LONG_FLUSH), min(self.share, MIN_FLUSH_SHARE))

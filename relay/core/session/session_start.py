@@ -110,6 +110,7 @@ class SessionStart:
         session.locating = None
         if request.cursor is None:
             assert position is not None
+            # The position may be ahead of the log, which lags behind the stream.
             self.begin(session, min(position, self._log.head), now)
         elif position is None:
             self._begin_reset(session, request.cursor, now)

@@ -162,7 +162,7 @@ def test_time_passes_for_slow_clients_and_for_certificates(relay: Relay, files: 
     ("options", "words"),
     [
         (("--tls-cert", "{folder}/none.pem"), "cannot read certificate {folder}/none.pem"),
-        (("--tls-key", "{folder}/key.pem"), "tls_key: a key without --tls-cert"),
+        (("--tls-key", "{folder}/key.pem"), "tls_key: set without --tls-cert"),
         (("--tls-cert", "{folder}/key.pem"), "cannot use certificate {folder}/key.pem"),
     ],
 )

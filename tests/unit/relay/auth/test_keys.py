@@ -87,7 +87,7 @@ def test_a_file_may_hold_several_public_keys() -> None:
         own_public_der("EdDSA"),
         own_public_der("EdDSA", "next"),
     ]
-    with pytest.raises(KeysError, match=f"reduce them to {MAX_KEYS}"):
+    with pytest.raises(KeysError, match=f"keep at most {MAX_KEYS}"):
         read_keys("EdDSA", public_pem("EdDSA") * (MAX_KEYS + 1), "x")
 
 
@@ -237,7 +237,7 @@ def test_a_broken_entry_does_not_disable_other_keys() -> None:
 
 def test_a_key_set_has_a_maximum_size() -> None:
     """A key set has a maximum size, since a token without ``kid`` is tried with each of its keys."""
-    with pytest.raises(KeysError, match=f"33 keys for EdDSA; reduce them to {MAX_KEYS}"):
+    with pytest.raises(KeysError, match=f"33 keys for EdDSA; keep at most {MAX_KEYS}"):
         select_keys("EdDSA", {"keys": [jwk("EdDSA", kid=str(number)) for number in range(33)]}, "x")
     with pytest.raises(KeysError, match="not a JSON object"):
         read_key_set("EdDSA", b"<html>", "x")
