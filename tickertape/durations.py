@@ -26,5 +26,7 @@ def parse_duration(text: object) -> float:
     match = _DURATION.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         excerpt = repr(text)[:40]
-        raise ValueError(f"{excerpt} is not a duration; write a number with a unit (ms s m h d), as in 5s")
+        raise ValueError(
+            f"{excerpt} is not a duration; use a number with a unit (ms, s, m, h or d), such as 5s"
+        )
     return float(match[1]) * _UNIT_SECONDS[match[2]]

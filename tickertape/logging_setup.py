@@ -131,7 +131,7 @@ def read_level(path: Path) -> Level:
         if content == level:
             return level
     raise LogLevelError(
-        f"log level file {path} contains {ascii(content)[:40]}", f"write one of {', '.join(LEVELS)}"
+        f"log level file {path} contains {ascii(content)[:40]}", f"use one of {', '.join(LEVELS)}"
     )
 
 

@@ -183,7 +183,7 @@ class Hub:
         )
 
     def reject(self, seq: int, reason: str, stored_ns: int | None = None) -> None:
-        """Count an event that breaks the contract, and advance past it."""
+        """Count an event that violates the contract, and advance past it."""
         self.log.advance(seq, stored_ns)
         self.stats.rejected[reason] = self.stats.rejected.get(reason, 0) + 1
 

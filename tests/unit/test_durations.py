@@ -38,7 +38,7 @@ def test_a_number_with_a_unit_is_seconds(text: str, seconds: float) -> None:
 def test_anything_else_is_rejected(text: str) -> None:
     """Spaces, signs, other digits, several units and overlong numbers are rejected."""
     assert not is_duration(text)
-    with pytest.raises(ValueError, match="is not a duration; write a number with a unit"):
+    with pytest.raises(ValueError, match="is not a duration; use a number with a unit"):
         parse_duration(text)
 
 

@@ -137,7 +137,7 @@ def test_a_file_sets_the_level(tmp_path: Path) -> None:
         assert logs.read_level(path) == "debug"
     for text in ("", "trace", "debug info", "\xff" * 5_000):
         path.write_text(text)
-        with pytest.raises(logs.LogLevelError, match="write one of debug, info, warning, error"):
+        with pytest.raises(logs.LogLevelError, match="use one of debug, info, warning, error"):
             logs.read_level(path)
     with pytest.raises(logs.LogLevelError, match="cannot be read"):
         logs.read_level(tmp_path / "none")

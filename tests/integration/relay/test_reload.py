@@ -158,7 +158,7 @@ def test_a_log_level_counts_from_then_on(relay: Relay, files: Files) -> None:
     assert reload(relay).endswith("log level error")
     assert not any("rejected" in text for text in relay.log)
     files.level.write_text("chatty")
-    assert "'chatty'; write one of debug, info, warning, error" in reload(relay)
+    assert "'chatty'; use one of debug, info, warning, error" in reload(relay)
     files.key.write_bytes(forge.public_pem("ES256", "first"))
     files.level.write_text("debug")
     assert reload(relay).endswith("log level debug")
@@ -170,7 +170,7 @@ def test_an_invalid_level_ends_the_startup(nats_server: NatsServer, files: Files
     """An invalid level ends the startup with an error that lists the valid ones."""
     files.level.write_text("")
     relay = Relay(nats_server.url, "--log-level-file", str(files.level))
-    with pytest.raises(RuntimeError, match="write one of debug"):
+    with pytest.raises(RuntimeError, match="use one of debug"):
         relay.start()
 
 

@@ -64,8 +64,8 @@ def test_all_errors_are_reported_with_their_lines(tmp_path: Path) -> None:
     text = GOOD.replace("3s}", "3}").replace("status: 200", "statsu: 200").replace("    type: ctp\n", "")
     assert load_errors(tmp_path, text) == [
         "3: gateways[0].type: is missing; add it",
-        "7: gateways[0].probes[0].hold: 3 is not a duration; write a number with a unit (ms s m h d), "
-        "as in 5s",
+        "7: gateways[0].probes[0].hold: 3 is not a duration; use a number with a unit (ms, s, m, h or d), "
+        "such as 5s",
         "8: gateways[0].probes[1].statsu: is not a setting; check its spelling, or remove it",
     ]
 
