@@ -50,7 +50,7 @@ class Limits:
 
 
 class Limit(StrEnum):
-    """Names of the limits in metrics."""
+    """Limits, by their names in metrics."""
 
     CONNECTIONS = "connections"
     ADDRESS_CONNECTIONS = "address_connections"

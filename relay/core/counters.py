@@ -75,7 +75,7 @@ class Stats:
 
     Attributes:
         received: events read from the stream, by kind: ``state`` or ``log``.
-        rejected: events that broke the contract, by reason.
+        rejected: events that violate the contract, by reason.
         delivered: events written to sockets, each counted once per client.
         dropped: events reported in gaps, by reason of the gap, each counted once per client.
         gaps: reported gaps, by reason, each counted once per client; the size of a gap may be unknown.
@@ -83,7 +83,7 @@ class Stats:
         frames: messages written.
         bytes: bytes of the messages written.
         resumes: sessions that started at a position in the past, by source: ``log``, ``stream`` or ``gap``.
-        delay: seconds from ingest to the write, for live members of feeds only: catching up is not delay.
+        delay: seconds from ingest to the write, for live members of feeds only, not for members that catch up.
         age: seconds from the event's own timestamp to the write, for live members only.
         flush: seconds from the start of a flush until the operating system has its writes.
         loop_lag: seconds that the event loop was late, measured once per second.

@@ -101,7 +101,7 @@ class Hub:
         self.sessions.send_snapshots()
 
     def refresh_sessions(self, now: float) -> None:
-        """Send all sessions the newest states as of their positions: some were among deleted events."""
+        """Send all sessions the newest states as of their positions; deleted events included some."""
         self.fanout.flush_live(now)
         self.sessions.send_snapshots()
 

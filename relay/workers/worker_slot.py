@@ -44,8 +44,8 @@ RESPONSE_TIMEOUT: Final = 1.0
 """Seconds to wait for the response to a request."""
 
 MAX_PENDING_REQUESTS: Final = 8
-"""Maximum number of requests without a response, including those that timed out: a worker that hangs gets no
-further requests."""
+"""Maximum number of requests without a response, including those that timed out: a worker that hangs receives
+no further requests."""
 
 EXIT_TIMEOUT: Final = 10.0
 """Seconds that a worker has to exit after it has closed its connection."""

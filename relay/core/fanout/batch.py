@@ -118,7 +118,7 @@ class Batch:
         for part in parts:
             cursor = format_cursor(self._epoch, part[-1].seq, part[-1].stored_ns)
             outgoing.append(EncodedEvents([record.encoded for record in part], cursor, conflated))
-            # The first message counts all of them, since its cursor may already pass some.
+            # The first message counts all replaced events, since its cursor may already pass some.
             conflated = None if conflated is None else 0
         cursor = format_cursor(self._epoch, self.reached, self._stored_ns)
         outgoing.append(EncodedEvents([record.encoded for record in last], cursor, conflated))

@@ -7,8 +7,8 @@ Invariants:
 2. An event is offered only to the feeds of its subject, which were matched when subject and feed first met.
 3. A flush is bounded: each feed gets one batch, and a bounded number of members that are behind get a
    bounded number of batches.
-4. An exception raised on behalf of a member fails that member; one raised while a batch is built fails the
-   live members of the feed. All other feeds are served.
+4. An exception raised on behalf of a member fails that member; an exception raised while a batch is built
+   fails the live members of the feed. All other feeds are served.
 
 The caller flushes when ``wake`` requests it, not before ``pacer.earliest()``, and at ``next_due()``.
 """

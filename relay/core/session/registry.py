@@ -63,7 +63,7 @@ class SessionRegistry:
         self.send(session, message)
 
     def reject_link(self, link: Link, error: ProtocolError, code: CloseCode) -> None:
-        """Send ``error`` and ``bye`` to a client that gets no session, and close its link."""
+        """Send ``error`` and ``bye`` to a client without a session, and close its link."""
         self.reject(Session("", link, Request(), self.fail), error, code)
 
     @contained
