@@ -83,7 +83,7 @@ class Stats:
         frames: messages written.
         bytes: bytes of the messages written.
         resumes: sessions that started at a position in the past, by source: ``log``, ``stream`` or ``gap``.
-        delay: seconds from ingest to the write, for live members of feeds only, not for members that catch up.
+        delay: seconds from ingest to the write, for live members of feeds only; catching up is excluded.
         age: seconds from the event's own timestamp to the write, for live members only.
         flush: seconds from the start of a flush until the operating system has its writes.
         loop_lag: seconds that the event loop was late, measured once per second.

@@ -3,8 +3,8 @@
 Invariants:
 
 1. Events are published in stream order, each once; the ingest guarantees it.
-2. Every session that would have received an event that the stream lost gets a gap for it, before any later
-   cursor.
+2. Every session that would have received an event that the stream lost receives a gap for it, before
+   any later cursor.
 """
 
 from collections.abc import Callable, Iterable

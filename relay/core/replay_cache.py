@@ -135,7 +135,7 @@ class ReplayCache(Generic[W]):
             self._request(number)
 
     def abandon(self, number: int) -> list[W]:
-        """Give up a chunk that no retry can read, and return the waiters for it."""
+        """Give up on a chunk that no retry can read, and return the waiters for it."""
         self._reading.discard(number)
         self._requested.pop(number, None)
         return self._pop_waiters(number)
