@@ -1,6 +1,6 @@
 """Validation of token claims: strict JSON, times, issuer, audience and names.
 
-This module also defines the error of every rejected token.
+This module also defines the error for rejected tokens.
 """
 
 import base64

@@ -85,7 +85,7 @@ def read_keys(algorithm: Algorithm, data: bytes, origin: str) -> Keys:
     """Parse a secret, a PEM public key or certificate, a JWK, or a JWKS.
 
     Only the first certificate of a chain is used, since the others are its issuers; its validity period is
-    ignored, since it serves as a key. All PEM public keys are used, so that keys can be rotated.
+    ignored, since only its key is used. All PEM public keys are used, so that keys can be rotated.
 
     Args:
         algorithm: signature algorithm of the tokens.

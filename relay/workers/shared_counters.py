@@ -74,7 +74,7 @@ class SharedCounters:
     @contextlib.contextmanager
     def row(self, key: str) -> Iterator[int | None]:
         """Lock and yield the row of a key; None if its bucket is full of keys that are in use."""
-        # The key is its hash; 0 marks a row that has never been used.
+        # Rows contain only a hash of the key; 0 marks a row that has never been used.
         number = int.from_bytes(blake2b(key.encode(), digest_size=8, key=self._seed).digest()) or 1
         bucket = number >> (64 - _BUCKET_BITS)
         # Record locks belong to a process, so all workers can use the descriptor that they inherited.

@@ -36,7 +36,7 @@ from tickertape.urls import redact_url
 log = logging.getLogger("tickertape.workers")
 
 STOP_GRACE: Final = 5.0
-"""Seconds to stop beyond ``--drain-delay`` and ``--drain``, after which workers are killed."""
+"""Seconds that workers have to stop in addition to ``--drain-delay`` and ``--drain``; then they are killed."""
 
 COLLECT_EVERY: Final = 5.0
 """Seconds between two collections of the workers' metrics. A worker that is killed loses what it has counted
@@ -47,7 +47,7 @@ async def supervise(settings: ServeSettings, announce: Callable[[str], None] = c
     """Run several relays on one port until a signal stops them.
 
     Args:
-        settings: settings of the operator.
+        settings: settings of the relays.
         announce: prints a line for the operator.
 
     Returns:
@@ -163,7 +163,7 @@ class Supervisor:
     """Supervisor of the worker slots.
 
     Args:
-        settings: settings of the operator.
+        settings: settings of the relays.
         counters: limit counters that the workers share.
         url: URL of NATS.
         port: port that the workers share.
