@@ -42,9 +42,10 @@ class Revocations:
     """Revoked tokens from the last valid version of a file.
 
     The file has one entry per line: a token's ``jti``, bare or as ``jti:<id>``, or ``sub:<subject>`` for all
-    tokens of a subject; for a token without ``sub``, ``sub:token:<digest>``; see ``anonymous_subject``. Empty
-    lines are ignored, and so is text after a ``#`` at the start of a line or after a space. Replace the file
-    atomically (write a new file, then rename it), so that a partial file is never loaded.
+    tokens of a subject. The subject of a token without ``sub`` is ``token:<digest>``; see
+    ``anonymous_subject``. Empty lines are ignored, and so is text after a ``#`` at the start of a line or
+    after a space. Replace the file atomically (write a new file, then rename it), so that a partial file is
+    never loaded.
 
     Args:
         path: path of the file, which is loaded immediately.

@@ -36,7 +36,8 @@ from tickertape.urls import redact_url
 log = logging.getLogger("tickertape.workers")
 
 STOP_GRACE: Final = 5.0
-"""Seconds that workers have to stop in addition to ``--drain-delay`` and ``--drain``; then they are killed."""
+"""Seconds that workers have to exit, in addition to ``--drain-delay`` and ``--drain``, before they are
+killed."""
 
 COLLECT_EVERY: Final = 5.0
 """Seconds between two collections of the workers' metrics. A worker that is killed loses what it has counted
