@@ -85,7 +85,7 @@ class MonitorCollector(Collector):
 
 
 def probe_metrics(gateways: Iterable[MonitoredGateway]) -> Iterator[Metric]:
-    """Yield the metrics of all probes, labelled with the name of the probe."""
+    """Yield the metrics of all probes, labeled with the name of the probe."""
     success = GaugeMetricFamily(
         "probe_success", "1 if the latest probe succeeded, 0 if it failed.", labels=_LABELS
     )

@@ -90,6 +90,7 @@ async def run_shipper(
     if stored is None:
         return 0
     counts = ParserCounts()
+    # The message ids of DedupeSink contain the generation, so it must be stored before any line is sent.
     make_stream = _stream_factory(settings, counts, announce_generations=isinstance(sink, DedupeSink))
     async with Tasks() as tasks, contextlib.AsyncExitStack() as stack:
         files: FileSource
@@ -149,6 +150,7 @@ def _stream_factory(
             Throttle(throttle_settings, path, source),
             run_id,
             announce_generations=announce_generations,
+            # Only this process writes the segments of standard input, so a closed one is complete.
             grace=0.0 if piped else ROTATION_GRACE,
         )
 

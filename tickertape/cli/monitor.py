@@ -97,6 +97,7 @@ async def run(settings: MonitorSettings) -> int:
             except (ListenError, StreamsError, OSError) as error:
                 print_notice(PROGRAM, str(error))
                 return 1
+            # The monitor has published its pending changes, or has given up on them.
             await publisher.close(0.0)
     return 0
 

@@ -85,6 +85,7 @@ def shipping(settings: ServeSettings) -> logs.HandlerFactory | None:
             self._limit = ShippingLimit(time.monotonic)
 
         def filter(self, record: logging.LogRecord) -> Any:
+            # Not super(): TickertapeHandler.filter rejects the lines of Tickertape's own loggers.
             if in_background() or record.name == log.name or not logging.Filterer.filter(self, record):
                 return False
             if (suppressed := self._limit.admit()) is None:
