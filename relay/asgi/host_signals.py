@@ -33,8 +33,8 @@ def intercept(on_signal: Callable[[Callable[[], None]], None]) -> Callable[[], N
     ]
 
     def restore_all() -> None:
-        for restore_one in restore:
-            restore_one()
+        for restore_handler in restore:
+            restore_handler()
 
     return restore_all
 
