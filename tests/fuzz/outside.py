@@ -88,7 +88,7 @@ class Outside:
         """Wait until all attackers are gone."""
         try:
             eventually(lambda: self._metric("tickertape_sockets") == 1, "the honest client is alone")
-            eventually(lambda: self._files() <= files, "the files of strangers are closed")
+            eventually(lambda: self._files() <= files, "the descriptors of attackers are closed")
         except TimeoutError as error:
             raise FoundError(f"{error}; sockets: {self._metric('tickertape_sockets')}") from None
         for name, left in (("connections", 1), ("feeds", 1), ("sockets_unauthenticated", 0)):

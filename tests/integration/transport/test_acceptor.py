@@ -16,7 +16,7 @@ from tests.support.clients.feed_client import PATIENCE, follow, run
 from tests.support.programs.relay_process import Relay, eventually
 from tests.support.servers.nats_server import NatsServer
 
-STRANGER = "127.1.2.3"
+LIMITED_ADDRESS = "127.1.2.3"
 """A loopback address with limits; 127.0.0.1 is exempt."""
 
 UPGRADE = (
@@ -41,7 +41,7 @@ def relay(server: NatsServer) -> Iterator[Relay]:
 
 
 @contextmanager
-def stranger(relay: Relay, source: str = STRANGER, data: bytes = b"") -> Iterator[socket.socket]:
+def open_socket(relay: Relay, source: str = LIMITED_ADDRESS, data: bytes = b"") -> Iterator[socket.socket]:
     """Open a socket from an address, and send something."""
     with closing(socket.create_connection(relay.host_port, PATIENCE, (source, 0))) as link:
         if data:
@@ -49,7 +49,7 @@ def stranger(relay: Relay, source: str = STRANGER, data: bytes = b"") -> Iterato
         yield link
 
 
-def heard(link: socket.socket) -> bytes:
+def read_to_end(link: socket.socket) -> bytes:
     """Read everything until the end."""
     data = b""
     try:
@@ -75,35 +75,35 @@ def test_a_full_relay_responds_with_503(server: NatsServer) -> None:
     closes.
     """
     with Relay(server.url, "--max-connections", "2") as relay:
-        with stranger(relay), stranger(relay):
-            with stranger(relay, data=HEALTH) as link:
-                head, _, body = heard(link).partition(b"\r\n\r\n")
+        with open_socket(relay), open_socket(relay):
+            with open_socket(relay, data=HEALTH) as link:
+                head, _, body = read_to_end(link).partition(b"\r\n\r\n")
                 assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
                 assert b"\r\nretry-after: 5" in head
                 assert b"connection: close" in head
                 assert json.loads(body)["code"] == "unavailable"
-            with stranger(relay) as silent:
-                assert heard(silent) == b"", "in five seconds it would be told 408"
-        eventually(lambda: heard_status(relay, HEALTH) == b"200", "there is room again")
+            with open_socket(relay) as silent:
+                assert read_to_end(silent) == b"", "in five seconds it would be told 408"
+        eventually(lambda: first_status(relay, HEALTH) == b"200", "there is room again")
 
 
-def heard_status(relay: Relay, data: bytes, source: str = STRANGER) -> bytes:
+def first_status(relay: Relay, data: bytes, source: str = LIMITED_ADDRESS) -> bytes:
     """Return the status of the first response."""
-    with stranger(relay, source, data) as link:
+    with open_socket(relay, source, data) as link:
         return link.recv(65_536)[9:12]
 
 
 def test_an_address_beyond_its_rate_is_rejected(server: NatsServer) -> None:
     """An address that exceeds its rate gets 429 and a delay; other and exempt addresses are not affected."""
     with Relay(server.url, "--address-rate", "0.5") as relay:
-        statuses = [heard_status(relay, HEALTH.replace(b"/health", b"/h\x01")) for _ in range(6)]
+        statuses = [first_status(relay, HEALTH.replace(b"/health", b"/h\x01")) for _ in range(6)]
         assert statuses == [b"400"] + [b"429"] * 5
-        with stranger(relay, data=HEALTH) as link:
-            head, _, body = heard(link).partition(b"\r\n\r\n")
+        with open_socket(relay, data=HEALTH) as link:
+            head, _, body = read_to_end(link).partition(b"\r\n\r\n")
         assert b"\r\nretry-after: 5" in head
         assert json.loads(body)["code"] == "too_many"
-        assert heard_status(relay, HEALTH, "127.1.2.4") == b"200"
-        assert {heard_status(relay, HEALTH, "127.0.0.1") for _ in range(30)} == {b"200"}
+        assert first_status(relay, HEALTH, "127.1.2.4") == b"200"
+        assert {first_status(relay, HEALTH, "127.0.0.1") for _ in range(30)} == {b"200"}
 
 
 def test_pending_sockets_are_evicted_and_sessions_never_are(server: NatsServer) -> None:
@@ -111,10 +111,12 @@ def test_pending_sockets_are_evicted_and_sessions_never_are(server: NatsServer) 
 
     async def check(relay: Relay) -> None:
         async with follow(relay.ws_url) as feed:
-            links = [socket.create_connection(relay.host_port, PATIENCE, (STRANGER, 0)) for _ in range(6)]
+            links = [
+                socket.create_connection(relay.host_port, PATIENCE, (LIMITED_ADDRESS, 0)) for _ in range(6)
+            ]
             try:
                 for link in links[:3]:
-                    assert await asyncio.to_thread(heard, link) == b""
+                    assert await asyncio.to_thread(read_to_end, link) == b""
                 links[-1].sendall(HEALTH)
                 assert await asyncio.to_thread(until, links[-1], b"200 OK")
                 await feed.say(type="ping", id=1)
@@ -144,8 +146,8 @@ def test_what_no_client_sends_ends_the_connection(
     relay: Relay, data: bytes, status: bytes, words: bytes
 ) -> None:
     """Bytes that no client sends are rejected with a status and a reason in JSON."""
-    with stranger(relay, "127.0.0.1", data) as link:
-        answer = heard(link)
+    with open_socket(relay, "127.0.0.1", data) as link:
+        answer = read_to_end(link)
     last = answer[answer.rindex(b"HTTP/1.1 ") :]
     assert last[9:12] == status
     assert words in json.loads(last.partition(b"\r\n\r\n")[2])["message"].encode()
@@ -162,10 +164,10 @@ def test_what_no_client_sends_ends_the_connection(
 )
 def test_a_flood_of_frames_is_closed_without_parsing_all_of_them(relay: Relay, flood: bytes) -> None:
     """A flood is closed with ``bye`` and 4429 before all of the input is parsed."""
-    with stranger(relay, "127.0.0.1", UPGRADE) as link:
+    with open_socket(relay, "127.0.0.1", UPGRADE) as link:
         until(link, b'"done":true')
         link.sendall(flood)
-        answer = heard(link)
+        answer = read_to_end(link)
     assert b'"type":"bye","code":4429' in answer
     assert answer.count(b"\x8a\x00") <= 300
 
@@ -177,10 +179,10 @@ def test_compressed_messages_count_by_their_decompressed_size(relay: Relay) -> N
     data = (squeeze.compress(text) + squeeze.flush(zlib.Z_SYNC_FLUSH)).removesuffix(b"\0\0\xff\xff")
     bomb = b"\xc1\xfe" + len(data).to_bytes(2) + b"\0\0\0\0" + data
     offer = UPGRADE.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n")
-    with stranger(relay, "127.0.0.1", offer) as link:
+    with open_socket(relay, "127.0.0.1", offer) as link:
         until(link, b"permessage-deflate")
         link.sendall(bomb * 5)
-        answer = heard(link)
+        answer = read_to_end(link)
     assert answer.count(b"\x88") >= 1
     assert (4429).to_bytes(2) in answer
 
@@ -211,6 +213,6 @@ def test_no_descriptor_is_leaked_by_attackers(relay: Relay) -> None:
     folder = Path(f"/proc/{relay.pid}/fd")
     before = len(list(folder.iterdir()))
     for data in (b"", HEALTH, HEALTH[:10], UPGRADE, UPGRADE + b"\x81", b"nonsense\r\n\r\n") * 5:
-        with stranger(relay, "127.0.0.1", data):
+        with open_socket(relay, "127.0.0.1", data):
             pass
     eventually(lambda: len(list(folder.iterdir())) <= before, "their sockets are closed")

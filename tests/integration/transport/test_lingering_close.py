@@ -25,7 +25,7 @@ from tests.support.programs.faulty_program import PLACES, subject
 from tests.support.programs.relay_process import Relay, eventually
 from tests.support.servers.nats_server import NatsServer
 
-STRANGER: Final = "127.1.2.3"
+LIMITED_ADDRESS: Final = "127.1.2.3"
 """A loopback address with limits; 127.0.0.1 is exempt."""
 
 SIZE: Final = 1_000_000
@@ -278,7 +278,7 @@ def test_a_client_beyond_the_limit_is_answered(
     """The acceptor's rejection, sent before anything is parsed as HTTP, arrives."""
     with Relay(server.url, option, "1") as relay, ExitStack() as stack:
         for _ in range(2):
-            link = socket.create_connection(relay.host_port, PATIENCE, (STRANGER, 0))
+            link = socket.create_connection(relay.host_port, PATIENCE, (LIMITED_ADDRESS, 0))
             stack.enter_context(link)
         said = last_word(link, upgrade("/ws"), TEXT, answered, later=behind == "later")
     assert said.startswith(b"HTTP/1.1 %d " % status)
