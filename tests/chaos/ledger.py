@@ -94,10 +94,10 @@ class Ledger:
         """Record the end of a connection: gaps that its cursor has not passed will be reported again."""
         if not self.cursor:
             return
-        place = parse_cursor(self.cursor)[1]
-        kept = [gap for gap in self.gaps if gap.end <= place]
+        position = parse_cursor(self.cursor)[1]
+        kept = [gap for gap in self.gaps if gap.end <= position]
         # A gap cut by the cursor: how many of its drops lie before the cursor is unknown.
-        kept += [Told(gap.start, place, None) for gap in self.gaps if gap.start < place < gap.end]
+        kept += [Told(gap.start, position, None) for gap in self.gaps if gap.start < position < gap.end]
         self.gaps = kept
 
     def judge(self, truth: dict[int, int], upto: int) -> Counts:

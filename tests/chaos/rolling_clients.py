@@ -84,7 +84,7 @@ class Client:
         self.check: SequenceChecker | None = None
         self.tries: list[float] = []
         self.outages: list[float] = []
-        self.refused = 0
+        self.rejected = 0
         self.cut = 0
         self.subscribed = asyncio.Event()
         self._port = port
@@ -97,8 +97,8 @@ class Client:
         while True:
             self.subscribed.clear()
             self._retry_after = None
-            place = f"&cursor={self._cursor}" if self._cursor else ""
-            request = upgrade_request("127.0.0.1", self._port, f"/ws?mode=complete{place}")
+            position = f"&cursor={self._cursor}" if self._cursor else ""
+            request = upgrade_request("127.0.0.1", self._port, f"/ws?mode=complete{position}")
             try:
                 _, socket = await asyncio.get_running_loop().create_connection(
                     lambda request=request: Socket(self, request),  # type: ignore[misc]
@@ -109,7 +109,7 @@ class Client:
             except OSError:
                 pass
             if not self.subscribed.is_set():
-                self.refused += 1
+                self.rejected += 1
             else:
                 self._left = time.monotonic()
                 self.cut += self._retry_after is None
@@ -119,8 +119,8 @@ class Client:
 
     def take(self, message: bytes) -> None:
         """Process one message."""
-        if (place := message.rfind(_CURSOR)) >= 0:
-            begin = place + len(_CURSOR)
+        if (position := message.rfind(_CURSOR)) >= 0:
+            begin = position + len(_CURSOR)
             self._cursor = message[begin : message.index(b'"', begin)].decode()
         if message.startswith((b'{"type":"events"', b'{"type":"gap"')):
             assert self.check is not None
@@ -189,7 +189,7 @@ def account(clients: list[Client], behind: int) -> dict[str, Any]:
         "gaps": sum(check.gaps for check in checks),
         "fewest_events": min((check.events for check in checks), default=0),
         "returns": len(times),
-        "refused": sum(client.refused for client in clients),
+        "refused": sum(client.rejected for client in clients),
         "cut": sum(client.cut for client in clients),
         "largest_share": round(largest_share(times, len(clients)), 4),
         "median_outage": round(statistics.median(outages), 3) if outages else 0.0,

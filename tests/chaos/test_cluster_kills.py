@@ -61,7 +61,7 @@ class Client:
         self.seen = self.lost = self.repeated = self.gaps = self.connections = 0
         self.numbers: list[int] | None = [] if number == 0 else None
         self.silence = 0.0
-        self._heard = 0.0
+        self._received = 0.0
         self._cursor = ""
         self._relays = relays
         self._turn = number
@@ -113,9 +113,9 @@ class Client:
         self._cursor = str(message.get("cursor") or self._cursor)
 
     def _hear(self, now: float) -> None:
-        if self._heard:
-            self.silence = max(self.silence, now - self._heard)
-        self._heard = now
+        if self._received:
+            self.silence = max(self.silence, now - self._received)
+        self._received = now
 
 
 class Source:
@@ -132,7 +132,7 @@ class Source:
         self.made = self.stored = 0
         self.failures: list[str] = []
         self.silence = 0.0
-        self._heard = 0.0
+        self._received = 0.0
         self._url = url
 
     async def run(self, over: asyncio.Event) -> None:
@@ -156,9 +156,9 @@ class Source:
             return
         self.stored += 1
         now = time.monotonic()
-        if self._heard:
-            self.silence = max(self.silence, now - self._heard)
-        self._heard = now
+        if self._received:
+            self.silence = max(self.silence, now - self._received)
+        self._received = now
 
 
 async def arrive(clients: list[Client], seq: int) -> None:

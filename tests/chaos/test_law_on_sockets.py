@@ -129,14 +129,19 @@ class Client:
     """
 
     def __init__(
-        self, relays: list[str], mode: str, wanted: tuple[tuple[str, ...], str], choose: random.Random
+        self, relays: list[str], mode: str, expected: tuple[tuple[str, ...], str], choose: random.Random
     ) -> None:
         self.ledger = Ledger()
         self.mode = mode
-        self.filter = Filter(*wanted)
+        self.filter = Filter(*expected)
         self.connections = 0
         self._relays = relays
-        self._query = {"mode": mode, "subjects": ",".join(wanted[0]), "level": wanted[1], "interval_ms": 200}
+        self._query = {
+            "mode": mode,
+            "subjects": ",".join(expected[0]),
+            "level": expected[1],
+            "interval_ms": 200,
+        }
         self._choose = choose
 
     def __repr__(self) -> str:

@@ -73,8 +73,8 @@ def balancer(first: Relay, second: Relay, folder: Path) -> Iterator[Balancer]:
     for name, relay in zip(NAMES, (first, second), strict=True):
         ports[f"{name.upper()}_PORT"] = relay.host_port[1]
         ports[f"{name.upper()}_OPS_PORT"] = int(relay.ops_url.rpartition(":")[2])
-    said = folder / "haproxy.txt"
-    with said.open("wb") as output:
+    logged = folder / "haproxy.txt"
+    with logged.open("wb") as output:
         process = subprocess.Popen(
             [program, "-db", "-f", str(Path(__file__).with_name("balancer.cfg"))],
             env=environment(**{name: str(value) for name, value in ports.items()}),
@@ -86,7 +86,7 @@ def balancer(first: Relay, second: Relay, folder: Path) -> Iterator[Balancer]:
     found = Balancer(ports["BALANCER_PORT"], ports["STATE_PORT"])
 
     def serves() -> bool:
-        assert process.poll() is None, said.read_text()
+        assert process.poll() is None, logged.read_text()
         return found.up() == 2
 
     try:

@@ -161,7 +161,7 @@ def test_kills_lose_and_repeat_nothing(tmp_path: Path) -> None:
             there = asyncio.run(count(server.url))
         time.sleep(1.5)  # repeated lines would arrive now
         found = asyncio.run(lines_of(server.url))
-    said = (tmp_path / "ship.txt").read_text()
+    output = (tmp_path / "ship.txt").read_text()
     wrong = {}
     for name, total in written.items():
         numbers = found[name]
@@ -171,10 +171,10 @@ def test_kills_lose_and_repeat_nothing(tmp_path: Path) -> None:
         if lost or repeated or disorder:
             first = sorted(set(range(1, total + 1)) - set(numbers))[:3]
             wrong[name] = f"of {total}: lost {lost} {first}, repeated {repeated}, out of order {disorder[:3]}"
-    assert not wrong, f"seed {seed}: {wrong}\n{said[-2000:]}"
+    assert not wrong, f"seed {seed}: {wrong}\n{output[-2000:]}"
     assert min(writer.rotations for writer in writers) >= 2, "the files must have rotated"
-    trouble = re.search("Traceback|rror:", said)
-    assert trouble is None, said[trouble.start() : trouble.start() + 4000]
+    trouble = re.search("Traceback|rror:", output)
+    assert trouble is None, output[trouble.start() : trouble.start() + 4000]
     if FULL:
         rotations = sum(writer.rotations for writer in writers)
         print(f"{KILLS} kills, {sum(written.values())} lines, {rotations} rotations: 0, 0, 0")

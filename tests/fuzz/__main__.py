@@ -55,16 +55,18 @@ def inside(some: Iterable[Case]) -> Inside:
 
 async def _run(some: Iterable[Case]) -> Inside:
     relay = Inside()
-    began = told = time.monotonic()
+    began = printed_at = time.monotonic()
     warm = 0
     try:
         for one in some:
             await relay.run(one)
             if relay.cases == _WARM:
                 warm = _rss()
-            if time.monotonic() - told > _REPORT_EVERY:
-                told = time.monotonic()
-                print(f"{relay.cases:,} cases, {relay.cases / (told - began):,.0f} a second", flush=True)
+            if time.monotonic() - printed_at > _REPORT_EVERY:
+                printed_at = time.monotonic()
+                print(
+                    f"{relay.cases:,} cases, {relay.cases / (printed_at - began):,.0f} a second", flush=True
+                )
     finally:
         relay.close()
     if (left := living()) > _OWN:

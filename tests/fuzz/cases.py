@@ -23,7 +23,7 @@ _END: Final = 4_000_000_000
 WAIT: Final = "wait"
 END: Final = "end"
 FULL: Final = "full"
-ROOM: Final = "room"
+CAPACITY: Final = "room"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def case(seed: int, *, files: bool = False) -> Case:
             data.append(b"\x81\xfe" + len(body).to_bytes(2) + b"\0\0\0\0" + body)
         data += [frames(rng, TOKENS) for _ in range(rng.choice((1, 1, 2, 4)))]
     steps: list[bytes | str] = [piece for one in data for piece in pieces(rng, one)]
-    for word, chance in ((FULL, 0.05), (ROOM, 0.04), (END, 0.1), (WAIT, 0.03)):
+    for word, chance in ((FULL, 0.05), (CAPACITY, 0.04), (END, 0.1), (WAIT, 0.03)):
         if rng.random() < chance:
             steps.insert(rng.randint(0, len(steps)), word)
     return Case(seed, tuple(steps), rng.random() < 0.1)

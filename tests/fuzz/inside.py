@@ -33,7 +33,7 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.protocol import Protocol, Side, State
 from websockets.server import ServerProtocol
 
-from tests.fuzz.cases import END, FULL, NOW, PLAIN, ROOM, WAIT, Case, verifier
+from tests.fuzz.cases import CAPACITY, END, FULL, NOW, PLAIN, WAIT, Case, verifier
 from tests.fuzz.heads import upgrade
 from tests.fuzz.transport import FakeTransport, StandingLoop
 from tests.support.clients.fake_link import log_event, nanoseconds, status_event
@@ -164,7 +164,7 @@ class Inside:
             elif step == END:
                 transport.end()
             else:
-                assert step in (FULL, ROOM)
+                assert step in (FULL, CAPACITY)
                 transport.fill(full=step == FULL)
             if self._woken:
                 self._flush()
@@ -265,7 +265,7 @@ class NoReaders:
     async def position_at(self, moment: float) -> int:
         raise StreamsError("the stream does not answer", "try again")
 
-    async def chunk_after(self, place: int) -> Any:
+    async def chunk_after(self, position: int) -> Any:
         raise StreamsError("the stream does not answer", "try again")
 
 

@@ -45,7 +45,7 @@ class Outside:
     def __init__(self, relay: Relay) -> None:
         self.relay = relay
         self.events = 0
-        self._room = asyncio.Semaphore(AT_ONCE)
+        self._capacity = asyncio.Semaphore(AT_ONCE)
 
     async def run(self, cases: list[Case]) -> None:
         """Run many cases concurrently, beside an honest client.
@@ -80,8 +80,8 @@ class Outside:
                     raise self._found(f"the honest client did not get event {self.events}", some) from None
                 if spent > CPU_SECONDS * len(some):
                     raise self._found(f"{spent:.2f} s of CPU", some)
-                if told := [text for text in self.relay.log if _FAULTS.search(text)]:
-                    raise self._found("".join(told), some)
+                if received := [text for text in self.relay.log if _FAULTS.search(text)]:
+                    raise self._found("".join(received), some)
             await asyncio.to_thread(self._calm, files, memory)
 
     def _calm(self, files: int, memory: int) -> None:
@@ -102,7 +102,7 @@ class Outside:
         return FoundError(f"{problem}\nwith cases of the seeds {seeds} over sockets")
 
     async def _one(self, case: Case) -> None:
-        async with self._room:
+        async with self._capacity:
             host, port = self.relay.host_port
             reader, writer = await asyncio.open_connection(host, port)
             try:
@@ -130,7 +130,7 @@ async def _play(case: Case, reader: asyncio.StreamReader, writer: asyncio.Stream
             while await reader.read(65_536):
                 pass
 
-    heard: asyncio.Task[Any] = asyncio.ensure_future(hear())
+    received: asyncio.Task[Any] = asyncio.ensure_future(hear())
     try:
         for step in case.steps:
             if isinstance(step, bytes):
@@ -142,7 +142,7 @@ async def _play(case: Case, reader: asyncio.StreamReader, writer: asyncio.Stream
             elif step == END:
                 writer.write_eof()
                 break
-        await asyncio.wait([heard], timeout=ANSWER_WAIT if case.stays else 0.02)
+        await asyncio.wait([received], timeout=ANSWER_WAIT if case.stays else 0.02)
     finally:
-        heard.cancel()
-        await asyncio.wait([heard])
+        received.cancel()
+        await asyncio.wait([received])

@@ -7,7 +7,7 @@ import pytest
 
 from tests.bench.load.attack_kinds import kinds
 from tests.fuzz.__main__ import cases, inside, outside
-from tests.fuzz.cases import FULL, NOW, PLAIN, ROOM, SECRET, Case, case
+from tests.fuzz.cases import CAPACITY, FULL, NOW, PLAIN, SECRET, Case, case
 from tests.fuzz.inside import FoundError, Inside, illegal, upgrade_lines
 from tests.fuzz.outside import AT_ONCE
 from tests.fuzz.transport import StandingLoop
@@ -30,7 +30,7 @@ def test_an_upgrade_behind_an_unanswered_request_leaves_no_task_behind() -> None
     """The task that answers the request ends although its socket no longer reports free capacity."""
     lines = [*upgrade_lines(), f"Authorization: Bearer {PLAIN[0]}", "", ""]
     both = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" + "\r\n".join(lines).encode()
-    inside([Case(0, (FULL, both, ROOM), stays=False)])
+    inside([Case(0, (FULL, both, CAPACITY), stays=False)])
 
 
 def test_a_flood_of_pings_in_one_read_is_not_parsed_to_its_end() -> None:

@@ -20,9 +20,13 @@ from uvicorn.server import ServerState
 
 from tests.fuzz.inside import Inside
 from tests.fuzz.transport import FakeTransport, StandingLoop
-from tests.support.clients.request_heads import ROWS, Place
+from tests.support.clients.request_heads import ROWS, Destination
 
-PLACES = {"main port": Place("/health"), "feed": Place("/ws", feed=True), "ops port": Place("/livez")}
+DESTINATIONS = {
+    "main port": Destination("/health"),
+    "feed": Destination("/ws", feed=True),
+    "ops port": Destination("/livez"),
+}
 EVERY_BYTE = 600
 """Size in bytes up to which a head is cut at each byte, and into single bytes."""
 
@@ -39,9 +43,9 @@ class Ports:
         self._config = Config(json_app([Route("/livez", _live)]), ws="none", lifespan="off", log_config=None)
         self._config.load()
 
-    async def answer(self, place: Place, pieces: Sequence[bytes]) -> tuple[str, str]:
+    async def answer(self, destination: Destination, pieces: Sequence[bytes]) -> tuple[str, str]:
         """Send a head in pieces; return the status, and the code and message of a rejection."""
-        transport = self._open() if place.target == "/livez" else self.relay.open()
+        transport = self._open() if destination.target == "/livez" else self.relay.open()
         for piece in pieces:
             if not transport.is_closing():
                 transport.receive(piece)
@@ -93,23 +97,26 @@ def cuts(head: bytes) -> list[list[bytes]]:
     edges = [MAX_HEAD_BYTES + by for by in (-2, -1, 0, 1, 2)] + [len(head) + by for by in (-4, -3, -2, -1)]
     found = [[head[:at], head[at:]] for at in edges if 0 < at < len(head)]
     for _ in range(CHANCES):
-        places = sorted(rng.sample(range(1, len(head)), rng.choice((1, 2, 5, 50))))
-        found.append([head[start:end] for start, end in zip([0, *places], [*places, None], strict=True)])
+        offsets = sorted(rng.sample(range(1, len(head)), rng.choice((1, 2, 5, 50))))
+        found.append([head[start:end] for start, end in zip([0, *offsets], [*offsets, None], strict=True)])
     return found
 
 
-@pytest.mark.parametrize("where", PLACES)
+@pytest.mark.parametrize("where", DESTINATIONS)
 def test_a_head_has_one_answer_however_it_is_cut(where: str) -> None:
     """Every cut has the status and message of the table."""
-    place = PLACES[where]
+    destination = DESTINATIONS[where]
 
     async def part(ports: Ports) -> None:
         for name, row in ROWS.items():
-            head = row.head(place)
-            whole = await ports.answer(place, [head])
-            assert whole[0].split(" ")[1] == str(row.status(place)), name
+            head = row.head(destination)
+            complete = await ports.answer(destination, [head])
+            assert complete[0].split(" ")[1] == str(row.status(destination)), name
             for pieces in cuts(head):
-                assert await ports.answer(place, pieces) == whole, (name, [len(one) for one in pieces])
+                assert await ports.answer(destination, pieces) == complete, (
+                    name,
+                    [len(one) for one in pieces],
+                )
 
     play(part)
 
@@ -117,8 +124,8 @@ def test_a_head_has_one_answer_however_it_is_cut(where: str) -> None:
 def test_a_head_is_counted_alone() -> None:
     """Each of two heads in one read may have the full size; bytes after the first do not count towards it."""
     row = ROWS["the largest head"]
-    place = PLACES["main port"]
-    head = row.head(place)
+    destination = DESTINATIONS["main port"]
+    head = row.head(destination)
     kept = head.replace(b"Connection: close", b"Connection: keepx")
 
     async def part(ports: Ports) -> None:
@@ -137,7 +144,7 @@ def test_a_head_is_counted_alone() -> None:
 
 def test_frames_right_behind_an_upgrade_are_read() -> None:
     """Frames sent before the client has read the response are processed, wherever the bytes are cut."""
-    head = ROWS["ordinary"].head(PLACES["feed"])
+    head = ROWS["ordinary"].head(DESTINATIONS["feed"])
     ping = b"\x89\x82\0\0\0\0hi"
 
     async def part(ports: Ports) -> None:

@@ -22,5 +22,5 @@ def test_a_change_needs_few_files_that_are_there(row: str) -> None:
     files = _PATH.findall(row)
     assert 0 < len(files) <= 5
     for file in files:
-        place = ROOT / file
-        assert place.parent.is_dir() if "<" in file else place.is_file(), file
+        position = ROOT / file
+        assert position.parent.is_dir() if "<" in file else position.is_file(), file

@@ -104,14 +104,14 @@ def test_private_names_of_third_parties_are_used_in_two_files() -> None:
         for path in sorted((ROOT / root).rglob("*.py"))
         if "node_modules" not in path.parts
     }
-    own = {place: defined_names(tree) for place, tree in sources.items()}
-    ours = set().union(*(names for place, names in own.items() if place not in MAY_USE_PRIVATE_NAMES))
+    own = {path: defined_names(tree) for path, tree in sources.items()}
+    ours = set().union(*(names for path, names in own.items() if path not in MAY_USE_PRIVATE_NAMES))
     found = [
-        f"{place}:{line}: {name}"
-        for place, tree in sources.items()
-        if place not in MAY_USE_PRIVATE_NAMES
+        f"{path}:{line}: {name}"
+        for path, tree in sources.items()
+        if path not in MAY_USE_PRIVATE_NAMES
         for line, name, by_itself in private_names(tree)
-        if name not in (ours if by_itself else own[place])
+        if name not in (ours if by_itself else own[path])
     ]
     assert found == []
 

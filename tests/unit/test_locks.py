@@ -60,11 +60,13 @@ def extras(text: str) -> dict[str, frozenset[str]]:
     return {pin[1]: frozenset(pin[2].split(",") if pin[2] else ()) for pin in pinned}
 
 
-def wanted(line: str, given: frozenset[str]) -> Requirement | None:
+def expected(line: str, given: frozenset[str]) -> Requirement | None:
     """Parse a requirement in a package's metadata for this machine and a set of extras."""
-    asked = Requirement(line)
-    counts = asked.marker is None or any(asked.marker.evaluate({"extra": one}) for one in ("", *given))
-    return asked if counts else None
+    requested = Requirement(line)
+    counts = requested.marker is None or any(
+        requested.marker.evaluate({"extra": one}) for one in ("", *given)
+    )
+    return requested if counts else None
 
 
 def lacking(text: str, project: list[str]) -> list[str]:
@@ -77,9 +79,9 @@ def lacking(text: str, project: list[str]) -> list[str]:
         except PackageNotFoundError:
             continue  # for another system or Python version
     for source, (lines, given) in sources.items():
-        for asked in filter(None, (wanted(line, given) for line in lines)):
-            name = canonicalize_name(asked.name)
-            without = {canonicalize_name(extra) for extra in asked.extras} - locked.get(name, frozenset())
+        for requested in filter(None, (expected(line, given) for line in lines)):
+            name = canonicalize_name(requested.name)
+            without = {canonicalize_name(extra) for extra in requested.extras} - locked.get(name, frozenset())
             if name in locked and without:
                 found.append(f"{source} asks for {name}[{','.join(sorted(without))}]")
     return found

@@ -53,16 +53,16 @@ def unharmed(relay: Relay, honest: Honest) -> Iterator[None]:
     """
     yield
     honest.noticed_nothing()
-    said = "".join([*relay.lines, *relay.log])
+    output = "".join([*relay.lines, *relay.log])
     pages = (
-        said
+        output
         + page(f"{relay.ops_url}/metrics")
         + page(f"{relay.ops_url}/statusz")
         + page(f"{relay.url}/health")
     )
     assert SECRET.search(pages) is None
-    assert "Traceback" not in said
-    assert "internal error" not in said
+    assert "Traceback" not in output
+    assert "internal error" not in output
 
 
 def page(url: str) -> str:

@@ -43,7 +43,7 @@ def honest_token() -> str:
     return forge.token("HS256", claims())
 
 
-def refused(answer: Answer) -> bool:
+def rejected(answer: Answer) -> bool:
     """Return whether a response is the rejection of a page, without CORS headers for scripts."""
     allowed = [name for name in answer.headers if name.startswith("access-control-")]
     return (answer.status, answer.code, allowed) == (403, "forbidden", [])
@@ -68,19 +68,19 @@ def test_a_page_of_another_site_is_rejected(relay: Relay, origin: str, honest_to
     """
     header = f"Origin: {origin}"
     protocols = f"Sec-WebSocket-Protocol: tickertape.v1, bearer.{honest_token}"
-    assert refused(exchange(relay, upgrade("/ws", header, protocols)))
-    assert refused(exchange(relay, upgrade("/ws", header, bearer(honest_token))))
-    assert refused(exchange(relay, get("/events", header, bearer(honest_token))))
-    assert refused(exchange(relay, get("/", header)))
-    assert refused(exchange(relay, get("/events", header, method="OPTIONS")))
+    assert rejected(exchange(relay, upgrade("/ws", header, protocols)))
+    assert rejected(exchange(relay, upgrade("/ws", header, bearer(honest_token))))
+    assert rejected(exchange(relay, get("/events", header, bearer(honest_token))))
+    assert rejected(exchange(relay, get("/", header)))
+    assert rejected(exchange(relay, get("/events", header, method="OPTIONS")))
 
 
 def test_a_second_origin_does_not_help(relay: Relay, honest_token: str) -> None:
     """All origins in a request must be allowed."""
     for pair in ((EXACT, "https://evil.com"), ("https://evil.com", EXACT)):
         headers = [f"Origin: {one}" for one in pair]
-        assert refused(exchange(relay, upgrade("/ws", *headers, bearer(honest_token))))
-        assert refused(exchange(relay, get("/events", *headers, bearer(honest_token))))
+        assert rejected(exchange(relay, upgrade("/ws", *headers, bearer(honest_token))))
+        assert rejected(exchange(relay, get("/events", *headers, bearer(honest_token))))
 
 
 def test_a_browser_of_another_site_sees_a_failed_handshake(relay: Relay, honest_token: str) -> None:
@@ -113,7 +113,7 @@ def test_the_relays_own_page_connects(relay: Relay, host: str, honest_token: str
         request = upgrade("/ws", f"Origin: {scheme}://{host}", bearer(honest_token), host=host)
         assert until(relay, request, b"\r\n\r\n").startswith(b"HTTP/1.1 101 ")
     for origin in ("http://relay.example.net:9999", f"http://{host}.evil.com", f"http://x.{host}"):
-        assert refused(exchange(relay, upgrade("/ws", f"Origin: {origin}", bearer(honest_token), host=host)))
+        assert rejected(exchange(relay, upgrade("/ws", f"Origin: {origin}", bearer(honest_token), host=host)))
 
 
 def test_a_preflight_allows_what_is_needed(relay: Relay) -> None:
@@ -121,8 +121,8 @@ def test_a_preflight_allows_what_is_needed(relay: Relay) -> None:
     ask = ("Access-Control-Request-Method: GET", "Access-Control-Request-Headers: authorization")
     answer = exchange(relay, get("/events", f"Origin: {EXACT}", *ask, method="OPTIONS"))
     assert answer.status == 204
-    told = {name: value for name, value in answer.headers.items() if name.startswith("access-control-")}
-    assert told == {
+    received = {name: value for name, value in answer.headers.items() if name.startswith("access-control-")}
+    assert received == {
         "access-control-allow-origin": EXACT,
         "access-control-allow-methods": "GET",
         "access-control-allow-headers": "authorization",
@@ -149,10 +149,10 @@ def test_a_name_that_was_rebound_gets_nothing(open_relay: Relay, host: str) -> N
     everything.
     """
     for target in ("/", "/events", "/health", "/assets/app.js", "/ws"):
-        assert refused(exchange(open_relay, get(target, f"Origin: http://{host}", host=host)))
-        assert refused(exchange(open_relay, get(target, host=host)))
+        assert rejected(exchange(open_relay, get(target, f"Origin: http://{host}", host=host)))
+        assert rejected(exchange(open_relay, get(target, host=host)))
     for headers in ([f"Origin: http://{host}"], [], ["Sec-WebSocket-Protocol: tickertape.v1"]):
-        assert refused(exchange(open_relay, upgrade("/ws", *headers, host=host)))
+        assert rejected(exchange(open_relay, upgrade("/ws", *headers, host=host)))
 
 
 @pytest.mark.parametrize(
@@ -178,9 +178,9 @@ def test_our_names_get_in_without_a_token(open_relay: Relay, host: str) -> None:
 def test_a_name_that_cannot_be_read_gets_nothing(open_relay: Relay, host: str) -> None:
     """A name with characters beyond those of host names can be rebound as well, and is rejected."""
     for target in ("/", "/events", "/ws"):
-        assert refused(exchange(open_relay, get(target, host=host)))
+        assert rejected(exchange(open_relay, get(target, host=host)))
     for headers in ([], [f"Origin: http://{host}"], ["Origin: http://127.0.0.1"]):
-        assert refused(exchange(open_relay, upgrade("/ws", *headers, host=host)))
+        assert rejected(exchange(open_relay, upgrade("/ws", *headers, host=host)))
 
 
 def test_a_program_without_a_host_gets_in(open_relay: Relay) -> None:
@@ -217,9 +217,9 @@ def test_the_page_executes_only_its_own_files(relay: Relay) -> None:
 def test_no_script_of_the_page_makes_markup_of_text(relay: Relay) -> None:
     """No script of the page writes HTML or evaluates what it receives."""
     page = exchange(relay, get("/")).body.decode()
-    wanted = set(re.findall(r'src="(/assets/[^"]+\.js)"', page))
-    assert "/assets/built/app.js" in wanted
-    for path in (*wanted, "/assets/vendor/uPlot.iife.min.js"):
+    expected = set(re.findall(r'src="(/assets/[^"]+\.js)"', page))
+    assert "/assets/built/app.js" in expected
+    for path in (*expected, "/assets/vendor/uPlot.iife.min.js"):
         script = exchange(relay, get(path)).body.decode()
         sinks = r"\b(innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval|new Function|srcdoc)\b"
         assert not re.search(sinks, script), path

@@ -56,7 +56,7 @@ def good() -> str:
 async def alive(feeds: list[FeedClient]) -> None:
     """Check that each client is still connected."""
     for number, feed in enumerate(feeds):
-        await feed.say(type="ping", id=number)
+        await feed.send_message(type="ping", id=number)
         await feed.until(lambda: feed.messages[-1].type == "pong")  # noqa: B023
         assert only(feed.messages, Bye) == []
 
@@ -64,8 +64,8 @@ async def alive(feeds: list[FeedClient]) -> None:
 def full(relay: Relay, *requests: bytes, source: str = "127.0.0.2") -> bool:
     """Return whether each request is rejected because the relay is full, with a Retry-After."""
     answers = [exchange(relay, request, source=source) for request in requests]
-    told = {(answer.status, answer.code, answer.headers["retry-after"]) for answer in answers}
-    return told == {(503, "unavailable", "5")}
+    received = {(answer.status, answer.code, answer.headers["retry-after"]) for answer in answers}
+    return received == {(503, "unavailable", "5")}
 
 
 @pytest.mark.parametrize("relay", ["--max-connections 6"], indirect=True)

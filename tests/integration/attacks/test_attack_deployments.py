@@ -75,18 +75,18 @@ FOREIGN = [
 def test_what_lies_elsewhere_is_never_shown(relay: Relay, pattern: str) -> None:
     """A grant or filter with a foreign or internal name is legal but matches nothing, live and in history."""
 
-    async def check(grant: str, asked: str) -> None:
+    async def check(grant: str, requested: str) -> None:
         shown = token(grant)
         async with (
             jetstream(relay.nats_url) as js,
-            follow(relay.ws_url, token=shown, subjects=asked, since="earliest") as feed,
+            follow(relay.ws_url, token=shown, subjects=requested, since="earliest") as feed,
         ):
             await js.publish("here.checkpoint.host.more", b'{"HIDDEN":2}')
             await publish(js, line("HIDDEN of staging", "INFO", "x"), "staging.")
             await publish(js, line("shown to others", "INFO", "x"), "here.")
-            await feed.say(type="subscribe", subjects=[asked], since="earliest", mode="latest")
+            await feed.send_message(type="subscribe", subjects=[requested], since="earliest", mode="latest")
             await feed.one(Snapshot)
-            await feed.say(type="ping", id=1)
+            await feed.send_message(type="ping", id=1)
             await feed.until(lambda: feed.messages[-1].type == "pong")
             kinds = {message.type for message in feed.messages} - {
                 "heartbeat",
@@ -94,11 +94,11 @@ def test_what_lies_elsewhere_is_never_shown(relay: Relay, pattern: str) -> None:
             }  # keepalive messages
             assert kinds == {"welcome", "subscribed", "snapshot", "pong"}
             assert all(message.events == [] for message in feed.messages if isinstance(message, Snapshot))
-        page = exchange(relay, get(f"/events?limit=1000&subjects={asked}", bearer(shown)))
+        page = exchange(relay, get(f"/events?limit=1000&subjects={requested}", bearer(shown)))
         assert json.loads(page.body)["events"] == []
 
-    for grant, asked in ((">", pattern), (pattern, ">"), (pattern, pattern)):
-        run(check(grant, asked))
+    for grant, requested in ((">", pattern), (pattern, ">"), (pattern, pattern)):
+        run(check(grant, requested))
 
 
 def test_everything_is_everything_of_this_deployment(relay: Relay) -> None:

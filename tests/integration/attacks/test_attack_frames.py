@@ -19,7 +19,7 @@ from tests.support.programs.relay_process import Relay
 from tests.support.servers.nats_server import NatsServer
 
 MEGABYTE = 1024 * 1024
-ROOM = 20 * MEGABYTE
+CAPACITY = 20 * MEGABYTE
 """Bytes by which an attack may increase the relay's peak memory."""
 
 
@@ -114,7 +114,7 @@ def test_a_compressed_bomb_is_not_unpacked(relay: Relay, fragments: int, waiting
         header = f"Authorization: Bearer {good()}"
         code = close_code(relay, bomb, DEFLATE, header, mark=b"permessage-deflate")
     assert code == 1009
-    assert peak(relay) - before < ROOM
+    assert peak(relay) - before < CAPACITY
 
 
 def patterns(count: int, width: int) -> str:
@@ -134,7 +134,7 @@ def test_a_million_patterns_are_too_much(relay: Relay) -> None:
     inside = run(browser(relay, fitting, token=good()))
     assert (inside.error, inside.close) == ("bad_subjects", 4409)
     assert len(inside.messages[-1]["reason"]) < 1000
-    assert peak(relay) - before < ROOM
+    assert peak(relay) - before < CAPACITY
 
 
 def test_an_unauthenticated_client_has_32_kib(relay: Relay) -> None:

@@ -76,7 +76,7 @@ def honest_token() -> str:
     return token(subjects=["log.error.honest"])
 
 
-def told(feed: FeedClient) -> str:
+def received(feed: FeedClient) -> str:
     """Return all that a client received as text, except for its grant and its own filter."""
     kinds = ("welcome", "subscribed")
     return "".join(m.model_dump_json(by_alias=True) for m in feed.messages if m.type not in kinds)
@@ -91,23 +91,23 @@ NARROWED = [
 ]
 
 
-@pytest.mark.parametrize(("granted", "asked", "left"), NARROWED)
+@pytest.mark.parametrize(("granted", "requested", "left"), NARROWED)
 def test_a_broader_filter_is_cut_to_the_grant(
-    relay: Relay, granted: list[str], asked: str, left: list[str]
+    relay: Relay, granted: list[str], requested: str, left: list[str]
 ) -> None:
     """A wider filter is intersected with the grant, and ``subscribed`` states the result."""
 
     async def check() -> None:
-        async with follow(relay.ws_url, token=token(subjects=granted), subjects=asked) as feed:
+        async with follow(relay.ws_url, token=token(subjects=granted), subjects=requested) as feed:
             assert only(feed.messages, Subscribed)[0].subjects == left
-            await feed.say(type="subscribe", subjects=asked.split(","))
+            await feed.send_message(type="subscribe", subjects=requested.split(","))
             assert (await feed.one(Subscribed)).subjects == left
 
     run(check())
 
 
 @pytest.mark.parametrize(
-    ("grant", "asked"),
+    ("grant", "requested"),
     [
         ({"subjects": ["log.error.HIDDEN"], "deny": ["log.>"]}, "log.>"),
         ({"subjects": ["log.>", "log.error.HIDDEN"], "deny": ["log.*.HIDDEN"]}, "log.error.HIDDEN"),
@@ -118,17 +118,17 @@ def test_a_broader_filter_is_cut_to_the_grant(
         ({"subjects": ["log.info.a"]}, "LOG.INFO.A"),
     ],
 )
-def test_a_denied_subject_is_rejected(relay: Relay, grant: dict[str, Any], asked: str) -> None:
+def test_a_denied_subject_is_rejected(relay: Relay, grant: dict[str, Any], requested: str) -> None:
     """A denied subject is 403 or 4403, also within a session; ``deny`` overrides any permission."""
     shown = token(**grant)
     for path in ("/ws", "/events"):
         make = upgrade if path == "/ws" else get
-        answer = exchange(relay, make(f"{path}?subjects={asked}", bearer(shown)))
+        answer = exchange(relay, make(f"{path}?subjects={requested}", bearer(shown)))
         assert (answer.status, answer.code) == (403, "forbidden")
-    inside = run(browser(relay, token=shown, query=f"?subjects={asked}"))
+    inside = run(browser(relay, token=shown, query=f"?subjects={requested}"))
     assert (inside.kinds, inside.error, inside.close) == (["error", "bye"], "forbidden", 4403)
     more = token(**{**grant, "subjects": [*grant["subjects"], "system.health.x"]})
-    message = {"type": "subscribe", "subjects": [asked]}
+    message = {"type": "subscribe", "subjects": [requested]}
     later = run(browser(relay, message, token=more, query="?subjects=system.health.x"))
     assert (later.error, later.close) == ("forbidden", 4403)
 
@@ -141,20 +141,20 @@ SPELLINGS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("asked", SPELLINGS)
+@pytest.mark.parametrize("requested", SPELLINGS)
 @pytest.mark.parametrize("mode", ["live", "complete", "latest"])
-def test_no_spelling_shows_what_is_hidden(relay: Relay, asked: str, mode: str) -> None:
+def test_no_spelling_shows_what_is_hidden(relay: Relay, requested: str, mode: str) -> None:
     """No spelling reveals hidden events in history, snapshots or counts."""
 
     async def check() -> None:
-        address = f"{relay.ws_url}?mode={mode}&since=earliest&subjects={asked}"
+        address = f"{relay.ws_url}?mode={mode}&since=earliest&subjects={requested}"
         async with jetstream(relay.nats_url) as js, follow(address, token=token(**ALL_BUT)) as feed:
             await publish(js, line("HIDDEN now", "INFO", "HIDDEN"), "prod.")
             await publish(js, line("HIDDEN now", "CRITICAL", "shown"), "prod.")
             last = await publish(js, line("shown now", "INFO", "shown"), "prod.")
             await feed.until(lambda: last in feed.seqs())
-            assert "HIDDEN" not in told(feed)
-            assert "log.critical" not in told(feed)
+            assert "HIDDEN" not in received(feed)
+            assert "log.critical" not in received(feed)
 
     run(check())
 
@@ -175,17 +175,17 @@ def shown_only(relay: Relay, query: str) -> dict[str, Any]:
 def test_history_shows_what_the_feed_would(relay: Relay) -> None:
     """No combination of order, limit, start and end shows a hidden event, from memory or from the stream."""
     epoch, head, _ = parse_cursor(shown_only(relay, "order=newest&limit=1")["cursor"])
-    for order, limit, place in product(
+    for order, limit, position in product(
         ("oldest", "newest"), (1, 2, 1000), (0, 1, 2, 3, 50, 51, head - 1, head)
     ):
-        here, there = f"{epoch}-{place}", f"{epoch}-{place + 3}"
+        here, there = f"{epoch}-{position}", f"{epoch}-{position + 3}"
         for bounds in (f"until={here}", f"cursor={here}", f"cursor={here}&until={there}"):
             shown_only(relay, f"{bounds}&order={order}&limit={limit}")
-    whole = shown_only(relay, "limit=1000&subjects=log.*.shown")["events"]
-    stocked = [one for one in whole if one["event"]["message"] not in ("shown now", "lesser")]
+    complete = shown_only(relay, "limit=1000&subjects=log.*.shown")["events"]
+    stocked = [one for one in complete if one["event"]["message"] not in ("shown now", "lesser")]
     assert len(stocked) == 2 * ROUNDS
-    for asked in SPELLINGS:
-        shown_only(relay, f"limit=1000&subjects={asked}")
+    for requested in SPELLINGS:
+        shown_only(relay, f"limit=1000&subjects={requested}")
 
 
 def test_a_cursor_of_a_wider_token_shows_no_more(relay: Relay) -> None:
@@ -194,17 +194,17 @@ def test_a_cursor_of_a_wider_token_shows_no_more(relay: Relay) -> None:
     async def check() -> None:
         wide = token(subjects=[">"])
         async with follow(relay.ws_url, token=wide, since="earliest", mode="complete") as feed:
-            await feed.until(lambda: "HIDDEN" in told(feed))
+            await feed.until(lambda: "HIDDEN" in received(feed))
         start = only(feed.messages, Subscribed)[0].cursor
         for mode in ("live", "complete", "latest"):
             async with follow(relay.ws_url, token=token(**ALL_BUT), cursor=start, mode=mode) as narrow:
                 await narrow.one(Events)
-                await narrow.say(type="subscribe", cursor=start, mode=mode)
+                await narrow.send_message(type="subscribe", cursor=start, mode=mode)
                 await narrow.one(Subscribed)
                 narrow.reset()  # ``subscribe`` goes back to the cursor
                 await narrow.one(Events)
-                assert "shown" in told(narrow)
-                assert "HIDDEN" not in told(narrow)
+                assert "shown" in received(narrow)
+                assert "HIDDEN" not in received(narrow)
 
     run(check())
 
@@ -214,11 +214,11 @@ def test_what_is_passed_over_is_counted_among_the_granted(relay: Relay) -> None:
 
     async def check() -> None:
         grant = token(**ALL_BUT, rate=2)
-        asked = "log.*.flood,log.critical.*,log.*.HIDDEN"
+        requested = "log.*.flood,log.critical.*,log.*.HIDDEN"
         async with (
             jetstream(relay.nats_url) as js,
-            follow(relay.ws_url, token=grant, subjects=asked) as feed,
-            follow(relay.ws_url, token=grant, subjects=asked, mode="latest", interval_ms=200) as latest,
+            follow(relay.ws_url, token=grant, subjects=requested) as feed,
+            follow(relay.ws_url, token=grant, subjects=requested, mode="latest", interval_ms=200) as latest,
         ):
             for _ in range(10):
                 for level in ("INFO", "ERROR", "CRITICAL"):
@@ -235,7 +235,7 @@ def test_what_is_passed_over_is_counted_among_the_granted(relay: Relay) -> None:
                     await client.read()
                 assert counted + len(client.seqs()) == 21
                 assert set().union(*(gap.by for gap in gaps)) <= {"log.info", "log.error"}
-                assert "HIDDEN" not in told(client)
+                assert "HIDDEN" not in received(client)
                 assert max(client.seqs()) <= last
 
     run(check())
@@ -247,7 +247,7 @@ def test_a_snapshot_shows_granted_gateways_only(relay: Relay) -> None:
     async def check() -> None:
         for mode in ("live", "complete", "latest"):
             async with follow(relay.ws_url, token=token(**ALL_BUT), mode=mode) as feed:
-                await feed.say(type="subscribe", subjects=["gateway.status.ctp.*"], mode=mode)
+                await feed.send_message(type="subscribe", subjects=["gateway.status.ctp.*"], mode=mode)
                 await feed.one(Snapshot)
                 for snapshot in only(feed.messages, Snapshot):
                     assert [item.event["gateway_id"] for item in snapshot.events] == ["shown"]

@@ -213,8 +213,8 @@ def test_a_line_does_not_steer_the_terminal(relay: Relay, dot: str, tmp_path: Pa
                 eventually(lambda: b"the end" in out.read_bytes(), "all is shown")  # noqa: B023
             finally:
                 tail.terminate()
-                _, said = tail.communicate(timeout=PATIENCE)
-        assert said.decode().rstrip("\n").isprintable()
+                _, output = tail.communicate(timeout=PATIENCE)
+        assert output.decode().rstrip("\n").isprintable()
         text = out.read_bytes().decode()
         steering = [char for char in text if not char.isprintable() and char != "\n"]
         if options:
@@ -269,6 +269,6 @@ def test_a_secret_in_a_log_file_does_not_reach_the_stream(relay: Relay, prefix: 
             return feed
 
     feed = run(check())
-    told = "".join(message.model_dump_json() for message in feed.messages)
-    told += exchange(relay, get("/events?limit=1000")).body.decode()
-    assert not any(secret in told for secret in secrets)
+    received = "".join(message.model_dump_json() for message in feed.messages)
+    received += exchange(relay, get("/events?limit=1000")).body.decode()
+    assert not any(secret in received for secret in secrets)

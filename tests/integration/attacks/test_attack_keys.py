@@ -159,10 +159,10 @@ def test_a_renewal_with_a_key_that_is_not_there_yet(relay: Relay) -> None:
 
     async def check() -> None:
         async with follow(relay.ws_url, token=token("first")) as feed:
-            await feed.say(type="auth", token=token("not yet"))
-            await feed.say(type="ping", id=1)
-            told = await feed.one(Error)
-            assert (told.code, told.retry, told.ref) == ("unavailable", True, "auth")
+            await feed.send_message(type="auth", token=token("not yet"))
+            await feed.send_message(type="ping", id=1)
+            received = await feed.one(Error)
+            assert (received.code, received.retry, received.ref) == ("unavailable", True, "auth")
             await feed.one(Pong)
 
     run(check())

@@ -95,14 +95,14 @@ async def slowly(
 def test_slow_ones_have_five_seconds(relay: Relay, good: str) -> None:
     """A request head and a token must arrive within five seconds; a request body is rejected immediately."""
     head = b"GET /health HTTP/1.1\r\nHost: x\r\nX: "
-    whole = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    complete = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 
     async def check() -> None:
         before = {name: count(relay, "rejected_total", limit=name) for name in ("head_time", "auth_time")}
         dripped, silent, second, frame, body = await asyncio.gather(
             slowly(relay, "127.0.0.2", head, b"a"),
             slowly(relay, "127.0.0.2", b"", b""),
-            slowly(relay, "127.0.0.2", whole + head, b"a"),
+            slowly(relay, "127.0.0.2", complete + head, b"a"),
             slowly(relay, "127.0.0.3", upgrade("/ws"), b"\x81\xfe\x10\x00", b'"code":4408'),
             slowly(relay, "127.0.0.3", head + b"\r\nContent-Length: 1000\r\n\r\n", b"a"),
         )
@@ -162,7 +162,7 @@ async def sessions(
 async def alive(feeds: list[FeedClient]) -> bool:
     """Check that each client is still connected."""
     for feed in feeds:
-        await feed.say(type="ping", id=7)
+        await feed.send_message(type="ping", id=7)
         await feed.until(lambda: feed.messages[-1].type == "pong")  # noqa: B023
         assert only(feed.messages, Bye) == []
     return True
@@ -225,10 +225,15 @@ def test_a_trusted_proxy_identifies_its_clients(relay: Relay, good: str) -> None
     with ExitStack() as stack:
         for _ in range(PER_ADDRESS):
             stack.enter_context(proxied(relay, good, "X-Forwarded-For: 10.0.0.1"))
-        for said in ("10.0.0.1", "10.0.0.2, 10.0.0.1", "10.0.0.3,10.0.0.1, 127.0.0.9", "10.0.0.1:1234"):
-            answer = exchange(relay, upgrade("/ws", bearer(good), f"X-Forwarded-For: {said}"), source=PROXY)
+        for header in (
+            "10.0.0.1",
+            "10.0.0.2, 10.0.0.1",
+            "10.0.0.3,10.0.0.1, 127.0.0.9",
+            "10.0.0.1:1234",
+        ):
+            answer = exchange(relay, upgrade("/ws", bearer(good), f"X-Forwarded-For: {header}"), source=PROXY)
             assert (answer.status, answer.code, answer.headers["retry-after"]) == (429, "too_many", "5")
-            assert exchange(relay, get("/", f"X-Forwarded-For: {said}"), source=PROXY).status == 429
+            assert exchange(relay, get("/", f"X-Forwarded-For: {header}"), source=PROXY).status == 429
         forwarded = 'Forwarded: for=10.0.0.9, for="10.0.0.1:80";proto=https'
         assert exchange(relay, get("/", forwarded), source=PROXY).status == 429
         # A browser is rejected after the handshake: its address is only known from the proxy's header.
@@ -237,8 +242,15 @@ def test_a_trusted_proxy_identifies_its_clients(relay: Relay, good: str) -> None
         data = until(relay, request, b'"retry_after_ms":5000', source=PROXY)
         assert data.startswith(b"HTTP/1.1 101")
         assert b'"type":"bye","code":4429' in data
-        for said in ("10.0.0.2", "10.0.0.1, 10.0.0.2", "unknown", "nonsense", "10.0.0.1, _hidden", ""):
-            stack.enter_context(proxied(relay, good, f"X-Forwarded-For: {said}"))
+        for header in (
+            "10.0.0.2",
+            "10.0.0.1, 10.0.0.2",
+            "unknown",
+            "nonsense",
+            "10.0.0.1, _hidden",
+            "",
+        ):
+            stack.enter_context(proxied(relay, good, f"X-Forwarded-For: {header}"))
 
 
 def test_sockets_without_a_session_are_evicted(relay: Relay, good: str) -> None:

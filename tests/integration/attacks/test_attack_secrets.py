@@ -120,16 +120,16 @@ MISTAKES: list[dict[str, str]] = [
 def test_a_mistake_in_the_settings_shows_no_secret() -> None:
     """An invalid setting is a one-line error that does not contain its value."""
 
-    def refused(settings: dict[str, str]) -> tuple[int, list[str]]:
+    def rejected(settings: dict[str, str]) -> tuple[int, list[str]]:
         env = {"TICKERTAPE_AUTH": "jwt", **settings}
         done = run_command("serve", "--port", "0", "--ops-port", "0", **env)
-        said = (done.stdout + done.stderr).splitlines()
-        return done.returncode, [row for row in said if " INFO " not in row]
+        output = (done.stdout + done.stderr).splitlines()
+        return done.returncode, [row for row in output if " INFO " not in row]
 
     with ThreadPoolExecutor(2) as pool:
-        for code, said in pool.map(refused, MISTAKES):
+        for code, output in pool.map(rejected, MISTAKES):
             assert code in (1, 2)
-            (line,) = said
+            (line,) = output
             assert line.startswith("tickertape serve")
             assert not any(secret in line for secret in ("hunter2", "BEGIN", "bob"))
 
@@ -146,7 +146,7 @@ def test_a_key_in_a_file_is_not_shown(tmp_path: Path) -> None:
         ["token", "inspect", "a.b.c"],
     ):
         done = run_command(*arguments, **env)
-        said = done.stdout + done.stderr
+        output = done.stdout + done.stderr
         assert done.returncode != 0
-        assert body[:20] not in said
-        assert "Traceback" not in said
+        assert body[:20] not in output
+        assert "Traceback" not in output

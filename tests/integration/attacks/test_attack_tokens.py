@@ -250,7 +250,7 @@ def test_clients_without_a_token_receive_nothing_and_are_disconnected(relay: Rel
 def test_rejections_of_forgeries_are_indistinguishable(relay: Relay) -> None:
     """Responses to forgeries do not reveal whether a subject or a key id exists."""
 
-    def said(**more: object) -> Answer:
+    def output(**more: object) -> Answer:
         return exchange(relay, upgrade("/ws", bearer(forge.token("RS256", good(**more), name="other"))))
 
-    assert said(sub="alice").body == said(sub="nobody").body == said(jti="x").body
+    assert output(sub="alice").body == output(sub="nobody").body == output(jti="x").body

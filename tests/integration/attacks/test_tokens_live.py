@@ -85,12 +85,14 @@ def test_a_renewed_session_continues(relay: Relay, dot: str) -> None:
         ):
             sent = [await publish(js, line(f"{n}", source="renew"), dot) for n in range(5)]
             fresh = token(life=3600)
-            await feed.say(type="auth", token=fresh)
+            await feed.send_message(type="auth", token=fresh)
             sent += [await publish(js, line(f"{n}", source="renew"), dot) for n in range(5)]
-            told = await feed.one(Subscribed)
-            assert told.resumed
-            assert told.expires_at is not None
-            assert parse_time(told.expires_at).timestamp() == pytest.approx(time.time() + 3600, abs=PATIENCE)
+            received = await feed.one(Subscribed)
+            assert received.resumed
+            assert received.expires_at is not None
+            assert parse_time(received.expires_at).timestamp() == pytest.approx(
+                time.time() + 3600, abs=PATIENCE
+            )
             await feed.events(10)
             assert feed.seqs() == sent
             assert not only(feed.messages, Bye)
@@ -112,9 +114,9 @@ def test_a_narrower_token_takes_effect_immediately(relay: Relay, dot: str) -> No
                 await publish(js, status(name), dot)
             seen = await publish(js, line("seen", source="narrow"), dot)
             await feed.until(lambda: seen in feed.seqs())
-            await feed.say(type="auth", token=token("log.error.>,gateway.status.ctp.narrow-a"))
-            told = await feed.one(Subscribed)
-            assert told.subjects == ["log.error.narrow", "gateway.status.ctp.narrow-a"]
+            await feed.send_message(type="auth", token=token("log.error.>,gateway.status.ctp.narrow-a"))
+            received = await feed.one(Subscribed)
+            assert received.subjects == ["log.error.narrow", "gateway.status.ctp.narrow-a"]
             snapshot = await feed.one(Snapshot)
             assert [item.event["gateway_id"] for item in snapshot.events] == ["narrow-a"]
             feed.messages.clear()
@@ -132,18 +134,18 @@ def test_a_wider_token_widens(relay: Relay, dot: str) -> None:
     """After a wider token the originally requested subjects are delivered with their states, and nothing
     twice.
     """
-    asked = "log.*.wide,gateway.status.ctp.wide"
+    requested = "log.*.wide,gateway.status.ctp.wide"
 
     async def check() -> None:
         async with (
             jetstream(relay.nats_url) as js,
-            follow(relay.ws_url, token=token("log.error.>"), subjects=asked) as feed,
+            follow(relay.ws_url, token=token("log.error.>"), subjects=requested) as feed,
         ):
             await publish(js, status("wide"), dot)
             await publish(js, line("not granted", source="wide"), dot)
             first = await publish(js, line("granted", "ERROR", "wide"), dot)
             await feed.until(lambda: first in feed.seqs())
-            await feed.say(type="auth", token=token("log.>,gateway.>"))
+            await feed.send_message(type="auth", token=token("log.>,gateway.>"))
             assert (await feed.one(Subscribed)).subjects == ["log.*.wide", "gateway.status.ctp.wide"]
             snapshot = await feed.one(Snapshot)
             assert [item.event["gateway_id"] for item in snapshot.events] == ["wide"]
@@ -180,7 +182,7 @@ def test_a_bad_renewal_ends_the_session(
 def test_a_token_ends_on_time(relay: Relay) -> None:
     """A client is warned 60 s before expiry and closed with 4401 at expiry, unless it has renewed."""
 
-    async def told() -> None:
+    async def received() -> None:
         async with follow(relay.ws_url, token=token(life=61, sub="told"), live=False) as feed:
             welcome = await feed.one(Welcome)
             warned = await feed.one(TokenExpiring)
@@ -196,17 +198,17 @@ def test_a_token_ends_on_time(relay: Relay) -> None:
         ):
             await renewed.one(TokenExpiring)
             await feed.one(TokenExpiring)
-            await renewed.say(type="auth", token=token(sub="renewed"))
+            await renewed.send_message(type="auth", token=token(sub="renewed"))
             await renewed.one(Subscribed)
             assert await feed.closed() == 4401
             assert time.time() - ends > -0.1
             assert [message.type for message in feed.messages[-2:]] == ["error", "bye"]
-            await renewed.say(type="ping", id=1)
+            await renewed.send_message(type="ping", id=1)
             await renewed.until(lambda: renewed.messages[-1].type == "pong")
             assert not only(renewed.messages, Bye)
 
     async def check() -> None:
-        await told()
+        await received()
         for life in (2.0, 8.0, 32.0, 128.0):
             # On a busy machine a token may have expired before it was sent.
             with contextlib.suppress(InvalidStatus, ConnectionClosed):
@@ -236,7 +238,7 @@ def test_a_revoked_token_ends_its_sessions(
             revoke(revoked, entry)
             assert await feed.closed() == 4401
             assert "revoked" in only(feed.messages, Bye)[0].reason
-            await other.say(type="ping", id=1)
+            await other.send_message(type="ping", id=1)
             await other.until(lambda: other.messages[-1].type == "pong")
         for request in (upgrade("/ws", bearer(stolen)), get("/events", bearer(stolen))):
             answer = await asyncio.to_thread(exchange, relay, request)
@@ -267,7 +269,7 @@ def test_a_subject_has_so_many_connections(relay: Relay, most: int, grant: dict[
             late = await browser(relay, {"type": "auth", "token": mine})
             assert (late.kinds, late.error, late.close) == (["error", "bye"], "too_many", 4429)
             assert count(relay, "rejected_total", limit="subject_connections") == before + 3
-            await feeds[0].say(type="auth", token=token(sub=f"moved-{most}"))
+            await feeds[0].send_message(type="auth", token=token(sub=f"moved-{most}"))
             await feeds[0].one(Subscribed)
             async with follow(relay.ws_url, token=mine):
                 assert (await browser(relay, token=mine)).close == 4429
@@ -296,21 +298,21 @@ def test_the_rate_of_a_grant_is_kept(relay: Relay, dot: str) -> None:
 
             live, slow = await come("r1", "live", 20), await come("r2", "complete", 50)
             capped, free = await come("r3", "complete", 100_000), await come("r4", "complete", None)
-            told = only(live.messages, Welcome)[0]
-            assert (told.grant.rate, told.limits.rate) == (20, 20)
+            received = only(live.messages, Welcome)[0]
+            assert (received.grant.rate, received.limits.rate) == (20, 20)
             started = time.monotonic()
             sent = await asyncio.gather(
                 *(publish(js, line(f"{n}", "ERROR", "rate"), dot) for n in range(200))
             )
 
-            async def whole(feed: FeedClient, least: float) -> None:
+            async def complete(feed: FeedClient, least: float) -> None:
                 await feed.events(200)
                 assert feed.seqs() == list(sent)
                 assert not only(feed.messages, Gap)
                 assert time.monotonic() - started > least
 
             # One second's worth arrives as a burst; the rest at 50 and 100 events a second.
-            await asyncio.gather(whole(slow, 2.5), whole(capped, 0.7), whole(free, 0))
+            await asyncio.gather(complete(slow, 2.5), complete(capped, 0.7), complete(free, 0))
             last = await publish(js, line("last", "ERROR", "rate"), dot)
             await live.until(lambda: last in live.seqs())
             gaps = only(live.messages, Gap)

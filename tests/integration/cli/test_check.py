@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.clients.forge import public_pem
-from tests.support.programs.relay_process import Relay, eventually, refuse, run
+from tests.support.programs.relay_process import Relay, eventually, expect_rejection, run
 from tests.support.servers.nats_server import NatsServer
 from tickertape.cli.check.finding import NAMES
 
@@ -134,7 +134,7 @@ def test_a_relay_waiting_for_nats_is_live_but_not_ready(nats_server: NatsServer)
 )
 def test_bad_usage_is_one_line(arguments: list[str], output: str) -> None:
     """A usage error prints one line and ends with exit code 2."""
-    done = refuse("check", *arguments)
+    done = expect_rejection("check", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert output in done.stderr
     assert done.stderr.count("\n") == 1

@@ -17,7 +17,7 @@ from tickertape.contracts.messages import Bye
 from tests.support.clients.fake_link import only
 from tests.support.clients.feed_client import follow, jetstream, line, publish, run
 from tests.support.paths import ROOT
-from tests.support.programs.relay_process import PATIENCE, Relay, command, eventually, refuse
+from tests.support.programs.relay_process import PATIENCE, Relay, command, eventually, expect_rejection
 from tests.support.programs.relay_process import run as run_command
 from tests.support.servers.nats_server import NatsServer, free_port
 from tickertape.cli import main as cli
@@ -50,7 +50,7 @@ def port_of(url: str) -> int:
 
 def failure_line(code: int, *arguments: str, **env: str) -> str:
     """Run a ``serve`` that must fail with an exit code, and return its one line of error."""
-    call = refuse if code == cli.EXIT_USAGE else run_command
+    call = expect_rejection if code == cli.EXIT_USAGE else run_command
     done = call("serve", "--port", "0", "--ops-port", "0", *arguments, **env)
     assert done.returncode == code, done.stderr
     lines = [line for line in done.stderr.splitlines() if " INFO " not in line and " WARNING " not in line]

@@ -15,7 +15,7 @@ from tickertape.names import Names
 from tickertape.nats import connection, streams
 from tickertape.nats.streams import stream_configs
 
-STREAMS = [wanted["name"] for wanted in stream_configs(Names())]
+STREAMS = [expected["name"] for expected in stream_configs(Names())]
 
 
 def relay_options(folder: Path) -> list[str]:
@@ -121,10 +121,10 @@ def test_a_leaf_may_not_do_more_than_its_site(tmp_path: Path) -> None:
 
 
 async def _as_the_leaf(hub: Site) -> None:
-    said: list[str] = []
+    output: list[str] = []
 
     async def failed(error: Exception) -> None:
-        said.append(str(error))
+        output.append(str(error))
 
     user = connection.Access(user="leaf-edge1", password=SECRET, inbox_prefix="_INBOX_edge1")
     client = await connection.connect_once(hub.url, name="test", access=user, on_error=failed)
@@ -132,8 +132,8 @@ async def _as_the_leaf(hub: Site) -> None:
         for subject in ("gateway.status.ctp.a", "checkpoint.web1.x", "$JS.hub.API.STREAM.DELETE.EVENTS"):
             await client.publish(subject, b"{}")
         async with asyncio.timeout(PATIENCE):
-            while len(said) < 3:
+            while len(output) < 3:
                 await asyncio.sleep(0.01)
-        assert all("ermissions" in text for text in said)
+        assert all("ermissions" in text for text in output)
     finally:
         await connection.close(client)

@@ -148,7 +148,7 @@ def test_secrets_are_kept(folder: Path) -> None:
 
 def here(command: list[str], folder: Path, nats: str) -> list[str]:
     """Return a command of the file with paths and addresses outside of containers, without the NATS URL."""
-    places = {
+    positions = {
         "/run/secrets": str(folder / "secrets"),
         "/etc/nats": str(folder / "nats"),
         "0.0.0.0": "127.0.0.1",
@@ -158,7 +158,7 @@ def here(command: list[str], folder: Path, nats: str) -> list[str]:
         if part.startswith("--nats-url="):
             assert part == "--nats-url=nats://nats:4222"
             part = f"--nats-url={nats}"
-        for old, new in places.items():
+        for old, new in positions.items():
             part = part.replace(old, new)
         line.append(part)
     return line

@@ -64,19 +64,19 @@ def configured(kind: str, folder: Path, port: int, relays: tuple[Relay, Relay]) 
     program = shutil.which(kind) or shutil.which(kind, path="/usr/sbin")
     if program is None:
         missing(f"needs {kind}; 'apt-get install {kind}' brings it")
-    places = {}
+    positions = {}
     for number, relay in enumerate(relays, 1):
         address = "{}:{}".format(*relay.host_port)
         if kind == "haproxy":
             ops = relay.ops_url.rpartition(":")[2]
-            places[f"relay-{number}:8080 port 9464"] = f"{address} port {ops}"
+            positions[f"relay-{number}:8080 port 9464"] = f"{address} port {ops}"
         else:
-            places[f"server relay-{number}:8080"] = f"server {address}"
+            positions[f"server relay-{number}:8080"] = f"server {address}"
     text = CONFIGS[kind].read_text(encoding="utf-8")
     if kind == "haproxy":
-        text = _replaced(text, {**places, "bind :8080": f"bind 127.0.0.1:{port}"})
+        text = _replaced(text, {**positions, "bind :8080": f"bind 127.0.0.1:{port}"})
     else:
-        text = _replaced(text, {**places, "listen 8080": f"listen 127.0.0.1:{port}"})
+        text = _replaced(text, {**positions, "listen 8080": f"listen 127.0.0.1:{port}"})
         text = text.replace(" /tmp/", f" {folder}/")
     file = folder / CONFIGS[kind].name
     file.write_text(text)
@@ -89,14 +89,14 @@ def configured(kind: str, folder: Path, port: int, relays: tuple[Relay, Relay]) 
 def proxy(kind: str, folder: Path, relays: tuple[Relay, Relay]) -> Iterator[int]:
     """Run a proxy in front of two relays; yield its port."""
     port = free_port()
-    said = folder / "proxy.log"
-    with said.open("wb") as log:
+    output = folder / "proxy.log"
+    with output.open("wb") as log:
         process = subprocess.Popen(
             configured(kind, folder, port, relays), stdout=log, stderr=log, start_new_session=True
         )
 
     def answers() -> bool:
-        assert process.poll() is None, said.read_text()
+        assert process.poll() is None, output.read_text()
         try:
             with urlopen(f"http://127.0.0.1:{port}/health", timeout=PATIENCE) as answer:
                 return bool(answer.status == 200)
@@ -139,10 +139,10 @@ def test_sessions_spread_and_are_known_by_their_own_addresses(front: Front) -> N
             async with jetstream(front.nats_url) as js:
                 await publish(js, line("through the proxy"))
             assert await first.texts(1) == await second.texts(1) == ["through the proxy"]
-            with pytest.raises(InvalidStatus) as refused:
+            with pytest.raises(InvalidStatus) as rejected:
                 async with follow(front.ws_url, source="127.0.0.2", protocol=False, live=False):
                     pass
-            assert refused.value.response.status_code == 429
+            assert rejected.value.response.status_code == 429
             async with follow(front.ws_url, source="127.0.0.3") as other:
                 assert await asyncio.wait_for(other.socket.ping(), PATIENCE)
 

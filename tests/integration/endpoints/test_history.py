@@ -49,7 +49,7 @@ def get(relay: Relay, **query: object) -> dict[str, Any]:
     return dict(found)
 
 
-def refused(relay: Relay, query: str) -> tuple[int, dict[str, str]]:
+def rejected(relay: Relay, query: str) -> tuple[int, dict[str, str]]:
     """Return status and body of a rejected request."""
     try:
         with urlopen(f"{relay.url}/events?{query}", timeout=PATIENCE) as page:
@@ -124,7 +124,7 @@ def test_paging_gives_each_once_in_order(relay: Relay, limit: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "wanted"),
+    ("query", "expected"),
     [
         ({"subjects": "log.info.>"}, INFO),
         ({"subjects": "gateway.>,log.error.x"}, sorted(ERRORS + STATES)),
@@ -133,10 +133,10 @@ def test_paging_gives_each_once_in_order(relay: Relay, limit: int) -> None:
         ({"subjects": "log.*.nobody"}, []),
     ],
 )
-def test_filter_and_level(relay: Relay, query: dict[str, str], wanted: list[int]) -> None:
+def test_filter_and_level(relay: Relay, query: dict[str, str], expected: list[int]) -> None:
     """A filtered page contains all matching events and no others, in either direction."""
-    assert forward(relay, 400, **query) == wanted
-    assert backward(relay, 400, **query) == wanted
+    assert forward(relay, 400, **query) == expected
+    assert backward(relay, 400, **query) == expected
 
 
 def test_a_page_between_two_places(relay: Relay) -> None:
@@ -257,7 +257,7 @@ def test_history_starts_at_the_earliest_retained_event(nats_server: NatsServer) 
 )
 def test_bad_values_are_rejected(relay: Relay, query: str, code: str) -> None:
     """An invalid value is 400 with a code and a sentence, without a traceback in the log."""
-    status, body = refused(relay, query)
+    status, body = rejected(relay, query)
     assert (status, body["code"], list(body)) == (400, code, ["code", "message"])
     assert body["message"]
     assert "Traceback" not in "".join(relay.log)
@@ -276,7 +276,7 @@ def test_nats_unreachable(nats_server: NatsServer, tmp_path: Path) -> None:
         eventually(lambda: seqs(get(relay, order="newest", limit=1)) == [50], "all is taken in")
         nats_server.kill()
         relay.until_logged("unreachable, retrying")
-        status, body = refused(relay, "since=earliest")
+        status, body = rejected(relay, "since=earliest")
         assert (status, body["code"]) == (503, "unavailable")
         nats_server.start()
         eventually(lambda: well(relay), "history is served again")

@@ -89,11 +89,11 @@ def test_the_dashboard_and_its_files_are_served(relay: Relay) -> None:
     """Every file that the dashboard refers to is served."""
     code, headers, body = get(relay.url + "/")
     assert (code, headers.get_content_type()) == (200, "text/html")
-    wanted = set(re.findall(r'(?:src|href)="(/[^"#]+)"', body.decode()))
-    assert wanted
+    expected = set(re.findall(r'(?:src|href)="(/[^"#]+)"', body.decode()))
+    assert expected
     seen: set[str] = set()
-    while wanted - seen:
-        path = (wanted - seen).pop()
+    while expected - seen:
+        path = (expected - seen).pop()
         seen.add(path)
         code, headers, body = get(relay.url + path)
         assert code == 200, path
@@ -101,7 +101,7 @@ def test_the_dashboard_and_its_files_are_served(relay: Relay) -> None:
             assert headers.get_content_type() in ("text/javascript", "application/javascript")
             base = path.rpartition("/")[0]
             imports = re.findall(r'^import [^"]*"\./([^"]+)"', body.decode(), re.MULTILINE)
-            wanted |= {f"{base}/{name}" for name in imports}
+            expected |= {f"{base}/{name}" for name in imports}
 
 
 @pytest.mark.parametrize(

@@ -77,10 +77,10 @@ def queries(epoch: str) -> st.SearchStrategy[str]:
     """Generate queries with one to three parameters, occasionally malformed."""
     known = values(epoch)
     pair = st.sampled_from(sorted(known)).flatmap(lambda key: known[key].map(lambda value: (key, value)))
-    whole = st.lists(pair, min_size=1, max_size=3, unique_by=lambda one: one[0]).map(urlencode)
+    complete = st.lists(pair, min_size=1, max_size=3, unique_by=lambda one: one[0]).map(urlencode)
     return (
-        whole
-        | whole.map(lambda text: text.replace("%", "%%", 1))
+        complete
+        | complete.map(lambda text: text.replace("%", "%%", 1))
         | texts().map(lambda text: quote(text, "=&"))
     )
 
@@ -91,19 +91,19 @@ def ask_feed(relay: Relay, query: str) -> str:
         head = f"GET /ws?{query} HTTP/1.1\r\nHost: {relay.host_port[0]}:{relay.host_port[1]}\r\n"
         head += "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
         plug.sendall(f"{head}Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode())
-        heard = b""
+        received = b""
         while True:
             more = plug.recv(65_536)
-            heard += more
-            assert b'"code":1011' not in heard, query
-            if b'"type":"subscribed"' in heard:
+            received += more
+            assert b'"code":1011' not in received, query
+            if b'"type":"subscribed"' in received:
                 return "subscribed"
-            if b'"type":"bye"' in heard:
+            if b'"type":"bye"' in received:
                 return "bye"
-            if not heard.startswith(b"HTTP/1.1 101 ") and b"}" in heard:
-                assert set(orjson.loads(heard.partition(b"\r\n\r\n")[2])) == {"code", "message"}
-                return heard[9:12].decode()
-            assert more, (query, heard)
+            if not received.startswith(b"HTTP/1.1 101 ") and b"}" in received:
+                assert set(orjson.loads(received.partition(b"\r\n\r\n")[2])) == {"code", "message"}
+                return received[9:12].decode()
+            assert more, (query, received)
 
 
 def ask_history(relay: Relay, query: str) -> str:
@@ -187,8 +187,8 @@ def test_times_while_the_memory_is_filled(tmp_path: Path) -> None:
             run(burst(server.url), 4 * PATIENCE)
         for since in ENDS[:3]:
             with Relay(server.url) as made:
-                asked = ask_feed(made, urlencode({"since": since}))
-                assert (asked, ask_history(made, urlencode({"since": since}))) == ("subscribed", "200")
+                requested = ask_feed(made, urlencode({"since": since}))
+                assert (requested, ask_history(made, urlencode({"since": since}))) == ("subscribed", "200")
                 assert internal_errors(made) == 0
                 assert made.stop() == 0
 

@@ -343,11 +343,11 @@ def test_tcp_probes() -> None:
         results.append(await probe_once(check_of(TcpProbe(kind="tcp", address=f"127.0.0.1:{free_port()}"))))
         return results
 
-    held, hung_up, refused = asyncio.run(main())
+    held, hung_up, rejected = asyncio.run(main())
     assert held.outcome is Outcome.OK
     assert held.latency is not None
     assert "peer closed the connection after 0.0 s; expected at least 0.1 s" in str(hung_up.error)
-    assert refused == Result(Outcome.FAILED, "connection refused")
+    assert rejected == Result(Outcome.FAILED, "connection refused")
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def assert_taken(server: NatsServer, *options: str, **env: str) -> None:
     assert (done.returncode, done.stdout) == (0, "log.info.x seq 1\n"), done.stderr
 
 
-def assert_refused(server: NatsServer, expected: str, *options: str, **env: str) -> None:
+def assert_rejected(server: NatsServer, expected: str, *options: str, **env: str) -> None:
     """Check that every command that connects once prints the same line and exits with 1."""
     url = server.url
     for done in together(
@@ -131,10 +131,10 @@ def assert_refused(server: NatsServer, expected: str, *options: str, **env: str)
         partial(run, "ship", "--status", "--nats-url", url, *options, **env),
     ):
         # Findings of 'check' are on standard output, like all its results.
-        said = [text for text in (done.stdout + done.stderr).splitlines() if "NATS at" in text]
+        output = [text for text in (done.stdout + done.stderr).splitlines() if "NATS at" in text]
         assert done.returncode == 1
-        assert len(said) == 1, said
-        assert f"NATS at {url} {expected}" in said[0]
+        assert len(output) == 1, output
+        assert f"NATS at {url} {expected}" in output[0]
         assert "Traceback" not in done.stderr
 
 
@@ -170,12 +170,12 @@ def test_a_wrong_password_is_one_line_and_never_shown(tmp_path: Path) -> None:
     """Commands exit with 1 after one line, and no output contains the wrong or the correct password."""
     with serving(tmp_path, f'authorization {{ user: app, password: "{PASSWORD}" }}') as server:
         credentials = ("--nats-user", "app", "--nats-password", WRONG)
-        assert_refused(
+        assert_rejected(
             server,
             "rejected the credentials: Authorization Violation; check the user and password",
             *credentials,
         )
-        assert_refused(server, "requires credentials: Authorization Violation; set --nats-creds")
+        assert_rejected(server, "requires credentials: Authorization Violation; set --nats-creds")
         url = server.url.replace("nats://", f"nats://app:{WRONG}@")
         for done in together(
             partial(published, url),
@@ -202,28 +202,28 @@ def test_the_relay_retries_while_nats_rejects_it(tmp_path: Path) -> None:
             assert "ready\n" not in relay.lines
             file.write_text(PASSWORD)
             relay.until_ready()
-            told = "".join(relay.log + relay.lines)
-            assert told.count("rejected the credentials") == 1
-            assert WRONG not in told
-            assert PASSWORD not in told
+            received = "".join(relay.log + relay.lines)
+            assert received.count("rejected the credentials") == 1
+            assert WRONG not in received
+            assert PASSWORD not in received
         finally:
             relay.close()
 
 
 def test_an_outage_and_a_later_rejection_are_both_logged(tmp_path: Path) -> None:
     """An outage and the rejection after it are both logged, each once."""
-    told: list[connection.ConnectFailure] = []
+    received: list[connection.ConnectFailure] = []
 
     async def check(server: NatsServer) -> None:
         async with Publisher(
-            server.url, access=Access(user="app", password=PASSWORD), on_down=told.append
+            server.url, access=Access(user="app", password=PASSWORD), on_down=received.append
         ) as publisher:
             await publisher.connected()
             server.stop()
             server.config = "authorization { user: app, password: other }"
             server.start()
             async with asyncio.timeout(PATIENCE):
-                while len(told) < 2:
+                while len(received) < 2:
                     await asyncio.sleep(0.02)
                 while server.log.count("authentication error") < 4:  # a few more retries
                     await asyncio.sleep(0.02)
@@ -231,7 +231,7 @@ def test_an_outage_and_a_later_rejection_are_both_logged(tmp_path: Path) -> None
 
     with serving(tmp_path, f'authorization {{ user: app, password: "{PASSWORD}" }}') as server:
         asyncio.run(check(server))
-    assert [failure.kind for failure in told] == [
+    assert [failure.kind for failure in received] == [
         connection.ConnectFailureKind.UNREACHABLE,
         connection.ConnectFailureKind.AUTH,
     ]
@@ -314,23 +314,23 @@ def test_an_error_that_ends_the_connection_leads_to_another() -> None:
         writer.close()
 
     async def check() -> None:
-        told: list[str] = []
+        received: list[str] = []
         back = asyncio.Event()
 
         async def up() -> None:
-            told.append("up")
+            received.append("up")
             if connections == 2:
                 back.set()
 
         async def down(failure: connection.ConnectFailure) -> None:
-            told.append(failure.kind.value)
+            received.append(failure.kind.value)
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         client = await connection.connect(url, name="t", on_up=up, on_down=down)
         await asyncio.wait_for(back.wait(), PATIENCE)
         assert client.is_connected
-        assert told == ["up", "unreachable", "up"]
+        assert received == ["up", "unreachable", "up"]
         await client.close()
         server.close()
 
@@ -345,7 +345,7 @@ def test_an_nkey(tmp_path: Path) -> None:
     other.write_text(new_seed()[0])
     with serving(tmp_path, f"authorization {{ users: [ {{ nkey: {public} }} ] }}") as server:
         assert_taken(server, "--nats-nkey-file", str(file))
-        assert_refused(
+        assert_rejected(
             server, "rejected the credentials: Authorization Violation", "--nats-nkey-file", str(other)
         )
 
@@ -357,7 +357,7 @@ def test_a_token(tmp_path: Path) -> None:
     with serving(tmp_path, f'authorization {{ token: "{PASSWORD}" }}') as server:
         assert_taken(server, "--nats-token-file", str(file))
         assert published(server.url, TICKERTAPE_NATS_TOKEN=PASSWORD).returncode == 0
-        assert_refused(server, "rejected the credentials", "--nats-token", WRONG)
+        assert_rejected(server, "rejected the credentials", "--nats-token", WRONG)
 
 
 def test_a_creds_file(tmp_path: Path) -> None:
@@ -393,7 +393,7 @@ def test_a_creds_file(tmp_path: Path) -> None:
     with serving(tmp_path, f"operator: {operator_jwt}", resolver) as server:
         assert_taken(server, "--nats-creds", str(creds))
         creds.write_text(creds.read_text().replace(user, new_seed()[0]))
-        assert_refused(server, "rejected the credentials", "--nats-creds", str(creds))
+        assert_rejected(server, "rejected the credentials", "--nats-creds", str(creds))
 
 
 # --- TLS
@@ -408,8 +408,8 @@ def test_tls_with_an_authority_of_our_own(tmp_path: Path, authority: Authority) 
         given = ("--nats-ca", str(authority.ca), "--nats-user", "app", "--nats-password", PASSWORD)
         assert_taken(server, *given)
         wrong = "failed the TLS handshake: the server certificate is not trusted"
-        assert_refused(server, wrong)
-        assert_refused(server, wrong, "--nats-ca", str(other.ca))
+        assert_rejected(server, wrong)
+        assert_rejected(server, wrong, "--nats-ca", str(other.ca))
         assert "Authorization" not in server.log
 
         async def feed(relay: Relay) -> None:
@@ -427,7 +427,7 @@ def test_tls_with_an_authority_of_our_own(tmp_path: Path, authority: Authority) 
 def test_the_name_in_the_certificate_counts(tmp_path: Path, authority: Authority) -> None:
     """A certificate of the right authority for another host is rejected."""
     with serving(tmp_path, authority.tls(host="nats.example")) as server:
-        assert_refused(
+        assert_rejected(
             server,
             "failed the TLS handshake: the server certificate is not trusted",
             "--nats-ca",
@@ -444,13 +444,13 @@ def test_a_client_certificate(tmp_path: Path, authority: Authority) -> None:
     ca = ("--nats-ca", str(authority.ca))
     with serving(tmp_path, authority.tls("verify: true")) as server:
         assert_taken(server, *ca, "--nats-cert", str(cert), "--nats-key", str(key))
-        assert_refused(
+        assert_rejected(
             server,
             "failed the TLS handshake: the server requires a client certificate; set --nats-cert",
             *ca,
         )
         given = (*ca, "--nats-cert", str(other_cert), "--nats-key", str(other_key))
-        assert_refused(server, "failed the TLS handshake: ", *given)
+        assert_rejected(server, "failed the TLS handshake: ", *given)
 
 
 @pytest.mark.parametrize("options", [("--nats-ca",), ()], ids=["a CA is given", "tls://"])
@@ -476,10 +476,10 @@ def test_credentials_do_not_travel_in_the_clear(
             env=environment(),
             stdout=asyncio.subprocess.PIPE,
         )
-        said, _ = await asyncio.wait_for(child.communicate(), PATIENCE)
+        output, _ = await asyncio.wait_for(child.communicate(), PATIENCE)
         assert child.returncode == 1
         server.close()
-        return said.decode()
+        return output.decode()
 
     assert "failed the TLS handshake: the server does not offer TLS; " in asyncio.run(check())
     assert listening == []
@@ -489,15 +489,15 @@ def test_tls_that_is_only_offered_is_used(tmp_path: Path, authority: Authority) 
     """A server with optional TLS gets TLS from a program with a CA."""
     with serving(tmp_path, authority.tls(), "allow_non_tls: true") as server:
         assert_taken(server, "--nats-ca", str(authority.ca))
-        told: list[bool] = []
+        received: list[bool] = []
 
         async def check() -> None:
             client = await connection.connect_once(server.url, name="t", access=Access(ca=authority.ca))
-            told.append(client._transport._io_writer.get_extra_info("ssl_object") is not None)  # type: ignore[union-attr]
+            received.append(client._transport._io_writer.get_extra_info("ssl_object") is not None)  # type: ignore[union-attr]
             await connection.close(client)
 
         asyncio.run(check())
-        assert told == [True]
+        assert received == [True]
 
 
 # --- options
@@ -525,10 +525,10 @@ def test_contradictions_are_one_line(
 
     arguments = [text for option in options for text in (f"--nats-{option}", "s3cret")]
     assert main([name, *arguments]) == 2
-    said = capsys.readouterr().err
-    assert line in said
-    assert said.count("\n") == 1
-    assert "s3cret" not in said
+    output = capsys.readouterr().err
+    assert line in output
+    assert output.count("\n") == 1
+    assert "s3cret" not in output
 
 
 @pytest.mark.parametrize(
@@ -582,6 +582,6 @@ def test_an_invalid_url_does_not_show_its_password(url: str, capsys: pytest.Capt
     from tickertape.cli.main import main
 
     assert main(["check", "--nats-url", url]) == 2
-    said = capsys.readouterr().err
-    assert "is not a valid address" in said
-    assert "s3cret" not in said
+    output = capsys.readouterr().err
+    assert "is not a valid address" in output
+    assert "s3cret" not in output

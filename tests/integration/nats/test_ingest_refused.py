@@ -23,10 +23,10 @@ def test_a_consumer_that_was_rejected_is_tried_again(
     """A cluster that cannot create the consumer at first does not leave the relay without events."""
     real = streams.request
     refusals = [StreamsError("JetStream did not reply", "wait", transient=True)]
-    asked: list[str] = []
+    requested: list[str] = []
 
     async def refusing(nc: Client, verb: str, *rest: Any, **more: Any) -> dict[str, Any]:
-        asked.append(verb)
+        requested.append(verb)
         if refusals:
             raise refusals.pop()
         return await real(nc, verb, *rest, **more)
@@ -52,7 +52,7 @@ def test_a_consumer_that_was_rejected_is_tried_again(
 
     run(body())
     assert refusals == []
-    assert len(asked) >= 2
+    assert len(requested) >= 2
 
 
 def test_states_of_another_stream_are_loaded_though_the_first_try_fails(

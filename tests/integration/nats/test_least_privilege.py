@@ -51,13 +51,13 @@ class Child:
             )
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         """Output so far."""
         return self._path.read_text()
 
     def until(self, text: str) -> None:
         """Wait until the output contains a text."""
-        eventually(lambda: text in self.said, f"{text!r} is said")
+        eventually(lambda: text in self.output, f"{text!r} is said")
 
     def reload(self) -> None:
         """Make the program reload its file (SIGHUP)."""
@@ -162,12 +162,12 @@ def test_the_product_works_with_least_privilege(nats: Deployed, tmp_path: Path) 
             # A restarted monitor reads silences and the newest statuses.
             with program(tmp_path / "again.log", "monitor", *arguments) as again:
                 await feed.until(lambda: statuses(feed, "b")[-1] == "HEALTHY")
-                assert "violation" not in again.said
+                assert "violation" not in again.output
 
     with relay:
         with program(tmp_path / "monitor.log", "monitor", *arguments) as monitor:
             run(check(monitor), 5 * PATIENCE)
-            assert "violation" not in monitor.said
+            assert "violation" not in monitor.output
         assert relay.stop() == 0
     gateway.close()
     assert nats.violations == []
@@ -217,7 +217,7 @@ def test_programs_wait_for_the_operator(nats: Deployed, tmp_path: Path) -> None:
             relay.until_ready()
             monitor.until("monitoring 1 gateways")
             assert sum(absent in line for line in relay.log) == 1
-            assert monitor.said.count(absent) == shipper.said.count(absent) == 1
+            assert monitor.output.count(absent) == shipper.output.count(absent) == 1
 
             async def check() -> None:
                 async with follow(relay.ws_url, since="earliest") as feed:
@@ -333,16 +333,16 @@ PUBLISH = {
 LISTEN = [">", "log.>", "gateway.>", "checkpoint.>", "rejected.>", "watchdog.>", "$JS.>", "_INBOX.>"]
 
 
-async def refused(said: list[str], what: str) -> None:
+async def rejected(output: list[str], what: str) -> None:
     """Wait until the server reports a permission violation, and nothing else."""
     try:
         async with asyncio.timeout(PATIENCE):
-            while not said:
+            while not output:
                 await asyncio.sleep(0.002)
     except TimeoutError:
         pytest.fail(f"allowed: {what}")
-    assert what in said.pop()
-    assert said == []
+    assert what in output.pop()
+    assert output == []
 
 
 @pytest.mark.parametrize("user", PUBLISH)
@@ -352,14 +352,14 @@ def test_forbidden_subjects_are_rejected(nats: Deployed, user: str) -> None:
     inboxes = [f"_INBOX_{name}.>" for name in ("operator", "relay", "monitor", "web1", "publisher")]
 
     async def check() -> None:
-        async with nats.client(user) as (client, said):
+        async with nats.client(user) as (client, output):
             own = f"{nats.access(user).inbox_prefix}.>"
             for subject in PUBLISH[user]:
                 await client.publish(subject, b"{}")
-                await refused(said, f'Publish to "{subject}"')
+                await rejected(output, f'Publish to "{subject}"')
             for subject in [*LISTEN, *(inbox for inbox in inboxes if inbox != own)]:
                 await client.subscribe(subject)
-                await refused(said, f'Subscription to "{subject}"')
+                await rejected(output, f'Subscription to "{subject}"')
         async with nats.client("operator") as (client, _):
             for config in streams.stream_configs(Names()):
                 there = await streams.stream_info(client, config["name"])

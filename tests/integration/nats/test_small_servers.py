@@ -44,7 +44,7 @@ def ask(url: str, question: Callable[[Client], Awaitable[None]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "said"),
+    ("limits", "output"),
     [
         (
             "",
@@ -63,7 +63,7 @@ def ask(url: str, question: Callable[[Client], Awaitable[None]]) -> None:
         ),
     ],
 )
-def test_a_stream_that_does_not_fit_is_reported_with_sizes(limits: str, said: str, tmp_path: Path) -> None:
+def test_a_stream_that_does_not_fit_is_reported_with_sizes(limits: str, output: str, tmp_path: Path) -> None:
     """A relay and ``streams apply`` report the requested and the available size, and both options."""
     with server(tmp_path, limits) as nats:
         for command in (("serve", "--port", "0", "--ops-port", "0"), ("streams", "apply")):
@@ -71,7 +71,7 @@ def test_a_stream_that_does_not_fit_is_reported_with_sizes(limits: str, said: st
             assert done.returncode == 1
             text = done.stdout + done.stderr
 
-            assert re.search(said, text), text
+            assert re.search(output, text), text
             assert "--max-bytes EVENTS=256MiB" in text
             assert "TICKERTAPE_STREAMS_MAX_BYTES=EVENTS=256MiB" in text
             assert "same subjects" not in text

@@ -135,8 +135,8 @@ def test_packages_of_the_same_names_are_their_owners(
     """The library and the command work in a folder with packages relay, producers and contracts."""
     streams = run(installed.command, "streams", "apply", "--nats-url", nats_server.url, cwd=theirs)
     assert streams.returncode == 0, streams.stderr
-    told = run(installed.python, "theirs.py", nats_server.url, cwd=theirs)
-    assert (told.returncode, told.stdout, told.stderr) == (0, "1\n", "")
+    received = run(installed.python, "theirs.py", nats_server.url, cwd=theirs)
+    assert (received.returncode, received.stdout, received.stderr) == (0, "1\n", "")
     for program in ([installed.command], [installed.python, "-m", "tickertape"]):
         assert run(*program, "--version", cwd=theirs).stdout == f"{PROJECT['version']}\n"
 
@@ -144,10 +144,10 @@ def test_packages_of_the_same_names_are_their_owners(
 @pytest.mark.usefixtures("one_demo")
 def test_the_demo_runs(installed: Environment, tmp_path: Path) -> None:
     """The demo finds everything that it starts, and exits with 0."""
-    told = run(installed.command, "demo", "--seconds", "6", "--data-dir", tmp_path, cwd=tmp_path)
-    assert told.returncode == 0, told.stdout + told.stderr
-    assert "all processes stopped" in told.stdout
-    assert "has ended" not in told.stdout
+    received = run(installed.command, "demo", "--seconds", "6", "--data-dir", tmp_path, cwd=tmp_path)
+    assert received.returncode == 0, received.stdout + received.stderr
+    assert "all processes stopped" in received.stdout
+    assert "has ended" not in received.stdout
 
 
 def test_the_library_alone(wheels: dict[str, Path], theirs: Path) -> None:
@@ -155,20 +155,20 @@ def test_the_library_alone(wheels: dict[str, Path], theirs: Path) -> None:
     made = Environment(theirs / "venv", DEPENDENCIES)
     made.install(wheels["tree"])
     public = "from tickertape import Publisher, SyncPublisher, TickertapeHandler"
-    told = run(made.python, "-c", public, cwd=theirs)
-    assert (told.returncode, told.stderr) == (0, "")
-    told = run(made.python, "-c", "from tickertape import tickertape_app", cwd=theirs)
-    assert told.returncode == 1
-    assert "pip install 'tickertape[relay]'" in told.stderr
+    received = run(made.python, "-c", public, cwd=theirs)
+    assert (received.returncode, received.stderr) == (0, "")
+    received = run(made.python, "-c", "from tickertape import tickertape_app", cwd=theirs)
+    assert received.returncode == 1
+    assert "pip install 'tickertape[relay]'" in received.stderr
     for option in ("--help", "--version"):
         assert run(made.command, option, cwd=theirs).returncode == 0
-    wanted = dict.fromkeys(COMMANDS, "relay") | {"demo": "all", "monitor": "monitor", "ship": "ship"}
-    for command, extra in wanted.items():
-        told = run(made.command, command, cwd=theirs)
-        assert told.returncode == 1
-        assert told.stderr.startswith(f"tickertape {command}: ")
-        assert told.stderr.endswith(f" is not installed; pip install 'tickertape[{extra}]'\n")
-        assert told.stderr.count("\n") == 1
+    expected = dict.fromkeys(COMMANDS, "relay") | {"demo": "all", "monitor": "monitor", "ship": "ship"}
+    for command, extra in expected.items():
+        received = run(made.command, command, cwd=theirs)
+        assert received.returncode == 1
+        assert received.stderr.startswith(f"tickertape {command}: ")
+        assert received.stderr.endswith(f" is not installed; pip install 'tickertape[{extra}]'\n")
+        assert received.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -190,21 +190,21 @@ def test_an_extra_is_all_that_its_command_needs(
     made = Environment(tmp_path / "venv", [*DEPENDENCIES, *EXTRAS[extra]])
     made.install(wheels["tree"])
     (tmp_path / "lines.log").write_text("a line\n")
-    told = run(made.command, command[0], "--help", cwd=tmp_path)
-    assert told.returncode == 0, told.stderr
-    told = run(made.command, *command, cwd=tmp_path)
-    assert "is not installed" not in told.stderr
-    assert "Traceback" not in told.stderr
-    told = run(made.python, "-c", f"import {modules}", cwd=tmp_path)
-    assert (told.returncode, told.stderr) == (0, "")
+    received = run(made.command, command[0], "--help", cwd=tmp_path)
+    assert received.returncode == 0, received.stderr
+    received = run(made.command, *command, cwd=tmp_path)
+    assert "is not installed" not in received.stderr
+    assert "Traceback" not in received.stderr
+    received = run(made.python, "-c", f"import {modules}", cwd=tmp_path)
+    assert (received.returncode, received.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("name", ["relay", "producers", "contracts"])
 def test_a_root_folder_cannot_be_imported_by_its_own_name(name: str) -> None:
     """Importing a folder at the root by its own name fails with the name to import."""
-    told = run(sys.executable, "-c", f"import {name}", cwd=ROOT)
-    assert told.returncode == 1
-    assert f"ImportError: this folder is imported as tickertape.{name}" in told.stderr
+    received = run(sys.executable, "-c", f"import {name}", cwd=ROOT)
+    assert received.returncode == 1
+    assert f"ImportError: this folder is imported as tickertape.{name}" in received.stderr
 
 
 def test_importing_costs_what_is_used() -> None:
@@ -214,5 +214,5 @@ def test_importing_costs_what_is_used() -> None:
         "print(sorted({one.partition('.')[0] for one in first} & {'nats', 'pydantic', 'orjson', 'asyncio'}),"
         f"sorted({{one.partition('.')[0] for one in sys.modules}} & {set(PACKAGES_OF_EXTRAS)!r}))"
     )
-    told = run(sys.executable, "-c", code, cwd=Path(os.sep))
-    assert (told.stdout, told.stderr) == ("[] []\n", "")
+    received = run(sys.executable, "-c", code, cwd=Path(os.sep))
+    assert (received.stdout, received.stderr) == ("[] []\n", "")

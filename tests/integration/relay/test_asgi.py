@@ -79,7 +79,7 @@ async def burst(nats_url: str, count: int, size: int = 0) -> None:
         await nc.flush()
 
 
-async def refused(url: str, **options: Any) -> tuple[int, dict[str, str], Any]:
+async def rejected(url: str, **options: Any) -> tuple[int, dict[str, str], Any]:
     """Return status, headers and JSON of a handshake that is rejected over HTTP."""
     with pytest.raises(InvalidStatus) as caught:
         async with connect(url, proxy=None, ping_interval=None, **options):
@@ -129,11 +129,11 @@ def test_snapshot_then_live(nats_server: NatsServer, kind: str) -> None:
                 got = await feed.events(2)
                 assert [event.get("message") for event in got] == ["größer – ∑", None]
                 assert len(await all_of_it.events(3)) == 3
-                await feed.say(type="subscribe", subjects=["log.*.y"])
+                await feed.send_message(type="subscribe", subjects=["log.*.y"])
                 await feed.one(Snapshot)
                 await publish(js, line("y", source="y"))
                 await feed.events(3)
-                await feed.say(type="ping", id="p")
+                await feed.send_message(type="ping", id="p")
                 assert (await feed.read()).type == "pong"
                 assert host.get("/health")[1]["feeds"]["/feed"] == {
                     "status": "ok", "upstream": "connected", "connections": 2, "ready": True,
@@ -213,11 +213,11 @@ def test_a_stalled_client_is_a_cursor_not_a_queue(nats_server: NatsServer) -> No
             # The event log holds about 11 MB of these events; a queue per stalled client would as well.
             assert host.resident_bytes - before < 60_000_000
             for client in stalled:
-                seqs, told = client.read(total)
-                assert len(seqs) + sum(gap.dropped or 0 for gap in told) == total
+                seqs, received = client.read(total)
+                assert len(seqs) + sum(gap.dropped or 0 for gap in received) == total
                 assert seqs == sorted(set(seqs))
                 assert seqs[-1] == total
-                assert {gap.reason for gap in told} == {"slow"}
+                assert {gap.reason for gap in received} == {"slow"}
         finally:
             for client in stalled:
                 client.close()
@@ -264,7 +264,7 @@ def test_an_invalid_token_is_rejected_visibly_for_the_client(shared: tuple[NatsS
 
     async def check() -> None:
         url = host.ws("/secret/ws")
-        code, headers, body = await refused(url, additional_headers={"Authorization": "Bearer x.y.z"})
+        code, headers, body = await rejected(url, additional_headers={"Authorization": "Bearer x.y.z"})
         assert (code, body["code"]) == (401, "unauthorized")
         assert headers["www-authenticate"] == "Bearer"
         bad = [*SERVER_LIMITS, Subprotocol("bearer.x.y.z")]
@@ -272,11 +272,11 @@ def test_an_invalid_token_is_rejected_visibly_for_the_client(shared: tuple[NatsS
         assert await told_inside(url, subprotocols=bad) == expected
         none = forge.token(values=forge.claims(tickertape={"subjects": ["system.>"]}))
         asks = {"Authorization": f"Bearer {none}"}
-        code, _, body = await refused(f"{url}?subjects=log.%3E", additional_headers=asks)
+        code, _, body = await rejected(f"{url}?subjects=log.%3E", additional_headers=asks)
         assert (code, body["code"]) == (403, "forbidden")
         async with connect(url, proxy=None, ping_interval=None) as socket:
             client = FeedClient(socket)
-            await client.say(type="ping", id="1")
+            await client.send_message(type="ping", id="1")
             assert (await client.one(Error)).code == "unauthorized"
             assert (await client.one(Bye)).code == 4401
             assert await client.closed() == 4401
@@ -290,7 +290,7 @@ def test_pages_of_other_sites_are_rejected(shared: tuple[NatsServer, Host]) -> N
 
     async def check() -> None:
         url = host.ws()
-        code, _, body = await refused(
+        code, _, body = await rejected(
             url, subprotocols=SERVER_LIMITS, additional_headers={"Origin": "https://evil.com"}
         )
         assert (code, body["code"]) == (403, "forbidden")
@@ -301,7 +301,7 @@ def test_pages_of_other_sites_are_rejected(shared: tuple[NatsServer, Host]) -> N
                 assert isinstance(await FeedClient(socket).read(), Welcome)
         # A name that an attacker has pointed at this machine.
         rebound = f"ws://rebound.example.com:{host.port}/feed/ws"
-        code, _, _ = await refused(rebound, host=host.address, port=host.port)
+        code, _, _ = await rejected(rebound, host=host.address, port=host.port)
         assert code == 403
 
     run(check())
@@ -327,14 +327,14 @@ def test_mistakes_have_close_codes(shared: tuple[NatsServer, Host]) -> None:
 
     async def check() -> None:
         url = host.ws()
-        assert (await refused(f"{url}?level=LOUD"))[0] == 400
+        assert (await rejected(f"{url}?level=LOUD"))[0] == 400
         inside = await told_inside(f"{url}?level=LOUD", subprotocols=SERVER_LIMITS)
         assert inside == [("error", "bad_level"), ("bye", 4409), ("close", 4409)]
-        assert (await refused(f"{url}?subject=log.error.>"))[0] == 400
+        assert (await rejected(f"{url}?subject=log.error.>"))[0] == 400
         inside = await told_inside(f"{url}?subject=log.error.>", subprotocols=SERVER_LIMITS)
         assert inside == [("error", "bad_query"), ("bye", 4400), ("close", 4400)]
-        assert (await refused(host.ws("/feed/nowhere")))[0] == 404
-        assert (await refused(url, subprotocols=[Subprotocol("chat")]))[0] == 400
+        assert (await rejected(host.ws("/feed/nowhere")))[0] == 404
+        assert (await rejected(url, subprotocols=[Subprotocol("chat")]))[0] == 400
         for message, code in (
             (b"binary", 1003),
             ("x" * (MAX_MESSAGE_BYTES + 1), 1009),
@@ -463,7 +463,7 @@ def test_the_host_does_not_depend_on_nats(nats_server: NatsServer) -> None:
     """
     with Host({"/feed": {"nats_url": f"nats://127.0.0.1:{free_port()}"}}) as host:
         assert host.get("/health")[1]["feeds"]["/feed"]["status"] == "unavailable"
-        code, _, body = run(refused(host.ws()))
+        code, _, body = run(rejected(host.ws()))
         assert (code, body["code"]) == (503, "unavailable")
         inside = run(told_inside(host.ws(), subprotocols=SERVER_LIMITS))
         assert inside == [("error", "unavailable"), ("bye", 4503), ("close", 4503)]
@@ -510,7 +510,7 @@ def test_an_open_feed_is_closed_to_others(nats_server: NatsServer) -> None:
     }
 
     async def check() -> None:
-        code, _, body = await refused(host.ws())
+        code, _, body = await rejected(host.ws())
         assert (code, body["code"]) == (403, "forbidden")
         async with follow(host.ws("/open/ws")):
             pass

@@ -169,9 +169,9 @@ def test_the_drain_is_logged(nats_server: NatsServer) -> None:
     with Relay(nats_server.url, "--drain-delay", "0.1", "--drain", "60") as relay:
         run(check(relay))
         assert relay.wait() == 0
-    said = [text.split(None, 3)[3].strip() for text in relay.log[-4:]]
-    assert said[0].startswith("draining: reporting not ready")
-    assert said[1] == "shutting down: 1 clients have 60 s to disconnect"
-    assert said[2].startswith("drained in ")
-    assert said[2].endswith(": 1 clients disconnected, 0 connections aborted")
-    assert said[3] == "stopped"
+    output = [text.split(None, 3)[3].strip() for text in relay.log[-4:]]
+    assert output[0].startswith("draining: reporting not ready")
+    assert output[1] == "shutting down: 1 clients have 60 s to disconnect"
+    assert output[2].startswith("drained in ")
+    assert output[2].endswith(": 1 clients disconnected, 0 connections aborted")
+    assert output[3] == "stopped"

@@ -59,12 +59,12 @@ def test_filter_and_level_by_query_and_by_subscribe(nats_server: NatsServer) -> 
             assert [event.get("message") for event in got] == ["y0", "y1", "y2", "y3", "y4", None]
             assert only(warnings.messages, Subscribed)[0].subjects == ["log.>"]
 
-            await warnings.say(type="subscribe", subjects=["log.*.x"], level="CRITICAL")
+            await warnings.send_message(type="subscribe", subjects=["log.*.x"], level="CRITICAL")
             await warnings.one(Snapshot)
             await publish(js, line("no", "ERROR", "x"))
             await publish(js, line("yes", "FATAL", "x"))
             assert (await warnings.texts(7))[6:] == ["yes"]
-            await warnings.say(type="ping", id="p1")
+            await warnings.send_message(type="ping", id="p1")
             assert (await warnings.one(Pong)).id == "p1"
 
     with Relay(nats_server.url) as relay:
@@ -82,7 +82,7 @@ def test_a_snapshot_survives_a_restart_of_the_relay(nats_server: NatsServer) -> 
             await publish(js, status("b", Status.REMOVED))
             await publish(js, SystemHealth(component="relay", status=Status.HEALTHY))
 
-    async def look(relay: Relay) -> list[tuple[str, Any]]:
+    async def poll(relay: Relay) -> list[tuple[str, Any]]:
         async with follow(relay.ws_url) as feed:
             return [
                 (item.subject, item.event.get("current_status", item.event.get("status")))
@@ -98,10 +98,10 @@ def test_a_snapshot_survives_a_restart_of_the_relay(nats_server: NatsServer) -> 
             ("system.health.relay", "HEALTHY"),
         ]
         # An acknowledgement may arrive before the relay has the event.
-        eventually(lambda: run(look(relay)) == expected, "the relay shows the newest states")
+        eventually(lambda: run(poll(relay)) == expected, "the relay shows the newest states")
         assert relay.stop() == 0
         relay.start()
-        assert run(look(relay)) == expected
+        assert run(poll(relay)) == expected
 
 
 def test_states_outside_of_the_relays_subjects_are_not_in_its_snapshot(nats_server: NatsServer) -> None:
@@ -296,7 +296,7 @@ def test_a_stalled_client_that_falls_out_of_memory_gets_a_gap(nats_server: NatsS
     with Relay(nats_server.url, "--client-rate", "0", "--log-size", "500") as relay:
         seqs, gaps = stall(nats_server, relay, total)
         assert [(gap.dropped, gap.reason) for gap in gaps] == [(None, "slow")]
-        begin, end = (parse_cursor(place).sequence for place in (gaps[0].from_, gaps[0].to))
+        begin, end = (parse_cursor(position).sequence for position in (gaps[0].from_, gaps[0].to))
         assert seqs == [*range(1, begin + 1), *range(end + 1, total + 1)]
 
 

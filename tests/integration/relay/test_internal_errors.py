@@ -13,7 +13,7 @@ from websockets.exceptions import InvalidStatus
 
 from tests.support.clients.feed_client import PATIENCE, follow, jetstream, line, publish, run
 from tests.support.programs.asgi_host import Host
-from tests.support.programs.faulty_program import PLACES, READERS, SINCE, subject
+from tests.support.programs.faulty_program import READERS, SINCE, TARGETS, subject
 from tests.support.programs.relay_process import Relay, eventually
 from tests.support.servers.nats_server import NatsServer
 
@@ -43,7 +43,7 @@ class Program:
     def __init__(self, kind: str, nats_url: str) -> None:
         self.kind = kind
         self.nats_url = nats_url
-        self.places = [one for one in PLACES if not one.startswith(OF_ONE_KIND[kind])]
+        self.targets = [one for one in TARGETS if not one.startswith(OF_ONE_KIND[kind])]
         self.process: Relay | Host
         if kind == "relay":
             self.process = Relay(nats_url, "--log-size", "10")
@@ -89,12 +89,12 @@ async def fill(url: str) -> None:
             await publish(js, line(f"{number}"))
 
 
-def query_of(place: str) -> dict[str, Any]:
+def query_of(target: str) -> dict[str, Any]:
     """Return the query of the victim of a place."""
-    query: dict[str, Any] = {"subjects": subject(place)}
-    if place == READERS[0]:
+    query: dict[str, Any] = {"subjects": subject(target)}
+    if target == READERS[0]:
         return {**query, "since": SINCE}
-    if place == READERS[1] or place in IN_THE_PAST:
+    if target == READERS[1] or target in IN_THE_PAST:
         return {**query, "since": "earliest", "mode": "complete"}
     return query
 
@@ -108,19 +108,19 @@ def test_the_victim_ends_and_its_neighbour_lives_on(program: Program) -> None:
             follow(program.feed, subjects="log.info.neighbour") as neighbour,
             jetstream(program.nats_url) as js,
         ):
-            for place in program.places:
-                if place in HANDSHAKES or place in PAGES:
+            for target in program.targets:
+                if target in HANDSHAKES or target in PAGES:
                     continue
                 count += 1
-                async with follow(program.feed, live=False, **query_of(place)) as victim:
-                    if place.endswith(("._parse", "._handle_message")):
-                        await victim.say(type="ping", id=1)
-                    await publish(js, line("for the victim", "CRITICAL", subject(place).rpartition(".")[2]))
-                    assert await victim.closed() == 1011, place
+                async with follow(program.feed, live=False, **query_of(target)) as victim:
+                    if target.endswith(("._parse", "._handle_message")):
+                        await victim.send_message(type="ping", id=1)
+                    await publish(js, line("for the victim", "CRITICAL", subject(target).rpartition(".")[2]))
+                    assert await victim.closed() == 1011, target
                     goodbyes = [one.code for one in victim.messages if isinstance(one, Bye)]
-                    assert goodbyes == [1011] or place.endswith("._send_outbox"), place
-                await publish(js, line(place, "INFO", "neighbour"))
-                assert (await neighbour.texts(count))[-1] == place
+                    assert goodbyes == [1011] or target.endswith("._send_outbox"), target
+                await publish(js, line(target, "INFO", "neighbour"))
+                assert (await neighbour.texts(count))[-1] == target
         return count
 
     count = run(part(), 4 * PATIENCE)
@@ -135,17 +135,17 @@ def test_the_victim_ends_and_its_neighbour_lives_on(program: Program) -> None:
         assert f'tickertape_disconnects_total{{code="1011"}} {count}.0' in numbers
 
 
-@pytest.mark.parametrize("place", HANDSHAKES)
-def test_a_handshake_is_answered(place: str, program: Program) -> None:
+@pytest.mark.parametrize("target", HANDSHAKES)
+def test_a_handshake_is_answered(target: str, program: Program) -> None:
     """Before a session exists, an internal error is 500 in the format of all rejections."""
 
     async def part() -> None:
         async with follow(program.feed, subjects="log.info.neighbour") as neighbour:
-            with pytest.raises(InvalidStatus) as refused:
-                async with follow(program.feed, live=False, **query_of(place)):
+            with pytest.raises(InvalidStatus) as rejected:
+                async with follow(program.feed, live=False, **query_of(target)):
                     pass
-            assert refused.value.response.status_code == 500
-            assert orjson.loads(refused.value.response.body or b"")["code"] == "internal"
+            assert rejected.value.response.status_code == 500
+            assert orjson.loads(rejected.value.response.body or b"")["code"] == "internal"
             async with jetstream(program.nats_url) as js:
                 await publish(js, line("still here", "INFO", "neighbour"))
             assert await neighbour.texts(1) == ["still here"]
@@ -153,12 +153,12 @@ def test_a_handshake_is_answered(place: str, program: Program) -> None:
     run(part())
 
 
-@pytest.mark.parametrize("place", PAGES)
-def test_a_page_of_history_is_rejected_in_the_documented_form(place: str, program: Program) -> None:
+@pytest.mark.parametrize("target", PAGES)
+def test_a_page_of_history_is_rejected_in_the_documented_form(target: str, program: Program) -> None:
     """An internal error of the history endpoint is JSON with ``code`` and ``message``, wherever it is
     raised.
     """
-    status, headers, body = program.page(f"subjects={subject(place)}")
+    status, headers, body = program.page(f"subjects={subject(target)}")
     assert (status, body["code"], sorted(body)) == (500, "internal", ["code", "message"])
     assert headers["content-type"] == "application/json"
     assert program.page("since=2262-12-31T00:00:00Z")[0] == 200

@@ -93,7 +93,7 @@ def test_a_rejected_client_is_logged_with_the_reason(relay: Relay) -> None:
             async with follow(f"{relay.ws_url}?mode=sideways", live=False) as feed:
                 assert await feed.closed() == 4409
 
-    def told() -> list[dict[str, Any]]:
+    def received() -> list[dict[str, Any]]:
         return [
             one for one in entries(relay) if "rejected client 127.0.0.1: bad_mode (4409)" in one["message"]
         ]
@@ -104,8 +104,8 @@ def test_a_rejected_client_is_logged_with_the_reason(relay: Relay) -> None:
     run(come())
     # Five lines are logged per window and the rest is summarized; the number of windows depends on the
     # machine.
-    eventually(lambda: len(told()) + summed_up() == 20, "all are told")
-    found = told()
+    eventually(lambda: len(received()) + summed_up() == 20, "all are told")
+    found = received()
     assert len(found) >= 5
     assert found[0].items() >= {"level": "WARNING", "code": 4409, "address": "127.0.0.1"}.items()
 
@@ -133,12 +133,12 @@ def test_a_log_that_is_shipped_does_not_feed_itself(nats_server: NatsServer) -> 
     with Relay(nats_server.url, "--log-ship", "relay", TICKERTAPE_LOG_FORMAT="json") as relay:
         run(live(relay))
         assert relay.stop() == 0
-        said = [one["message"] for one in entries(relay)]
+        output = [one["message"] for one in entries(relay)]
     events = run(shipped())
     texts = [event["message"] for event in events]
-    begins = said.index(texts[0])
-    assert texts == said[begins : begins + len(texts)], "each line once, in order"
-    assert len(said) < 25
+    begins = output.index(texts[0])
+    assert texts == output[begins : begins + len(texts)], "each line once, in order"
+    assert len(output) < 25
     assert "drained in" in texts[-1], "what was said at the end is there too"
     (bad,) = [event for event in events if "invalid message or query" in event["message"]]
     assert bad["source"] == "relay"
@@ -164,10 +164,10 @@ def test_the_relay_keeps_running_while_its_log_cannot_be_shipped(nats_server: Na
         nats_server.start()
         entry(relay, "receiving events again")
 
-        async def look() -> None:
+        async def poll() -> None:
             async with follow(relay.ws_url, since="earliest") as feed:
                 await feed.until(lambda: "receiving events again" in str(feed.messages))
                 assert "unreachable, retrying" in str(feed.messages)
 
-        run(look())
+        run(poll())
         assert len(relay.log) < 20

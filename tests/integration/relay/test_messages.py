@@ -79,7 +79,7 @@ HEARTBEAT = re.compile(rb'<1>{"type":"heartbeat"[^}]*}')
 """A message that may come at any time on a busy machine."""
 
 
-def said(relay: Relay, *frames: bytes, until: re.Pattern[bytes] | None = None) -> bytes:
+def output(relay: Relay, *frames: bytes, until: re.Pattern[bytes] | None = None) -> bytes:
     """Send frames after the session has started; return what follows, up to a mark or the end."""
     with socket.create_connection(relay.host_port, timeout=PATIENCE) as link:
         link.sendall(upgrade("/ws", DEFLATE))
@@ -133,7 +133,7 @@ def close_code(answer: bytes) -> int:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_message_of_the_promised_size_is_accepted(relay: Relay, shape: str, size: int) -> None:
     """A message of exactly 1 MiB is answered, and the session stays open."""
-    answer = said(
+    answer = output(
         relay, SHAPES[shape](ping(size)), frame(0x89, b"still there"), until=re.compile(b"still there|<8>")
     )
     assert PONG in answer
@@ -145,7 +145,7 @@ def test_a_message_of_the_promised_size_is_accepted(relay: Relay, shape: str, si
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_byte_more_is_too_large(relay: Relay, shape: str, size: int) -> None:
     """A message of one byte more is closed with 1009 and not answered."""
-    answer = said(relay, SHAPES[shape](ping(size)))
+    answer = output(relay, SHAPES[shape](ping(size)))
     assert PONG not in answer
     assert close_code(answer) == 1009
 
@@ -175,19 +175,19 @@ def test_answers_come_in_the_order_of_what_they_answer(relay: Relay) -> None:
         frame(0x89, b"one"), numbered(2), frame(0x89, b"three"), frame(0x89, b"four"), numbered(5),
         numbered(6), frame(0x8A, b"unasked"), frame(0x89, b"seven"), frame(0x88, b"\x03\xe8"),
     ]  # fmt: skip
-    wanted = (
+    expected = (
         b'<a>one<1>{"type":"pong","id":2}<a>three<a>four<1>{"type":"pong","id":5}'
         b'<1>{"type":"pong","id":6}<a>seven<8>\x03\xe8'
     )
-    assert said(relay, b"".join(sent)) == wanted
-    assert said(relay, *sent) == wanted
+    assert output(relay, b"".join(sent)) == expected
+    assert output(relay, *sent) == expected
 
 
 def test_a_pong_between_fragments_does_not_wait(relay: Relay) -> None:
     """A ping between fragments is answered before the message."""
     text = b'{"type":"ping","id":7}'
     data = frame(0x01, text[:5]) + frame(0x89, b"x") + frame(0x80, text[5:]) + frame(0x89, b"y")
-    assert said(relay, data, until=re.compile(b"<a>y")) == b"<a>x<1>" + PONG + b"<a>y"
+    assert output(relay, data, until=re.compile(b"<a>y")) == b"<a>x<1>" + PONG + b"<a>y"
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_messages_before_a_protocol_error_are_answered(relay: Relay, broken: byt
     """Messages before a protocol error are answered, and messages after it are not, although all came in one
     read.
     """
-    answer = said(relay, numbered(1) + frame(0x89, b"x") + broken + numbered(2) + frame(0x89, b"y"))
+    answer = output(relay, numbered(1) + frame(0x89, b"x") + broken + numbered(2) + frame(0x89, b"y"))
     assert answer.startswith(b'<1>{"type":"pong","id":1}<a>x')
     assert close_code(answer) == code
     assert b'"id":2' not in answer
@@ -213,7 +213,7 @@ def test_messages_before_a_protocol_error_are_answered(relay: Relay, broken: byt
 
 def test_a_client_may_go_in_the_middle_of_a_message(relay: Relay) -> None:
     """A close in the middle of a message is answered like any other."""
-    assert close_code(said(relay, frame(0x01, b"half") + frame(0x88, b"\x03\xe8"))) == 1000
+    assert close_code(output(relay, frame(0x01, b"half") + frame(0x88, b"\x03\xe8"))) == 1000
 
 
 def test_messages_after_a_close_are_ignored(relay: Relay) -> None:

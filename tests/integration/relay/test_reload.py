@@ -74,11 +74,11 @@ def reload(relay: Relay) -> str:
     before = sum(" reload: " in text for text in relay.log)
     relay.signal(signal.SIGHUP)
 
-    def said() -> list[str]:
+    def output() -> list[str]:
         return [text for text in relay.log if " reload: " in text][before:]
 
-    eventually(lambda: bool(said()), "the relay says what it has read")
-    (text,) = said()
+    eventually(lambda: bool(output()), "the relay says what it has read")
+    (text,) = output()
     return text.split(None, 2)[2].strip()
 
 
@@ -104,11 +104,11 @@ def test_another_key_counts(relay: Relay, files: Files) -> None:
         async with follow(relay.ws_url, token=token("first")) as feed:
             files.key.write_bytes(forge.public_pem("ES256", "second"))
             assert not await asyncio.to_thread(let_in, relay, "second")
-            said = await asyncio.to_thread(reload, relay)
-            assert said == f"INFO    reload: key file {files.key}, 0 revocations, log level info"
+            output = await asyncio.to_thread(reload, relay)
+            assert output == f"INFO    reload: key file {files.key}, 0 revocations, log level info"
             assert await asyncio.to_thread(let_in, relay, "second")
             assert not await asyncio.to_thread(let_in, relay, "first")
-            await feed.say(type="ping", id=7)
+            await feed.send_message(type="ping", id=7)
             await feed.until(lambda: feed.messages[-1].type == "pong")
 
     run(check())
@@ -118,10 +118,10 @@ def test_a_key_that_cannot_be_used_changes_nothing(relay: Relay, files: Files) -
     """An invalid key changes nothing and is logged with the reason; the other files take effect."""
     files.key.write_text("-----BEGIN PUBLIC KEY-----\nhalf of")
     files.revoked.write_text("sub:mallory\n")
-    said = reload(relay)
-    assert said.startswith("ERROR   reload: ")
-    assert f"{files.key} contains no key for ES256" in said
-    assert said.endswith("the previous content stays in force. Reloaded: 1 revocations, log level info")
+    output = reload(relay)
+    assert output.startswith("ERROR   reload: ")
+    assert f"{files.key} contains no key for ES256" in output
+    assert output.endswith("the previous content stays in force. Reloaded: 1 revocations, log level info")
     assert let_in(relay, "first")
     files.key.unlink()
     assert "No such file" in reload(relay)
@@ -230,9 +230,9 @@ def test_a_certificate_is_served_immediately(nats_server: NatsServer, files: Fil
         assert serial(relay) != former
         former = serial(relay)
         files.private.write_text("no key")
-        said = reload(relay)
-        assert f"cannot use certificate {files.certificate}" in said
-        assert said.endswith("Reloaded: nothing")
+        output = reload(relay)
+        assert f"cannot use certificate {files.certificate}" in output
+        assert output.endswith("Reloaded: nothing")
         assert serial(relay) == former
 
 

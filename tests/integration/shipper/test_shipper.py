@@ -28,7 +28,7 @@ from tickertape.producers.shipper.sinks.local_state import CheckpointError, Loca
 from tickertape.producers.shipper.sinks.sink import Checkpoint, OutgoingEvent
 
 from tests.support.patience import PATIENCE
-from tests.support.programs.relay_process import refuse
+from tests.support.programs.relay_process import expect_rejection
 from tests.support.servers.nats_server import NatsServer
 from tickertape.cli.ship import ShipSettings, run
 from tickertape.names import Names
@@ -294,7 +294,7 @@ def test_it_stops_while_it_waits_for_nats(nats_server: NatsServer, tmp_path: Pat
 )
 def test_a_usage_error_is_one_line(options: tuple[str, ...], expected: str) -> None:
     """A usage error prints one clear message and ends with exit code 2."""
-    done = refuse("ship", *options)
+    done = expect_rejection("ship", *options)
     assert (done.returncode, done.stdout) == (2, "")
     assert expected in done.stderr
     assert "Traceback" not in done.stderr

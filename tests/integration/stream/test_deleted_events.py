@@ -85,21 +85,21 @@ def account(feed: FeedClient, start: int, upto: int, matching: set[int]) -> set[
         upto: last sequence that it must account for.
         matching: sequences that its filter matches.
     """
-    place, gone = start, set()
+    position, gone = start, set()
     seen: list[int] = []
     for message in feed.messages:
         if isinstance(message, Gap):
             begin, end = parse_cursor(message.from_).sequence, parse_cursor(message.to).sequence
             assert (message.dropped, message.reason) == (None, "retention")
-            assert place <= begin < end, "told before any later cursor"
+            assert position <= begin < end, "told before any later cursor"
             gone |= set(range(begin + 1, end + 1))
-            place = end
+            position = end
         elif isinstance(message, Events):
             seqs = [item.seq for item in message.events]
             assert seqs == sorted(set(seqs))
             assert not seen or seqs[0] > seen[-1]
             seen += seqs
-            place = parse_cursor(message.cursor).sequence
+            position = parse_cursor(message.cursor).sequence
     assert set(seen) <= matching
     expected = {seq for seq in matching if start < seq <= upto}
     assert expected - set(seen) <= gone, "lost in silence"
@@ -136,9 +136,9 @@ def test_a_flood_through_a_small_stream(nats_server: NatsServer, mode: str, subj
                 last = await publish(js, line("the last one", "ERROR", "a"))
                 state = (await js.stream_info("EVENTS")).state
             await feed.until(lambda: arrived(feed, last))
-            wanted = {s for s, subject in found if subjects == ">" or subject != "log.info.b"} | {last}
-            gone = account(feed, start, last, wanted)
-            evicted = wanted - set(feed.seqs())
+            required = {s for s, subject in found if subjects == ">" or subject != "log.info.b"} | {last}
+            gone = account(feed, start, last, required)
+            evicted = required - set(feed.seqs())
             assert evicted, "the stream was too large for this test"
             assert evicted <= gone
             if subjects == ">":
@@ -280,7 +280,7 @@ def test_another_stream_has_other_deleted_events(nats_server: NatsServer) -> Non
 def test_a_state_that_was_deleted_is_known_all_the_same(nats_server: NatsServer) -> None:
     """A state within a gap is in the snapshot of new clients, and is sent to connected ones."""
 
-    def told(feed: FeedClient) -> list[str]:
+    def received(feed: FeedClient) -> list[str]:
         found = only(feed.messages, Snapshot)
         return [item.event["current_status"] for message in found for item in message.events]
 
@@ -296,9 +296,9 @@ def test_a_state_that_was_deleted_is_known_all_the_same(nats_server: NatsServer)
             last = await publish(js, line("the last one"))
             await feed.until(lambda: arrived(feed, last))
             assert lost in account(feed, 0, last, {*feed.seqs(), lost})
-            await feed.until(lambda: told(feed) == ["UNHEALTHY"])
+            await feed.until(lambda: received(feed) == ["UNHEALTHY"])
             async with follow(relay.ws_url) as fresh:
-                assert told(fresh) == ["UNHEALTHY"]
+                assert received(fresh) == ["UNHEALTHY"]
 
     run(shrink(nats_server.url, 64 * 1024 * 1024))
     with Relay(nats_server.url, "--client-rate", "0") as relay:

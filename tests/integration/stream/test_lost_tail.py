@@ -61,9 +61,9 @@ async def comes_back(relay: Relay, lost: str, kept: str) -> None:
         gap = await feed.one(Gap)
         assert (gap.from_, gap.dropped, gap.reason) == (lost, None, "reset")
         assert parse_cursor(gap.to).sequence >= KEPT
-    with pytest.raises(HTTPError) as refused:
+    with pytest.raises(HTTPError) as rejected:
         urlopen(f"{relay.url}/events?{urlencode({'cursor': lost})}", timeout=PATIENCE)
-    with refused.value as answer:
+    with rejected.value as answer:
         assert (answer.code, orjson.loads(answer.read())["code"]) == (400, "bad_cursor")
     async with follow(relay.ws_url, mode="complete", cursor=kept) as feed:
         assert (await feed.texts(LOST + 1))[: LOST + 1] == [f"new {number}" for number in range(LOST + 1)]

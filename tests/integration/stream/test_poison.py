@@ -20,7 +20,15 @@ from tickertape.contracts.messages import Snapshot
 from tests.integration.stream.test_rejected import filed, rejected_total
 from tests.support.clients.fake_link import only
 from tests.support.clients.feed_client import follow, jetstream, line, publish, run, status
-from tests.support.clients.poison import BLOCKS, PLACE, SUBJECTS, Message, RawPublisher, event, mixed
+from tests.support.clients.poison import (
+    BLOCKS,
+    SUBJECT_OF_EVENT,
+    SUBJECTS,
+    Message,
+    RawPublisher,
+    event,
+    mixed,
+)
 from tests.support.programs.relay_process import Relay, eventually
 from tests.support.programs.relay_process import run as command
 from tests.support.servers.nats_server import NatsServer
@@ -95,12 +103,14 @@ def test_an_illegal_subject_is_a_dead_letter(nats_server: NatsServer, raw: RawPu
     async def check(relay: Relay) -> None:
         async with jetstream(nats_server.url) as js, follow(relay.ws_url) as feed:
             for number, subject in enumerate(subjects):
-                raw.publish(Message(subject, bad, block), Message(PLACE, event(number)))
+                raw.publish(Message(subject, bad, block), Message(SUBJECT_OF_EVENT, event(number)))
             assert await feed.texts(len(subjects)) == [str(number) for number in range(len(subjects))]
-            for subject, (place, body, headers) in zip(subjects, await filed(js, len(subjects)), strict=True):
-                assert place.startswith("rejected.log.info")
-                assert place.isascii()
-                assert place.isprintable()
+            for subject, (position, body, headers) in zip(
+                subjects, await filed(js, len(subjects)), strict=True
+            ):
+                assert position.startswith("rejected.log.info")
+                assert position.isascii()
+                assert position.isprintable()
                 assert body == bad
                 assert base64.b64decode(headers["Tickertape-Raw-Subject"]) == subject
                 assert base64.b64decode(headers["Tickertape-Raw-Headers"]) == block
@@ -117,10 +127,10 @@ def test_an_illegal_subject_is_a_dead_letter(nats_server: NatsServer, raw: RawPu
         assert len(lines) == len(subjects)
         assert lines[0].split()[:2] == ["1", "log.info.=FF"]
         assert "is not UTF-8" in lines[0]
-        refused = command("streams", "rejected", "--replay", "1", "--nats-url", nats_server.url)
-        assert refused.returncode == 1
-        assert len(refused.stderr.splitlines()) == 1
-        assert "subject is invalid" in refused.stderr
+        rejected = command("streams", "rejected", "--replay", "1", "--nats-url", nats_server.url)
+        assert rejected.returncode == 1
+        assert len(rejected.stderr.splitlines()) == 1
+        assert "subject is invalid" in rejected.stderr
 
 
 @pytest.mark.parametrize("workers", [None, "2"])
@@ -161,11 +171,14 @@ def test_a_fresh_relay_is_ready_among_poisoned_states(nats_server: NatsServer, r
         async with follow(relay.ws_url) as feed:
             (state,) = [item.event for one in only(feed.messages, Snapshot) for item in one.events]
             assert state["gateway_id"] == "good"
-            raw.publish(*poison, Message(PLACE, event(0)))
+            raw.publish(*poison, Message(SUBJECT_OF_EVENT, event(0)))
             assert await feed.texts(1) == ["0"]
         with urlopen(f"{relay.url}/events?since=earliest") as page:
             found = orjson.loads(page.read())
-        assert [item["subject"] for item in found["events"]] == ["gateway.status.ctp.good", PLACE.decode()]
+        assert [item["subject"] for item in found["events"]] == [
+            "gateway.status.ctp.good",
+            SUBJECT_OF_EVENT.decode(),
+        ]
 
     async def prepare(relay: Relay) -> None:
         async with jetstream(nats_server.url) as js:
@@ -216,7 +229,7 @@ def test_a_rejected_event_is_replayed_only_when_it_can_be(
         block = b"NATS/1.0\r\nTickertape-Sequence: %d\r\nNats-Msg-Id: e-%d\r\n%b\r\n" % (seq, seq, more)
         return Message(b"rejected." + subject, data, block)
 
-    def said(seq: int | None) -> list[str]:
+    def output(seq: int | None) -> list[str]:
         """Return the output of the command; it exits with 1 only if it rejects the replay."""
         settings = StreamsSettings(action="rejected", nats_url=nats_server.url, replay=seq)
         code = run(streams(settings))
@@ -227,20 +240,20 @@ def test_a_rejected_event_is_replayed_only_when_it_can_be(
 
     with Relay(nats_server.url):
         raw.publish(
-            letter(7, PLACE, event(0)),
-            letter(8, PLACE, b"{}"),
-            letter(9, PLACE, event(0), b"Tickertape-Size: 999999\r\n"),
-            letter(10, PLACE, b"", b"Tickertape-Body: unavailable\r\n"),
+            letter(7, SUBJECT_OF_EVENT, event(0)),
+            letter(8, SUBJECT_OF_EVENT, b"{}"),
+            letter(9, SUBJECT_OF_EVENT, event(0), b"Tickertape-Size: 999999\r\n"),
+            letter(10, SUBJECT_OF_EVENT, b"", b"Tickertape-Body: unavailable\r\n"),
             letter(11, b"\xff\x1b[2J", event(0)),
             Message(b"rejected.\xfe", b"\xff", b"NATS/1.0"),
         )
-        listed = said(None)
+        listed = output(None)
         assert len(listed) == 6
         assert all(text.isprintable() for text in listed)
         for _ in range(2):
-            assert said(7) == [f"event 7 on {PLACE.decode()} was published as event 1"]
+            assert output(7) == [f"event 7 on {SUBJECT_OF_EVENT.decode()} was published as event 1"]
         for seq, why in REFUSALS.items():
-            (text,) = said(seq)
+            (text,) = output(seq)
             assert why in text
 
 

@@ -52,12 +52,12 @@ def test_a_message_that_ends_the_connection_twice_is_passed_over(
             await publish(js, line("before"))
             assert await feed.texts(1) == ["before"]
             bad = line("unparsable")
-            place = await publish(js, bad)
+            position = await publish(js, bad)
             for number in range(3):
                 await publish(js, line(str(number)))
             assert await feed.texts(4) == ["before", "0", "1", "2"]
             ((subject, body, headers),) = await filed(js, 1)
-            assert headers["Tickertape-Sequence"] == str(place)
+            assert headers["Tickertape-Sequence"] == str(position)
             assert headers["Tickertape-Reason"].startswith("unreadable: ")
             if kept:
                 assert (subject, body) == (f"rejected.{bad.subject}", bad.encode())

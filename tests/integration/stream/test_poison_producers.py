@@ -13,7 +13,7 @@ from tests.integration.cli.test_tail_token import tail
 from tests.integration.monitor import test_monitor
 from tests.integration.shipper import test_shipper
 from tests.support.clients.feed_client import PATIENCE, line, run
-from tests.support.clients.poison import BLOCKS, PLACE, SUBJECTS, Message, RawPublisher, event
+from tests.support.clients.poison import BLOCKS, SUBJECT_OF_EVENT, SUBJECTS, Message, RawPublisher, event
 from tests.support.programs.relay_process import Relay
 from tests.support.servers.nats_server import NatsServer, free_port
 from tickertape.cli.monitor import MonitorSettings
@@ -92,15 +92,15 @@ def test_a_monitor_receives_valid_messages_among_poison(nats_server: NatsServer)
     async def main() -> None:
         client = await connection.connect(nats_server.url, name="test")
         await provision(client, names)
-        heard: list[bytes] = []
+        received: list[bytes] = []
         task = asyncio.create_task(
-            follow(client, "EVENTS", ("gateway.>",), 0, lambda delivery: heard.append(delivery.data))
+            follow(client, "EVENTS", ("gateway.>",), 0, lambda delivery: received.append(delivery.data))
         )
         with RawPublisher(nats_server.url) as raw:
             for number, block in enumerate(BLOCKS):
                 raw.publish(*poison(b"gateway.status.ctp."), Message(b"gateway.status.ctp.a", status, block))
                 async with asyncio.timeout(PATIENCE):
-                    while heard.count(status) <= number:
+                    while received.count(status) <= number:
                         await asyncio.sleep(0.01)
                 found = await read_stored_statuses(client, names)
                 assert found["gateway.status.ctp.a"].status == "HEALTHY"
@@ -159,10 +159,10 @@ def test_a_publisher_receives_its_acknowledgements_among_poison(nats_server: Nat
             await own.request("$JS.API.STREAM.INFO.EVENTS", timeout=PATIENCE)
             mux = bytes(own._resp_sub_prefix or b"").removesuffix(b".")
             with RawPublisher(nats_server.url) as raw:
-                for place in (inbox, mux):
+                for position in (inbox, mux):
                     for token in (b"1", b"2", *TOKENS[:-2]):
                         for block in (None, *BLOCKS):
-                            raw.send(Message(place + b"." + token, b"\xff", block), reply=b"\xff.\x0b")
+                            raw.send(Message(position + b"." + token, b"\xff", block), reply=b"\xff.\x0b")
                 for number in range(3):
                     ack = await publisher.publish(line(str(number)))
                     assert ack.stream == "EVENTS"
@@ -181,7 +181,7 @@ def test_tail_shows_what_comes_after_poison(nats_server: NatsServer) -> None:
         tail(relay.ws_url, "--mode", "complete", "--since", "earliest") as running,
     ):
         for number, block in enumerate(BLOCKS):
-            raw.publish(*poison(b"log.info.", event(-1)), Message(PLACE, event(number), block))
+            raw.publish(*poison(b"log.info.", event(-1)), Message(SUBJECT_OF_EVENT, event(number), block))
         running.until(lambda: len(running.messages) >= len(BLOCKS), "all events are shown")
         assert running.messages == [str(number) for number in range(len(BLOCKS))]
         assert len({text for text in running.notes if "again" in text}) == 0

@@ -195,15 +195,17 @@ def test_nothing_is_missing_wherever_the_connection_ends(
     monkeypatch.setattr(client, "ProtocolParser", Faulty)
 
     async def check(faults: Faults, lacks: bool) -> None:
-        whole = {1, 2, 3, 4, 5} - ({POISON} if lacks else set())
+        complete = {1, 2, 3, 4, 5} - ({POISON} if lacks else set())
         async with started(nats_server.url, faults) as (hub, _):
             states = {record.seq for record in hub.snapshot.select(ALL, hub.log.head)}
-            assert states == whole & {1, 2, 3}
+            assert states == complete & {1, 2, 3}
             async with asyncio.timeout(8 * PATIENCE):
                 while hub.log.floor:
                     await asyncio.sleep(0.02)
-            assert {record.seq for record in hub.log} == whole
-            assert [hole.end for hole in hub.log.missing_ranges] == ([POISON] if lacks else [])
+            assert {record.seq for record in hub.log} == complete
+            assert [missing_range.end for missing_range in hub.log.missing_ranges] == (
+                [POISON] if lacks else []
+            )
             assert hub.stats.rejected == {}
         assert faults.left < faults.times
 
@@ -294,9 +296,9 @@ def test_only_what_ends_a_connection_by_itself_is_found(
                 await js.publish(subject, body)
         present.set(Faults(where, ALWAYS))
         nc = await connection.connect(nats_server.url, name="reader")
-        for name, (begin, patterns, wanted) in LOOKS.items():
+        for name, (begin, patterns, expected) in LOOKS.items():
             found = await find_unparsable(nc, "FAR", begin, patterns)
-            assert (found and found.seq) == wanted, name
+            assert (found and found.seq) == expected, name
             if found is not None and where is unparsable:
                 assert found.stored is None, name
             elif found is not None:

@@ -87,18 +87,18 @@ def test_bad_events_are_stored_and_counted_and_delay_no_other(nats_server: NatsS
 
     async def check(relay: Relay) -> None:
         async with jetstream(nats_server.url) as js, follow(relay.ws_url) as feed:
-            places = []
+            positions = []
             await publish(js, line("0"))
             for number, (subject, data, headers, _) in enumerate(BAD.values()):
                 ack = await js.publish(subject, data, headers=headers)
-                places.append(ack.seq)
+                positions.append(ack.seq)
                 await publish(js, line(f"{number + 1}"))
             assert await feed.texts(len(BAD) + 1) == [f"{n}" for n in range(len(BAD) + 1)]
             assert all(one < other for one, other in pairwise(feed.seqs()))
 
             found = await filed(js, len(BAD))
             for seq, (subject, data, _, reason), (where, body, headers) in zip(
-                places, BAD.values(), found, strict=True
+                positions, BAD.values(), found, strict=True
             ):
                 assert where == f"rejected.{subject}"
                 assert headers["Tickertape-Reason"].partition(":")[0] == reason
@@ -185,8 +185,8 @@ def test_a_subject_that_is_too_long_to_file_under_costs_no_connection(nats_serve
             follow(relay.ws_url) as client,
         ):
             await nc.publish(subject, b"no event")  # with a reply subject it would be too long already
-            ((place, body, headers),) = await filed(js, 1)
-            assert (place, body) == ("rejected.log.info", b"no event")
+            ((position, body, headers),) = await filed(js, 1)
+            assert (position, body) == ("rejected.log.info", b"no event")
             assert headers["Tickertape-Subject"] == f"rejected.{subject}"
             seq = await publish(js, line("after it"))
             await client.until(lambda: seq in client.seqs())

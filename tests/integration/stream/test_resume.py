@@ -101,9 +101,9 @@ def test_from_memory(nats_server: NatsServer) -> None:
     async def check(relay: Relay) -> None:
         async with jetstream(nats_server.url) as js:
             await reached(relay, await fill(js, 100))
-            place = f"{await epoch(relay)}-40"
+            position = f"{await epoch(relay)}-40"
             for mode in ("live", "complete"):
-                async with follow(relay.ws_url, cursor=place, mode=mode) as feed:
+                async with follow(relay.ws_url, cursor=position, mode=mode) as feed:
                     await feed.events(60)
                     newest = await publish(js, line("new"))
                     await arrive(feed, newest)
@@ -120,8 +120,8 @@ def test_complete_from_beyond_memory(nats_server: NatsServer, short: Relay) -> N
     async def check() -> None:
         async with jetstream(nats_server.url) as js:
             await reached(short, await fill(js, MANY))
-            place = f"{await epoch(short)}-7"
-            async with follow(short.ws_url, cursor=place, mode="complete") as feed:
+            position = f"{await epoch(short)}-7"
+            async with follow(short.ws_url, cursor=position, mode="complete") as feed:
                 more = asyncio.create_task(fill(js, MEMORY * 3))
                 await feed.events(MANY - 7)
                 last = await more
@@ -138,17 +138,20 @@ def test_live_from_beyond_memory(nats_server: NatsServer) -> None:
     async def check(relay: Relay) -> None:
         async with jetstream(nats_server.url) as js:
             await reached(relay, await fill(js, MANY))
-            place = f"{await epoch(relay)}-0"
-            async with follow(relay.ws_url, cursor=place) as feed:
+            position = f"{await epoch(relay)}-0"
+            async with follow(relay.ws_url, cursor=position) as feed:
                 await arrive(feed, MANY)
-                told = gaps(feed.messages)
+                received = gaps(feed.messages)
                 # The gaps are contiguous and do not overlap; what lies too far back is not counted.
-                assert {reason for _, _, _, reason in told} == {"slow"}
-                assert [begin for begin, _, _, _ in told] == [place, *(end for _, end, _, _ in told[:-1])]
-                for begin, end, dropped, _ in told:
+                assert {reason for _, _, _, reason in received} == {"slow"}
+                assert [begin for begin, _, _, _ in received] == [
+                    position,
+                    *(end for _, end, _, _ in received[:-1]),
+                ]
+                for begin, end, dropped, _ in received:
                     size = parse_cursor(end)[1] - parse_cursor(begin)[1]
                     assert dropped in (None, size)
-                assert parse_cursor(told[-1][1])[1] == MANY - 700
+                assert parse_cursor(received[-1][1])[1] == MANY - 700
                 assert feed.seqs() == list(range(MANY - 699, MANY + 1))
 
     with Relay(nats_server.url, *SHORT, "--max-catch-up", "700") as relay:
@@ -162,12 +165,12 @@ def test_a_client_may_leave_right_after_a_gap(nats_server: NatsServer) -> None:
         async with jetstream(nats_server.url) as js:
             await publish(js, status("early", Status.DEGRADED))
             await reached(relay, await fill(js, 300))
-            place, got = f"{await epoch(relay)}-0", set[int]()
-            async with follow(relay.ws_url, cursor=place, live=False) as feed:
+            position, got = f"{await epoch(relay)}-0", set[int]()
+            async with follow(relay.ws_url, cursor=position, live=False) as feed:
                 await feed.one(Gap)
                 got |= set(feed.seqs())
-                place = feed.cursor
-            async with follow(relay.ws_url, cursor=place) as feed:
+                position = feed.cursor
+            async with follow(relay.ws_url, cursor=position) as feed:
                 await arrive(feed, 301)
                 assert 1 in got | set(feed.seqs())
 
@@ -179,13 +182,13 @@ def test_a_client_may_leave_right_after_a_gap(nats_server: NatsServer) -> None:
 def test_at_another_relay_and_after_kills(nats_server: NatsServer, mode: str) -> None:
     """A cursor is valid at another relay, and after kill -9 of the relay and of NATS."""
 
-    async def some(relay: Relay, place: str | None, count: int) -> tuple[str, list[int]]:
-        query: dict[str, Any] = {"mode": mode, **({"cursor": place} if place else {})}
+    async def some(relay: Relay, position: str | None, count: int) -> tuple[str, list[int]]:
+        query: dict[str, Any] = {"mode": mode, **({"cursor": position} if position else {})}
         async with follow(relay.ws_url, **query) as feed, jetstream(nats_server.url) as js:
-            if place is None:
+            if position is None:
                 await fill(js, count)
             await feed.events(count)
-            if place is not None:
+            if position is not None:
                 assert resumed(feed)
             assert gaps(feed.messages) == []
             return feed.cursor, feed.seqs()
@@ -195,19 +198,19 @@ def test_at_another_relay_and_after_kills(nats_server: NatsServer, mode: str) ->
             await fill(js, 50)
 
     with Relay(nats_server.url, *SHORT) as one, Relay(nats_server.url, *SHORT) as other:
-        place, found = run(some(one, None, 50))
+        position, found = run(some(one, None, 50))
         run(more())
-        place, fresh = run(some(other, place, 50))
+        position, fresh = run(some(other, position, 50))
         found += fresh
         other.kill()
         run(more())
         other.start()
-        place, fresh = run(some(other, place, 50))
+        position, fresh = run(some(other, position, 50))
         found += fresh
         nats_server.kill()
         nats_server.start()
         run(more())
-        place, fresh = run(some(one, place, 50))
+        position, fresh = run(some(one, position, 50))
         found += fresh
         assert found == list(range(1, 201))
 
@@ -319,7 +322,7 @@ def test_a_malformed_cursor(nats_server: NatsServer) -> None:
                 assert await feed.closed() == 4409, cursor
                 assert only(feed.messages, Error)[0].code == "bad_cursor"
             async with follow(relay.ws_url) as feed:
-                await feed.say(type="subscribe", cursor=cursor)
+                await feed.send_message(type="subscribe", cursor=cursor)
                 assert await feed.closed() == 4409, cursor
 
     with Relay(nats_server.url) as relay:
@@ -332,26 +335,26 @@ def test_a_new_filter_and_mode_continue_from_the_same_position(nats_server: Nats
     async def check() -> None:
         async with jetstream(nats_server.url) as js:
             await reached(short, await fill(js, 2_000))
-            place = f"{await epoch(short)}-0"
-            async with follow(short.ws_url, cursor=place, mode="complete") as feed:
+            position = f"{await epoch(short)}-0"
+            async with follow(short.ws_url, cursor=position, mode="complete") as feed:
                 more = asyncio.create_task(fill(js, 2_000))
                 for turn in range(30):
-                    await feed.say(
+                    await feed.send_message(
                         type="subscribe",
                         mode="complete",
                         subjects=["log.info.>"] if turn % 2 else ["log.>", "gateway.>"],
                     )
                     count = len(feed.seqs())
                     await feed.one(Subscribed)
-                    said = only(feed.messages, Subscribed)[-1]
-                    assert parse_cursor(said.cursor).sequence == max(feed.seqs(), default=0)
+                    output = only(feed.messages, Subscribed)[-1]
+                    assert parse_cursor(output.cursor).sequence == max(feed.seqs(), default=0)
                     if feed.seqs()[-1:] != [4_000]:
                         await feed.events(count + 1)
                 last = await more
                 await arrive(feed, last)
                 assert feed.seqs() == list(range(1, last + 1))
                 assert gaps(feed.messages) == []
-                await feed.say(type="subscribe", mode="live", level="ERROR")
+                await feed.send_message(type="subscribe", mode="live", level="ERROR")
                 await feed.one(Snapshot)
                 await fill(js, 10, line("no"), line("yes", "ERROR"))
                 count = len(feed.seqs())
@@ -381,17 +384,17 @@ def test_latest_conflates(nats_server: NatsServer) -> None:
                     if subjects[-1] == "log.info.end":
                         break
                 last = await flooding
-                told = sum(batch.conflated or 0 for batch in only(feed.messages, Events))
-                assert len(feed.seqs()) + told == last
+                received = sum(batch.conflated or 0 for batch in only(feed.messages, Events))
+                assert len(feed.seqs()) + received == last
                 assert feed.seqs() == sorted(set(feed.seqs()))
-                assert told > 0
+                assert received > 0
                 # The relay's clock is not ours: a batch may be late, and the next one on time.
                 assert times[-1] - times[0] >= 0.3 * (len(times) - 1) - 0.25
             async with follow(relay.ws_url, mode="latest", since="earliest") as feed:
                 await arrive(feed, last)
-                told = sum(batch.conflated or 0 for batch in only(feed.messages, Events))
+                received = sum(batch.conflated or 0 for batch in only(feed.messages, Events))
                 assert len(feed.seqs()) == 5
-                assert len(feed.seqs()) + told == last
+                assert len(feed.seqs()) + received == last
 
     async def flood(js: JetStreamContext) -> int:
         for _ in range(20):

@@ -19,7 +19,7 @@ async def publish_and_lose(js: JetStreamContext, first: int) -> None:
         await js.delete_msg("EVENTS", number)
 
 
-def told(feed: FeedClient) -> list[object]:
+def received(feed: FeedClient) -> list[object]:
     """Return sequences and gaps in order of arrival."""
     found: list[object] = []
     for message in feed.messages:
@@ -41,7 +41,7 @@ def test_a_relay_that_starts_later_reports_deletions(nats_server: NatsServer) ->
             relay.until_logged("events from the stream's tail")
             async with follow(relay.ws_url, since="earliest", mode="complete") as feed:
                 await feed.events(3)
-                assert told(feed) == [1, ("1", "3", "retention"), 4, 5]
+                assert received(feed) == [1, ("1", "3", "retention"), 4, 5]
 
     run(watch())
 
@@ -62,7 +62,7 @@ def test_an_expired_ttl_is_reported(nats_server: NatsServer) -> None:
                 await publish(js, line("four"))
                 async with follow(relay.ws_url, since="earliest", mode="complete") as feed:
                     assert await feed.texts(3) == ["one", "three", "four"]
-                    assert told(feed) == [1, ("1", "2", "retention"), 3, 4]
+                    assert received(feed) == [1, ("1", "2", "retention"), 3, 4]
 
     run(watch())
 
@@ -83,6 +83,6 @@ def test_deletions_during_an_outage_are_reported(nats_server: NatsServer) -> Non
                     await publish_and_lose(js, 2)
                 relay.signal(signal.SIGCONT)
                 await feed.events(4)
-                assert told(feed) == [1, 2, ("2", "4", "retention"), 5, 6]
+                assert received(feed) == [1, 2, ("2", "4", "retention"), 5, 6]
 
     run(watch())

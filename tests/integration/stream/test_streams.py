@@ -127,9 +127,9 @@ def test_other_settings_are_rejected(
     """A stream that violates the contract is left alone and reported in one line with a hint."""
 
     async def body(nc: Client) -> None:
-        wanted = {config["name"]: config for config in streams.stream_configs(Names())}
+        expected = {config["name"]: config for config in streams.stream_configs(Names())}
         # Alone on the server it cannot source another, and in memory it has to be small.
-        config = {key: value for key, value in wanted[stream].items() if key != "sources"}
+        config = {key: value for key, value in expected[stream].items() if key != "sources"}
         config |= {"max_bytes": 1_000_000, **change}
         await _create(nc, config)
         with pytest.raises(StreamsError) as caught:
@@ -146,11 +146,11 @@ def test_other_sizes_are_kept_with_a_note(nats_server: NatsServer) -> None:
     """A stream with different sizes works, is kept, and is noted."""
 
     async def body(nc: Client) -> None:
-        for wanted in streams.stream_configs(Names()):
-            if wanted["name"] == "WATCHDOG":
-                await _create(nc, wanted)
-            if wanted["name"] == "EVENTS":
-                await _create(nc, {**wanted, "max_bytes": 50_000_000, "compression": "none"})
+        for expected in streams.stream_configs(Names()):
+            if expected["name"] == "WATCHDOG":
+                await _create(nc, expected)
+            if expected["name"] == "EVENTS":
+                await _create(nc, {**expected, "max_bytes": 50_000_000, "compression": "none"})
         found = await streams.provision(nc, Names())
         assert found.created == ["LATEST", "CHECKPOINTS", "REJECTED"]
         assert found.notes == [
@@ -245,9 +245,9 @@ def test_apply_changes_what_provisioning_only_reports(nats_server: NatsServer) -
     """``apply`` creates and changes streams to match the contract, and reports each change."""
 
     async def body(nc: Client) -> None:
-        wanted = {config["name"]: config for config in streams.stream_configs(Names())}
-        await _create(nc, wanted["WATCHDOG"])
-        await _create(nc, {**wanted["EVENTS"], "max_age": 3_600_000_000_000, "subjects": ["log.>"]})
+        expected = {config["name"]: config for config in streams.stream_configs(Names())}
+        await _create(nc, expected["WATCHDOG"])
+        await _create(nc, {**expected["EVENTS"], "max_age": 3_600_000_000_000, "subjects": ["log.>"]})
         with pytest.raises(StreamsError, match="has subjects"):
             await streams.provision(nc, Names())
         assert await streams.apply(nc, Names()) == [
@@ -268,8 +268,8 @@ def test_apply_reports_what_cannot_be_changed(nats_server: NatsServer) -> None:
     """A change that the server rejects is reported with the reason."""
 
     async def body(nc: Client) -> None:
-        wanted = {config["name"]: config for config in streams.stream_configs(Names())}
-        await _create(nc, {**wanted["REJECTED"], "storage": "memory"})
+        expected = {config["name"]: config for config in streams.stream_configs(Names())}
+        await _create(nc, {**expected["REJECTED"], "storage": "memory"})
         with pytest.raises(StreamsError, match=r"NATS rejected stream REJECTED: .*storage"):
             await streams.apply(nc, Names())
 

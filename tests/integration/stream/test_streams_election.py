@@ -13,11 +13,11 @@ from tickertape.nats import streams
 
 def test_a_question_without_an_answer_is_asked_again(tmp_path: Path) -> None:
     """A request sent without a leader is lost for good; the repeated one is answered by the new leader."""
-    asked: list[str] = []
+    requested: list[str] = []
 
     async def leader(msg: Msg) -> None:
-        asked.append(msg.reply)
-        if len(asked) > 1:
+        requested.append(msg.reply)
+        if len(requested) > 1:
             await msg.respond(orjson.dumps({"config": {"name": "EVENTS"}}))
 
     async def body(url: str) -> None:
@@ -29,16 +29,16 @@ def test_a_question_without_an_answer_is_asked_again(tmp_path: Path) -> None:
 
     with NatsServer(tmp_path / "nats", jetstream=False) as server:
         asyncio.run(body(server.url))
-    assert len(asked) == 2
-    assert asked[0] != asked[1]
+    assert len(requested) == 2
+    assert requested[0] != requested[1]
 
 
 def test_what_changes_something_is_asked_once(tmp_path: Path) -> None:
     """A request that changes something is not repeated: a second consumer would send everything twice."""
-    asked: list[str] = []
+    requested: list[str] = []
 
     async def slow(msg: Msg) -> None:
-        asked.append(msg.reply)
+        requested.append(msg.reply)
         # Longer than the timeout of a request that may be repeated.
         await asyncio.sleep(1.2)
         await msg.respond(orjson.dumps({"name": "x"}))
@@ -50,4 +50,4 @@ def test_what_changes_something_is_asked_once(tmp_path: Path) -> None:
 
     with NatsServer(tmp_path / "nats", jetstream=False) as server:
         asyncio.run(body(server.url))
-    assert len(asked) == 1
+    assert len(requested) == 1

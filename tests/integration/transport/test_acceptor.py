@@ -119,7 +119,7 @@ def test_pending_sockets_are_evicted_and_sessions_never_are(server: NatsServer) 
                     assert await asyncio.to_thread(read_to_end, link) == b""
                 links[-1].sendall(HEALTH)
                 assert await asyncio.to_thread(until, links[-1], b"200 OK")
-                await feed.say(type="ping", id=1)
+                await feed.send_message(type="ping", id=1)
                 await feed.until(lambda: feed.messages[-1].type == "pong")
             finally:
                 for link in links:

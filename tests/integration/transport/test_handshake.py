@@ -92,12 +92,12 @@ def test_a_browser_is_rejected_after_the_upgrade(relay: Relay, query: str, code:
 def test_programs_are_rejected_before_the_upgrade(relay: Relay, query: str, code: int, error: str) -> None:
     """Other clients are rejected over HTTP with the same code and message, in JSON."""
     status, headers, body = exchange(relay, upgrade(f"/ws?{query}"))
-    told = json.loads(body)
+    received = json.loads(body)
     assert status == 400
     assert headers["content-type"] == "application/json"
     assert headers["content-length"] == str(len(body))
-    assert set(told) == {"code", "message"}
-    assert told["code"] == error
+    assert set(received) == {"code", "message"}
+    assert received["code"] == error
     assert code in (4400, 4409)
 
 
@@ -111,7 +111,7 @@ def test_bytes_that_are_no_text_are_rejected(relay: Relay, target: str) -> None:
 def test_foreign_subprotocols_alone_are_rejected(relay: Relay) -> None:
     """Foreign subprotocols alone are rejected; beside the relay's own they are ignored."""
 
-    async def refused(*names: str) -> int:
+    async def rejected(*names: str) -> int:
         with pytest.raises(InvalidStatus) as caught:
             async with connect(
                 relay.ws_url, subprotocols=[Subprotocol(n) for n in names], proxy=None, ping_interval=None
@@ -121,8 +121,8 @@ def test_foreign_subprotocols_alone_are_rejected(relay: Relay) -> None:
         return caught.value.response.status_code
 
     async def check() -> None:
-        assert await refused("graphql-ws") == 400
-        assert await refused("tickertape.v2", "soap") == 400
+        assert await rejected("graphql-ws") == 400
+        assert await rejected("tickertape.v2", "soap") == 400
         async with connect(
             relay.ws_url,
             subprotocols=[Subprotocol("soap"), Subprotocol("tickertape.v1")],

@@ -21,7 +21,7 @@ import trustme
 from tests.support.clients import forge
 from tests.support.clients.attacker import bearer, count, get, upgrade
 from tests.support.clients.feed_client import PATIENCE
-from tests.support.programs.faulty_program import PLACES, subject
+from tests.support.programs.faulty_program import TARGETS, subject
 from tests.support.programs.relay_process import Relay, eventually
 from tests.support.servers.nats_server import NatsServer
 
@@ -84,13 +84,13 @@ def guarded(server: NatsServer) -> Iterator[Relay]:
 def received(data: bytes) -> bytes:
     """Return the payload of the close frame at the end of a server's frames; empty if there is none yet."""
     while len(data) >= 2:
-        size, place = data[1], 2
+        size, position = data[1], 2
         if size >= 126:
-            place = 4 if size == 126 else 10
-            size = int.from_bytes(data[2:place])
+            position = 4 if size == 126 else 10
+            size = int.from_bytes(data[2:position])
         if data[0] == 0x88:
-            return data[place : place + size]
-        data = data[place + size :]
+            return data[position : position + size]
+        data = data[position + size :]
     return b""
 
 
@@ -103,7 +103,7 @@ def answered(data: bytes) -> bytes:
     return head + found + body if size is not None and len(body) == int(size) else b""
 
 
-def last_word(
+def last_message(
     link: socket.socket, mistake: bytes, behind: bytes, word: Callable[[bytes], bytes], *, later: bool = False
 ) -> bytes:
     """Send a mistake and more bytes after it; return the relay's last message, and expect an orderly end."""
@@ -173,8 +173,8 @@ def test_a_client_receives_the_close_frame_after_its_mistake(relay: Relay, name:
     """A client that sends a megabyte after its mistake receives the close frame."""
     mistake, code = BROKEN[name]
     with connected(relay) as link:
-        said = last_word(link, mistake, TEXT, received, later=behind == "later")
-    assert int.from_bytes(said[:2]) == code
+        output = last_message(link, mistake, TEXT, received, later=behind == "later")
+    assert int.from_bytes(output[:2]) == code
 
 
 @pytest.mark.parametrize("name", ["no JSON", "binary", "flood of pings"])
@@ -182,8 +182,8 @@ def test_also_behind_much_more(relay: Relay, name: str) -> None:
     """A client that floods the relay after its ``bye`` receives the close frame."""
     mistake, code = BROKEN[name]
     with connected(relay) as link:
-        said = last_word(link, mistake, TEXT * 12, received)
-    assert int.from_bytes(said[:2]) == code
+        output = last_message(link, mistake, TEXT * 12, received)
+    assert int.from_bytes(output[:2]) == code
 
 
 def test_a_client_reads_that_the_relay_shuts_down(server: NatsServer) -> None:
@@ -191,8 +191,8 @@ def test_a_client_reads_that_the_relay_shuts_down(server: NatsServer) -> None:
     with Relay(server.url, "--drain", str(PATIENCE)) as relay, connected(relay) as link:
         link.sendall(TEXT[:1000])
         relay.signal(signal.SIGTERM)
-        said = last_word(link, b"", TEXT[1000:] + TEXT * 4, received, later=True)
-        assert int.from_bytes(said[:2]) == 1001
+        output = last_message(link, b"", TEXT[1000:] + TEXT * 4, received, later=True)
+        assert int.from_bytes(output[:2]) == 1001
         assert relay.wait() == 0
 
 
@@ -201,10 +201,10 @@ def test_a_client_reads_that_the_relay_has_a_fault(server: NatsServer, behind: s
     """A client whose input causes an exception receives 1011."""
     relay = Relay(server.url)
     relay.program = [sys.executable, "-m", "tests.support.programs.faulty_program", "relay"]
-    path = f"/ws?subjects={subject(next(one for one in PLACES if one.endswith('Connection._parse')))}"
+    path = f"/ws?subjects={subject(next(one for one in TARGETS if one.endswith('Connection._parse')))}"
     with relay, connected(relay, path=path, mark=b'"type":"subscribed"') as link:
-        said = last_word(link, frame(0x89, b""), TEXT, received, later=behind == "later")
-    assert int.from_bytes(said[:2]) == 1011
+        output = last_message(link, frame(0x89, b""), TEXT, received, later=behind == "later")
+    assert int.from_bytes(output[:2]) == 1011
 
 
 @pytest.mark.parametrize("behind", BEHIND)
@@ -222,8 +222,8 @@ def test_a_client_reads_why_it_gets_no_session(guarded: Relay, first: bytes, cod
     """A client that gets no session receives the reason, before and after its token."""
     late = code == 4408
     with connected(guarded, mark=b"\r\n\r\n") as link:
-        said = last_word(link, first, SMALL, received, later=late or behind == "later")
-    assert int.from_bytes(said[:2]) == code
+        output = last_message(link, first, SMALL, received, later=late or behind == "later")
+    assert int.from_bytes(output[:2]) == code
 
 
 BODY: Final = f"Content-Length: {SIZE}"
@@ -256,16 +256,16 @@ def test_a_client_reads_the_answer_that_ends_its_connection(relay: Relay, name: 
     request, status = REQUESTS[name]
     later = behind == "later" or status == 408
     with socket.create_connection(relay.host_port, PATIENCE) as link:
-        said = last_word(link, request, BYTES, answered, later=later)
-    assert said.startswith(b"HTTP/1.1 %d " % status)
+        output = last_message(link, request, BYTES, answered, later=later)
+    assert output.startswith(b"HTTP/1.1 %d " % status)
 
 
 @pytest.mark.parametrize("behind", BEHIND)
 def test_a_bad_token_is_answered(guarded: Relay, behind: str) -> None:
     """An invalid token is answered with 401 before the upgrade."""
     with socket.create_connection(guarded.host_port, PATIENCE) as link:
-        said = last_word(link, upgrade("/ws", bearer("x.y.z")), TEXT, answered, later=behind == "later")
-    assert said.startswith(b"HTTP/1.1 401 ")
+        output = last_message(link, upgrade("/ws", bearer("x.y.z")), TEXT, answered, later=behind == "later")
+    assert output.startswith(b"HTTP/1.1 401 ")
 
 
 @pytest.mark.parametrize("behind", BEHIND)
@@ -280,8 +280,8 @@ def test_a_client_beyond_the_limit_is_answered(
         for _ in range(2):
             link = socket.create_connection(relay.host_port, PATIENCE, (LIMITED_ADDRESS, 0))
             stack.enter_context(link)
-        said = last_word(link, upgrade("/ws"), TEXT, answered, later=behind == "later")
-    assert said.startswith(b"HTTP/1.1 %d " % status)
+        output = last_message(link, upgrade("/ws"), TEXT, answered, later=behind == "later")
+    assert output.startswith(b"HTTP/1.1 %d " % status)
 
 
 @pytest.mark.parametrize("behind", BEHIND)
@@ -291,8 +291,8 @@ def test_the_ops_port_answers_too(relay: Relay, name: str, behind: str) -> None:
     request, status = REQUESTS[name]
     host, _, port = relay.ops_url.removeprefix("http://").rpartition(":")
     with socket.create_connection((host, int(port)), PATIENCE) as link:
-        said = last_word(link, request, BYTES, answered, later=behind == "later" or status == 408)
-    assert said.startswith(b"HTTP/1.1 %d " % status)
+        output = last_message(link, request, BYTES, answered, later=behind == "later" or status == 408)
+    assert output.startswith(b"HTTP/1.1 %d " % status)
 
 
 @pytest.fixture(scope="module")
@@ -344,8 +344,8 @@ def test_a_client_reads_the_close_frame_with_tls(
         link.sendall(upgrade("/ws"))
         read_until(link, b'"done":true')
         link.sendall(mistake + TEXT[:size])
-        said = received(read_all(link))
-    assert int.from_bytes(said[:2]) == code
+        output = received(read_all(link))
+    assert int.from_bytes(output[:2]) == code
 
 
 @pytest.mark.parametrize("size", [0, SIZE, 10 * SIZE])
@@ -359,8 +359,8 @@ def test_a_client_reads_the_answer_with_tls(
     request, status = REQUESTS[name]
     with securely(secured, authority) as link:
         link.sendall(request + b"x" * size)
-        said = answered(read_all(link))
-    assert said.startswith(b"HTTP/1.1 %d " % status)
+        output = answered(read_all(link))
+    assert output.startswith(b"HTTP/1.1 %d " % status)
 
 
 def test_clients_that_never_close_are_cut(server: NatsServer) -> None:

@@ -48,13 +48,13 @@ SAME = {
 def test_one_port_for_two_servers_is_an_error(name: str, workers: int) -> None:
     """One port for two servers is an error in any spelling of the address, and the error names the option."""
     port = str(free_port())
-    told = run(
+    received = run(
         "serve", "--port", port, "--ops-port", port, "--workers", str(workers), *SAME[name],
         "--nats-url", "nats://127.0.0.1:1",
     )  # fmt: skip
-    assert told.returncode == 1
-    assert "ready" not in told.stdout
-    assert one_line(told.stderr) == (
+    assert received.returncode == 1
+    assert "ready" not in received.stdout
+    assert one_line(received.stderr) == (
         f"tickertape serve: --port and --ops-port are both {port}; choose another --ops-port"
     )
 
@@ -65,13 +65,13 @@ def test_the_embedded_nats_needs_a_port_of_its_own(tmp_path: Path, option: str, 
     """The embedded NATS server's port cannot be used for the relay, and vice versa."""
     port = str(free_port())
     ports = {"--port": "0", "--ops-port": "0", "--nats-port": port} | {option: port}
-    told = run(
+    received = run(
         "serve", *(part for pair in ports.items() for part in pair), "--workers", str(workers),
         "--data-dir", str(tmp_path),
     )  # fmt: skip
-    assert told.returncode == 1
-    assert "ready" not in told.stdout
-    assert port in one_line(told.stderr)
+    assert received.returncode == 1
+    assert "ready" not in received.stdout
+    assert port in one_line(received.stderr)
 
 
 def test_a_port_is_taken_before_the_relay_is_ready(nats_server: NatsServer) -> None:
@@ -79,7 +79,7 @@ def test_a_port_is_taken_before_the_relay_is_ready(nats_server: NatsServer) -> N
     with Relay(nats_server.url) as relay:
         port = relay.url.rpartition(":")[2]
         for workers in ("1", "2"):
-            told = run(
+            received = run(
                 "serve",
                 "--port",
                 port,
@@ -90,8 +90,8 @@ def test_a_port_is_taken_before_the_relay_is_ready(nats_server: NatsServer) -> N
                 "--workers",
                 workers,
             )
-            assert told.returncode == 1
-            assert f"127.0.0.1:{port} is already in use" in one_line(told.stderr)
+            assert received.returncode == 1
+            assert f"127.0.0.1:{port} is already in use" in one_line(received.stderr)
 
 
 @pytest.mark.parametrize("which", ["main", "ops"])
@@ -139,7 +139,7 @@ def test_a_worker_that_loses_its_listener_is_replaced(nats_server: NatsServer) -
 @contextmanager
 def producer(*arguments: str, ready: str) -> Iterator[tuple["subprocess.Popen[str]", list[str]]]:
     """Run a producer until it prints a text; return its output."""
-    said: list[str] = []
+    output: list[str] = []
     process = subprocess.Popen(
         command(*arguments), cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
@@ -147,11 +147,11 @@ def producer(*arguments: str, ready: str) -> Iterator[tuple["subprocess.Popen[st
     try:
         assert process.stderr is not None
         for line in process.stderr:
-            said.append(line)
+            output.append(line)
             if ready in line:
                 break
-        yield process, said
-        said.extend(process.stderr)
+        yield process, output
+        output.extend(process.stderr)
     finally:
         process.kill()
         process.wait()
@@ -187,12 +187,12 @@ def test_a_producer_whose_metrics_cannot_be_served_ends(
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = str(holder.getsockname()[1])
-        told = run(
+        received = run(
             *producers[program], "--nats-url", nats_server.url, "--metrics-host", host, "--metrics-port", port
         )
-    assert told.returncode == 1
-    assert "Traceback" not in told.stderr
-    last = told.stderr.splitlines()[-1]
+    assert received.returncode == 1
+    assert "Traceback" not in received.stderr
+    last = received.stderr.splitlines()[-1]
     assert last.startswith(f"tickertape {program}: cannot listen on {host}:{port} for metrics")
     assert "--metrics-port" in last
 
@@ -204,13 +204,13 @@ def test_a_producer_whose_metrics_are_not_served_any_more_ends(
     """A producer that loses its metrics listener exits with one line and code 1."""
     port = free_port()
     arguments = [*producers[program], "--nats-url", nats_server.url, "--metrics-port", str(port)]
-    with producer(*arguments, ready=READY[program]) as (process, said):
+    with producer(*arguments, ready=READY[program]) as (process, output):
         eventually(lambda: _served(port), "metrics are served")
         lose_listener(process.pid, port)
         assert process.wait(PATIENCE) == 1
-    lines = [line for line in said if "no longer listening on" in line]
+    lines = [line for line in output if "no longer listening on" in line]
     assert len(lines) == 1
-    assert "Traceback" not in "".join(said)
+    assert "Traceback" not in "".join(output)
 
 
 def _served(port: int) -> bool:

@@ -115,9 +115,9 @@ def test_metrics_are_served_on_all_addresses_or_none(taken: str) -> None:
 def test_one_port_for_two_servers_is_an_error_on_each_address(host: str, ops_host: str, workers: str) -> None:
     """A conflict on only one of several addresses is an error as well."""
     port = str(free_port())
-    told = run_command(
+    received = run_command(
         "serve", "--host", host, "--ops-host", ops_host, "--port", port, "--ops-port", port,
         "--workers", workers, "--nats-url", "nats://127.0.0.1:1",
     )  # fmt: skip
-    assert told.returncode == 1
-    assert f"--port and --ops-port are both {port}; choose another --ops-port" in told.stderr
+    assert received.returncode == 1
+    assert f"--port and --ops-port are both {port}; choose another --ops-port" in received.stderr

@@ -121,16 +121,16 @@ def test_a_client_that_speaks_no_tls_is_cut(relay: Relay) -> None:
     with socket.create_connection(relay.host_port, PATIENCE) as link:
         link.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         try:
-            said = link.recv(1_000)
+            output = link.recv(1_000)
         except ConnectionResetError:
-            said = b""
-    assert not said.startswith(b"HTTP")
+            output = b""
+    assert not output.startswith(b"HTTP")
 
 
 def test_clients_may_disconnect_anywhere_in_their_handshake(relay: Relay) -> None:
     """Clients that disconnect at any point of their handshake leave nothing behind, and log nothing."""
     folder = Path(f"/proc/{relay.pid}/fd")
-    before, said = len(list(folder.iterdir())), len(relay.log)
+    before, output = len(list(folder.iterdir())), len(relay.log)
     near, far = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = trusting().wrap_bio(near, far, server_hostname="127.0.0.1")
     with pytest.raises(ssl.SSLWantReadError):
@@ -140,7 +140,7 @@ def test_clients_may_disconnect_anywhere_in_their_handshake(relay: Relay) -> Non
         with socket.create_connection(relay.host_port, PATIENCE) as link:
             link.sendall(hello[:cut])
     eventually(lambda: len(list(folder.iterdir())) <= before, "their sockets are closed")
-    assert not [line for line in relay.log[said:] if "INFO" not in line]
+    assert not [line for line in relay.log[output:] if "INFO" not in line]
 
 
 def test_time_passes_for_slow_clients_and_for_certificates(relay: Relay, files: tuple[Path, Path]) -> None:

@@ -115,7 +115,7 @@ def test_not_ready_without_nats() -> None:
         relay.close()
 
 
-def told(*arguments: str, **env: str) -> str:
+def received(*arguments: str, **env: str) -> str:
     """Run a supervisor that cannot start; return its only line."""
     done = run_command("serve", "--workers", "2", "--ops-port", "0", *arguments, **env)
     assert done.returncode == 1, done.stderr
@@ -128,8 +128,8 @@ def told(*arguments: str, **env: str) -> str:
 def test_a_setting_that_no_relay_can_run_with(nats_of_all: NatsServer, tmp_path: Path) -> None:
     """An invalid setting is one line with exit code 1, not a line per worker, repeatedly."""
     missing = str(tmp_path / "none.pem")
-    said = told(
+    output = received(
         "--port", "0", "--nats-url", nats_of_all.url,
         "--auth", "jwt", "--jwt-algorithm", "EdDSA", "--jwt-key-file", missing,
     )  # fmt: skip
-    assert missing in said
+    assert missing in output

@@ -76,11 +76,11 @@ def nobody(relay: Relay) -> None:
 def test_connections_in_all(relay: Relay) -> None:
     """The connection limit is exact over all workers; connections of a dead worker no longer count."""
     nobody(relay)
-    refused = number(relay, "rejected_total", limit="connections")
+    rejected = number(relay, "rejected_total", limit="connections")
     with sockets(relay, 40) as inside:
         assert len(inside) == ALL
         assert number(relay, "sockets") == ALL
-        assert number(relay, "rejected_total", limit="connections") == refused + 40 - ALL
+        assert number(relay, "rejected_total", limit="connections") == rejected + 40 - ALL
         victim = next(slot["slot"] for slot in slots(relay) if slot["status"])
         kill_worker(relay, victim)
         left = int(number(relay, "sockets"))
@@ -107,8 +107,8 @@ def test_the_rate_of_an_address(relay: Relay) -> None:
     source, began = "127.0.0.9", time.monotonic()
     with sockets(relay, 1, source) as links:
         # All requests are on one socket, and so at one worker: it may use more than its third.
-        asked = sum(answered(links[0]) for _ in range(AT_ONCE - 4))
-        assert asked == AT_ONCE - 4
+        requested = sum(answered(links[0]) for _ in range(AT_ONCE - 4))
+        assert requested == AT_ONCE - 4
         with sockets(relay, 12, source) as more:
             # At any worker, only what has been refilled meanwhile is left.
             back = RATE * (time.monotonic() - began)
@@ -121,7 +121,7 @@ def test_sessions_of_a_subject(relay: Relay) -> None:
     nobody(relay)
     token = forge.token("HS256", claims(sub="one", tickertape={"subjects": ["log.>"], "connections": 1}))
 
-    async def refused() -> int | None:
+    async def rejected() -> int | None:
         try:
             async with follow(relay.ws_url, token=token, live=False) as feed:
                 return await feed.closed()
@@ -131,7 +131,7 @@ def test_sessions_of_a_subject(relay: Relay) -> None:
     async def check() -> None:
         for _ in range(2):
             async with follow(relay.ws_url, token=token):
-                assert await asyncio.gather(*(refused() for _ in range(10))) == [4429] * 10
+                assert await asyncio.gather(*(rejected() for _ in range(10))) == [4429] * 10
             await asyncio.to_thread(nobody, relay)
 
     run(check())

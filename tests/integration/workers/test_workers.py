@@ -90,9 +90,9 @@ def test_sessions_are_spread_and_numbers_add_up(relay: Relay) -> None:
             assert grown("delivery_delay_seconds_count") == 30
             assert grown("delivery_delay_seconds_bucket", le="+Inf") == 30
             assert grown("events_received_total", kind="log") == 1  # each worker receives the same events
-            told = await asyncio.to_thread(status, relay)
-            assert told["sessions"]["open"] == 30
-            each = {slot["status"]["relay"]: slot["status"]["sessions"]["open"] for slot in told["slots"]}
+            received = await asyncio.to_thread(status, relay)
+            assert received["sessions"]["open"] == 30
+            each = {slot["status"]["relay"]: slot["status"]["sessions"]["open"] for slot in received["slots"]}
             assert each == dict(names)
 
     run(check())
@@ -132,7 +132,7 @@ async def publish_until(js: JetStreamContext, over: asyncio.Event, last: str) ->
     return [*sent, await publish(js, line(last))]
 
 
-async def look(relay: Relay, until: list[asyncio.Task[None]]) -> list[Numbers]:
+async def poll(relay: Relay, until: list[asyncio.Task[None]]) -> list[Numbers]:
     """Sample everything that must never decrease until told to stop, and once more."""
     seen = []
     while not all(task.done() for task in until):
@@ -152,7 +152,7 @@ def test_a_killed_worker_costs_nothing(relay: Relay) -> None:
         async with jetstream(relay.nats_url) as js, asyncio.TaskGroup() as tasks:
             sending = tasks.create_task(publish_until(js, over, last))
             following = [tasks.create_task(client.follow(last)) for client in clients]
-            looking = tasks.create_task(look(relay, following))
+            looking = tasks.create_task(poll(relay, following))
             while not all(client.relays for client in clients):
                 await asyncio.sleep(0.01)
             victim = clients[0].relays[0]
@@ -221,22 +221,22 @@ def test_a_port_is_not_shared_with_strangers(relay: Relay) -> None:
     eventually(lambda: ready(relay), "it is ready")
 
 
-def said(relay: Relay) -> list[str]:
+def output(relay: Relay) -> list[str]:
     """Return the log lines about exits of the second worker."""
     return [text for text in relay.log if " ERROR " in text and "worker 1 was killed by SIGKILL" in text]
 
 
 def test_a_worker_that_dies_again_and_again_waits_longer(relay: Relay) -> None:
     """The restart delay doubles with each crash, with one log line each, while the other worker serves."""
-    told = len(said(relay))
+    received = len(output(relay))
     pauses: list[float] = []
     for _ in range(3):
         eventually(lambda: slots(relay)[1]["pid"] is not None, "a worker to kill")
         other, victim = pids(relay)
         os.kill(victim, signal.SIGKILL)
-        eventually(lambda: len(said(relay)) > told + len(pauses), "its end is told")
-        pauses.append(float(said(relay)[-1].split()[-2]))
+        eventually(lambda: len(output(relay)) > received + len(pauses), "its end is told")
+        pauses.append(float(output(relay)[-1].split()[-2]))
         assert pids(relay)[0] == other
-    assert len(said(relay)) == told + 3
+    assert len(output(relay)) == received + 3
     assert pauses[1:] == [2 * pauses[0], 4 * pauses[0]]
     eventually(lambda: ready(relay), "it is ready")

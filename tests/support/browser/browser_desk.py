@@ -170,9 +170,9 @@ class Desk:
     requests: list[Request] = field(default_factory=list)
     sockets: list[WebSocket] = field(default_factory=list)
 
-    async def visit(self, place: str) -> None:
+    async def visit(self, position: str) -> None:
         """Open the page, served from a given address."""
-        await self.page.goto(self.relay.address + place)
+        await self.page.goto(self.relay.address + position)
 
     def tile(self, gateway: str) -> Locator:
         return self.page.locator(f'.tile[data-gateway="{gateway}"]')
@@ -245,9 +245,12 @@ async def open_desk(
         expect.set_options(timeout=PATIENCE_MS)
         faults: list[str] = []
         page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda said: faults.append(said.text) if "Content Security" in said.text else None)
+        page.on(
+            "console",
+            lambda output: faults.append(output.text) if "Content Security" in output.text else None,
+        )
         desk = Desk(page, relay, publish, raw)
-        page.on("console", lambda said: desk.errors.append(said.text) if said.type == "error" else None)
+        page.on("console", lambda output: desk.errors.append(output.text) if output.type == "error" else None)
         page.on("request", lambda request: desk.requests.append(request))
         page.on("websocket", lambda socket: desk.sockets.append(socket))
         if env is None:

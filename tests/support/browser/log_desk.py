@@ -14,9 +14,9 @@ def log(message: str, level: str = "INFO", source: str = "desk", **metadata: Any
     return SystemLog.model_validate(fields)
 
 
-async def messages(desk: Desk, *wanted: str) -> None:
+async def messages(desk: Desk, *expected: str) -> None:
     """Wait until the rows have exactly these messages."""
-    await expect(desk.page.locator("#feed .row .row-message")).to_have_text(list(wanted))
+    await expect(desk.page.locator("#feed .row .row-message")).to_have_text(list(expected))
 
 
 async def publish(desk: Desk, *events: SystemLog) -> None:

@@ -45,9 +45,9 @@ class Answer:
     @property
     def code(self) -> str:
         """``code`` of the body; rejections are objects with ``code`` and ``message``."""
-        told = json.loads(self.body)
-        assert set(told) == {"code", "message"}, told
-        return str(told["code"])
+        received = json.loads(self.body)
+        assert set(received) == {"code", "message"}, received
+        return str(received["code"])
 
     @property
     def message(self) -> str:
@@ -153,7 +153,7 @@ class Inside:
 
 async def browser(
     relay: Relay,
-    *say: dict[str, Any] | str,
+    *send_message: dict[str, Any] | str,
     query: str = "",
     token: str | None = None,
     origin: str | None = None,
@@ -183,7 +183,7 @@ async def browser(
     ) as ws:
         messages = []
         try:
-            for message in say:
+            for message in send_message:
                 await ws.send(message if isinstance(message, str) else json.dumps(message))
             while True:
                 messages.append(json.loads(await ws.recv()))

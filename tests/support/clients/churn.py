@@ -73,7 +73,7 @@ class Churn:
             self._rude,
             self._latest,
             self._returning,
-            self._deaf,
+            self._unresponsive,
             self._hasty,
             self._refused,
         )
@@ -109,7 +109,7 @@ class Churn:
         async with self._open(mode="complete", **query) as socket:
             await self._read(socket)
 
-    async def _deaf(self) -> None:
+    async def _unresponsive(self) -> None:
         """Never read, and disconnect."""
         async with self._open() as socket:
             await asyncio.sleep(0.5)

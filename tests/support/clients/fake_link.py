@@ -90,7 +90,7 @@ class FakeLink:
         self.closed: tuple[int, str] | None = None
         self.aborted = False
         self.grants: list[Grant] = []
-        self.room = True
+        self.capacity = True
         self.on_send: Callable[[], None] | None = None
         self._read = 0
 
@@ -104,7 +104,7 @@ class FakeLink:
     def admit(self, grant: Grant) -> bool:
         """Admit the connection for its subject."""
         self.grants.append(grant)
-        return self.room
+        return self.capacity
 
     def close(self, code: int, reason: str) -> None:
         """Record the close."""
@@ -181,14 +181,14 @@ class Stage:
         self.now = NOW
         self.woken = 0
         self.fetched = 0
-        self.asked: list[Session] = []
+        self.requested: list[Session] = []
         self.first = 0  # the stream has deleted everything up to this sequence
         self.stored: list[tuple[int, str, Event, int]] = []
         self.hub = Hub(
             HubSettings(**{"rate": 0.0, **settings}),
             self._wake,
             self._fetch if stream else None,
-            self.asked.append if stream else None,
+            self.requested.append if stream else None,
             None if tokens is None else self._verify,
             **({} if report is None else {"report": report}),
         )
@@ -211,15 +211,15 @@ class Stage:
     def read(self, times: int = 1) -> list[int]:
         """Read the requested chunks from the stream; return their numbers."""
         found: list[int] = []
-        while len(found) < times and (wanted := self.hub.fanout.replay_cache.next_request()) is not None:
+        while len(found) < times and (expected := self.hub.fanout.replay_cache.next_request()) is not None:
             chunk = EventLog(CHUNK_SEQUENCES, 1 << 40)
-            chunk.reset(max(wanted.first - 1, self.first))
+            chunk.reset(max(expected.first - 1, self.first))
             for seq, subject, event, stored_ns in self.stored:
-                if chunk.floor < seq <= wanted.last:
+                if chunk.floor < seq <= expected.last:
                     chunk.append(self.hub.make_record(seq, subject, event, stored_ns))
-            chunk.advance(min(wanted.last, self.hub.log.head))
-            self.hub.fanout.add_chunk(wanted.number, chunk)
-            found.append(wanted.number)
+            chunk.advance(min(expected.last, self.hub.log.head))
+            self.hub.fanout.add_chunk(expected.number, chunk)
+            found.append(expected.number)
         return found
 
     def log(self, seq: int, level: str = "info", source: str = "x", size: int = 0) -> None:
@@ -259,7 +259,7 @@ class Stage:
         link.read()
         return link, session
 
-    def say(self, session: Session, **message: Any) -> None:
+    def send_message(self, session: Session, **message: Any) -> None:
         """Send a message from a client."""
         self.hub.sessions.receive(session, orjson.dumps(message), self.now)
 

@@ -30,16 +30,16 @@ class Bench:
     def __init__(
         self,
         rate: float = 0.0,
-        wanted: Filter = ALL,
+        expected: Filter = ALL,
         max_events: int = 1000,
         mode: Mode = "live",
         interval_ms: int = 0,
     ) -> None:
-        self.wanted = wanted
+        self.expected = expected
         self.log = EventLog(max_events, 10**9)
         self.log.reset(0)
         self.snapshot = Snapshot()
-        self.feed = Feed(FeedKey(wanted.key, mode, rate, interval_ms), wanted, NOW)
+        self.feed = Feed(FeedKey(expected.key, mode, rate, interval_ms), expected, NOW)
         self.member: Member = member_of(FakeLink())
         self.feed.join(self.member)
 
@@ -53,7 +53,7 @@ class Bench:
         self.log.append(record)
         if state:
             self.snapshot.put(record)
-        if self.wanted.matches(subject):
+        if self.expected.matches(subject):
             if not self.feed.pending:
                 self.feed.cursor = before
             self.feed.pending.append(record)

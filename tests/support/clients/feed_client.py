@@ -50,9 +50,9 @@ class FeedClient:
             text = await self.socket.recv(decode=False)
         message = relay_message.validate_json(text)
         if isinstance(message, Events):
-            place = parse_cursor(message.cursor)[1]
-            assert place >= self._place, "places do not go back"
-            self._place = place
+            position = parse_cursor(message.cursor)[1]
+            assert position >= self._place, "places do not go back"
+            self._place = position
         self.messages.append(message)
         return message
 
@@ -90,7 +90,7 @@ class FeedClient:
         """Start over, as a client does after a ``reset``."""
         self._place = -1
 
-    async def say(self, **message: Any) -> None:
+    async def send_message(self, **message: Any) -> None:
         """Send a message."""
         await self.socket.send(orjson.dumps(message).decode())
 

@@ -25,7 +25,7 @@ STORED: Final = bytes(byte for byte in range(256) if byte not in b" \t\r\n")
 """Bytes that a nats-server stores in a subject; found by trying all 256."""
 
 SOURCE: Final = "poison"
-PLACE: Final = f"log.info.{SOURCE}".encode()
+SUBJECT_OF_EVENT: Final = f"log.info.{SOURCE}".encode()
 
 BLOCKS: Final = (
     b"",
@@ -170,7 +170,7 @@ def subject(dice: random.Random, under: bytes = b"log.info.") -> bytes:
     if dice.randrange(4) == 0:
         return under + dice.choice(SUBJECTS)
     token = bytes(dice.choices(STORED.replace(b".", b""), k=dice.randrange(1, 30)))
-    return under + token if under + token != PLACE else under + b"\xff"
+    return under + token if under + token != SUBJECT_OF_EVENT else under + b"\xff"
 
 
 def mixed(count: int, seed: int) -> tuple[list[Message], int]:
@@ -180,7 +180,7 @@ def mixed(count: int, seed: int) -> tuple[list[Message], int]:
     valid = 0
     while len(found) < count:
         if dice.randrange(2):
-            found.append(Message(PLACE, event(valid), block(dice)))
+            found.append(Message(SUBJECT_OF_EVENT, event(valid), block(dice)))
             valid += 1
         else:
             data = event(-1) if dice.randrange(4) else dice.randbytes(dice.randrange(100))

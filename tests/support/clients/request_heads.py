@@ -13,7 +13,7 @@ HOST: Final = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Destination:
     """Destination of a head.
 
     Attributes:
@@ -59,18 +59,18 @@ class Row:
     headers: Mapping[str, str] = field(default_factory=dict)
     feed_headers: Mapping[str, str] = field(default_factory=dict)
 
-    def status(self, place: Place) -> int:
+    def status(self, destination: Destination) -> int:
         """Return the expected status."""
-        return self.page if self.feed is None or not place.feed else self.feed
+        return self.page if self.feed is None or not destination.feed else self.feed
 
-    def wanted(self, place: Place) -> dict[str, str]:
+    def expected(self, destination: Destination) -> dict[str, str]:
         """Return the expected headers of the response."""
-        return {**self.headers, **(self.feed_headers if place.feed else {})}
+        return {**self.headers, **(self.feed_headers if destination.feed else {})}
 
-    def head(self, place: Place) -> bytes:
+    def head(self, destination: Destination) -> bytes:
         """Return the bytes of the head."""
-        lines = [f"{self.method} {self.target(place.target)} {self.version}", *self.host]
-        if place.feed:
+        lines = [f"{self.method} {self.target(destination.target)} {self.version}", *self.host]
+        if destination.feed:
             lines += self.connection or ("Connection: Upgrade",)
             lines.append(f"Upgrade: {self.upgrade or 'websocket'}")
             lines += HANDSHAKE if self.websocket is None else self.websocket

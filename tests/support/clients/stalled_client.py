@@ -37,8 +37,8 @@ class StalledClient:
         messages = []
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            whole = self._whole_frames()
-            messages += [relay_message.validate_json(text) for text in texts(whole)] if whole else []
+            complete = self._complete_frames()
+            messages += [relay_message.validate_json(text) for text in texts(complete)] if complete else []
             seqs = [item.seq for message in only(messages, Events) for item in message.events]
             gaps = only(messages, Gap)
             unknown = any(gap.dropped is None for gap in gaps)
@@ -53,7 +53,7 @@ class StalledClient:
         """Close the connection."""
         self._socket.close()
 
-    def _whole_frames(self) -> bytes:
+    def _complete_frames(self) -> bytes:
         end = 0
         data = self._data
         while len(data) >= end + 2:

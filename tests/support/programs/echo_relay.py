@@ -35,7 +35,7 @@ class EchoSessions(Sessions):
         request: Request,
         now: float,
         grant: Grant | None = EVERYTHING,
-        wanted: Filter | None = None,
+        expected: Filter | None = None,
     ) -> Session:
         """Open a session without sending anything."""
         session = self.add(link, request)

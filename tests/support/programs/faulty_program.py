@@ -28,7 +28,7 @@ READERS: Final = (
     "tickertape.relay.ingest.replay_readers:ReplayReaders._read_chunk",
 )
 
-PLACES: Final = (
+TARGETS: Final = (
     "tickertape.relay.transport.connections:Connections.decide",
     "tickertape.relay.transport.connections:Connections._authorize",
     "tickertape.relay.core.session.sessions:Sessions._admit",
@@ -51,41 +51,41 @@ class InjectedError(Exception):
     """The injected exception."""
 
 
-def subject(place: str) -> str:
+def subject(target: str) -> str:
     """Return the subject that the victim of a place requests."""
-    return f"log.critical.victim{PLACES.index(place)}"
+    return f"log.critical.victim{TARGETS.index(target)}"
 
 
-def is_for(wanted: str, one: Any) -> bool:
+def is_for(expected: str, one: Any) -> bool:
     """Return whether an argument of a call belongs to the victim that requests a subject."""
     if isinstance(one, Session):
-        return wanted in one.request.subjects
+        return expected in one.request.subjects
     if isinstance(one, Feed):
-        return wanted in one.filter.subjects
+        return expected in one.filter.subjects
     if isinstance(one, Request):
-        return wanted in one.subjects
+        return expected in one.subjects
     if isinstance(one, str):
-        return f"subjects={wanted}&" in f"{one}&"
+        return f"subjects={expected}&" in f"{one}&"
     if isinstance(one, dict):
-        return is_for(wanted, one.get("query_string", b"").decode())
+        return is_for(expected, one.get("query_string", b"").decode())
     inside = getattr(one, "_session", None) or getattr(one, "request", None)
-    return inside is not None and is_for(wanted, inside)
+    return inside is not None and is_for(expected, inside)
 
 
-def arm(place: str) -> None:
+def arm(target: str) -> None:
     """Make a method raise when it is called for the victim of its place."""
-    module, _, path = place.partition(":")
+    module, _, path = target.partition(":")
     owner, _, name = path.partition(".")
     kind = getattr(import_module(module), owner)
     real = getattr(kind, name)
 
     def check(arguments: tuple[Any, ...]) -> None:
-        if place == READERS[0]:
+        if target == READERS[0]:
             broken = arguments[1] == parse_time(SINCE).timestamp()
         else:
-            broken = place in READERS or any(is_for(subject(place), one) for one in arguments)
+            broken = target in READERS or any(is_for(subject(target), one) for one in arguments)
         if broken:
-            raise InjectedError(place)
+            raise InjectedError(target)
 
     @wraps(real)
     async def broken_coroutine(*arguments: Any, **named: Any) -> Any:
@@ -101,7 +101,7 @@ def arm(place: str) -> None:
 
 
 if __name__ == "__main__":
-    for one in PLACES:
+    for one in TARGETS:
         arm(one)
     if sys.argv.pop(1) == "relay":
         cli.main()

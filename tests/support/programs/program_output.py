@@ -72,8 +72,8 @@ class _Pipe:
     def _read(self) -> None:
         data = os.read(self._stream.fileno(), _CHUNK)
         if data:
-            *whole, self._partial = (self._partial + data).split(b"\n")
-            self._lines += [line.decode(errors="backslashreplace") + "\n" for line in whole]
+            *complete, self._partial = (self._partial + data).split(b"\n")
+            self._lines += [line.decode(errors="backslashreplace") + "\n" for line in complete]
             return
         self._ended = True
         if self._partial:

@@ -145,10 +145,10 @@ async def grant(desk: Desk, wish: dict[str, Any]) -> None:
     number, name = wish.pop("id"), wish.pop("do")
     try:
         do: Callable[..., Awaitable[Any]] = getattr(desk, name)
-        said = {"id": number, "answer": await do(**wish)}
+        output = {"id": number, "answer": await do(**wish)}
     except Exception as error:  # the error fails the test that sent the command
-        said = {"id": number, "error": f"{type(error).__name__}: {error}"}
-    print(orjson.dumps(said).decode(), flush=True)
+        output = {"id": number, "error": f"{type(error).__name__}: {error}"}
+    print(orjson.dumps(output).decode(), flush=True)
 
 
 async def main() -> None:

@@ -50,16 +50,16 @@ def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a command that exits by itself."""
     process = warm_start.start(arguments, environment(**env), ROOT)
     with ThreadPoolExecutor(2) as pool, process.stdout, process.stderr:
-        said = [pool.submit(stream.read) for stream in (process.stdout, process.stderr)]
+        logged = [pool.submit(stream.read) for stream in (process.stdout, process.stderr)]
         try:
             code = process.wait(PATIENCE)
         finally:
             process.kill()
-        out, err = (one.result() for one in said)
+        out, err = (one.result() for one in logged)
     return subprocess.CompletedProcess(arguments, code, out, err)
 
 
-def refuse(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+def expect_rejection(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Call a command whose options are rejected, within this process."""
     out, err = io.StringIO(), io.StringIO()
     with (

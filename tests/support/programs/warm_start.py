@@ -111,10 +111,10 @@ class Process:
                 waiting = select.poll()
                 waiting.register(self._status, select.POLLIN)
                 if waiting.poll(None if timeout is None else timeout * 1000):
-                    said = os.read(self._status, 16)
+                    output = os.read(self._status, 16)
                     os.close(self._status)
                     # There is no status if the process that forked it was ended first.
-                    self.returncode = int(said) if said else -signal.SIGKILL
+                    self.returncode = int(output) if output else -signal.SIGKILL
             return self.returncode
 
 

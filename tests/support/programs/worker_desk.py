@@ -43,8 +43,8 @@ def numbers(relay: Relay, *, accumulating: bool = False) -> Numbers:
     Args:
         accumulating: only numbers that must never decrease.
     """
-    asked = Request(f"{relay.ops_url}/metrics", headers={"Accept": "application/openmetrics-text"})
-    with urlopen(asked) as page:
+    requested = Request(f"{relay.ops_url}/metrics", headers={"Accept": "application/openmetrics-text"})
+    with urlopen(requested) as page:
         text = page.read().decode()
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value

@@ -78,16 +78,16 @@ class Deployed:
     @asynccontextmanager
     async def client(self, user: str) -> AsyncIterator[tuple[Client, list[str]]]:
         """Connect as a user; yield the connection and the server's errors."""
-        said: list[str] = []
+        output: list[str] = []
 
         async def failed(error: Exception) -> None:
-            said.append(str(error))
+            output.append(str(error))
 
         client = await connection.connect_once(
             self.url, name=f"test-{user}", access=self.access(user), on_error=failed
         )
         try:
-            yield client, said
+            yield client, output
         finally:
             await client.close()
 

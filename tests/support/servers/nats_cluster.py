@@ -63,11 +63,11 @@ def cluster(folder: Path) -> Iterator[NatsCluster]:
 async def provision(nc: Client, replicas: int) -> None:
     """Create the contract's streams with a number of replicas; wait until the cluster can."""
     async with asyncio.timeout(PATIENCE):
-        for wanted in stream_configs(Names(), server_version(nc)):
+        for expected in stream_configs(Names(), server_version(nc)):
             while True:
                 try:
                     answer = await request(
-                        nc, f"STREAM.CREATE.{wanted['name']}", {**wanted, "num_replicas": replicas}
+                        nc, f"STREAM.CREATE.{expected['name']}", {**expected, "num_replicas": replicas}
                     )
                 except StreamsError:
                     continue  # no server responds before the first election
@@ -79,7 +79,7 @@ async def provision(nc: Client, replicas: int) -> None:
 
 async def current(nc: Client) -> dict[str, Any]:
     """Wait until every stream has a leader and current replicas; return the leader of EVENTS."""
-    names = [wanted["name"] for wanted in stream_configs(Names(), server_version(nc))]
+    names = [expected["name"] for expected in stream_configs(Names(), server_version(nc))]
     async with asyncio.timeout(PATIENCE):
         while True:
             try:

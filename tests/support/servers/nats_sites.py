@@ -137,9 +137,9 @@ def three(folder: Path) -> Iterator[list[Site]]:
 @contextmanager
 def hub_and_leaf(folder: Path) -> Iterator[tuple[Site, Site]]:
     """Run the servers of ``hub.conf`` and ``leaf.conf``, the second connected to the first."""
-    door = free_port()
-    hub = Site("hub.conf", folder / "hub", free_port(), {"NATS_LEAF_LISTEN": f"127.0.0.1:{door}"})
-    address = f'"nats-leaf://leaf-edge1:{SECRET}@127.0.0.1:{door}"'
+    leaf_port = free_port()
+    hub = Site("hub.conf", folder / "hub", free_port(), {"NATS_LEAF_LISTEN": f"127.0.0.1:{leaf_port}"})
+    address = f'"nats-leaf://leaf-edge1:{SECRET}@127.0.0.1:{leaf_port}"'
     leaf = Site("leaf.conf", folder / "leaf", free_port(), {"NATS_HUB_URL": address})
     with _running(hub, leaf):
         leaf.until("Leafnode connection created")

@@ -25,8 +25,8 @@ from tests.bench.load.websocket import (
 _PAYLOADS = st.lists(st.binary(max_size=300) | st.sampled_from([b"x" * 125, b"x" * 126, b"x" * 65_536]))
 
 
-def _cut(data: bytes, places: list[int]) -> list[memoryview]:
-    edges = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
+def _cut(data: bytes, positions: list[int]) -> list[memoryview]:
+    edges = sorted({0, len(data), *(position % (len(data) + 1) for position in positions)})
     return [memoryview(data)[start:end] for start, end in itertools.pairwise(edges)]
 
 
@@ -35,21 +35,21 @@ def _written(opcode: Opcode, payload: bytes, *, fin: bool = True) -> bytes:
 
 
 @given(_PAYLOADS, st.lists(st.integers(min_value=0)))
-def test_counter_counts_what_websockets_wrote(payloads: list[bytes], places: list[int]) -> None:
+def test_counter_counts_what_websockets_wrote(payloads: list[bytes], positions: list[int]) -> None:
     """Frames and payload bytes are counted exactly, wherever the input is cut."""
     data = b"".join(_written(Opcode.TEXT, payload) for payload in payloads)
     counter = FrameCounter()
-    for piece in _cut(data, places):
+    for piece in _cut(data, positions):
         assert counter.feed(piece) == []
     assert (counter.frames, counter.payload_bytes) == (len(payloads), sum(map(len, payloads)))
 
 
 @given(_PAYLOADS, st.lists(st.integers(min_value=0)))
-def test_reader_returns_what_websockets_wrote(payloads: list[bytes], places: list[int]) -> None:
+def test_reader_returns_what_websockets_wrote(payloads: list[bytes], positions: list[int]) -> None:
     """Messages are returned complete and in order, wherever the input is cut."""
     data = b"".join(_written(Opcode.BINARY, payload) for payload in payloads)
     reader = MessageReader()
-    messages = [message for piece in _cut(data, places) for message in reader.feed(piece)]
+    messages = [message for piece in _cut(data, positions) for message in reader.feed(piece)]
     assert messages == [(BINARY, payload) for payload in payloads]
     assert (reader.frames, reader.payload_bytes) == (len(payloads), sum(map(len, payloads)))
 
@@ -67,7 +67,7 @@ def test_control_frames_come_out(kind: type[FrameCounter] | type[MessageReader],
 
 
 @given(_PAYLOADS, st.lists(st.integers(min_value=0)))
-def test_reader_inflates_what_websockets_compressed(payloads: list[bytes], places: list[int]) -> None:
+def test_reader_inflates_what_websockets_compressed(payloads: list[bytes], positions: list[int]) -> None:
     """Compressed and plain frames are returned as they were written, and the compressed ones are counted."""
     squeeze = PerMessageDeflate(True, True, 15, 15)
     frames = [Frame(Opcode.TEXT, payload) for payload in payloads]
@@ -76,7 +76,7 @@ def test_reader_inflates_what_websockets_compressed(payloads: list[bytes], place
         for number, frame in enumerate(frames)
     )
     reader = MessageReader()
-    messages = [message for piece in _cut(data, places) for message in reader.feed(piece)]
+    messages = [message for piece in _cut(data, positions) for message in reader.feed(piece)]
     assert messages == [(TEXT, payload) for payload in payloads]
     assert reader.compressed == len(payloads) // 2
 

@@ -25,9 +25,9 @@ NOW = 1_750_000_000.0
 )
 def test_the_subject_fills_in_what_is_missing(subject: str, text: str) -> None:
     """Missing fields are derived from the subject."""
-    place, payload = complete_event(subject, text.encode(), NOW)
-    assert place == subject
-    assert not isinstance(decode(place, payload), Rejection)
+    position, payload = complete_event(subject, text.encode(), NOW)
+    assert position == subject
+    assert not isinstance(decode(position, payload), Rejection)
 
 
 def test_a_complete_event_is_published_unchanged() -> None:
@@ -46,9 +46,9 @@ def test_a_complete_event_is_published_unchanged() -> None:
 )
 def test_the_subject_is_derived_from_the_event(text: str, subject: str) -> None:
     """Without a subject, the subject is derived from the event."""
-    place, payload = complete_event("-", text.encode(), NOW)
-    assert place == subject
-    assert not isinstance(decode(place, payload), Rejection)
+    position, payload = complete_event("-", text.encode(), NOW)
+    assert position == subject
+    assert not isinstance(decode(position, payload), Rejection)
 
 
 @pytest.mark.parametrize(

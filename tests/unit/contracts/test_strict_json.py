@@ -94,12 +94,12 @@ def test_brackets_in_strings_have_no_depth() -> None:
 
 
 @given(_objects(_texts), st.integers(0, 3), _words)
-def test_one_string_is_replaced(text: str, blanks: int, wanted: str) -> None:
+def test_one_string_is_replaced(text: str, blanks: int, expected: str) -> None:
     """Only the value of the outermost key changes, and all bytes around it are kept."""
     before = text[:-1] + ("," if len(text) > 2 else "") + '"\\u006bey"' + " " * blanks + ":" + " " * blanks
     after = ' , "z":"key"}'
-    changed = replace_string(f'{before}"old"{after}'.encode(), "key", wanted)
-    assert changed == before.encode() + orjson.dumps(wanted) + after.encode()
+    changed = replace_string(f'{before}"old"{after}'.encode(), "key", expected)
+    assert changed == before.encode() + orjson.dumps(expected) + after.encode()
 
 
 def test_a_missing_key_is_an_error() -> None:

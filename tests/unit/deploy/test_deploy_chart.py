@@ -114,13 +114,13 @@ def test_there_is_time_to_leave(values: str) -> None:
 def test_probes_ask_the_ops_port() -> None:
     """Liveness never depends on NATS; readiness does."""
     (relay,) = pod(rendered(*KEY))["containers"]
-    asked = {kind: relay[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")}
-    assert {kind: get["path"] for kind, get in asked.items()} == {
+    requested = {kind: relay[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")}
+    assert {kind: get["path"] for kind, get in requested.items()} == {
         "startup": "/livez",
         "liveness": "/livez",
         "readiness": "/readyz",
     }
-    assert {get["port"] for get in asked.values()} == {"ops"}
+    assert {get["port"] for get in requested.values()} == {"ops"}
     assert {port["name"]: port["containerPort"] for port in relay["ports"]} == {"feed": 8080, "ops": 9464}
 
 
@@ -146,7 +146,7 @@ def test_secrets_are_mounted_and_never_written_out() -> None:
     mounted = [mount["mountPath"] for mount in relay["volumeMounts"]]
     files = [part.partition("=")[2] for part in relay["args"] if "-file=" in part]
     assert sorted(files) == ["/run/secrets/jwt/key", "/run/secrets/nats/password"]
-    assert all(any(file.startswith(f"{place}/") for place in mounted) for file in files)
+    assert all(any(file.startswith(f"{mount_path}/") for mount_path in mounted) for file in files)
 
 
 def test_selectors_select_the_pods() -> None:
@@ -160,17 +160,17 @@ def test_selectors_select_the_pods() -> None:
         documents["PodDisruptionBudget", "ticks-tickertape"]["spec"]["selector"]["matchLabels"],
     ]
     assert all(selector.items() <= labels.items() for selector in selectors)
-    wanted = documents["ServiceMonitor", "ticks-tickertape"]["spec"]["selector"]["matchLabels"].items()
+    expected = documents["ServiceMonitor", "ticks-tickertape"]["spec"]["selector"]["matchLabels"].items()
     matched = [
         name
         for (kind, name), document in documents.items()
-        if kind == "Service" and wanted <= document["metadata"]["labels"].items()
+        if kind == "Service" and expected <= document["metadata"]["labels"].items()
     ]
     assert matched == ["ticks-tickertape-metrics"]
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "output"),
     [
         ((), "without a key"),
         ((*KEY, "--set", "auth.jwksUrl=https://a.example/keys"), "both set"),
@@ -186,11 +186,11 @@ def test_selectors_select_the_pods() -> None:
         ),
     ],
 )
-def test_invalid_values_are_rejected(values: tuple[str, ...], said: str) -> None:
+def test_invalid_values_are_rejected(values: tuple[str, ...], output: str) -> None:
     """Invalid values are rejected before installation, with the reason."""
     done = helm("template", "ticks", str(CHART), *values)
     assert done.returncode != 0
-    assert said in done.stderr
+    assert output in done.stderr
 
 
 def test_every_value_is_read() -> None:

@@ -30,8 +30,8 @@ def context(folder: Path) -> None:
         else:
             shutil.copy(source, target)
     for rule in out:
-        for place in folder.glob(rule):
-            shutil.rmtree(place)
+        for position in folder.glob(rule):
+            shutil.rmtree(position)
 
 
 def tracked(*folders: str) -> set[str]:
@@ -80,8 +80,8 @@ def test_the_built_package_is_complete(tmp_path: Path) -> None:
     installed = {
         str(path.relative_to(tmp_path / "installed")) for path in (tmp_path / "installed").rglob("*.*")
     }
-    wanted = tracked("relay", "contracts/typescript/dist", "contracts/typescript/src", "contracts/schema")
-    assert {f"tickertape/{path}" for path in wanted} - installed == set()
+    expected = tracked("relay", "contracts/typescript/dist", "contracts/typescript/src", "contracts/schema")
+    assert {f"tickertape/{path}" for path in expected} - installed == set()
     done = subprocess.run(
         [sys.executable, "-m", "tickertape", "--help"],
         cwd=tmp_path,

@@ -17,19 +17,19 @@ INFO = b'INFO {"server_id":"x","version":"2.15.1","proto":1,"headers":true,"max_
 
 
 @contextlib.asynccontextmanager
-async def server(*said: bytes, greeting: bytes = INFO) -> AsyncIterator[tuple[str, list[bytes]]]:
+async def server(*output: bytes, greeting: bytes = INFO) -> AsyncIterator[tuple[str, list[bytes]]]:
     """Run a server that misbehaves on each connection but the last; yield its address and what it
     received.
     """
-    rest = list(said)
-    heard: list[bytes] = []
+    rest = list(output)
+    received: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         bad = rest.pop(0) if rest else b""
         writer.write(INFO if greeting is INFO or not bad else greeting)
         with contextlib.suppress(ConnectionError):
             while line := await reader.readline():
-                heard.append(line)
+                received.append(line)
                 if line == b"PING\r\n":
                     writer.write(b"PONG\r\n" + bad)
                     bad = b""
@@ -37,7 +37,7 @@ async def server(*said: bytes, greeting: bytes = INFO) -> AsyncIterator[tuple[st
 
     listener = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
-        yield f"nats://127.0.0.1:{listener.sockets[0].getsockname()[1]}", heard
+        yield f"nats://127.0.0.1:{listener.sockets[0].getsockname()[1]}", received
     finally:
         listener.close()
 
@@ -49,7 +49,7 @@ async def until_reconnected(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "output",
     [
         b"GET / HTTP/1.1\r\n\r\n",
         b"MSG a 1 x\r\n",
@@ -62,7 +62,7 @@ async def until_reconnected(client: Client) -> None:
         b"\xff" * 10 + b"\r\n",
     ],
 )
-def test_what_cannot_be_read_is_a_lost_connection(said: bytes) -> None:
+def test_what_cannot_be_read_is_a_lost_connection(output: bytes) -> None:
     """Unparsable data is reported once, and the client reconnects."""
 
     async def main() -> None:
@@ -71,7 +71,7 @@ def test_what_cannot_be_read_is_a_lost_connection(said: bytes) -> None:
         async def down(failure: connection.ConnectFailure) -> None:
             downs.append(failure)
 
-        async with server(said) as (url, _):
+        async with server(output) as (url, _):
             client = await connection.connect(url, name="test", on_down=down)
             await until_reconnected(client)
             assert protocol_errors(client) == 1
@@ -100,11 +100,11 @@ def test_messages_before_the_fault_are_delivered() -> None:
     """Messages before the violation are delivered, whatever bytes their subjects and header blocks
     contain.
     """
-    said = b"MSG a.\xff 1 \xfe.\x0b 2\r\nhi\r\nHMSG a 1 4 6\r\n\xff\xff\r\nho\r\n"
-    said += b"-ERR 'Permissions Violation \xff'\r\nPING\r\nbad\r\n"
+    output = b"MSG a.\xff 1 \xfe.\x0b 2\r\nhi\r\nHMSG a 1 4 6\r\n\xff\xff\r\nho\r\n"
+    output += b"-ERR 'Permissions Violation \xff'\r\nPING\r\nbad\r\n"
 
     async def main() -> None:
-        async with server() as (url, heard):
+        async with server() as (url, received):
             client = await connection.connect(url, name="test")
             got: list[tuple[str, str, bytes, dict[str, str] | None]] = []
 
@@ -114,11 +114,11 @@ def test_messages_before_the_fault_are_delivered() -> None:
 
             await client.subscribe("a.>", cb=take)
             await client.flush()
-            assert any(line.startswith(b"SUB a.> ") for line in heard)
+            assert any(line.startswith(b"SUB a.> ") for line in received)
             before = client.stats["reconnects"]
             assert isinstance(client, SafeClient)
             with contextlib.suppress(protocol_parser.ParserError):
-                await client._ps.parse(said)
+                await client._ps.parse(output)
             await asyncio.sleep(0)
             assert got[0] == ("a.\udcff", "\udcfe.\x0b", b"hi", None)
             assert got[1][:3] == ("a", "", b"ho")
@@ -134,10 +134,10 @@ def test_an_answer_of_jetstream_that_cannot_be_read_is_asked_for_again(
 ) -> None:
     """A JetStream response that cannot be parsed is requested again, since anyone may publish to an inbox."""
 
-    async def asked(*_: object) -> object:
+    async def requested(*_: object) -> object:
         return type("Reply", (), {"data": answer})()
 
-    monkeypatch.setattr(jetstream, "request_raw", asked)
+    monkeypatch.setattr(jetstream, "request_raw", requested)
     with pytest.raises(jetstream.StreamsError, match="is invalid") as raised:
         asyncio.run(jetstream.request(Client(), "INFO"))
     assert raised.value.transient
@@ -177,7 +177,7 @@ def test_a_socket_that_is_closed_below_is_a_lost_connection(loop: str) -> None:
     """
 
     async def work() -> None:
-        async with server() as (url, heard):
+        async with server() as (url, received):
             client = await connection.connect(url, name="test")
             reading = client._reading_task
             assert reading is not None
@@ -189,7 +189,7 @@ def test_a_socket_that_is_closed_below_is_a_lost_connection(loop: str) -> None:
             await until_reconnected(client)
             await client.publish("a", b"again")
             await client.flush()
-            assert b"again\r\n" in heard
+            assert b"again\r\n" in received
             await connection.close(client)
 
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:

@@ -76,8 +76,8 @@ def test_it_reads_a_stream_that_is_cut_anywhere(cut: int) -> None:
 @given(st.lists(st.integers(0, len(STREAM)), max_size=8))
 def test_it_reads_a_stream_in_any_pieces(cuts: list[int]) -> None:
     """The number of pieces makes no difference."""
-    places = [0, *sorted(cuts), len(STREAM)]
-    pieces = [STREAM[start:end] for start, end in pairwise(places)]
+    positions = [0, *sorted(cuts), len(STREAM)]
+    pieces = [STREAM[start:end] for start, end in pairwise(positions)]
     assert parsed(*pieces) == OPERATIONS
 
 

@@ -97,8 +97,8 @@ def test_an_old_server_gets_what_it_knows() -> None:
 @pytest.mark.parametrize("name", ["WATCHDOG", "EVENTS", "LATEST", "CHECKPOINTS", "REJECTED"])
 def test_defaults_of_the_server_are_no_difference(name: str) -> None:
     """Settings that the contract does not name, and False values that the server omits, are no difference."""
-    wanted = _by_name()[name]
-    found = {key: value for key, value in wanted.items() if value is not False}
+    expected = _by_name()[name]
+    found = {key: value for key, value in expected.items() if value is not False}
     found |= {"max_msgs": -1, "num_replicas": 1, "mirror_direct": False, "metadata": {"_nats.ver": "2.15.1"}}
     if "subjects" in found:
         found["subjects"] = found["subjects"][::-1]
@@ -106,7 +106,7 @@ def test_defaults_of_the_server_are_no_difference(name: str) -> None:
         (source,) = found["sources"]
         moves = source["subject_transforms"][::-1]
         found["sources"] = [{**source, "subject_transforms": moves, "opt_start_seq": 1, "filter_subject": ""}]
-    assert compare(wanted, found) == []
+    assert compare(expected, found) == []
 
 
 @pytest.mark.parametrize(
@@ -131,10 +131,10 @@ def test_defaults_of_the_server_are_no_difference(name: str) -> None:
 )
 def test_a_difference_is_reported(name: str, setting: str, value: object, breaks: bool) -> None:
     """A difference names stream, setting and both values; a different size breaks nothing."""
-    wanted = _by_name()[name]
-    (found,) = compare(wanted, {**wanted, setting: value})
-    assert found == Difference(name, setting, wanted[setting], value, breaks)
-    size = "1GiB" if setting == "max_bytes" else repr(wanted[setting])
+    expected = _by_name()[name]
+    (found,) = compare(expected, {**expected, setting: value})
+    assert found == Difference(name, setting, expected[setting], value, breaks)
+    size = "1GiB" if setting == "max_bytes" else repr(expected[setting])
     assert str(found) == f"stream {name} has {setting} {value!r}, the contract requires {size}"
 
 

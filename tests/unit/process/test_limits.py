@@ -33,9 +33,9 @@ def test_no_limit_is_a_number_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert raise_descriptor_limit(100) == MAX_DESCRIPTORS
     limits = (1_024, resource.RLIM_INFINITY)
 
-    def refuse(*_: object) -> None:
+    def expect_rejection(*_: object) -> None:
         raise ValueError("not allowed to raise maximum limit")
 
-    monkeypatch.setattr(resource, "setrlimit", refuse)
+    monkeypatch.setattr(resource, "setrlimit", expect_rejection)
     assert raise_descriptor_limit() == 1_024
     monkeypatch.undo()

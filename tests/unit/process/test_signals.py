@@ -12,14 +12,14 @@ def test_each_signal_is_handled_until_the_handler_is_removed() -> None:
     """A handler receives each signal's number until it is removed; the previous handler is restored."""
 
     async def check() -> None:
-        heard: list[signal.Signals] = []
-        unheed = add_signal_handlers(heard.append, signal.SIGUSR1, signal.SIGUSR2)
+        received: list[signal.Signals] = []
+        unheed = add_signal_handlers(received.append, signal.SIGUSR1, signal.SIGUSR2)
         os.kill(os.getpid(), signal.SIGUSR2)
         os.kill(os.getpid(), signal.SIGUSR1)
         async with asyncio.timeout(60):
-            while len(heard) < 2:
+            while len(received) < 2:
                 await asyncio.sleep(0.001)
-        assert set(heard) == {signal.SIGUSR1, signal.SIGUSR2}
+        assert set(received) == {signal.SIGUSR1, signal.SIGUSR2}
         unheed()
 
     before = signal.getsignal(signal.SIGUSR1)

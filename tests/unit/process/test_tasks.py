@@ -12,7 +12,7 @@ from tickertape.process.tasks import Tasks, cancel_and_wait, race, run_until_sto
 AGAIN = 0.01
 
 
-async def deaf(times: int, result: BaseException | None = None) -> None:
+async def ignore_cancellations(times: int, result: BaseException | None = None) -> None:
     """Ignore a number of cancellations; then end, with an exception if one is given."""
     while True:
         try:
@@ -42,7 +42,7 @@ def test_a_cancellation_that_is_swallowed_is_repeated(times: int) -> None:
     async def check() -> None:
         done = asyncio.create_task(asyncio.sleep(0, "done"))
         await done
-        tasks = [asyncio.create_task(deaf(number)) for number in range(times + 1)]
+        tasks = [asyncio.create_task(ignore_cancellations(number)) for number in range(times + 1)]
         await asyncio.sleep(0)
         await cancel_and_wait(done, *tasks, interval=AGAIN)
         assert done.result() == "done"
@@ -55,7 +55,7 @@ def test_the_exception_of_a_cancelled_task_is_kept(caplog: pytest.LogCaptureFixt
     """The exception of a cancelled task is kept: not raised, and not logged as never retrieved."""
 
     async def check() -> None:
-        task = asyncio.create_task(deaf(1, ValueError("at the end")))
+        task = asyncio.create_task(ignore_cancellations(1, ValueError("at the end")))
         await asyncio.sleep(0)
         await cancel_and_wait(task, interval=AGAIN)
         assert str(task.exception()) == "at the end"
@@ -68,15 +68,15 @@ def test_the_caller_may_be_cancelled_while_it_waits() -> None:
     """A cancellation of the caller is raised after all tasks have ended."""
 
     async def check() -> None:
-        asked = 0
+        requested = 0
 
         async def orderly() -> None:
-            nonlocal asked
+            nonlocal requested
             for _ in range(2):
                 try:
-                    await asyncio.sleep(3600 if not asked else 0.05)
+                    await asyncio.sleep(3600 if not requested else 0.05)
                 except asyncio.CancelledError:
-                    asked += 1
+                    requested += 1
 
         task = asyncio.create_task(orderly())
         await asyncio.sleep(0)
@@ -88,7 +88,7 @@ def test_the_caller_may_be_cancelled_while_it_waits() -> None:
             await ending
         assert task.done()
         assert not task.cancelled()
-        assert asked == 1
+        assert requested == 1
 
     run(check())
 
@@ -107,7 +107,7 @@ def test_a_race_is_over_with_the_first() -> None:
             finally:
                 ended.append("wait")
 
-        task = asyncio.create_task(deaf(0))
+        task = asyncio.create_task(ignore_cancellations(0))
         await race(task, wait(), asyncio.sleep(0.01))
         assert ended == ["wait"]
         await race(task, wait(), seconds=0.01)
@@ -164,15 +164,15 @@ def test_checked_work_ends_when_the_check_fails() -> None:
     async def check() -> None:
         looks = 0
 
-        def look() -> None:
+        def poll() -> None:
             nonlocal looks
             looks += 1
             if looks == 3:
                 raise ConnectionError("in vain")
 
-        assert await run_with_check(asyncio.sleep(0, "done"), look, 0.01) == "done"
+        assert await run_with_check(asyncio.sleep(0, "done"), poll, 0.01) == "done"
         with pytest.raises(ConnectionError, match="in vain"):
-            await run_with_check(deaf(0), look, 0.01)
+            await run_with_check(ignore_cancellations(0), poll, 0.01)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     run(check())
@@ -184,7 +184,7 @@ def test_tasks_have_time_to_end_by_themselves() -> None:
     async def check() -> None:
         async with Tasks() as tasks:
             await tasks.join(0.0)
-            quick, slow = tasks.start(asyncio.sleep(0.01, "done")), tasks.start(deaf(0))
+            quick, slow = tasks.start(asyncio.sleep(0.01, "done")), tasks.start(ignore_cancellations(0))
             while not quick.done():
                 await tasks.join(0.01)
             assert len(tasks) == 1
@@ -207,7 +207,7 @@ def test_a_group_ends_with_the_first_that_fails(swallowed: int, monkeypatch: pyt
 
     async def work() -> None:
         async with Tasks() as tasks:
-            others.append(tasks.start(deaf(swallowed)))
+            others.append(tasks.start(ignore_cancellations(swallowed)))
             tasks.start(fail(), "fails")
             tasks.start(asyncio.sleep(0))
             await tasks.until()
@@ -228,7 +228,7 @@ def test_a_group_ends_with_its_body(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def left(how: BaseException | None, last: BaseException | None = None) -> asyncio.Task[None]:
         async with Tasks() as tasks:
-            task = tasks.start(deaf(1, last))
+            task = tasks.start(ignore_cancellations(1, last))
             await tasks.until(asyncio.sleep(0.01))
             if how is not None:
                 raise how
@@ -262,7 +262,7 @@ def test_a_client_that_is_closed_does_not_connect_again(
 
     async def check() -> None:
         client = await connect(nats_url, name="test")
-        task = client._reconnection_task = asyncio.create_task(deaf(2))
+        task = client._reconnection_task = asyncio.create_task(ignore_cancellations(2))
         await asyncio.sleep(0)
         await client.close()
         assert task.cancelled()

@@ -24,7 +24,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, bool]]:
+def requested(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, bool]]:
     """Record which relay would be probed; the exit code is 7."""
     seen: list[tuple[str, int, bool]] = []
 
@@ -76,20 +76,22 @@ def test_the_defaults_are_the_relays() -> None:
     ],
 )
 def test_the_fast_path_parses_its_options(
-    asked: list[tuple[str, int, bool]], arguments: list[str], expected: tuple[str, int, bool]
+    requested: list[tuple[str, int, bool]], arguments: list[str], expected: tuple[str, int, bool]
 ) -> None:
     """The fast path reads options like the full command line."""
     assert fast_path(arguments) == 7
-    assert asked == [expected]
+    assert requested == [expected]
 
 
-def test_the_environment_counts(asked: list[tuple[str, int, bool]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_counts(
+    requested: list[tuple[str, int, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Environment variables count in any case; an option takes precedence."""
     monkeypatch.setenv("TICKERTAPE_OPS_HOST", "10.0.0.1")
     monkeypatch.setenv("tickertape_ops_port", "5")
     fast_path(["--live"])
     fast_path(["--live", "--ops-port", "6"])
-    assert asked == [("10.0.0.1", 5, False), ("10.0.0.1", 6, False)]
+    assert requested == [("10.0.0.1", 5, False), ("10.0.0.1", 6, False)]
 
 
 @pytest.mark.parametrize(
@@ -108,14 +110,14 @@ def test_the_environment_counts(asked: list[tuple[str, int, bool]], monkeypatch:
         ["--live", "--help"],
     ],
 )
-def test_all_else_is_read_in_full(asked: list[tuple[str, int, bool]], arguments: list[str]) -> None:
+def test_all_else_is_read_in_full(requested: list[tuple[str, int, bool]], arguments: list[str]) -> None:
     """Other arguments are left to the full command line, which reports mistakes."""
     assert fast_path(arguments) is None
-    assert asked == []
+    assert requested == []
 
 
 @pytest.mark.parametrize(
-    ("answer", "ready", "code", "said"),
+    ("answer", "ready", "code", "output"),
     [
         (b"HTTP/1.1 200 OK\r\n\r\nok\n", False, 0, ""),
         (b"HTTP/1.1 200 OK\r\n\r\nready\n", True, 0, ""),
@@ -128,13 +130,13 @@ def test_all_else_is_read_in_full(asked: list[tuple[str, int, bool]], arguments:
     ],
 )
 def test_each_answer_is_a_code_and_at_most_a_line(
-    answer: bytes, ready: bool, code: int, said: str, capsys: pytest.CaptureFixture[str]
+    answer: bytes, ready: bool, code: int, output: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each response becomes an exit code and at most one line; only 200 is success."""
     with once(answer) as port:
         assert probe("127.0.0.1", port, ready=ready) == code
     out = capsys.readouterr().out
-    assert said in out
+    assert output in out
     assert out.count("\n") == code
 
 

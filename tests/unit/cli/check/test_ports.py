@@ -91,18 +91,18 @@ def test_a_web_server_is_no_relay() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ready", "state", "said"),
+    ("ready", "state", "output"),
     [((200, b"ready\n"), "ok", "ready"), ((503, b"not ready\n"), "error", "not ready")],
 )
 def test_a_relay_on_the_ops_port_reports_its_readiness(
-    ready: tuple[int, bytes], state: str, said: str
+    ready: tuple[int, bytes], state: str, output: str
 ) -> None:
     """A relay on the ops port is reported with its readiness; not ready is a warning."""
     answers = {b"/livez": page(200, b"ok\n"), b"/readyz": page(*ready)}
     with answering(lambda path: answers[path]) as port:
         one = found(port=0, ops_port=port)["ops_port"]
     assert one.state == state
-    assert one.text.endswith(f"reports: {said}")
+    assert one.text.endswith(f"reports: {output}")
 
 
 def test_an_answer_cannot_write_on_the_terminal() -> None:

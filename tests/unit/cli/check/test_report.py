@@ -101,16 +101,16 @@ def test_json_is_one_object_with_the_documented_shape() -> None:
     """JSON output is one object with the documented fields."""
     text = to_json(SECTIONS)
     assert "\n" not in text
-    said = json.loads(text)
-    assert said["ok"] is False
-    assert [one["name"] for one in said["checks"]] == ["nats", "clock", "main_port"]
-    assert said["checks"][1] == {
+    output = json.loads(text)
+    assert output["ok"] is False
+    assert [one["name"] for one in output["checks"]] == ["nats", "clock", "main_port"]
+    assert output["checks"][1] == {
         "name": "clock",
         "state": "warn",
         "text": "the clock is 1 s behind",
         "hint": "use NTP",
     }
-    assert said["checks"][0]["hint"] == ""
+    assert output["checks"][0]["hint"] == ""
     assert json.loads(to_json(FINE))["ok"] is True
 
 

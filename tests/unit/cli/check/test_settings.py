@@ -70,7 +70,7 @@ def test_secure_settings_have_no_findings(good: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "output"),
     [
         ({"auth": "none"}, "error  host: 10.0.0.1 is reachable from other hosts and --auth none"),
         (
@@ -123,11 +123,11 @@ def test_secure_settings_have_no_findings(good: dict[str, Any]) -> None:
         ),
     ],
 )
-def test_each_weakness_has_one_line(good: dict[str, Any], change: dict[str, Any], said: str) -> None:
+def test_each_weakness_has_one_line(good: dict[str, Any], change: dict[str, Any], output: str) -> None:
     """Each weakness adds exactly one line, with a hint."""
     found = lines(**{**good, **change})
     assert len(found) == 1, found
-    assert found[0].startswith(said)
+    assert found[0].startswith(output)
     assert "hidden" not in found[0]
     assert SECRET not in found[0]
 

@@ -111,7 +111,7 @@ def test_a_revoked_token_is_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "output"),
     [
         ({"jwt_key": "no key"}, "error  "),
         ({"jwt_key": None, "jwt_key_file": Path("/nowhere.pem")}, "error  "),
@@ -125,10 +125,10 @@ def test_a_revoked_token_is_reported(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_keys_are_read_as_the_relay_would(change: dict[str, Any], said: str) -> None:
+def test_keys_are_read_as_the_relay_would(change: dict[str, Any], output: str) -> None:
     """Keys are read from the configured source; a URL is requested once."""
     one = found(**{**JWT, **change})["token_keys"]
-    assert str(one).startswith(said)
+    assert str(one).startswith(output)
     assert (one.hint != "") == (one.state == "error")
     assert SECRET.decode() not in str(one)
 
@@ -139,7 +139,7 @@ def test_the_keys_of_an_address_are_fetched(tmp_path: Path) -> None:
 
     class Issuer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
+            requested.append(self.path)
             self.send_response(200)
             self.end_headers()
             self.wfile.write(body)
@@ -147,7 +147,7 @@ def test_the_keys_of_an_address_are_fetched(tmp_path: Path) -> None:
         def log_message(self, *_: object) -> None:
             """Log nothing."""
 
-    asked: list[str] = []
+    requested: list[str] = []
     with HTTPServer(("127.0.0.1", 0), Issuer) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -157,7 +157,7 @@ def test_the_keys_of_an_address_are_fetched(tmp_path: Path) -> None:
         )
         server.shutdown()
         thread.join()
-    assert asked == ["/jwks.json"]
+    assert requested == ["/jwks.json"]
     assert one["token_keys"].text == "EdDSA: the JWKS contains matching keys"
     assert one["token"].state == "ok", one
 

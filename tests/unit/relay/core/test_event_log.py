@@ -51,17 +51,17 @@ def test_a_new_log_is_empty() -> None:
     st.sampled_from([5, 25, 1_000]),
 )
 def test_select_last_agrees_with_select(
-    seqs: list[int], wanted: Filter, after: int, upto: int, max_events: int, max_bytes: int
+    seqs: list[int], required: Filter, after: int, upto: int, max_events: int, max_bytes: int
 ) -> None:
     """``select_last`` returns the newest matching records in bounds and the end of the unread range."""
     log = EventLog(100, 10_000)
     for seq in seqs:
         log.append(record(seq, route=ROUTES[seq % 3]))
-    matching, _ = log.select(wanted, after, upto, 100, 10_000)
-    found, position = log.select_last(wanted, after, upto, max_events, max_bytes)
+    matching, _ = log.select(required, after, upto, 100, 10_000)
+    found, position = log.select_last(required, after, upto, max_events, max_bytes)
     assert found == matching[len(matching) - len(found) :]
     assert len(found) == min(len(matching), max_events, max(1, max_bytes // 10))
-    rest, _ = log.select(wanted, after, min(position, upto), 100, 10_000)
+    rest, _ = log.select(required, after, min(position, upto), 100, 10_000)
     assert rest == matching[: len(matching) - len(found)]
     assert position >= after
 
@@ -266,16 +266,16 @@ class LogMachine(RuleBasedStateMachine):
     @rule(
         after=st.integers(-3, 60),
         span=st.integers(0, 60),
-        wanted=st.sampled_from(FILTERS),
+        required=st.sampled_from(FILTERS),
         max_events=st.integers(1, 6),
         max_bytes=st.integers(1, 80),
     )
-    def select(self, after: int, span: int, wanted: Filter, max_events: int, max_bytes: int) -> None:
+    def select(self, after: int, span: int, required: Filter, max_events: int, max_bytes: int) -> None:
         """Check that a reader gets the model's records and the position it has reached."""
         after += self.model.floor
         upto = after + span
         matching = [
-            r for r in self.model.records if after < r.seq <= upto and wanted.matches(r.route.subject)
+            r for r in self.model.records if after < r.seq <= upto and required.matches(r.route.subject)
         ]
         expected: list[Record] = []
         for one in matching:
@@ -284,7 +284,7 @@ class LogMachine(RuleBasedStateMachine):
             if len(expected) == max_events:
                 break
             expected.append(one)
-        found, reached = self.log.select(wanted, after, upto, max_events, max_bytes)
+        found, reached = self.log.select(required, after, upto, max_events, max_bytes)
         assert found == expected
         if len(expected) < len(matching):
             assert reached == expected[-1].seq

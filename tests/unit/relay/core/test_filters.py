@@ -6,7 +6,7 @@ from tickertape.relay.core.filters import RANK, Filter, Route
 
 
 @pytest.mark.parametrize(
-    ("subjects", "level", "subject", "wanted"),
+    ("subjects", "level", "subject", "expected"),
     [
         ((">",), "DEBUG", "log.debug.x", True),
         ((">",), "WARN", "log.info.x", False),
@@ -21,12 +21,12 @@ from tickertape.relay.core.filters import RANK, Filter, Route
     ],
 )
 def test_patterns_and_level_select_events(
-    subjects: tuple[str, ...], level: str, subject: str, wanted: bool
+    subjects: tuple[str, ...], level: str, subject: str, expected: bool
 ) -> None:
     """An event matches if one pattern matches and its level, if the subject names one, is high enough."""
-    asked = Filter(subjects, level)
-    assert asked.matches(subject) is wanted
-    assert asked.matches(subject) is wanted, "the cached result is the same"
+    requested = Filter(subjects, level)
+    assert requested.matches(subject) is expected
+    assert requested.matches(subject) is expected, "the cached result is the same"
 
 
 def test_the_order_of_patterns_does_not_matter() -> None:
@@ -38,11 +38,11 @@ def test_the_order_of_patterns_does_not_matter() -> None:
 def test_cached_matches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The cache of match results is bounded, and a filter stays correct when it overflows."""
     monkeypatch.setattr(filters, "MAX_KNOWN_SUBJECTS", 10)
-    wanted = Filter(("log.*.even",))
+    expected = Filter(("log.*.even",))
     for number in range(35):
-        assert wanted.matches(f"log.s{number}.even")
-        assert not wanted.matches(f"log.s{number}.odd")
-        assert len(wanted._matches) <= 10
+        assert expected.matches(f"log.s{number}.even")
+        assert not expected.matches(f"log.s{number}.odd")
+        assert len(expected._matches) <= 10
 
 
 @pytest.mark.parametrize(

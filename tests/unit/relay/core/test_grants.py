@@ -48,20 +48,20 @@ def test_an_intersection_matches_what_both_match(one: str, other: str) -> None:
         ), subject
 
 
-def _check(grant: Grant, asked: tuple[str, ...], level: str, subjects: list[str]) -> None:
+def _check(grant: Grant, requested: tuple[str, ...], level: str, subjects: list[str]) -> None:
     least = max(RANK[level], RANK[grant.level])
 
     def allowed(subject: str) -> bool:
         named = level_of(subject)
         return (
-            any(matches(pattern, subject) for pattern in asked)
+            any(matches(pattern, subject) for pattern in requested)
             and any(matches(pattern, subject) for pattern in grant.subjects)
             and not any(matches(pattern, subject) for pattern in grant.deny)
             and (named is None or RANK[named] >= least)
         )
 
     try:
-        narrowed = grant.intersect(asked, level)
+        narrowed = grant.intersect(requested, level)
     except ProtocolError:
         assert not any(allowed(subject) for subject in subjects)
         return
@@ -79,10 +79,10 @@ levels = st.sampled_from(LEVELS)
 @example(("a.>", "a.b"), ("a.b",), (">",))
 @example(("a.*",), ("a.a", "a.b"), (">",))
 def test_a_grant_restricts_a_filter_exactly(
-    granted: tuple[str, ...], denied: tuple[str, ...], asked: tuple[str, ...]
+    granted: tuple[str, ...], denied: tuple[str, ...], requested: tuple[str, ...]
 ) -> None:
     """The intersected filter matches a subject if it is requested, granted, and not denied."""
-    _check(Grant(granted, denied), asked, "DEBUG", SUBJECTS)
+    _check(Grant(granted, denied), requested, "DEBUG", SUBJECTS)
 
 
 @given(
@@ -93,18 +93,18 @@ def test_a_grant_restricts_a_filter_exactly(
     levels,
 )
 def test_the_higher_level_applies(
-    granted: tuple[str, ...], denied: tuple[str, ...], asked: tuple[str, ...], level: str, least: str
+    granted: tuple[str, ...], denied: tuple[str, ...], requested: tuple[str, ...], level: str, least: str
 ) -> None:
     """The higher of the requested and the granted level applies to subjects that name a level."""
-    _check(Grant(granted, denied, least), asked, level, LOGS)
+    _check(Grant(granted, denied, least), requested, level, LOGS)
 
 
 def test_an_empty_intersection_is_forbidden() -> None:
     """An empty intersection is forbidden, and the error names both sides in bounded length."""
     grant = Grant(("log.>",), ("log.debug.>",))
-    for asked in (("gateway.>",), ("log.debug.a",), ("log.debug.>", "x")):
+    for requested in (("gateway.>",), ("log.debug.a",), ("log.debug.>", "x")):
         with pytest.raises(ProtocolError, match=r"does not grant .*; it grants log\.>") as caught:
-            grant.intersect(asked, "DEBUG")
+            grant.intersect(requested, "DEBUG")
         assert caught.value.code is ErrorCode.FORBIDDEN
     with pytest.raises(ProtocolError) as caught:
         grant.intersect(("x" * 280,) * 64, "DEBUG")

@@ -34,7 +34,7 @@ class TestSubscribe:
         link.read()
         stage.log(3)
         stage.status(4, "a", "DEGRADED")
-        stage.say(session, type="subscribe", subjects=["gateway.>", "log.>"])
+        stage.send_message(session, type="subscribe", subjects=["gateway.>", "log.>"])
         stage.settle()
         messages = link.read()
         (subscribed,) = only(messages, Subscribed)
@@ -46,7 +46,7 @@ class TestSubscribe:
         """Omitted fields take their defaults, since ``subscribe`` replaces the filter."""
         stage = Stage()
         link, session = stage.follow(Request(("log.>",), "ERROR"))
-        stage.say(session, type="subscribe")
+        stage.send_message(session, type="subscribe")
         (subscribed,) = only(link.read(), Subscribed)
         assert (subscribed.subjects, subscribed.level) == ([">"], "DEBUG")
 
@@ -58,7 +58,7 @@ class TestSubscribe:
             stage.log(seq)
         stage.settle()
         link.read()
-        stage.say(session, type="subscribe", cursor="e-2")
+        stage.send_message(session, type="subscribe", cursor="e-2")
         stage.settle()
         messages = link.read()
         assert only(messages, Subscribed)[0].resumed
@@ -74,7 +74,7 @@ class TestSubscribe:
         stage.log(2)
         stage.log(3, "error")
         stage.settle()
-        stage.say(session, type="subscribe", level="ERROR")
+        stage.send_message(session, type="subscribe", level="ERROR")
         stage.hub.sessions.resume(session)
         stage.settle()
         messages = link.read()
@@ -96,7 +96,7 @@ class TestSubscribe:
         """An invalid filter ends the session with an error that names the message it answers."""
         stage = Stage()
         link, session = stage.follow()
-        stage.say(session, type="subscribe", **fields)
+        stage.send_message(session, type="subscribe", **fields)
         messages = link.read()
         (error,) = only(messages, Error)
         assert (error.code, error.ref, error.retry) == (code, "subscribe", False)
@@ -114,14 +114,14 @@ class TestConversation:
         """A ping is answered by a pong with the same id."""
         stage = Stage()
         link, session = stage.follow()
-        stage.say(session, type="ping", id=id)
+        stage.send_message(session, type="ping", id=id)
         assert link.read() == [Pong(type="pong", id=id)]
 
     def test_a_token_that_is_not_required_is_ignored(self) -> None:
         """A relay that requires no tokens ignores them, so clients that always send one work with it."""
         stage = Stage()
         link, session = stage.follow()
-        stage.say(session, type="auth", token="t")
+        stage.send_message(session, type="auth", token="t")
         assert link.read() == []
         assert link.closed is None
 
@@ -163,8 +163,8 @@ class TestConversation:
         (bye,) = link.read()
         assert isinstance(bye, Bye)
         assert (bye.code, bye.reason, bye.retry_after_ms) == (1001, "the relay shuts down", 700)
-        stage.say(session, type="ping", id=1)
-        stage.say(session, type="subscribe")
+        stage.send_message(session, type="ping", id=1)
+        stage.send_message(session, type="subscribe")
         stage.hub.sessions.receive(session, b"nonsense", NOW)
         stage.hub.sessions.close(session, CloseCode.NORMAL, "again")
         stage.hub.sessions.resume(session)

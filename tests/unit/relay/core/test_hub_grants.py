@@ -50,7 +50,7 @@ class TestWaiting:
         here.tick(AUTH_TIMEOUT - 0.01)
         assert link.sent == []
         assert session.feed is None
-        here.say(session, type="auth", token="everything")
+        here.send_message(session, type="auth", token="everything")
         assert link.kinds() == ["welcome", "subscribed", "snapshot", "upstream"]
         assert session.state is State.FOLLOWING
         here.log(3)
@@ -64,7 +64,7 @@ class TestWaiting:
         here.tick(AUTH_TIMEOUT)
         assert ended(link, CloseCode.TIMEOUT, ErrorCode.TIMEOUT)
         here.tick(AUTH_TIMEOUT)
-        here.say(session, type="auth", token="logs")
+        here.send_message(session, type="auth", token="logs")
         assert len(link.sent) == 2
         assert len(here.hub.sessions) == 0
 
@@ -73,7 +73,7 @@ class TestWaiting:
         """Any other first message ends the session with an error that asks for ``auth``."""
         here = stage()
         link, session = here.open(grant=None)
-        here.say(session, **message)
+        here.send_message(session, **message)
         assert ended(link, CloseCode.UNAUTHORIZED, ErrorCode.UNAUTHORIZED, str(message["type"]))
 
     @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ class TestWaiting:
         """An invalid token ends the session before ``welcome``."""
         here = stage()
         link, session = here.open(Request(("log.info.>",)), grant=None)
-        here.say(session, type="auth", token=token)
+        here.send_message(session, type="auth", token=token)
         assert len(link.sent) == 2
         assert ended(link, code, error, "auth")
 
@@ -97,20 +97,20 @@ class TestWaiting:
         """A relay that requires no tokens accepts any token, grants everything, and ignores renewals."""
         here = Stage()
         link, session = here.open(grant=None)
-        here.say(session, type="auth", token="whatever")
+        here.send_message(session, type="auth", token="whatever")
         assert link.kinds() == ["welcome", "subscribed", "snapshot"]
-        here.say(session, type="auth", token="another")
+        here.send_message(session, type="auth", token="another")
         assert link.kinds() == []
 
     def test_a_subject_at_its_limit_is_rejected(self) -> None:
         """A subject at its connection limit is rejected with 4429, in the handshake or by ``auth``."""
         here = stage()
         link, session = here.open(grant=None)
-        link.room = False
-        here.say(session, type="auth", token="logs")
+        link.capacity = False
+        here.send_message(session, type="auth", token="logs")
         assert ended(link, CloseCode.TOO_MANY, ErrorCode.TOO_MANY, "auth")
         full = FakeLink()
-        full.room = False
+        full.capacity = False
         here.hub.sessions.open(full, Request(), here.now, LOGS)
         assert ended(full, CloseCode.TOO_MANY, ErrorCode.TOO_MANY)
         assert len(here.hub.sessions) == 0
@@ -168,7 +168,7 @@ class TestGranted:
         assert len(link.sent) == 2
         assert ended(link, CloseCode.FORBIDDEN, ErrorCode.FORBIDDEN)
         link, session = here.follow(grant=LOGS)
-        here.say(session, type="subscribe", subjects=["gateway.>"])
+        here.send_message(session, type="subscribe", subjects=["gateway.>"])
         assert ended(link, CloseCode.FORBIDDEN, ErrorCode.FORBIDDEN, "subscribe")
 
 
@@ -195,19 +195,19 @@ class TestEnd:
         """A token that expires within a minute is announced immediately, also after a renewal."""
         here = stage()
         link, session = here.open(grant=None)
-        here.say(session, type="auth", token="short")
+        here.send_message(session, type="auth", token="short")
         assert link.kinds() == ["welcome", "subscribed", "snapshot", "token_expiring"]
-        here.say(session, type="auth", token="hour")
+        here.send_message(session, type="auth", token="hour")
         here.tick(31)
         assert link.kinds() == ["subscribed", "heartbeat"]
-        here.say(session, type="auth", token="short")
+        here.send_message(session, type="auth", token="short")
         assert ended(link, CloseCode.UNAUTHORIZED, ErrorCode.UNAUTHORIZED)
 
     def test_a_token_that_expired_in_transit_ends_the_session(self) -> None:
         """A token that expires between its verification and the session's start ends the session."""
         here = stage()
         link, session = here.open(grant=None)
-        here.say(session, type="auth", token="past")
+        here.send_message(session, type="auth", token="past")
         assert ended(link, CloseCode.UNAUTHORIZED, ErrorCode.UNAUTHORIZED)
 
     def test_a_revoked_token_ends_its_sessions(self) -> None:

@@ -80,12 +80,12 @@ def test_subscribing_again_brings_no_new_burst() -> None:
     here.flush()
     assert len(seqs(link.read())) == 10
     for _ in range(5):
-        here.say(session, type="subscribe", mode="complete")
+        here.send_message(session, type="subscribe", mode="complete")
         here.flush()
     messages = link.read()
     assert seqs(messages) == []
     assert {message.cursor for message in only(messages, Subscribed)} == {"e-10"}
-    here.say(session, type="subscribe", mode="live")
+    here.send_message(session, type="subscribe", mode="live")
     here.settle()
     assert session.bucket is None
 

@@ -41,12 +41,12 @@ def test_a_renewal_without_changes_continues_the_feed() -> None:
     here = stage()
     link, session = here.follow(grant=LOGS)
     here.log(1)
-    here.say(session, type="auth", token="hour")
+    here.send_message(session, type="auth", token="hour")
     here.log(2)
     here.settle()
     messages = link.read()
-    (told,) = only(messages, Subscribed)
-    assert (told.resumed, told.cursor, told.expires_at) == (True, "e-0", format_time(NOW + 3600))
+    (received,) = only(messages, Subscribed)
+    assert (received.resumed, received.cursor, received.expires_at) == (True, "e-0", format_time(NOW + 3600))
     assert only(messages, Snapshot) == []
     assert seqs(messages) == [1, 2]
     assert [grant.expires_at for grant in link.grants] == [None, NOW + 3600]
@@ -62,13 +62,13 @@ def test_a_narrower_token_takes_effect_immediately() -> None:
     here.log(2)
     here.status(3)
     here.log(4, "error")
-    here.say(session, type="auth", token="errors")
+    here.send_message(session, type="auth", token="errors")
     here.log(5)
     here.log(6, "error")
     here.settle()
     messages = link.read()
-    (told,) = only(messages, Subscribed)
-    assert (told.subjects, told.cursor, told.resumed) == (["log.error.>"], "e-1", False)
+    (received,) = only(messages, Subscribed)
+    assert (received.subjects, received.cursor, received.resumed) == (["log.error.>"], "e-1", False)
     assert shown(messages) == []
     assert seqs(messages) == [4, 6]
     assert gaps(messages) == []
@@ -80,7 +80,7 @@ def test_a_wider_token_widens_to_the_request() -> None:
     link, session = here.follow(Request(("log.>",)), grant=ERRORS)
     here.log(1)
     here.settle()
-    here.say(session, type="auth", token="everything")
+    here.send_message(session, type="auth", token="everything")
     here.log(2)
     here.settle()
     messages = link.read()
@@ -92,7 +92,7 @@ def test_another_rate_uses_another_feed() -> None:
     """A token with another rate moves the session to another feed with the same filter."""
     here = stage()
     link, session = here.follow(Request(("log.>",)), grant=LOGS)
-    here.say(session, type="auth", token="slow")
+    here.send_message(session, type="auth", token="slow")
     for seq in range(1, 21):
         here.log(seq, "error")
     here.flush()
@@ -112,7 +112,7 @@ def test_a_renewal_applies_to_a_stalled_session() -> None:
     here.log(2)
     here.log(3, "error")
     here.settle()
-    here.say(session, type="auth", token="errors")
+    here.send_message(session, type="auth", token="errors")
     here.settle()
     assert seqs(link.read()) == [1]
     here.hub.sessions.resume(session)
@@ -130,7 +130,7 @@ def test_a_renewal_applies_to_a_session_that_waits_for_a_chunk(mode: Mode) -> No
     link, session = here.open(Request(mode=mode, cursor=Cursor("e", CHUNK_SEQUENCES * 3)), grant=EVERYTHING)
     here.flush()
     assert session in here.hub.fanout.replay_cache or mode != "complete"
-    here.say(session, type="auth", token="errors")
+    here.send_message(session, type="auth", token="errors")
     for _ in range(4):
         here.settle()
         here.read(2)
@@ -146,14 +146,14 @@ def test_a_renewal_applies_to_a_session_that_is_being_located() -> None:
     here = stage(stream=True)
     here.log(1)
     link, session = here.open(Request(cursor=Cursor("e", 3)), grant=EVERYTHING)
-    assert here.asked == [session]
-    here.say(session, type="auth", token="errors")
+    assert here.requested == [session]
+    here.send_message(session, type="auth", token="errors")
     assert link.kinds() == ["welcome"]
     request = session.locating
     assert request is not None
     here.hub.sessions.start_located(session, request, 3, here.now)
-    told = only(link.read(), Subscribed)
-    assert (told[0].subjects, told[0].cursor) == (["log.error.>"], "e-3")
+    received = only(link.read(), Subscribed)
+    assert (received[0].subjects, received[0].cursor) == (["log.error.>"], "e-3")
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_an_invalid_token_ends_the_session(token: str, code: CloseCode, error: E
     """An invalid token ends the session, even if its previous token is still valid."""
     here = stage()
     link, session = here.follow(Request(("log.>",)), grant=LOGS)
-    here.say(session, type="auth", token=token)
+    here.send_message(session, type="auth", token=token)
     assert ended(link, code, error, "auth")
 
 
@@ -176,12 +176,12 @@ def test_a_token_with_an_unavailable_key_changes_nothing() -> None:
     """A token whose key is not available yet is rejected with retry, and the session continues."""
     here = stage()
     link, session = here.follow(grant=LOGS)
-    here.say(session, type="auth", token="early")
+    here.send_message(session, type="auth", token="early")
     here.log(1)
     here.settle()
-    told, events = link.read()
-    assert isinstance(told, Error)
-    assert (told.code, told.retry, told.ref) == ("unavailable", True, "auth")
+    received, events = link.read()
+    assert isinstance(received, Error)
+    assert (received.code, received.retry, received.ref) == ("unavailable", True, "auth")
     assert seqs([events]) == [1]
     assert session.grant is LOGS
 
@@ -190,6 +190,6 @@ def test_a_new_subject_at_its_limit_ends_the_session() -> None:
     """A renewal under a subject at its connection limit ends the session with 4429."""
     here = stage()
     link, session = here.follow(grant=EVERYTHING)
-    link.room = False
-    here.say(session, type="auth", token="gateways")
+    link.capacity = False
+    here.send_message(session, type="auth", token="gateways")
     assert ended(link, CloseCode.TOO_MANY, ErrorCode.TOO_MANY, "auth")

@@ -208,7 +208,7 @@ class TestAhead:
         stage = Stage(5, stream=True)
         link, session = stage.open(Request(cursor=Cursor("e", 8)))
         assert link.kinds() == ["welcome"]
-        assert stage.asked == [session]
+        assert stage.requested == [session]
         assert session.locating is not None
         stage.hub.sessions.start_located(session, session.locating, 8, NOW)
         messages = link.read()
@@ -268,7 +268,7 @@ class TestAhead:
         request = session.locating
         assert request is not None
         if how == "asked again":
-            stage.say(session, type="subscribe", subjects=["log.>"])
+            stage.send_message(session, type="subscribe", subjects=["log.>"])
         elif how == "left":
             stage.hub.sessions.remove(session)
         else:
@@ -303,7 +303,7 @@ class TestAhead:
         link, session = stage.follow(Request(cursor=Cursor("e", 80)))
         stage.hub.begin("f", 2)
         stage.hub.restart_sessions()
-        stage.say(session, type="subscribe")
+        stage.send_message(session, type="subscribe")
         stage.log(3)
         stage.settle()
         messages = link.read()
@@ -317,7 +317,7 @@ class TestAhead:
         ahead, session = stage.follow(Request(cursor=Cursor("e", 106)))
         assert session.locating is not None
         stage.hub.sessions.start_located(session, session.locating, 106, NOW)
-        stage.say(session, type="subscribe")
+        stage.send_message(session, type="subscribe")
         assert shown(ahead.read()) == [105]
         late, _ = stage.open()
         assert shown(late.read()) == []
@@ -334,7 +334,7 @@ class TestSince:
             stage.log(seq)
         link, _ = stage.follow(Request(since=Since(ago=2.0)))
         stage.settle()
-        assert stage.asked == []
+        assert stage.requested == []
         assert seqs(link.read()) == [3, 4, 5]
 
     @pytest.mark.parametrize(("position", "expected"), [(2, list(range(3, 21))), (99, [])])
@@ -345,7 +345,7 @@ class TestSince:
             stage.now = NOW + seq
             stage.log(seq)
         link, session = stage.follow(Request(mode="complete", since=Since(moment=NOW + 2.5)))
-        assert stage.asked == [session]
+        assert stage.requested == [session]
         assert session.locating is not None
         stage.hub.sessions.start_located(session, session.locating, position, stage.now)
         stage.settle()

@@ -202,7 +202,7 @@ class TestStream:
         elif how == "leaves":
             stage.hub.sessions.remove(session)
         else:
-            stage.say(session, type="subscribe", cursor="e-20")
+            stage.send_message(session, type="subscribe", cursor="e-20")
         assert stage.read() == []
         link.read()
         if how == "stalls":
@@ -255,13 +255,13 @@ class TestStream:
             stage.log(seq)
         _, session = stage.follow(Request(mode="complete", cursor=Cursor("e", 3)))
         stage.settle()
-        wanted = stage.hub.fanout.replay_cache.next_request()
-        assert wanted is not None
+        expected = stage.hub.fanout.replay_cache.next_request()
+        assert expected is not None
         stage.hub.sessions.remove(session)
         stage.settle()
         woken = stage.woken
         chunk = EventLog(CHUNK_SEQUENCES, 1 << 40)
-        stage.hub.fanout.add_chunk(wanted.number, chunk)
+        stage.hub.fanout.add_chunk(expected.number, chunk)
         assert stage.woken == woken
 
 

@@ -69,7 +69,7 @@ class Span:
     """Events and gaps that a client received since its last start."""
 
     start: int
-    wanted: Filter
+    expected: Filter
     seen: list[int] = field(default_factory=list)
     counted: int = 0
     unknown: list[tuple[int, int]] = field(default_factory=list)
@@ -93,7 +93,7 @@ class Client:
         self.states: dict[str, int] = {}
         self.request = Request()
         self.grant = EVERYTHING
-        self.wanted = Filter((">",))
+        self.expected = Filter((">",))
         self.mode: Mode = "live"
 
     def send(self, data: bytes) -> None:
@@ -130,7 +130,7 @@ class Client:
             self.cursor = parse_cursor(message["cursor"])
         if kind == "subscribed":
             start = parse_cursor(message["cursor"])[1]
-            self.span = Span(start, self.wanted, position=start)
+            self.span = Span(start, self.expected, position=start)
         span = self.span
         if span is None:
             return
@@ -147,7 +147,7 @@ class Client:
                 assert message["dropped"] is None
                 self.cursor = parse_cursor(message["to"])
                 self.resets += 1
-                self.span = Span(end, self.wanted, position=end)
+                self.span = Span(end, self.expected, position=end)
                 self.states.clear()
                 return
             assert span.position <= begin < end, "gaps do not overlap and lie ahead of the position"
@@ -331,12 +331,12 @@ class Law(RuleBasedStateMachine):
     def read(self, times: int) -> None:
         """Read requested chunks from the stream, as far as it still has their events."""
         for _ in range(times):
-            wanted = self.hub.fanout.replay_cache.next_request()
-            if wanted is None:
+            expected = self.hub.fanout.replay_cache.next_request()
+            if expected is None:
                 return
             chunk = EventLog(CHUNK_SEQUENCES, 1 << 40)
-            chunk.reset(max(wanted.first - 1, self.first))
-            last = min(wanted.last, self.hub.log.head)
+            chunk.reset(max(expected.first - 1, self.first))
+            last = min(expected.last, self.hub.log.head)
             stored = sorted(seq for seq in self.stored if chunk.floor < seq <= last)
             records = [
                 self.hub.make_record(seq, subject, self.event(seq, subject), self.stored[seq])
@@ -345,7 +345,7 @@ class Law(RuleBasedStateMachine):
             ]
             chunk.fill(records, missing_ranges(chunk.floor + 1, last, stored))
             chunk.advance(last)
-            self.hub.fanout.add_chunk(wanted.number, chunk)
+            self.hub.fanout.add_chunk(expected.number, chunk)
 
     @rule(data=st.data())
     def retire(self, data: st.DataObject) -> None:
@@ -437,17 +437,17 @@ class Law(RuleBasedStateMachine):
         client = Client(self.hub, encoding)
         client.request, client.grant = request, GRANTS[token]
         client.mode = request.mode
-        wanted = granted(token, request)
-        if wanted is not None:
-            client.wanted = wanted
+        expected = granted(token, request)
+        if expected is not None:
+            client.expected = expected
         # The token comes with the 'Authorization' header, or in 'auth' as the first message.
         late = encoding is DEFLATED
         client.session = self.hub.sessions.open(client, request, self.now, None if late else GRANTS[token])
         if late:
             assert client.closed is None
             self.renewed(client, token)
-        assert (client.closed == CloseCode.FORBIDDEN) == (wanted is None)
-        if wanted is not None:
+        assert (client.closed == CloseCode.FORBIDDEN) == (expected is None)
+        if expected is not None:
             self.clients.append(client)
         return client
 
@@ -463,11 +463,11 @@ class Law(RuleBasedStateMachine):
             return
         self.check(client)
         before = client.span.position
-        wanted = granted(token, client.request)
-        if wanted is not None:
-            client.wanted, client.grant = wanted, GRANTS[token]
+        expected = granted(token, client.request)
+        if expected is not None:
+            client.expected, client.grant = expected, GRANTS[token]
         self.renewed(client, token)
-        if wanted is None:
+        if expected is None:
             assert client.closed == CloseCode.FORBIDDEN
             self.clients.remove(client)
         else:
@@ -484,13 +484,13 @@ class Law(RuleBasedStateMachine):
         self.check(client)
         before = client.span.position
         assert client.session.grant is not None
-        asked = Request(subjects=choice[0], level=choice[1], mode=mode)
-        wanted = narrowed(client.session.grant, asked)
-        if wanted is not None:
-            client.request, client.wanted, client.mode = asked, wanted, mode
+        requested = Request(subjects=choice[0], level=choice[1], mode=mode)
+        expected = narrowed(client.session.grant, requested)
+        if expected is not None:
+            client.request, client.expected, client.mode = requested, expected, mode
         body = {"type": "subscribe", "subjects": choice[0], "level": choice[1], "mode": mode}
         self.hub.sessions.receive(client.session, orjson.dumps(body), self.now)
-        if wanted is None:
+        if expected is None:
             assert client.closed == CloseCode.FORBIDDEN
             self.clients.remove(client)
         else:
@@ -576,7 +576,7 @@ class Law(RuleBasedStateMachine):
             seq
             for seq, subject in self.published
             if span.start < seq <= position
-            and span.wanted.matches(subject)
+            and span.expected.matches(subject)
             and not any(begin < seq <= end for begin, end in span.unknown)
         ]
         counted_seen = [
@@ -626,8 +626,8 @@ class Law(RuleBasedStateMachine):
                 assert client.session.cursor == feed.position(self.hub.log.head)
             self.check(client)
             for subject, seq in newest.items():
-                wanted = client.wanted.matches(subject) and level_of(subject) is None
-                if wanted and client.span is not None and seq > client.span.start:
+                expected = client.expected.matches(subject) and level_of(subject) is None
+                if expected and client.span is not None and seq > client.span.start:
                     # It may also be a later state that was deleted before its delivery and then reloaded.
                     assert client.states.get(subject, 0) >= seq, (subject, seq, client.span)
 

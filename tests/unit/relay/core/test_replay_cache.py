@@ -71,8 +71,8 @@ def test_the_first_requested_chunk_is_read_first() -> None:
     for number in (5, 2, 9, 2, 5):
         bench.wait(number * CHUNK_SEQUENCES)
     order = []
-    while (wanted := bench.replay_cache.next_request()) is not None:
-        order.append(wanted.number)
+    while (expected := bench.replay_cache.next_request()) is not None:
+        order.append(expected.number)
     assert order == [5, 2, 9]
 
 

@@ -31,7 +31,7 @@ def test_a_member_behind_continues_from_its_cursor() -> None:
 
 def test_events_outside_the_filter_advance_the_cursor_silently() -> None:
     """Events outside of the filter advance the cursor without a frame."""
-    bench = Bench(wanted=Filter(("system.>",)))
+    bench = Bench(expected=Filter(("system.>",)))
     bench.publish(1)
     batch = bench.behind(0)
     assert batch is not None
@@ -141,7 +141,7 @@ def test_a_cursor_inside_a_missing_range_gets_the_rest_as_a_gap() -> None:
 
 def test_latest_catches_up_in_one_batch() -> None:
     """Mode latest catches up in one batch: the newest event of each subject and the count of the others."""
-    bench = Bench(mode="latest", interval_ms=1000, wanted=Filter(("log.>",)))
+    bench = Bench(mode="latest", interval_ms=1000, expected=Filter(("log.>",)))
     for seq in range(1, 501):
         bench.publish(seq, f"log.info.s{seq % 4}" if seq % 5 else "system.health.x")
     batch = bench.behind(100, max_behind=10)
@@ -171,7 +171,7 @@ def test_latest_conflates_on_both_sides_of_a_missing_range() -> None:
 
 def test_latest_advances_silently_over_other_events() -> None:
     """Mode latest advances over events outside of the filter without a frame."""
-    bench = Bench(mode="latest", wanted=Filter(("system.>",)))
+    bench = Bench(mode="latest", expected=Filter(("system.>",)))
     bench.publish(1)
     batch = bench.behind(0)
     assert batch is not None

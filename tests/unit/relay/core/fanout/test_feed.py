@@ -18,7 +18,7 @@ def test_a_feed_without_pending_events_has_no_batch() -> None:
 
 def test_live_members_get_all_pending_events_in_one_batch() -> None:
     """Live members get all pending events in one batch, whose cursor also covers filtered-out events."""
-    bench = Bench(wanted=Filter(("log.>",)))
+    bench = Bench(expected=Filter(("log.>",)))
     for seq, subject in ((1, "log.info.x"), (2, "gateway.status.ctp.a"), (3, "log.info.x")):
         bench.publish(seq, subject)
     bench.log.advance(9)

@@ -24,11 +24,11 @@ def test_look_ups_agree_with_matching_each_pair(patterns: list[str], subjects: l
     for number, subject in enumerate(subjects):
         by_subject.add(subject, number)
     for subject in subjects:
-        wanted = [number for number, pattern in enumerate(patterns) if matches(pattern, subject)]
-        assert sorted(by_pattern.matching(subject)) == wanted
+        expected = [number for number, pattern in enumerate(patterns) if matches(pattern, subject)]
+        assert sorted(by_pattern.matching(subject)) == expected
     for pattern in patterns:
-        wanted = [number for number, subject in enumerate(subjects) if matches(pattern, subject)]
-        assert sorted(by_subject.matching(pattern)) == wanted
+        expected = [number for number, subject in enumerate(subjects) if matches(pattern, subject)]
+        assert sorted(by_subject.matching(pattern)) == expected
 
 
 @given(st.lists(st.tuples(_patterns, st.integers(0, 3)), max_size=10), st.data())
@@ -45,8 +45,8 @@ def test_discarded_values_are_gone_and_others_remain(
         trie.discard(*pair)
         remaining.discard(pair)
         for subject in ("a", "a.b", "gateway.a.b"):
-            wanted = {value for pattern, value in remaining if matches(pattern, subject)}
-            assert set(trie.matching(subject)) == wanted
+            expected = {value for pattern, value in remaining if matches(pattern, subject)}
+            assert set(trie.matching(subject)) == expected
     assert not trie
 
 

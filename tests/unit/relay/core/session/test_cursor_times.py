@@ -74,12 +74,12 @@ def test_a_cursor_older_than_the_log_is_checked_against_the_stream() -> None:
     stage = Stage(stream=True, log_events=2)
     for seq in range(1, 6):
         stage.log(seq)
-    asked = Cursor("e", 1, 99)
-    link, session = stage.open(Request(cursor=asked))
-    assert stage.asked == [session]
+    requested = Cursor("e", 1, 99)
+    link, session = stage.open(Request(cursor=requested))
+    assert stage.requested == [session]
     assert link.kinds() == ["welcome"]
     stage.hub.sessions.start_located(session, session.request, 1, stage.now)
-    assert cursors(link)[-1] == asked, "the client gets back its own cursor and timestamp"
+    assert cursors(link)[-1] == requested, "the client gets back its own cursor and timestamp"
     assert link.kinds() == ["subscribed"]
 
 

@@ -40,8 +40,8 @@ class Scene:
 
     def enter(self, request: Request | None = None, grant: Grant | None = None) -> None:
         """Open the victim's session."""
-        asked = request or Request(level=LEVEL)
-        self.victim = self.stage.hub.sessions.open(self.link, asked, self.stage.now, grant or Grant())
+        requested = request or Request(level=LEVEL)
+        self.victim = self.stage.hub.sessions.open(self.link, requested, self.stage.now, grant or Grant())
 
     def break_writes(self) -> None:
         """Make each write to the victim raise."""
@@ -113,10 +113,10 @@ def encoding_of_a_batch(scene: Scene) -> None:
 
     scene.patch.setattr(Batch, "encoded", broken)
     # A neighbour with a narrower filter has its own feed and gets a batch that can be encoded.
-    scene.stage.say(scene.neighbour_session, type="subscribe", subjects=["log.*.y"])
+    scene.stage.send_message(scene.neighbour_session, type="subscribe", subjects=["log.*.y"])
     scene.stage.log(1, "error")
     scene.stage.settle()
-    scene.stage.say(scene.neighbour_session, type="subscribe")
+    scene.stage.send_message(scene.neighbour_session, type="subscribe")
 
 
 def missing_range(scene: Scene) -> None:
@@ -203,19 +203,19 @@ def attachment(scene: Scene) -> None:
 def message(scene: Scene) -> None:
     scene.enter()
     scene.break_for_victim(SessionStart, "start")
-    scene.stage.say(scene.victim, type="subscribe", level=LEVEL)
+    scene.stage.send_message(scene.victim, type="subscribe", level=LEVEL)
 
 
 def answer_to_a_message(scene: Scene) -> None:
     scene.enter()
     scene.break_writes()
-    scene.stage.say(scene.victim, type="ping", id=1)
+    scene.stage.send_message(scene.victim, type="ping", id=1)
 
 
 def rejection(scene: Scene) -> None:
     scene.enter()
     scene.break_writes()
-    scene.stage.say(scene.victim, type="nonsense")
+    scene.stage.send_message(scene.victim, type="nonsense")
 
 
 def pause(scene: Scene) -> None:
@@ -285,9 +285,9 @@ def failed_chunk(scene: Scene) -> None:
     scene.enter(Request(level=LEVEL, mode="complete", cursor=Cursor("e", 1)))
     scene.stage.settle()
     replay_cache = scene.stage.hub.fanout.replay_cache
-    wanted = replay_cache.next_request()
-    assert wanted is not None
-    for session in replay_cache.abandon(wanted.number):
+    expected = replay_cache.next_request()
+    assert expected is not None
+    for session in replay_cache.abandon(expected.number):
         session.fail(InjectedError())
 
 

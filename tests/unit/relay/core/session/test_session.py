@@ -48,11 +48,13 @@ def test_an_empty_request_selects_everything() -> None:
 
 def test_a_query_is_equivalent_to_a_subscribe() -> None:
     """A query string and a ``subscribe`` message with the same values make the same request."""
-    asked = parse_query("subjects=log.%3E,gateway.*.ctp.a&level=warn&mode=latest&interval_ms=250&cursor=e1-7")
-    assert asked == subscribe(
+    requested = parse_query(
+        "subjects=log.%3E,gateway.*.ctp.a&level=warn&mode=latest&interval_ms=250&cursor=e1-7"
+    )
+    assert requested == subscribe(
         subjects=["log.>", "gateway.*.ctp.a"], level="WARN", mode="latest", interval_ms=250, cursor="e1-7"
     )
-    assert asked == Request(("log.>", "gateway.*.ctp.a"), "WARN", "latest", 250, Cursor("e1", 7), None)
+    assert requested == Request(("log.>", "gateway.*.ctp.a"), "WARN", "latest", 250, Cursor("e1", 7), None)
 
 
 @pytest.mark.parametrize(
