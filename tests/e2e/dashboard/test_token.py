@@ -370,7 +370,7 @@ def test_a_source_outside_of_the_grant_is_not_subscribed(nats_server: NatsServer
             await expect(desk.line("before")).to_be_visible()
             await page.locator("#source").fill("elsewhere")
             await page.locator("#source").press("Enter")
-            await expect(desk.line("The token does not grant what the filter selects")).to_be_visible()
+            await expect(desk.line("The token does not grant the subjects of this filter")).to_be_visible()
             await desk.live()
             await expect(page.locator("#banner")).to_be_hidden()
             await desk.log("after")
