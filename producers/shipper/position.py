@@ -96,6 +96,7 @@ def position_from_json(item: Any) -> FilePosition:
         raise ValueError(f"not a file position: {error}") from None
     numbers = (position.device, position.inode, position.offset, position.head_bytes)
     texts = (position.generation, position.head, position.before, position.path)
+    # ``isinstance`` would accept booleans, which are integers in Python.
     if not all(type(number) is int and number >= 0 for number in numbers):
         raise ValueError("a number in a file position is not a non-negative integer")
     if type(position.done) is not bool or not all(type(text) is str for text in texts):

@@ -86,6 +86,7 @@ async def run_shipper(
         CheckpointError: the state cannot be saved.
         ListenError: the metrics port cannot be opened, or listening on it has failed.
     """
+    # Loading waits for NATS for as long as it takes, so a signal must be able to end it.
     stored = await run_until_stopped(stop.wait(), sink.load())
     if stored is None:
         return 0
@@ -122,12 +123,14 @@ async def run_shipper(
         if settings.metrics_port:
             collector = shipper_status.ShipCollector(shipper, counts)
             port = MetricsPort(settings.metrics_host, settings.metrics_port, collector)
+            # The watch ends only with an error, which leaving ``tasks`` raises.
             tasks.start(port.watch()).add_done_callback(lambda _: stop.set())
         if publisher is not None:
             tasks.start(_publish_health_periodically(settings, shipper, counts, publisher))
         if settings.once and sys.stderr.isatty():
             tasks.start(_show_progress(shipper))
         await run_until_stopped(stop.wait(), shipper.run(input_ended, once=settings.once or piped))
+        # The last health event shows the final numbers, so it follows the last batch.
         if publisher is not None:
             await _publish_health(settings, shipper, counts, publisher)
             print_notice(PROGRAM, _summary(shipper, counts))

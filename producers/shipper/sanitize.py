@@ -30,6 +30,7 @@ _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202
 
 def clean(text: str) -> str:
     """Remove terminal escapes, control and bidirectional characters, except tabs and line breaks."""
+    # Escape sequences begin with an unsafe character, so one search decides for nearly all texts.
     if _UNSAFE.search(text) is None:
         return text
     return _UNSAFE.sub("", _ANSI.sub("", text).replace("\r\n", "\n"))
@@ -45,6 +46,7 @@ def decode(line: bytes, *, truncated: bool = False) -> tuple[str, bool]:
     Returns:
         The text, and whether the bytes were valid in one of the encodings.
     """
+    # UTF-8 first: other text is hardly ever valid UTF-8, while GB18030 accepts many byte sequences.
     for encoding in ("utf-8", "gb18030"):
         try:
             return line.decode(encoding), True

@@ -124,6 +124,8 @@ class Shipper:
         async with Tasks() as tasks:
             try:
                 while True:
+                    # File times are compared with the system clock; pauses must not depend on it, because it
+                    # can be set.
                     started = clock()
                     now = time.time()
                     if started >= scan_at:
@@ -141,12 +143,16 @@ class Shipper:
                     pause = DRAIN_POLL_INTERVAL if ended else self._poll_delay()
                     await tasks.until(self._watcher.wait(pause))
             finally:
+                # Tasks build no further batches, but wait for those in flight: without their
+                # acknowledgements, the next start reads checkpoints that may still change.
                 self._stopping = True
                 await tasks.join(STOP_GRACE)
 
     def _poll_delay(self) -> float:
         """Return the seconds until the next poll if no change is reported."""
         interval = SLOW_POLL_INTERVAL if self._watcher.active else POLL_INTERVAL
+        # The task of a busy stream flushes its lines; its time here, often past, would only shorten the
+        # pause.
         flush_at = min(
             (stream.flush_at for stream in self._files.streams.values() if stream not in self._busy),
             default=float("inf"),
@@ -181,8 +187,11 @@ class Shipper:
                 batch = None
                 if not self._stopping:
                     batch = stream.next_batch(time.time(), finish=self._draining)
+                # Both are withdrawn, oldest first, if another process has committed before the first of them.
                 batches = [unshipped for unshipped in (in_flight and in_flight[0], batch) if unshipped]
                 if in_flight is not None:
+                    # A batch is committed only after its predecessor, whose sequence is the condition of its
+                    # commit.
                     stream.mark_shipped(in_flight[0], await in_flight[1])
                     self._count(in_flight[0])
                     in_flight = None

@@ -48,6 +48,7 @@ class StdinSpool:
         self._segment_bytes = min(SEGMENT_BYTES, limit // MIN_SEGMENTS)
         folder.mkdir(parents=True, exist_ok=True)
         self._opened: set[Path] = set()
+        # Numbers continue across restarts, so the order of the names is the order of the input.
         self._number = max((int(path.stem) for path in self._segments()), default=0)
         self._fd: int | None = None
         self._written = 0
@@ -81,11 +82,13 @@ class StdinSpool:
         if self._fd is None:
             self._number += 1
             path = self._folder / f"{self._number:08}.spool"
+            # Readable by the owner only, as secrets are redacted when lines are read from the spool.
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             self._written = 0
         self._append(self._fd, chunk)
 
     def _append(self, fd: int, chunk: bytes) -> None:
+        # A full disk can cut a write short; the next one then raises the error.
         view = memoryview(chunk)
         while view:
             count = os.write(fd, view)
@@ -101,6 +104,8 @@ class StdinSpool:
         Args:
             now: UNIX seconds.
         """
+        # Only these are acknowledged; a segment that is deleted earlier cannot be read again after a
+        # conflict.
         while self._stream.finished_paths:
             Path(self._stream.finished_paths.popleft()).unlink(missing_ok=True)
         segments = {}

@@ -98,6 +98,7 @@ class Throttle:
         bucket.updated_at = min(bucket.updated_at, now)  # the system clock may be set back by hours
         if bucket.allow(now):
             return True
+        # The first suppressed event since the last report starts the interval.
         if not self.unreported:
             self._storm_since = now
         self.unreported[level] += 1
@@ -131,5 +132,6 @@ class Throttle:
         return OutgoingEvent(
             SystemLog.subject_of(level=level, source=self._source),
             orjson.dumps(body),
+            # A report is no line of the file, so its id cannot be an offset.
             f"{now:.6f}-{level}-{count}",
         )

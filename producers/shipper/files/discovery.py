@@ -70,9 +70,13 @@ class FileDiscovery:
         self._first_scan = True
         self._owners: dict[Key, FileStream] = {}
         matches = pattern_of(patterns)
+        # The checkpoints are those of the entire host; those that no pattern matches belong to other
+        # shippers. The streams exist before the first scan, because their files may have been renamed to
+        # names that no pattern matches.
         for path in stored:
             if matches.fullmatch(path):
                 self._stream(path, 0.0)
+        # With a checkpoint this is not the very first run, and lines that were written since must be shipped.
         self._from_end = from_end and not self.streams
 
     def __repr__(self) -> str:
@@ -89,6 +93,8 @@ class FileDiscovery:
         paths = set(visible.values())
         for stream in self.streams.values():
             stream.begin_scan()
+            # Files that are pending or were missed are older than those that the globs show for the first
+            # time, so they enter the chain before them.
             if self._first_scan:
                 stream.open_after_restart(visible, now)
             else:
@@ -117,6 +123,8 @@ class FileDiscovery:
         if not self._first_scan:  # another file may have had this name since the last scan
             stream.open_missed(stream.scanned_at - CLOCK_MARGIN, now, visible)
         try:
+            # While an older file of this stream cannot be found, this one becomes pending instead: opening it
+            # now would put it before the older one.
             if not stream.deferred:
                 stream.open(path, status, now, from_end=self._from_end)
                 return
@@ -142,9 +150,11 @@ class FileDiscovery:
                 new.append((status.st_mtime_ns, path, key, status))
         for key, file in tailed.items():
             file.update_path(found[key][0] if key in found else None, now)
+        # Files enter the chain of their name in the order in which they were written.
         new.sort(key=lambda item: item[:2])
         if len(tailed) + len(new) > self._max_open:
             self._warn_once(f"more than {self._max_open} files to tail; raise the limit of open files")
+            # The others are not forgotten: every scan finds them again.
             del new[max(0, self._max_open - len(tailed)) :]
         return new
 
@@ -193,10 +203,14 @@ class FileDiscovery:
         """Return whether a file may have appeared and been rotated since the last scan."""
         if stream.chain and not self._is_renamed(stream.chain[-1], found):
             return False  # reading the live file detects what happens to it
+        # Listing a folder costs more than the checks here, so it happens only on a sign of a rotation.
         if any(not file.missing and self._is_renamed(file, found) for file in stream.chain):
             return True
+        # The file with this name is either the one that was completed or new, and ``_open`` looks for missed
+        # files before it opens a new one.
         if stream.path in paths:
             return False
+        # Without a live file only the folder tells: a rename or a new file changes its modification time.
         with contextlib.suppress(OSError):
             return os.stat(os.path.dirname(stream.path)).st_mtime > stream.scanned_at - CLOCK_MARGIN
         return False
@@ -209,6 +223,7 @@ class FileDiscovery:
         self, path: str, key: Key, status: os.stat_result, stream: FileStream, now: float
     ) -> bool:
         """Return whether a file is, or may become, a copy of a tailed file, which adds no lines."""
+        # Copies have the names of rotated files, and what has a position is known.
         if base_of(path) != stream.path or key in stream.completed or key in stream.pending:
             return False
         fingerprint = (status.st_size, status.st_mtime_ns)
@@ -228,9 +243,13 @@ class FileDiscovery:
             originals = [file for file in stream.chain if file.has_same_head(head)]
             if not originals:
                 return False
+            # It is new or has changed, so it may be a copy in the making, which is incomplete until it is
+            # stable.
             if previous != fingerprint:
                 self._copies[key] = (fingerprint, now, False)
                 return True
+            # Equal heads prove nothing, as logs may begin with the same banner; the end of a copy is at the
+            # same place of the original.
             start = max(0, status.st_size - _COMPARED_BYTES)
             end = os.pread(fd, _COMPARED_BYTES, start)
             is_copy = any(file.contains_at(end, start) for file in originals)
@@ -253,6 +272,7 @@ class FileDiscovery:
                 self._warn_once(f"{path}: cannot be accessed: {error.strerror}; check its permissions")
                 continue
             if stat.S_ISREG(status.st_mode):
+                # Hard links have the same key, and each line of such a file is shipped once.
                 found.setdefault(key_of(status), (path, status))
         return found
 
@@ -277,6 +297,7 @@ def pattern_of(patterns: list[str]) -> re.Pattern[str]:
 def _expression(pattern: str) -> str:
     if not glob.has_magic(pattern):
         return re.escape(pattern)
+    # ``fnmatch.translate`` lets a star match slashes, and ``glob.translate`` needs Python 3.13.
     parts = []
     for part in re.split(r"(\*\*/|\*|\?|\[[^/]+?\])", pattern):
         match part:

@@ -139,11 +139,15 @@ class FileStream(RotationChain):
         events: list[OutgoingEvent] = []
         if self._announce_generations and (new := {file.generation for file in self.chain} - self._announced):
             self._announced |= new
+            # This batch has no events: message ids contain the generation, so it must be stored before the
+            # first of them is sent, or a restart would choose another one.
             return self._batch(events, [], now)
         size = 0
         advanced: dict[TailedFile, None] = {}
         while len(events) < MAX_BATCH_EVENTS and size < MAX_BATCH_BYTES and self._fill(now, finish=finish):
             file, parsed = self._ready.popleft()
+            # Events that are not admitted count as batched as well, or they would hold back the checkpoint.
+            # Events of a file are contiguous, so the end of the previous event identifies this one.
             start = file.mark_batched(parsed.end)
             advanced[file] = None
             if not self.throttle.admit(parsed, now):
@@ -174,6 +178,7 @@ class FileStream(RotationChain):
         known_until = min(verified, default=self.scanned_at or now)
         checkpoint = Checkpoint(
             self.path,
+            # Bounds the message; the oldest completed files, which come first, are forgotten first.
             tuple(positions[-MAX_COMPLETED:]),
             Counter(self.throttle.unreported),
             known_until,
@@ -190,10 +195,15 @@ class FileStream(RotationChain):
         for _ in range(MAX_CHUNKS):
             if self._ready:
                 break
+            # Oldest first: a file is read only while all files before it are at their end without an
+            # incomplete line. The chain is copied, because opening a missed file or a copy changes it.
             for file in list(self.chain):
+                # Before the first byte of a live file: files between its predecessor and this one may have
+                # been written and rotated since the last scan, and their lines come first.
                 if not file.is_rotated and file.changed_before_first_read():
                     if self.open_missed(file.verified_at - TICK, now, before=file):
                         break
+                    # A rotation is under way, so an older file may still be missing.
                     if self.deferred:
                         file.rearm_first_read_check()
                         return bool(self._ready)
@@ -201,6 +211,8 @@ class FileStream(RotationChain):
                 if file.truncated:
                     self._ready.extend((file, parsed) for parsed in self._truncated(file, now))
                     break
+                # Only at the end of the file, where an incomplete line or event is certain to be the last
+                # one.
                 if finish and file.at_eof and not events:
                     events = file.finish(now)
                 self._ready.extend((file, parsed) for parsed in events)
@@ -215,6 +227,7 @@ class FileStream(RotationChain):
     def _truncated(self, file: TailedFile, now: float) -> list[ParsedEvent]:
         """Continue in the copy of a truncated file, if there is one, and then in the file from its start."""
         copy = open_copy(self.path, file.matches_copy, {other.key for other in self.chain})
+        # An incomplete line continues in the copy; without a copy its rest is lost with the file.
         events = [] if copy is not None else file.finish(now)
         successor = file.next_generation(self._parser(), now)
         self.chain.insert(self.chain.index(file) + 1, successor)
@@ -230,6 +243,7 @@ class FileStream(RotationChain):
     def _take_completed(self, now: float) -> list[TailedFile]:
         """Remove and return files that are completely batched and no longer written to."""
         completed: list[TailedFile] = []
+        # While events wait for a batch, the position of their file must not cover them.
         while self.chain and not self._ready:
             file = self.chain[0]
             if not (file.ended or file.is_complete(now)):
@@ -237,6 +251,9 @@ class FileStream(RotationChain):
             if file.has_partial:
                 self._ready.extend((file, parsed) for parsed in file.finish(now))
                 break
+            # A truncated generation has no position any more, because its file belongs to the next one.
+            # Otherwise blank lines at the end, which are in no event, are covered here: a completed file is
+            # one whose position equals its size.
             if not file.ended:
                 file.mark_batched(file.read_offset)
                 self.completed[file.key] = file.position(done=True)
@@ -248,6 +265,8 @@ class FileStream(RotationChain):
         self.sequence = sequence
         for file, offset in batch.offsets:
             file.mark_shipped(offset)
+        # Completed files stay open until their last lines are acknowledged, so that a conflict can rewind
+        # them.
         for file in batch.completed:
             file.close()
             self.finished_paths.append(file.path)
@@ -262,6 +281,7 @@ class FileStream(RotationChain):
         Returns:
             Paths of files that were truncated in the meantime, so that they cannot be read again.
         """
+        # Newest first, so that completed files return to the front of the chain in their order.
         for batch in reversed(batches):
             for file in reversed(batch.completed):
                 self.completed.pop(file.key, None)
@@ -280,6 +300,7 @@ class FileStream(RotationChain):
             else:
                 position = positions.pop(file.key, None)
                 file.rewind(position if position is not None and file.still_matches(position) else None)
+        # The rest are not open here; the next scan opens those that are not complete.
         self.restore(positions.values())
         return lost_paths
 

@@ -42,11 +42,13 @@ class LineBuffer:
             end += len(line) + 1
             ends.append(end)
         truncated = frozenset[int]()
+        # Only the first line can continue one of an earlier chunk.
         if self._buffer:
             self._append(lines[0])
             lines[0] = bytes(self._buffer)
             truncated = self._truncated_indexes()
             self.clear()
+        # Most logs have no carriage returns, and one search costs less than a test for each line.
         if b"\r" in data:
             lines = [line.removesuffix(b"\r") for line in lines]
         self._append(data[last_break + 1 :])

@@ -19,6 +19,7 @@ COMPRESSED: Final = (".gz", ".zst", ".bz2", ".xz", ".lz4", ".zip")
 _MAX_SCANS: Final = 8
 """Attempts to read a folder while a rotation renames its files."""
 
+# Numbers and dates, as logrotate and the handlers of Python append them or put them before the extension.
 _MARK: Final = r"[.-]\d[\d._T:-]*"
 _MARKED: Final = re.compile(rf"(?P<name>.+?){_MARK}|(?P<stem>.+?){_MARK}(?P<extension>\.[A-Za-z]+)")
 
@@ -81,6 +82,7 @@ def open_file(path: str) -> int:
     Raises:
         OSError: the file does not exist or cannot be read.
     """
+    # Without O_NONBLOCK, opening a pipe blocks the event loop until another process opens it for writing.
     return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
@@ -100,6 +102,7 @@ def open_same(path: str, key: Key) -> int:
         fd = open_file(path)
     except FileNotFoundError:
         raise PathChanged(path) from None
+    # Checked after opening: a rename between the scan and the open cannot be excluded, only detected.
     if key_of(os.fstat(fd)) != key:
         os.close(fd)
         raise PathChanged(path)

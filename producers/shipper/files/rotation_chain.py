@@ -98,6 +98,7 @@ class RotationChain:
             target, other = (
                 (self.completed, self.pending) if position.done else (self.pending, self.completed)
             )
+            # A key is in one of the two only: of two positions with the same inode, the later one counts.
             target[position.key] = position
             other.pop(position.key, None)
 
@@ -143,6 +144,8 @@ class RotationChain:
         Args:
             visible: files that the globs match; they are opened by their paths.
         """
+        # Files that the checkpoint knows come first, as the others are newer. The first step adds to the
+        # pending files that the second one opens.
         self._retry(lambda: self._reopen_grown(visible))
         self.open_pending(visible, now)
         if self.scanned_at:
@@ -196,6 +199,7 @@ class RotationChain:
                 return
             if not position.matches(fd):
                 os.close(fd)
+            # It is opened like a new file, by its path and with this position.
             elif key in visible:
                 os.close(fd)
                 return
@@ -204,6 +208,8 @@ class RotationChain:
                 self._add(path, fd, now, position)
                 return
         del self.pending[key]
+        # The file is gone or was truncated; what is not shipped may be in a copy. An unread position matches
+        # every file, so no copy can be told by it.
         copy = (
             open_copy(self.path, position.matches, {file.key for file in self.chain})
             if position.offset
@@ -212,6 +218,7 @@ class RotationChain:
         if copy is not None:
             self.completed.pop(key_of(os.fstat(copy[1])), None)
             self._add(*copy, now, position)
+        # A visible file was truncated in place, and is read from its start.
         elif key not in visible:
             self.lost.append(position)
 
@@ -249,6 +256,7 @@ class RotationChain:
             known = key in opened or key in exclude or key in self.pending
             if known or status.st_mtime <= since or base_of(path) != self.path:
                 continue
+            # A completed file with a new modification time was touched, or its inode is reused.
             if key in self.completed and self.matches_completed(key, path):
                 continue
             with contextlib.suppress(OSError):
@@ -289,6 +297,7 @@ class RotationChain:
         if position is None or not position.done or position.offset != status.st_size:
             return False
         modified = status.st_mtime_ns
+        # Hashes are read from disk only after a change, not in every scan.
         if self._verified.get(key) != modified:
             if not self.matches_completed(key, path):
                 return False

@@ -111,6 +111,7 @@ class TailedFile:
         self.read_offset = self.batched_offset = self.shipped_offset
         self.at_eof = False
         self._eof_fingerprint = (-1, -1)
+        # The parser holds lines of the discarded range, which are fed again.
         self._parser.reset()
         self._load_context()
 
@@ -134,12 +135,14 @@ class TailedFile:
 
     def next_generation(self, parser: Parser, now: float) -> "TailedFile":
         """End this generation and return the next one of a truncated file, read from its start."""
+        # It counts as read to its end, or the next generation would wait for it.
         self.truncated, self.ended, self.at_eof = False, True, True
         # Duplicated, because each generation closes its own descriptor.
         return TailedFile(self.path, os.dup(self._fd), parser, now)
 
     def update_path(self, path: str | None, now: float) -> None:
         """Record the path at which the file was found, or None if it was not found."""
+        # A file that was deleted counts as rotated as well: its descriptor still leads to the unread rest.
         self.missing = path is None
         if path != self.path:
             self.path = path or self.path
@@ -147,6 +150,7 @@ class TailedFile:
 
     def mark_rotated(self, now: float) -> None:
         """Record that the file was renamed: its writer will soon switch to another file."""
+        # Later renames must not restart the grace period.
         if self._rotated_at is None:
             self._rotated_at = now
 
@@ -174,6 +178,7 @@ class TailedFile:
         if self.ended:
             return True
         status = os.fstat(self._fd)
+        # The time matters as well as the size: a file can be truncated and filled to the same size.
         if (status.st_size, status.st_mtime_ns) != self._eof_fingerprint or not self.at_eof:
             return True
         self.verified_at = now
@@ -205,6 +210,8 @@ class TailedFile:
 
     def read(self, now: float) -> list[ParsedEvent]:
         """Read one chunk; return the events that it completes."""
+        # The status is taken before the read: what is written in between then differs from the fingerprint,
+        # and causes another read. The reverse order could miss it.
         status = os.fstat(self._fd)
         fingerprint = (status.st_size, status.st_mtime_ns)
         if fingerprint == self._eof_fingerprint and self.at_eof:
@@ -214,6 +221,8 @@ class TailedFile:
             self.truncated = True
             return []
         overlap = len(self._preceding)
+        # The bytes before the offset are read again in the same call: they show that the new bytes continue
+        # what was read before.
         data = os.pread(self._fd, overlap + CHUNK_BYTES, self.read_offset - overlap)
         # After a pause the head is compared as well: padded lines can have the same preceding bytes.
         if not data.startswith(self._preceding) or (self.at_eof and not self.contains_at(self._head, 0)):
@@ -226,6 +235,7 @@ class TailedFile:
         added = len(data) - overlap
         if not added:
             return self._flush_if_due(now)
+        # Every timeout counts from the last growth, not from the last read.
         self._grew_at = now
         self._preceding = data[-PRECEDING_BYTES:]
         if len(self._head) < HEAD_BYTES:
@@ -257,6 +267,7 @@ class TailedFile:
         count = min(HEAD_BYTES, self.batched_offset)
         return FilePosition(
             *self.key, self.generation, self.batched_offset, digest(self._head[:count]), count,
+            # ``_preceding`` ends at the read offset, which is ahead of the batched one.
             hash_before(self._fd, self.batched_offset), self.path, done,
         )  # fmt: skip
 
@@ -282,12 +293,15 @@ class TailedFile:
 
     def is_copied_in(self, fd: int) -> bool:
         """Return whether another open file is a copy of this one, complete or still being written."""
+        # Nothing is in memory to compare with, so the other file's head is compared with this file on disk.
         if not self.read_offset and not self.is_rotated:
             head = os.pread(fd, CHUNK_BYTES, 0)
             return bool(head) and self.contains_at(head, 0)
         size = os.fstat(fd).st_size
         if size >= self.read_offset:
             return self.matches_copy(fd)
+        # A copy in the making is shorter than what was read; what it has must be at the same place of this
+        # file.
         start = max(0, size - CHUNK_BYTES)
         return self.contains_at(os.pread(fd, CHUNK_BYTES, start), start)
 

@@ -120,12 +120,17 @@ class MultilineJoiner:
                         buffered.append(text)
                         self._bytes += size
                         self._end = ends[index]
+                        # IN_KEY tells that an event begins within a key; it must not reach one that only ends
+                        # there.
                         self._flags |= flags & ~IN_KEY
+                        # Every line with these words has the flag, so other lines are not searched.
                         if flags & NEEDS_SANITIZING and "PRIVATE KEY" in text:
                             self._detect_key(text)
                         continue
                 else:
                     self._state = _OUTSIDE
+                # Also reached by a line that continues the event but exceeds its limits. The state is then
+                # kept: the traceback continues in the next event.
                 events.append(
                     ("\n".join(buffered) if len(buffered) > 1 else buffered[0], self._end, self._flags)
                 )
@@ -165,6 +170,8 @@ class MultilineJoiner:
             if first in " \t":
                 return True
             match = _LAST_LINE.match(text)
+            # The first line that is not indented names the exception; a word in upper case is the level of a
+            # new line.
             if match is not None and not match[1].isupper():
                 self._state = _ENDED
                 return True
@@ -176,6 +183,7 @@ class MultilineJoiner:
         if first in " \t":
             if self._json and self._looks_like_json(text, first):
                 return False
+            # All lines of an exception group are indented, so its end needs no detection.
             if text.endswith(_TRACEBACK) and self._state != _ENDED:
                 self._state = _OUTSIDE if "+ Exception Group" in text else _FRAMES
             return True
@@ -186,6 +194,7 @@ class MultilineJoiner:
             self._state = _FRAMES
             return True
         if first in "TD" and text.startswith(_CHAINS):
+            # Without a traceback before it, the phrase is an ordinary message.
             if self._state == _OUTSIDE and len(self._lines) == 1:
                 return False
             self._state = _CHAINED
@@ -194,6 +203,8 @@ class MultilineJoiner:
             return True
         if len(self._lines) > 1:
             return _CLOSING.fullmatch(text) is not None
+        # The name of a Java exception continues only a log line; after another such name it starts a trace of
+        # its own.
         return _JAVA.match(text) is not None and _JAVA.match(self._lines[0]) is None
 
     def _looks_like_json(self, text: str, first: str) -> bool:

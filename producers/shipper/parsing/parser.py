@@ -206,6 +206,7 @@ class Parser:
 
     def _decode_lines(self, lines: list[bytes], truncated: frozenset[int]) -> tuple[list[str], bytes]:
         """Decode the lines; return the texts, and one UTF-8 block of them separated by line breaks."""
+        # Decoding one block costs a fraction of decoding each line.
         block = b"\n".join(lines)
         if not truncated:
             try:
@@ -239,6 +240,7 @@ class Parser:
             index = bisect_right(starts, match.end() - 1) - 1
             line_flags[index] = line_flags.get(index, 0) | NEEDS_SANITIZING
             texts[index] = clean(texts[index])
+            # One match is enough to flag a line, so the search resumes at the next one.
             if starts[index + 1] >= len(block):
                 break
             match = _SUSPECT.search(block, starts[index + 1])
@@ -257,6 +259,7 @@ class Parser:
             else:
                 fields = formats.read(text.strip())
             level, message, source, timestamp, metadata = fields
+            # Sanitizing may have made it unusable in a subject.
             if source is not None and flags & NEEDS_SANITIZING:
                 source = legal_source(source)
             if flags & TRUNCATED:

@@ -145,6 +145,7 @@ class TimestampParser:
         number = _MONTHS.get(month.title()) or (int(month) if month.isdigit() else 0)
         this_year = datetime.fromtimestamp(self._now, UTC).year
         best, distance = "", float("inf")
+        # Around New Year a line can belong to the other year, also to the next one if its clock is ahead.
         for year in (this_year - 1, this_year, this_year + 1):
             text = self._resolve(f"{year:04d}-{number:02d}-{int(day):02d} {minute}", None)
             if text:

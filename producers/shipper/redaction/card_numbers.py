@@ -103,6 +103,7 @@ def _card_end(run: bytes, start: int, can_end: bool) -> int:
     groups = 0
     longest = 0
     position = start
+    # No card number is longer, and this bounds the work for each group: a long run takes linear time.
     while position < len(run) and len(digits) <= 19:
         stop = position
         while stop < len(run) and run[stop] >= 48 and stop - position <= 19:

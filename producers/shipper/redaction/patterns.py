@@ -15,8 +15,11 @@ from tickertape.producers.shipper.sanitize import ESCAPED
 def compile_bytes(pattern: bytes) -> Any:
     """Compile an RE2 expression over bytes."""
     options = re2.Options()
+    # One character for each byte: UTF-8 need not be valid, and offsets are those of the bytes.
     options.encoding = re2.Options.Encoding.LATIN1
     options.log_errors = False
+    # RE2's default of 8 MiB bounds the program and its DFA; beyond it RE2 rejects the expression or falls
+    # back to the slower NFA.
     options.max_mem = 64 * 1024 * 1024
     return re2.compile(pattern, options)
 

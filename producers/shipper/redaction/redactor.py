@@ -88,6 +88,7 @@ class Redactor:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             if kind is not None:
                 return self._placeholder(kind)
+            # A card number has at least 13 digits.
             if value >= 10**12 and value == int(value) and cards.is_card(b"%d" % int(value)):
                 return self._placeholder("card")
         return value
@@ -131,6 +132,8 @@ class Redactor:
 
     def _redact_built_in(self, data: bytes) -> bytes:
         lowered = data.lower()
+        # Keys and headers come before pairs, whose expression would replace only the first part of such a
+        # value. The searches for literals spare most lines the expressions.
         if b"PRIVATE KEY" in data:
             data = patterns.PRIVATE_KEY.sub(lambda _: self._placeholder_bytes("private_key"), data)
         if b"authorization" in lowered:
@@ -199,6 +202,7 @@ class Redactor:
 
     def _replace_bearer(self, match: Any) -> bytes:
         secret = match.group(2)
+        # 'bearer' is also an ordinary word, and the word after it has no digits and is short.
         if len(secret) < 24 and not any(48 <= byte < 58 for byte in secret):
             return bytes(match.group())
         return bytes(match.group(1) + self._placeholder_bytes("authorization"))
@@ -209,6 +213,7 @@ class Redactor:
             credentials = b64decode(secret + b"=" * (-len(secret) % 4))
         except (Error, ValueError):
             return bytes(match.group())
+        # 'basic' is also an ordinary word; credentials are a user and a password.
         if b":" not in credentials:
             return bytes(match.group())
         return bytes(match.group(1) + self._placeholder_bytes("authorization"))
@@ -219,6 +224,7 @@ class Redactor:
 
     def _replace_sk_key(self, match: Any) -> bytes:
         secret = match.group(2)
+        # Without a digit this is a hyphenated phrase.
         if not any(48 <= byte < 58 for byte in secret):
             return bytes(match.group())
         return bytes(match.group(1) + self._placeholder_bytes("api_key"))

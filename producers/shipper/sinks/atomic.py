@@ -103,6 +103,7 @@ class AtomicSink:
     async def commit(self, events: Sequence[OutgoingEvent], checkpoint: Checkpoint, expected: int) -> int:
         """Commit a batch atomically; see ``Sink.commit``."""
         self._batches += 1
+        # The same for all attempts: a checkpoint that carries it proves that one of them was stored.
         batch = f"{self._run_id}-{self._batches}"
         body = replace(checkpoint, batch=batch).encode(self._host)
         subject = self._subject(checkpoint.path)
@@ -121,6 +122,8 @@ class AtomicSink:
             if stored is not None and stored.checkpoint.batch == batch:
                 return stored.sequence  # the batch was stored, but its acknowledgement was lost
             last = stored.sequence if stored is not None else 0
+            # Neither this batch nor another one was stored, or a replica that lags has answered: send it
+            # again.
             if last == expected:
                 if problem:
                     self._report_blocked(problem)
@@ -145,10 +148,13 @@ class AtomicSink:
             await asyncio.sleep(_CONNECTION_POLL)
         condition = {"Nats-Expected-Last-Subject-Sequence": str(expected)}
         if events:
+            # A new id for each attempt, because the server still holds the messages of an attempt whose
+            # connection was lost, until it abandons that batch.
             batch = secrets.token_hex(8)
             prefix = self._names.subject
             for number, event in enumerate(events, 1):
                 headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
+                # No reply is requested: the server acknowledges the commit for all of them.
                 await client.publish(prefix(event.subject), event.payload, headers=headers)
                 if client.pending_data_size > _FLUSH_BYTES:
                     await asyncio.sleep(0)
@@ -159,6 +165,7 @@ class AtomicSink:
             }
         try:
             reply = await self._request(subject, body, condition)
+        # Only the commit is a request, so a missing stream shows here.
         except NoRespondersError:
             return 0, 503, "no stream stores checkpoints; create the streams with 'tickertape streams apply'"
         except NatsTimeout:
@@ -170,6 +177,7 @@ class AtomicSink:
             return int(ack["seq"]), 0, ""
         error = error or {}
         code = int(error.get("err_code") or 0)
+        # Not a problem to report: the caller finds out which checkpoint was stored instead.
         if code in _WRONG_LAST_SEQUENCE:
             return 0, code, ""
         return 0, code, f"{error.get('description', 'unexpected reply')} (code {code})"

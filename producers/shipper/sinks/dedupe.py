@@ -49,9 +49,12 @@ class DedupeSink:
 
     async def commit(self, events: Sequence[OutgoingEvent], checkpoint: Checkpoint, expected: int) -> int:
         """Publish a batch, then save its checkpoint; see ``Sink.commit``."""
+        # Not ``publish``, which waits for each acknowledgement: the publisher's window bounds what is in
+        # flight.
         tickets = [
             await self._publisher.submit(event.subject, event.payload, msg_id=event.id) for event in events
         ]
+        # Exceptions are collected, so that a batch that is sent again never overlaps with its first attempt.
         for outcome in await asyncio.gather(*tickets, return_exceptions=True):
             if isinstance(outcome, InvalidEvent) or (
                 isinstance(outcome, PublishRejected) and outcome.code == _TOO_LARGE
@@ -59,6 +62,7 @@ class DedupeSink:
                 raise CommitRejected(str(outcome))
             if isinstance(outcome, BaseException):
                 raise outcome
+        # Saved only now: a checkpoint on disk covers nothing that is not acknowledged.
         self._bodies[checkpoint.path] = checkpoint.encode(self._host)
         self._state.save(self._bodies)
         return checkpoint.count

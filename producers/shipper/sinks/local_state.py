@@ -84,6 +84,7 @@ class LocalState:
         """
         texts = [base64.b64encode(body).decode() for body in checkpoints.values()]
         data = orjson.dumps({"version": VERSION, "checkpoints": texts})
+        # Two syncs cost milliseconds, so an unchanged state is not written.
         if data == self._saved:
             return False
         temporary = self.path.with_suffix(".tmp")

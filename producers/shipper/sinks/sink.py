@@ -77,6 +77,7 @@ def decode(data: bytes) -> Checkpoint:
         ValueError: the data is not a checkpoint of this version.
     """
     try:
+        # orjson rejects the lone surrogates that stand for bytes of a path that are not UTF-8.
         body = json.loads(data)
         if body["version"] != VERSION:
             raise ValueError(f"version {body['version']!r}")

@@ -67,6 +67,7 @@ class FormatDetector:
         self._reader: Reader | None = None if self._auto else self._readers[name]
         self._votes: Counter[str] = Counter()
         self._misses = 0
+        # Replaced when the state changes, which spares every event the question of what the state is.
         self.read: Callable[..., Fields] = self._read_undetected if self._auto else self._read_fixed
         """Read the text of an event: ``read(text, sanitize)``; without ``sanitize`` the text is trusted."""
 
@@ -97,6 +98,7 @@ class FormatDetector:
             self._reader, self._misses = None, 0
             self._votes.clear()
             self.read = self._read_undetected
+        # JSON objects occur among lines of any format, and nothing else parses as one.
         if text[:1] == "{" and reader is not self._json:
             fields = self._json.read(text) if sanitized is None else sanitized.read_with(self._json)
             if fields is not None:

@@ -35,6 +35,7 @@ class JsonReader:
         start = text[:1]
         if start != "{" and not (start.isspace() and text.lstrip()[:1] == "{"):
             return None
+        # The counts bound the depth and cost little; only texts that exceed it are examined.
         if text.count("{") + text.count("[") > _MAX_DEPTH and strict_json.is_deeper(
             text.encode(), _MAX_DEPTH
         ):
@@ -47,6 +48,7 @@ class JsonReader:
             return None
         if sanitize is not None:
             body = sanitize(body)
+        # Taking the fields removes them, and without a message the event shows all of them.
         original = body.copy()
         if body.get("event_type") == "system_log":
             del body["event_type"]

@@ -53,6 +53,7 @@ class SyslogReader:
             timestamp = self._timestamps.from_groups(*timestamp_groups)
         code = int(priority) if priority is not None else None
         source = legal_source(tag)
+        # 191 is the largest priority: facility 23 with severity 7.
         if timestamp is None or source is None or (code is not None and code > 191):
             return None
         message = text[header.end() :] or text
@@ -78,6 +79,7 @@ class SyslogReader:
         metadata["facility"] = code >> 3
         if data is not None:
             for name, parameters in _ELEMENT.findall(data):
+                # An element can have the name of a field of the header.
                 if not isinstance(metadata.get(name, {}), dict):
                     name = f"sd.{name}"
                 metadata[name] = metadata.get(name, {}) | {

@@ -25,7 +25,10 @@ _PYTHON = re.compile(
     r"(?:\[([\w.$-]+)\]:?[ \t]|([A-Za-z_][\w.$-]*)(:|[ \t]+-|[ \t]+\||)[ \t]+))",
     re.ASCII,
 )
+# Python's default format, LEVEL:name:message; after 'INFO:http:' two slashes mean that the name is part of a
+# URL.
 _BASIC = re.compile(r"([A-Z]{3,11}):([A-Za-z_][\w.$/-]*):(?!//)", re.ASCII)
+# In 'ERROR ValueError: ...' the word after the level begins the message.
 _NOT_A_LOGGER = re.compile(r"(?:Error|Exception|Warning)$")
 
 _LOGURU = re.compile(
@@ -162,6 +165,7 @@ class GlogReader:
             timestamp = self._timestamps.from_groups(f"{year}-{month}-{day} {minute}", second, fraction, None)
         if timestamp is None:
             return None
+        # Numbers are cut, because a line can hold any number of digits and orjson encodes at most 64 bits.
         metadata = {"thread": int(thread[:18]), "file": file, "line": int(line[:9])}
         return levels.WORDS[letter], text[header.end() :] or text, None, timestamp, metadata
 
