@@ -97,6 +97,8 @@ class DeadLetters:
             await self._added.wait()
             self._added.clear()
             while self._queue:
+                # Encoded at each attempt, because the payload limit may differ after a reconnect. Meanwhile
+                # ``add`` only appends, so the first dead letter stays the same until it is removed below.
                 subject, body, headers = encode_dead_letter(self._queue[0], self._names, nc.max_payload)
                 try:
                     await jetstream.publish(subject, body, timeout=2.0, headers=headers)
@@ -149,6 +151,7 @@ def encode_dead_letter(
         if not illegal:
             headers["Tickertape-Subject"] = subject
             header_bytes += len(subject.encode())
+        # Cut at the end of a token, so that no escape ``=XX`` is split.
         subject = truncate(subject, MAX_SUBJECT).rpartition(".")[0]
     if letter.data is None:
         headers["Tickertape-Body"] = "unavailable"
@@ -157,6 +160,7 @@ def encode_dead_letter(
     if len(body) < len(data):
         headers["Tickertape-Size"] = str(len(data))
     if illegal and letter.header_block:
+        # Base64 makes four bytes of three.
         kept = letter.header_block[: max(0, max_payload - header_bytes - len(body)) // 4 * 3]
         headers["Tickertape-Raw-Headers"] = base64.b64encode(kept).decode()
         if len(kept) < len(letter.header_block):

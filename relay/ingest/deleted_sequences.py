@@ -88,10 +88,12 @@ class DeletedSequences:
             self._version = (response.get("created", ""), stream_first, len(self._deleted))
             if len(self._deleted) < int(state.get("num_deleted", 1)):
                 stream_first = last + 1  # the list is incomplete: treat every unseen sequence as deleted
+        # ``seen`` may be an iterator, and is needed twice.
         seen_set = set(seen)
         before = missing_ranges(first, min(last, stream_first - 1), sorted(seen_set))
         if not count:
             return before
+        # The stream may have millions of deleted sequences, of which a range usually contains few.
         start = bisect_left(self._deleted, max(first, stream_first))
         inside = self._deleted[start : bisect_right(self._deleted, last, lo=start)]
         return [*before, *_ranges(seq for seq in inside if seq not in seen_set)]

@@ -72,6 +72,7 @@ class GapDetector:
 
     def restart(self) -> None:
         """Restart after ``head`` with a new consumer."""
+        # The new consumer delivers the held messages again, because the head has not passed them.
         self._held.clear()
         self._jumped.clear()
         self._next = self._head() + 1
@@ -86,6 +87,7 @@ class GapDetector:
             self.sequences_reused = True
             self._fail(f"message {seq} arrived after message {self._next - 1}")
             return
+        # While a message is held, all later ones are held too, or they would overtake it.
         if self._source.filters and (self._held or seq > self._next):
             self._hold(delivery)
             return
@@ -99,6 +101,7 @@ class GapDetector:
         while True:
             await self._jumped.wait()
             self._jumped.clear()
+            # Messages that arrive during the query are not covered by its result.
             held = list(self._held)
             if not held:
                 continue
@@ -124,9 +127,11 @@ class GapDetector:
     def _release(self, count: int, missing: list[Range]) -> None:
         """Deliver ``count`` held messages, which the query covered, and those that follow without a jump."""
         ranges = deque(missing)
+        # A held message right after the head follows no jump, so it needs no query of its own.
         while self._held and (count > 0 or self._held[0].seq == self._head() + 1):
             delivery = self._held.popleft()
             count -= 1
+            # The query ends at the last covered message, so no range is left over.
             while ranges and ranges[0][0] < delivery.seq:
                 self._report_missing(ranges.popleft()[1])
             self._deliver(delivery)

@@ -151,6 +151,7 @@ class Ingest:
             self.loaded = True
             ready.set()
             async with Tasks() as tasks:
+                # Readers and warm-up need the epoch and the head of the hub, which ``_start`` has set.
                 tasks.start(warm_up(nc, self.hub, self._range, self._names, head), "warm-up")
                 tasks.start(self._supervise(nc), "supervise")
                 tasks.start(self._readers.run(nc), "readers")
@@ -160,6 +161,7 @@ class Ingest:
                 tasks.start(self._states.reload(nc), "states")
                 await tasks.until()
         finally:
+            # Closing the connection calls ``_on_disconnect``, which must not report an outage.
             self._stopping = True
             if self._consumer is not None:
                 with contextlib.suppress(NatsError, OSError):
@@ -185,6 +187,7 @@ class Ingest:
                 await self._start_consumer(nc)
                 return head
             except (StreamsError, NatsError, OSError, TimeoutError) as error:
+                # Without a connection, the error may only be a consequence of the outage.
                 if isinstance(error, StreamsError) and not error.transient and nc.is_connected:
                     raise
                 if logged != str(error):
@@ -202,17 +205,22 @@ class Ingest:
         stored_ns = parse_time_ns(state.get("last_ts", "")) if complete else None
         self._newest = None if stored_ns is None else (head, stored_ns)
         self._gaps.sequences_reused = False
+        # The head is fixed before the states are read, so none is missed in between: a state that is stored
+        # later has a sequence after the head, and the consumer delivers it.
         self.hub.begin(epoch_of(info["created"]), head, stored_ns)
         await self._states.load(nc)
         return head
 
     async def _start_consumer(self, nc: Client, timeout_seconds: float | None = None) -> None:
+        # Both flags change before ``start``: messages, or the loss of the consumer, may come before it
+        # returns.
         self._consumer_lost.clear()
         self._gaps.restart()
         consumer = OrderedConsumer(nc, self._stream, self._gaps.receive, self._on_consumer_lost)
         self._unconfirmed = True
         await consumer.start(self.hub.log.head + 1, self._range.filters, timeout_seconds)
         self._consumer = consumer
+        # In a quiet stream the next message may not arrive for hours.
         if self._unconfirmed and not consumer.pending:
             self._set_receiving()
 
@@ -242,6 +250,7 @@ class Ingest:
                 self._outage_since = self._outage_since or self._clock()
                 self.hub.sessions.set_upstream(False, self._clock())
                 self._consumer_lost.set()
+            # ``_consumer_lost`` stays set, so the consumer is recreated right after the reconnect.
             if not nc.is_connected:
                 await asyncio.sleep(CHECK_EVERY / 5)
                 continue
@@ -257,17 +266,22 @@ class Ingest:
 
     async def _resume(self, nc: Client, timeout_seconds: float | None) -> None:
         if self._consumer is not None:
+            # Otherwise its late messages, which the new consumer delivers again, would look like sequences
+            # that the stream has assigned twice.
             await self._consumer.stop()
             self._consumer = None
         info = await self._stream_info(nc)
         state = info["state"]
         head = self.hub.log.head
         if (
+            # The stream was recreated; or it lost its tail; or it lost its tail and has grown since.
             epoch_of(info["created"]) != self.hub.epoch
             or int(state["last_seq"]) < head
             or await self._newest_was_replaced(nc)
         ):
             log.warning("stream %s was replaced or has lost messages, resetting all sessions", self._stream)
+            # Set before anything can fail: after ``hub.begin`` the epochs are equal, and the next attempt
+            # would no longer see that the sessions have to be restarted.
             self._reset_pending = True
             await provision(nc, self._names)
             await self._reset(nc)
@@ -289,6 +303,7 @@ class Ingest:
         message = await find_unparsable(nc, self._stream, start_after(head), self._range.filters)
         if message is None:
             return
+        # The message is proven to be the first after the head, so everything in between is deleted.
         if message.seq > head + 1:
             self._report_missing(message.seq - 1)
         stored_ns = None if message.stored is None else message.stored.stored_ns
@@ -305,6 +320,7 @@ class Ingest:
             return self._gaps.sequences_reused
         seq, known = self._newest
         try:
+            # None proves nothing: the message is deleted, or direct reads are not allowed.
             return await query_stored_ns(nc, self._stream, seq) not in (None, known)
         except UnparsableMessageError:
             self._newest = None  # unknown until the next message arrives
@@ -332,6 +348,8 @@ class Ingest:
         self.lag = delivery.pending
         seq, stored_ns = self._newest = delivery.seq, delivery.stored_ns
         if not self._range.is_event(delivery.subject):
+            # The head passes this message, because a later missing range or a new consumer starts at the
+            # head.
             self.hub.log.advance(seq, stored_ns)
             return
         subject = self._names.strip_prefix(delivery.subject)
@@ -354,6 +372,9 @@ class Ingest:
     async def _on_connect(self) -> None:
         self._connect_count += 1
         log.info("connected to NATS at %s", redact_url(self._url))
+        # nats-py renews the subscription, but messages in flight are lost, and the server may have deleted
+        # the consumer. It is recreated without waiting for an overdue heartbeat; ``_start`` creates the first
+        # one.
         if self.loaded:
             self._consumer_lost.set()
 
@@ -361,6 +382,7 @@ class Ingest:
         if self._stopping:
             return
         self._outage_since = self._outage_since or self._clock()
+        # A message of the ended connection that is still queued must not mark NATS as connected again.
         self._unconfirmed = False
         level = logging.WARNING if failure.kind.is_transient else logging.ERROR
         log.log(level, "%s", failure.retry_message)

@@ -58,6 +58,8 @@ class LatestStates:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + LATEST_LAG_TIMEOUT
         info = await stream_info(nc, latest)
+        # LATEST copies from EVENTS asynchronously. Without this wait, states up to the head could be missing
+        # from the snapshot, and the consumer, which starts after the head, would not deliver them.
         while info and any(source.get("lag", 0) for source in info.get("sources") or ()):
             if loop.time() > deadline:
                 log.warning(
@@ -79,6 +81,8 @@ class LatestStates:
                 event = decode(subject, delivery.data)
                 if (
                     isinstance(event, Event)
+                    # The stream may be replaced while LATEST is read; its old states do not belong in the new
+                    # snapshot.
                     and generation == self._hub.generation
                     and (ahead or seq <= self._hub.log.head)
                 ):
@@ -92,6 +96,7 @@ class LatestStates:
         """
         while True:
             await self._reload_requested.wait()
+            # Cleared before reading, so that a request in the meantime leads to another reload.
             self._reload_requested.clear()
             try:
                 if await self.load(nc, ahead=False):

@@ -67,8 +67,10 @@ class RangeReader:
         if self.filters:
             deleted = await self.deleted.find(nc, first, last, seen)
             return sorted([*deleted, *((seq, seq) for seq in skipped if not _within(seq, deleted))])
+        # Every jump is a deletion, except at the end, which this server may not have received yet.
         missing = missing_ranges(first, last, seen)
         end = missing[-1] if missing and missing[-1][1] == last else None
+        # The stream has the skipped messages; only what follows the last one can be deleted or late.
         if end is not None and skipped and skipped[-1] >= end[0]:
             end = (skipped[-1] + 1, last) if skipped[-1] < last else None
         if end is not None and await self.deleted.find(nc, *end, ()) != [end]:

@@ -103,9 +103,12 @@ class ReplayReaders:
             StreamsError: NATS is unreachable.
         """
         replay_cache = self._hub.fanout.replay_cache
+        # The cache is asked while holding the slot: another page may have read the chunk during the wait.
         async with self._reader_slots:
             chunk = replay_cache.get(position)
             if chunk is None:
+                # Chunk n has the sequences n * C + 1 to (n + 1) * C, so this one continues after
+                # ``position``.
                 number = position // CHUNK_SEQUENCES
                 chunk = await self._read(
                     ChunkRequest(number, number * CHUNK_SEQUENCES + 1, (number + 1) * CHUNK_SEQUENCES)
@@ -181,6 +184,7 @@ class ReplayReaders:
 
     async def _before_deleted(self, nc: Client, first: int, position: int) -> int:
         """Move a position back over deleted sequences right before it, since their time is unknown."""
+        # Doubled in each round, so that even a long run of deleted sequences takes few requests.
         window = CHUNK_SEQUENCES
         while True:
             start = max(first, position - window)
@@ -196,6 +200,7 @@ class ReplayReaders:
         while True:
             request = replay_cache.next_request()
             if request is None:
+                # There is no await since ``next_request``, so no request can be lost between the two.
                 self._requests.chunk_requested.clear()
                 await self._requests.chunk_requested.wait()
                 continue
@@ -222,6 +227,7 @@ class ReplayReaders:
         generation, head = hub.generation, hub.log.head
         first = max(request.first, int((await self._stream_info())["state"]["first_seq"]))
         last = min(request.last, head)
+        # Not bounded in bytes: a log that evicts events would be an incomplete chunk.
         chunk = EventLog(CHUNK_SEQUENCES, _UNBOUNDED)
         chunk.reset(first - 1)
         if first <= last and self._nc is not None:
@@ -235,8 +241,10 @@ class ReplayReaders:
 
             missing = await self._range.read(self._nc, first, last, take)
             chunk.fill(records, missing)
+        # Sequences of the replaced stream must not enter the cache, which ``hub.begin`` has cleared.
         if generation != hub.generation:
             raise StreamsError(f"stream {self._stream} was replaced while reading", "retrying")
+        # The range may end with messages that are not events, or were rejected.
         chunk.advance(last)
         return chunk
 
@@ -250,6 +258,7 @@ class ReplayReaders:
                 error = await self._locate_batch(batch, stored)
                 if error is None:
                     continue
+                # Sessions of the batch that were located, or have ended, are not queued again.
                 waiting = [session for session in (*batch, *sessions) if session.locating is not None]
                 log.warning("cannot look up the positions of %d clients, retrying: %s", len(waiting), error)
                 await asyncio.sleep(RETRY_DELAY)

@@ -60,6 +60,7 @@ async def read(
                     yield batch
             return
         except StreamsError:
+            # Only a connection that ended because of its bytes is handled here; the caller retries the rest.
             if protocol_errors(nc) == errors:
                 raise
         await _wait_for_reconnect(nc, stream)
@@ -95,6 +96,7 @@ async def _read(
         nonlocal done
         if done:
             return
+        # ``last`` itself may be deleted or outside of the filter, so that it never arrives.
         if last is not None and delivery.seq > last:
             done = True
         else:
@@ -109,6 +111,7 @@ async def _read(
     consumer = OrderedConsumer(nc, stream, handle, lost)
     try:
         await fail_on_disconnect(nc, consumer.start(first, subjects))
+        # Messages may arrive before the reply, which may then not count them as pending.
         if consumer.pending == 0 and not received:
             return
         while not (done and not received):

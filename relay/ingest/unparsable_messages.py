@@ -64,6 +64,7 @@ class DisconnectTracker:
     def record_restart(self, position: int) -> bool:
         """Record that reading restarts after a position; return whether the next message should be tested."""
         errors = protocol_errors(self._nc)
+        # The network or the server ended the connection, not the bytes of a message.
         if errors == self._errors:
             return False
         self._errors = errors
@@ -176,6 +177,8 @@ def start_after(seq: int) -> dict[str, Any]:
 async def _find(
     nc: Client, stream: str, start: Mapping[str, Any], patterns: tuple[str, ...]
 ) -> UnparsableMessage | None:
+    # Step 1: does the message end a connection over which nothing else arrives? The consumer outlives this
+    # connection by ``INACTIVE_THRESHOLD`` and remembers what it has delivered.
     async with _separate_connection(nc) as client:
         inbox = client.new_inbox()
         config = {
@@ -199,9 +202,12 @@ async def _find(
             return None
         except ConnectionEnded:
             pass
+    # Step 2: nothing of the message could be read, so its sequence is taken from a heartbeat. It is not
+    # delivered again, because ``max_deliver`` is 1.
     async with _separate_connection(nc) as client:
         heartbeat = await _receive(client, inbox, lambda msg: "Nats-Last-Stream" in (msg.headers or {}))
         seq = int((heartbeat.headers or {})["Nats-Last-Stream"])
+    # Step 3: direct get returns the message in another form, which may be readable, for the dead letter.
     async with _separate_connection(nc) as client:
         try:
             stored = await fail_on_disconnect(client, direct_get.get_message(client, stream, seq=seq), 0)

@@ -46,6 +46,7 @@ class RoundTrip:
         while True:
             started = self._clock()
             try:
+                # ``flush`` sends a PING and waits for the PONG.
                 await nc.flush(int(MEASURE_EVERY))
                 self.seconds = self._clock() - started
             except (NatsError, OSError, TimeoutError):

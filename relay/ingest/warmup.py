@@ -36,9 +36,12 @@ async def warm_up(nc: Client, hub: Hub, source: RangeReader, names: Names, head:
     if head == 0:
         return
     generation, logged = hub.generation, False
+    # The log accepts older events only right before its floor. A floor above ``head`` means that live events
+    # have already filled the log.
     while generation == hub.generation and hub.log.floor == head:
         events: list[tuple[int, str, Event, int]] = []
 
+        # The default argument binds the list of this attempt; a closure would see that of the last one.
         def take(delivery: Delivery, events: list[tuple[int, str, Event, int]] = events) -> None:
             subject = names.strip_prefix(delivery.subject)
             event = decode(subject, delivery.data)
