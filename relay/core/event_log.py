@@ -121,6 +121,7 @@ class EventLog:
 
     def stored_at(self, seq: int) -> int | None:
         """Return when the stream stored the message with a sequence, UNIX nanoseconds; None if unknown."""
+        # After a reset the message at the head has no record, and only this time is known.
         if seq == self.head:
             return self._head_stored_ns
         index = self._index_after(seq) - 1
@@ -154,6 +155,7 @@ class EventLog:
 
     def advance(self, seq: int, stored_ns: int | None = None) -> None:
         """Advance the head past a message without a record, such as a rejected one."""
+        # Never back: callers also pass positions that the last record has reached already.
         if seq > self.head:
             self.head = seq
             self._head_stored_ns = stored_ns
@@ -161,6 +163,7 @@ class EventLog:
                 # Cursors can point at such a message too: each batch of a shipper ends with a checkpoint.
                 self._skipped[seq] = stored_ns
                 if len(self._skipped) > self.max_events:
+                    # Entries below ``floor`` may stay, since the time of a stored message never changes.
                     del self._skipped[next(iter(self._skipped))]
 
     def append_missing(self, end: int) -> MissingRange:
@@ -173,7 +176,8 @@ class EventLog:
         else:
             self.missing_ranges.append(missing)
         self.head = end
-        self._head_stored_ns = None
+        self._head_stored_ns = None  # no message has this sequence any more
+        # Not the merged range: live members have already been sent the earlier part.
         return missing
 
     def fill(self, records: Iterable[Record], deleted: Iterable[tuple[int, int]]) -> None:
@@ -187,6 +191,7 @@ class EventLog:
             self._append_deleted(first, last)
 
     def _append_deleted(self, first: int, last: int) -> None:
+        # The sequences up to here are messages without a record, which the range must not cover.
         self.advance(first - 1)
         self.append_missing(last)
 
@@ -207,11 +212,13 @@ class EventLog:
         for record in reversed(list(records)):
             size += len(record.encoded)
             if len(kept) == capacity or size > self.max_bytes:
+                # Smaller records before it might fit, but the log must not have holes after ``floor``.
                 floor = record.seq
                 break
             kept.append(record)
             self.bytes = size
         kept.reverse()
+        # The slice holds evicted records that await compaction.
         self._records[: self._first] = kept
         self._first = 0
         self.floor = floor
@@ -283,10 +290,13 @@ class EventLog:
         index = bisect_left(records, moment * 1e9, lo=self._first, key=_stored)
         if index == len(records):
             return self.head
+        # At the record before it, not right before it: the storage times of a missing range in between are
+        # unknown, so the range is reported.
         return self.floor if index == self._first else records[index - 1].seq
 
     def covers(self, moment: float) -> bool:
         """Return whether the log certainly has all events stored at or after a time, UNIX seconds."""
+        # Strictly before: the log may have evicted an event with the same time as its oldest one.
         return len(self) > 0 and self._records[self._first].stored_ns < moment * 1e9
 
     def missing_ranges_between(self, after: int, upto: int) -> list[MissingRange]:
@@ -316,6 +326,7 @@ class EventLog:
             self.floor = records[first].seq
             first += 1
         self._first = first
+        # Evicted records stay in the list until then, at most ``_COMPACT_AFTER`` of them.
         if first > _COMPACT_AFTER or first * 2 > len(records):
             # Compaction is rare, so that eviction costs amortized constant time per event.
             del records[:first]

@@ -111,8 +111,11 @@ class Batch:
     def messages(self) -> list[Outgoing]:
         """Return the messages: the gap first, then the events; the last one has the cursor of ``reached``."""
         outgoing: list[Outgoing] = [] if self.gap is None else [self.gap.message(self._epoch)]
+        # Without events no message has a cursor: a client resumes from the last cursor that it received, not
+        # from the ``to`` of a gap.
         if not self.records:
             return outgoing
+        # Only the last message may have the cursor of ``reached``: a client can leave after any other.
         *parts, last = _split(self.records)
         conflated = self.conflated
         for part in parts:
@@ -169,6 +172,7 @@ def batch_with_gap(
     stored_ns = log.stored_at(reached)
     if not dropped:
         return Batch(epoch, reached, delivered, stored_ns=stored_ns)
+    # All drops become one gap, so its range may contain delivered events; ``by`` does not count those.
     end = dropped[-1].seq
     gap = Gap(start, end, reason, dict(Counter(record.route.bucket for record in dropped)))
     # A gap alone advances its client to the end of the gap and no further.
@@ -180,6 +184,7 @@ def newest_per_subject(records: Sequence[Record]) -> tuple[list[Record], int]:
     newest = {record.route.subject: record for record in records}
     if len(newest) == len(records):
         return list(records), 0
+    # A dict keeps a key at the place where it was first inserted, so the values are not in stream order.
     return sorted(newest.values(), key=lambda record: record.seq), len(records) - len(newest)
 
 
@@ -195,11 +200,11 @@ def split_by_bytes(records: list[Record], max_bytes: int) -> tuple[list[Record],
 
 def _split(records: Sequence[Record]) -> list[Sequence[Record]]:
     """Split records into one part for each message."""
-    size = sum(len(record.encoded) + 1 for record in records)
+    size = sum(len(record.encoded) + 1 for record in records)  # with the comma between events
     if size <= MESSAGE_BYTES or len(records) <= 1:
         return [records]
     parts: list[list[Record]] = []
-    size = MESSAGE_BYTES + 1
+    size = MESSAGE_BYTES + 1  # starts the first part
     for record in records:
         size += len(record.encoded) + 1
         if size > MESSAGE_BYTES:

@@ -71,6 +71,7 @@ class CatchUp:
         self._max_behind = max_behind
         self._deliver = deliver
         self._reposition = reposition
+        # A dict as an ordered set: turns are taken in order of arrival, and removal takes constant time.
         self._ready: dict[Member, None] = {}
         self._paced: dict[Member, float] = {}  # when the rate limit allows the next batch, UNIX seconds
 
@@ -81,6 +82,8 @@ class CatchUp:
     def add(self, member: Member) -> bool:
         """Add a member that is behind; return whether a flush would advance it."""
         if member.bucket is not None:
+            # ``setdefault`` keeps the time that the last turn has set. Such a member also stays here while
+            # it is at the position of its feed, since it never joins the live members.
             self._paced.setdefault(member, 0.0)
         else:
             self._ready[member] = None
@@ -131,9 +134,13 @@ class CatchUp:
             Whether more members can advance.
         """
         if self._paced:
+            # The others stay here: they wait for the time, not for a turn, so they must not cause a flush.
             for member in [m for m, at in self._paced.items() if at <= now and self.can_advance(m)]:
                 del self._paced[member]
                 self._ready[member] = None
+        # A member is removed before its turn, and ``reposition`` adds it at the end if it is still behind,
+        # so that all take turns. The list is a copy, and an earlier turn may have detached one of its
+        # members.
         for member in list(islice(self._ready, TURN_MEMBERS)):
             self._ready.pop(member, None)
             if member.feed is None:
@@ -143,10 +150,12 @@ class CatchUp:
                 self._reposition(member)
             except Exception as error:
                 member.fail(error)
+        # Members ahead of the head, with a cursor from another relay, do not count: they wait for events.
         return any(self.can_advance(member) for member in self._ready)
 
     def _serve(self, member: Member, feed: Feed, epoch: str, now: float) -> None:
         for _ in range(TURN_BATCHES):
+            # Checked before each batch, since the write of a batch pauses the member if it fills the socket.
             if not member.writable or not self._within_rate(member, now):
                 break
             source = self._source(member, feed)
@@ -162,6 +171,7 @@ class CatchUp:
                 epoch,
                 # Events in the log are read from the log, since the stream may have deleted them already.
                 upto if log is self._log else min(upto, log.head, self._log.floor),
+                # The limit of mode live applies to the log and the chunk before it together.
                 self._max_behind if log is self._log else self._capacity(feed),
                 reason,
             )
@@ -169,6 +179,7 @@ class CatchUp:
                 break
             member.cursor = batch.reached
             if member.bucket is not None:
+                # The rate limits log events only; state events cost nothing.
                 member.bucket.spend(sum(not record.state for record in batch.records))
             if not batch.empty:
                 self._deliver(member, batch)
@@ -195,6 +206,8 @@ class CatchUp:
         position = member.cursor
         if position >= log.floor:
             return log, "slow"
+        # A member that has been at the head fell behind by itself; until then it asks for history, which is
+        # not retained.
         if not self.replay_cache.available:
             return log, "slow" if member.reached_head else "retention"
         if feed.key.mode != "complete":
@@ -203,6 +216,7 @@ class CatchUp:
                 return log, "slow"
             begin = (log.floor - 1) // CHUNK_SEQUENCES * CHUNK_SEQUENCES
             if position < begin:
+                # An empty log with its floor at this chunk: everything before is reported as a gap.
                 skipped = EventLog(1, 1)
                 skipped.reset(begin)
                 return skipped, "slow"
@@ -252,6 +266,7 @@ def next_batch(
     if start >= upto:
         return None
     event_filter = feed.filter
+    # Ranges that this log does not have come first: no batch may pass them without a gap.
     if start < log.floor:
         end = min(log.floor, upto)  # not beyond the feed's head: pending events follow it
         return lost_batch(epoch, start, end, reason, snapshot.changed(event_filter, start, end))
@@ -260,11 +275,12 @@ def next_batch(
             return lost_batch(
                 epoch, start, missing.end, "retention", snapshot.changed(event_filter, start, missing.end)
             )
-        upto = missing.start
+        upto = missing.start  # the events before the range first
     if feed.key.mode == "latest":
         found, _ = log.select(event_filter, start, upto, len(log), log.max_bytes)
         records, replaced = newest_per_subject(found)
         return Batch(epoch, upto, records, conflated=replaced, stored_ns=log.stored_at(upto))
+    # The count over all subjects takes only a bisection, and usually saves the scan of the log.
     if feed.key.mode == "live" and log.count_after(start) > max_behind:
         matching, _ = log.select(event_filter, start, upto, len(log), log.max_bytes)
         if len(matching) > max_behind:
@@ -272,11 +288,13 @@ def next_batch(
             kept = [record for record in excess if record.state and snapshot.is_newest(record)]
             kept_ids = set(map(id, kept))
             dropped = [record for record in excess if id(record) not in kept_ids]
+            # If all of them are newest states, nothing is skipped, and the usual batches follow.
             if dropped:
                 return batch_with_gap(epoch, start, excess[-1].seq, kept, dropped, "slow", log)
     if member.bucket is not None:
         found, reached = log.select(event_filter, start, upto, member.bucket.available, CATCH_UP_BYTES)
         return Batch(epoch, reached, found, stored_ns=log.stored_at(reached))
+    # A member that starts inside a block reads to its end alone, and shares batches from there on.
     if feed.members > 1 and feed.dense and (end := (start // BLOCK_SEQUENCES + 1) * BLOCK_SEQUENCES) <= upto:
         return _block(feed, log, epoch, start, end)
     found, reached = log.select(event_filter, start, upto, CATCH_UP_EVENTS, CATCH_UP_BYTES)
@@ -290,6 +308,7 @@ def _block(feed: Feed, log: EventLog, epoch: str, start: int, end: int) -> Batch
         return cached
     found, reached = log.select(feed.filter, start, end, BLOCK_SEQUENCES, CATCH_UP_BYTES)
     batch = Batch(epoch, reached, found, stored_ns=log.stored_at(reached))
+    # A batch that ``CATCH_UP_BYTES`` ended early is not shared: it leaves its members inside the block.
     if complete and reached == end:
         feed.dense = len(found) >= _DENSE
         if len(feed.blocks) >= MAX_BLOCKS:

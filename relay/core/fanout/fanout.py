@@ -94,7 +94,7 @@ class Fanout:
         """
         for feed in record.route.feeds:
             if not feed.pending:
-                feed.cursor = before
+                feed.cursor = before  # until now, the head of the log was its position
                 self._dirty.append(feed)
             feed.pending.append(record)
         if not self._flush_requested:  # also checked here, to save a call for each event
@@ -103,7 +103,7 @@ class Fanout:
     def publish_missing(self, end: int, now: float) -> None:
         """Report to all members, in order, that events after the log's head, up to ``end``, are missing."""
         self.flush_live(now)
-        missing = self._log.append_missing(end)
+        missing = self._log.append_missing(end)  # members that are behind find it in the log
         batch = lost_batch(self.epoch, missing.start, missing.end, "retention")
         for feed in list(self.feeds.values()):  # a copy: a failing member may remove its feed
             self._write_live(feed, batch, now)
@@ -111,7 +111,7 @@ class Fanout:
     def flush_live(self, now: float) -> None:
         """Send all pending events to the live members, ignoring intervals and hold times."""
         for feed in list(self.feeds.values()):
-            while batch := self._take_batch(feed, now, hold=False):
+            while batch := self._take_batch(feed, now, hold=False):  # each batch is bounded in bytes
                 self._write_live(feed, batch, now)
         self._dirty.clear()
 
@@ -175,7 +175,7 @@ class Fanout:
         feed = member.feed
         if feed is None:
             return
-        self._stall(member)
+        self._stall(member)  # first: a live member has its position from the feed
         member.feed = None
         feed.members -= 1
         if feed.members == 0:
@@ -186,7 +186,7 @@ class Fanout:
         feed = member.feed
         if feed is None or not member.writable or member in feed.live or member in self.replay_cache:
             return
-        at_head = member.cursor == feed.position(self._log.head)
+        at_head = member.cursor == feed.position(self._log.head)  # a member ahead waits
         if at_head:
             member.reached_head = True
         if at_head and member.bucket is None:
@@ -225,7 +225,7 @@ class Fanout:
 
     def flush(self, now: float) -> None:
         """Send pending events to the live members, then let a bounded number of other members catch up."""
-        self._flush_requested = False
+        self._flush_requested = False  # first: a member that stays behind may request the next flush
         self._trace_checks, self._checked, self._exemplar = MAX_TRACE_CHECKS, None, None
         dirty, self._dirty = self._dirty, []
         batches: dict[tuple[int, int], Batch] = {}  # by first sequence and number of records
@@ -233,7 +233,7 @@ class Fanout:
             key = (feed.pending[0].seq, len(feed.pending)) if feed.pending else (0, 0)
             batch = self._take_batch(feed, now, shared=batches.get(key))
             if batch is not None:
-                batches.setdefault(key, batch)
+                batches.setdefault(key, batch)  # a candidate: ``take_batch`` compares the events
                 self._write_live(feed, batch, now)
             if feed.pending:
                 self._dirty.append(feed)
@@ -289,7 +289,7 @@ class Fanout:
 
     def _send(self, feed: Feed, senders: list[Callable[[Any], None]], data: Sized) -> None:
         """Write to live members of a feed; a failed write fails only its own member."""
-        remaining = iter(senders)
+        remaining = iter(senders)  # an iterator, so that the loop continues after a failed write
         done = False
         while not done:
             try:

@@ -123,6 +123,8 @@ class Feed:
 
     def position(self, head: int) -> int:
         """Return the position of the live members, given the head of the log."""
+        # With nothing pending, no event after ``cursor`` matched: the members are at the head of the log
+        # without a write, so events outside of the filter cost a feed nothing.
         return self.cursor if self.pending or self.writing else head
 
     def join(self, member: Member) -> None:
@@ -186,6 +188,7 @@ class Feed:
         pending = self.pending
         if not pending:
             return None
+        # Members that are behind read these events from the log.
         if not self.live:
             self.clear()
             return None
@@ -195,6 +198,7 @@ class Feed:
             # Different filters often match the same events; comparing the same objects is cheap.
             self.pending = []
             return shared
+        # Without a rest the batch reaches the head: no event after its last one matches the filter.
         records, rest = split_by_bytes(pending, BATCH_BYTES)
         reached = records[-1].seq if rest else log.head
         if self.bucket is None:
@@ -218,6 +222,7 @@ class Feed:
         for record in records:
             (delivered if record.state or bucket.take(record.route.rank) else dropped).append(record)
         if hold and not delivered:
+            # No token has been taken yet, so the next attempt decides again about the same events.
             self.held_until = records[0].received + GAP_HOLD
             if now < self.held_until:
                 return None
@@ -231,6 +236,7 @@ class Feed:
                 # Bounds the pending events by the number of subjects instead of the events of an interval.
                 self.pending, replaced = newest_per_subject(self.pending)
                 self._conflated += replaced
+                # Doubled, so that conflation takes amortized constant time per event.
                 self._conflate_at = max(_CONFLATE_FROM, 2 * len(self.pending))
             return None
         records, replaced = newest_per_subject(self.pending)

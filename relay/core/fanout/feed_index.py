@@ -21,10 +21,12 @@ class FeedIndex:
         """Return the route of a subject, created when the subject is first seen."""
         route = self._routes.get(subject)
         if route is None:
+            # The oldest subject is forgotten; if it is still in use, its next event is matched again.
             if len(self._routes) >= MAX_KNOWN_SUBJECTS:
                 self._forget(next(iter(self._routes)))
             route = self._routes[subject] = Route(subject)
             self._subjects.add(subject, route)
+            # Linked in both directions, so that removing either end takes time per link, not per entry.
             for feed in self._patterns.matching(subject):
                 if feed.filter.passes(route):
                     route.feeds[feed] = None
@@ -47,6 +49,7 @@ class FeedIndex:
     def remove(self, feed: Feed) -> None:
         """Remove a feed without members."""
         del self.feeds[feed.key]
+        # The feed may still await a flush, which ignores it once nothing is pending.
         feed.clear()
         for pattern in feed.filter.subjects:
             self._patterns.discard(pattern, feed)
@@ -56,6 +59,7 @@ class FeedIndex:
     def _forget(self, subject: str) -> None:
         route = self._routes.pop(subject)
         self._subjects.discard(subject, route)
+        # Records in the log keep this route for its subject and rank; its feeds matter for new events only.
         for feed in route.feeds:
             del feed.routes[route]
         route.feeds.clear()

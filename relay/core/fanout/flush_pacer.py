@@ -48,6 +48,7 @@ class TokenBucket(PlainBucket):
 
     def __init__(self, rate: float, now: float) -> None:
         super().__init__(rate, max(rate, _MIN_BURST), now)
+        # Tokens that must be left for each rank; precomputed for ``take``, which runs for every event.
         self._levels = tuple(1.0 + reserve * self.burst - ROUNDING for reserve in RESERVES)
 
     @property
@@ -92,9 +93,11 @@ class FlushPacer:
 
     def record_flush(self, started_at: float, duration: float) -> None:
         """Record when a flush started, and how many seconds of CPU it took, including its writes."""
+        # The usual duration before this flush, so that an outlier does not raise its own bound.
         usual = duration if self._usual is None else self._usual
         self._usual = usual + (duration - usual) / 4  # exponential moving average
         cost = min(duration, _OUTLIER_FACTOR * usual)
         excess = max(0.0, cost - SHORT_FLUSH)
         share = max(self.share / (1 + excess / LONG_FLUSH), min(self.share, MIN_FLUSH_SHARE))
+        # Counted from the start of the flush: it takes ``share`` of the period ``cost / share``.
         self._earliest = started_at + max(duration, min(cost / share, self.max_delay))

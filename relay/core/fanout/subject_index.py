@@ -72,7 +72,9 @@ class PatternTrie(_Trie[T]):
             next_nodes = []
             for node in nodes:
                 children = node.children
+                # A token of a subject is never a wildcard, so no child is visited twice.
                 next_nodes += [child for key in (token, "*") if (child := children.get(key)) is not None]
+                # ``>`` matches one or more tokens: this one and all that follow.
                 if (rest := children.get(">")) is not None:
                     found |= rest.values
             nodes = next_nodes
