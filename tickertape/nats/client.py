@@ -65,6 +65,8 @@ class SafeClient(Client):
         self.protocol_error_count = 0
         # Replaces the parser of nats-py, which calls only reset() on it.
         self._ps = _Parser(self)  # type: ignore[assignment]
+        # One ``tls://`` address makes TLS mandatory for all addresses: a failover to another one must not
+        # send the credentials in the clear.
         self._tls_required = access.requires_tls or any(
             part.strip().startswith("tls:") for part in url.split(",")
         )
@@ -84,6 +86,7 @@ class SafeClient(Client):
             if access.creds is not None:
                 options["user_jwt_cb"] = lambda: bytearray(access.read_jwt().encode())
         elif access.user is not None:
+            # nats-py calls a function at each connection, so a rotated secret takes effect at the next one.
             options |= {"user": access.user, "password": access.read_secret}
         elif access.has_credentials:
             options["token"] = access.read_secret
@@ -120,6 +123,7 @@ class SafeClient(Client):
                 await self._ps.parse(await self._transport.read(DEFAULT_BUFFER_SIZE))
         except asyncio.CancelledError:
             pass  # by nats-py, which does not wait for the task
+        # A lost network is not counted: from the count, readers infer that a message ended the connection.
         except (UnexpectedEOF, OSError) as error:
             await self._end_connection(error)
         except Exception as error:
@@ -138,6 +142,7 @@ class SafeClient(Client):
         finally:
             await self._process_op_err(error)
 
+    # The originals of these two decode strictly within the read loop, which one illegal byte would end.
     async def _process_headers(self, headers: bytes | None) -> Headers | None:
         return None if headers is None else Headers(headers)
 
@@ -167,6 +172,8 @@ class SafeClient(Client):
                 "the server closed the connection after the handshake", "check that it trusts --nats-cert"
             ) from error
         except NatsError as error:
+            # nats-py raises the base class for the text of an ``-ERR``; the
+            # subclasses are classified already.
             if type(error) is not NatsError:
                 raise
             raise parse_server_error(str(error).removeprefix("nats: ")) from error
@@ -176,6 +183,7 @@ class SafeClient(Client):
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         assert self._current_server is not None
+        # A WebSocket address decides about TLS by its own scheme, before INFO arrives.
         if initial_connection and self._current_server.uri.scheme in ("nats", "tls"):
             if self._tls_required:
                 if not info.get("tls_required") and not info.get("tls_available"):
@@ -194,9 +202,12 @@ class SafeClient(Client):
 
     async def _process_err(self, err_msg: str) -> None:
         error = parse_server_error(err_msg)
+        # A stale connection is an ordinary loss of the connection, which the disconnect callback reports.
         if not isinstance(error, StaleConnectionError):
             self._err = error
             await self._error_cb(error)
+        # The server closes the connection after nearly all other errors, and
+        # reconnecting is harmless after the rest.
         if not isinstance(error, PermissionsViolation):
             await self._process_op_err(error)
 
@@ -247,6 +258,7 @@ class _Parser:
     async def parse(self, data: bytes) -> None:
         client, protocol = self._client, self._protocol
         for operation in protocol.receive_data(data):
+            # Messages come first, and types are compared by identity, because this runs for every message.
             if type(operation) is Message:
                 sid, subject, reply, headers, body = operation
                 await client._process_msg(sid, subject, reply, body, headers)  # type: ignore[arg-type]
@@ -280,6 +292,7 @@ class _Transport(TcpTransport):
         return True  # nats-py would replace a transport that is falsy while it is not connected
 
     async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
+        # The previous attempt may have failed between CONNECT and PING.
         self._buffered_connect = b""
         await super().connect(uri, buffer_size, connect_timeout)
 
@@ -304,6 +317,7 @@ class _Transport(TcpTransport):
         try:
             line: bytes = await super().readline()  # type: ignore[no-untyped-call]
         except ValueError as error:
+            # The line exceeds the limit of the StreamReader.
             raise ConnectionResetError(f"the server does not speak the NATS protocol: {error}") from None
         if not line:
             # nats-py would treat the end of the stream as a successful handshake.

@@ -21,6 +21,8 @@ from tickertape.urls import redact_url
 
 _AUTH_ERRORS: Final = ("authorization violation", "authentication", "credentials")
 _PERMISSIONS: Final = "permissions violation"
+# Such as: Permissions Violation for Subscription to "log.>" using queue "q". The pattern is anchored at the
+# end, because a subject may contain quotes.
 _SUBJECT: Final = re.compile(r'for (\w+) .*?"(.+?)"(?: using queue ".*")?$', re.IGNORECASE)
 _ERRNO: Final = re.compile(r"\[Errno -?\d+\] ")
 """Prefix of the texts of OSError, which names the cause a second time."""
@@ -59,6 +61,7 @@ def parse_server_error(text: str) -> NatsError:
     """
     message = text.strip().strip("'")
     lower = message.lower()
+    # This comes first, because the text quotes a subject, which may contain the words of the other kinds.
     if lower.startswith(_PERMISSIONS):
         return PermissionsViolation(message)
     if lower.startswith("stale connection"):
@@ -150,6 +153,7 @@ def classify_failure(error: Exception, url: str, access: Access) -> ConnectFailu
         url: as in ``connect``.
         access: credentials of the attempt.
     """
+    # From specific to general: a TlsError is also an OperatorError, and SSLCertVerificationError an SSLError.
     if isinstance(error, (CredentialsRejected, AuthorizationError, InvalidUserCredentialsError)):
         return _auth(error, url, has_credentials=access.has_credentials or "@" in url)
     if isinstance(error, TlsError):
@@ -161,6 +165,8 @@ def classify_failure(error: Exception, url: str, access: Access) -> ConnectFailu
         reason = reason.replace("_", " ").lower()
         return _tls(url, reason, "check --nats-cert, --nats-key and the log of the server")
     if isinstance(error, OperatorError):
+        # Such as an AccessError: the file was valid at the start, and may be
+        # in the process of being replaced.
         return unreachable(url, error.message, error.hint)
     return unreachable(url, _plain_text(error))
 

@@ -78,6 +78,7 @@ async def connect(
             await on_up()
 
     async def report_error(error: Exception) -> None:
+        # nats-py reports each failed attempt to connect here, too; these belong to the outage.
         if not client.is_connected:
             await report_down(classify_failure(error, url, access))
         elif on_error:
@@ -105,6 +106,7 @@ async def connect(
         # nats-py may swallow a cancellation during its handshake; the task would then never end.
         await close(client)
         raise asyncio.CancelledError
+    # nats-py calls ``reconnected_cb`` only for later connections.
     await report_up()
     return client
 
@@ -141,6 +143,7 @@ async def connect_once(
                 servers=_split_urls(url),
                 name=name,
                 allow_reconnect=False,
+                # Without the limit of one attempt, nats-py would try an unreachable address 60 times.
                 max_reconnect_attempts=1,
                 connect_timeout=CONNECT_TIMEOUT,  # type: ignore[arg-type]
                 reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]
@@ -148,6 +151,7 @@ async def connect_once(
                 **client.connect_options(),
             )
     except (NatsError, OSError, TimeoutError) as error:
+        # nats-py leaves the socket open when the first connection fails.
         if not client.is_closed:
             await client.close()
         # The exception often says only that no server is left to try; the last reported error is the cause.
@@ -182,6 +186,7 @@ async def close(client: Client, timeout: float = 2.0) -> None:  # noqa: ASYNC109
     """
     if client.is_closed:
         return
+    # nats-py refuses to drain while it reconnects.
     if client.is_connected:
         with contextlib.suppress(NatsError, TimeoutError, OSError):
             async with asyncio.timeout(timeout):

@@ -127,6 +127,8 @@ class Access:
         Raises:
             AccessError: a file cannot be used.
         """
+        # Read here and below only for the errors, which name the file and
+        # the reason; those of ``ssl`` do not.
         if self.ca is not None:
             _read(self.ca, "CA file")
         try:
@@ -155,6 +157,7 @@ class Access:
         """
         for path, kind in ((self.password_file, "password file"), (self.token_file, "token file")):
             if path is not None:
+                # Only line breaks are removed, because a password may begin or end with a space.
                 return _read(path, kind).strip("\r\n") or _raise_empty(path, kind)
         return self.password if self.password is not None else self.token
 
@@ -199,6 +202,8 @@ def _check_exclusive(**options: Any) -> None:
 def _read(path: StrPath, kind: str) -> str:
     try:
         with Path(path).open("rb") as file:
+            # Bounded, because the path may be wrong and name a device or a
+            # large file. A CA bundle may be larger.
             data = file.read(MAX_SECRET_BYTES + 1) if kind != "CA file" else file.read()
     except FileNotFoundError:
         raise AccessError(f"{kind} {path} does not exist", "check the path") from None

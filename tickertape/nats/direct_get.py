@@ -85,6 +85,8 @@ async def list_subjects(nc: Client, stream: str, pattern: str) -> list[str]:
             raise StreamsError(f"stream {stream} cannot be read: {description}", "check the server log")
         page = response["state"].get("subjects") or {}
         found.update((subject, None) for subject in page if fits_request(subject))
+        # If subjects with replaced bytes coincide, this is less than the server's count: the next page
+        # repeats some subjects, but none is skipped.
         offset += len(page)
         if not page or offset >= response.get("total", 0):
             return list(found)
@@ -103,6 +105,7 @@ async def get_stored_ns(nc: Client, stream: str, seq: int) -> int | None:
         found = parse_reply(
             await request_raw(nc, f"DIRECT.GET.{stream}", orjson.dumps({"seq": seq}), timeout_seconds=TIMEOUT)
         )
+    # Unless a stream has ``allow_direct``, no server subscribes to the subject of this request.
     except (PermissionDenied, NoRespondersError):
         return None
     except (TimeoutError, NatsTimeoutError):
@@ -123,6 +126,7 @@ def parse_time_ns(text: str) -> int | None:
         since = datetime.fromisoformat(found[1] + found[3]) - _EPOCH
     except (ValueError, OverflowError):
         return None
+    # In integers, because a float resolves the current UNIX time only to 240 ns.
     return (since.days * 86_400 + since.seconds) * 1_000_000_000 + int((found[2] or "").ljust(9, "0"))
 
 
@@ -137,6 +141,7 @@ def parse_reply(reply: Msg) -> StoredMessage | None:
     if not isinstance(headers, Headers) or not (seq := server_header(headers.raw, "Nats-Sequence")).isdigit():
         return None
     # The last occurrence of each name is the server's; its headers follow those of the producer.
+    # ``Nats-Stream`` is the first header that the server appends, so the producer's block ends before it.
     block = headers.raw.rpartition(b"Nats-Stream: ")[0]
     subject = headers.raw.rpartition(b"Nats-Subject: ")[2].partition(b"\r\n")[0]
     return StoredMessage(

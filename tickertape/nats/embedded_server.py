@@ -96,6 +96,8 @@ class EmbeddedNats:
         Raises:
             EmbeddedServerError: the directory or the port is in use, or the server does not start.
         """
+        # The lock comes first: for a second relay with the same directory, a port in use would be a
+        # misleading error. ``stop`` releases it last, when the server no longer writes to the directory.
         self._lock = _lock(self.data_dir)
         self.port = _free_port(self.port)
         config = self.data_dir / "nats.conf"
@@ -107,6 +109,7 @@ class EmbeddedNats:
     async def stop(self) -> None:
         """Stop the server and wait until it has exited."""
         if self.supervisor_task is not None:
+            # First, or it would restart the server.
             await cancel_and_wait(self.supervisor_task)
         process = self._process
         if process is not None and not await child.stop(process, STOP_TIMEOUT):
@@ -174,6 +177,7 @@ def _lock(directory: Path) -> IO[str]:
 
 def _free_port(port: int) -> int:
     with socket.socket() as probe:
+        # As in nats-server: connections in TIME_WAIT of a previous server do not occupy the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))

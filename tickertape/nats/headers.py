@@ -40,6 +40,7 @@ class Headers(dict[str, str]):
             self._parse_first_line(first)
         if rest.endswith(b"\r\n\r\n"):
             rest = rest[:-4]
+        # A status line without headers, such as 503 for "no responders".
         elif rest == b"\r\n":
             return
         else:
@@ -55,6 +56,7 @@ class Headers(dict[str, str]):
                 self.well_formed = False
                 continue
             value = value.strip(" \t")
+            # ``isprintable`` is fast, and true for nearly every value.
             if not value.isprintable() and _CONTROL.search(value):
                 self.well_formed = False
             if name not in _RESERVED:

@@ -104,6 +104,7 @@ async def request(
     timeout_seconds = timeout_seconds or _API_TIMEOUT
     try:
         reply = await request_raw(nc, verb, orjson.dumps(body or {}), retry, timeout_seconds)
+    # Without JetStream, no server subscribes to the subjects of its API.
     except NoRespondersError:
         raise StreamsError(
             "JetStream is not available on the NATS server",

@@ -68,8 +68,8 @@ async def create_consumer(
     Args:
         nc: a connected client.
         stream: name of the stream in NATS.
-        config: configuration of the consumer, without name and filter. subjects, timeout_seconds: as for
-            ``OrderedConsumer.start``.
+        config: configuration of the consumer, without name and filter.
+        subjects, timeout_seconds: as for ``OrderedConsumer.start``.
 
     Raises:
         StreamsError: the server rejects the consumer.
@@ -139,6 +139,7 @@ class OrderedConsumer:
             StreamsError: the server rejects the consumer, or its reply is lost. Messages may arrive before
                 the reply; ``handle`` has received these.
         """
+        # Subscribed before the consumer exists, because messages to an inbox without a subscriber are lost.
         inbox = self._nc.new_inbox()
         # No limits: flow control bounds the pending messages, and nats-py drops messages silently at a limit.
         self._subscription = await self._nc.subscribe(
@@ -160,6 +161,8 @@ class OrderedConsumer:
         self._last_received = self._loop.time()
         try:
             response = await create_consumer(self._nc, self._stream, config, subjects, timeout_seconds)
+        # The server may have created the consumer: its messages are delivered first, so that the caller's
+        # position is correct, and without a subscription the server deletes it.
         except BaseException:
             try:
                 await self._drain_pending()
@@ -181,6 +184,7 @@ class OrderedConsumer:
     async def stop(self) -> None:
         """Stop the consumer; the server deletes it when its subscription has ended."""
         self._stopped = True
+        # nats-py raises in both states, which end the subscription anyway.
         if self._subscription is not None and not self._nc.is_closed and not self._nc.is_draining:
             await self._subscription.unsubscribe()
         self._subscription = None
@@ -193,6 +197,8 @@ class OrderedConsumer:
         if self._stopped:
             return
         reply = msg.reply
+        # Only the server sets this reply subject on a stored message, so a producer cannot
+        # forge a control message with headers.
         if not reply.startswith(_ACK):
             await self._handle_control(msg)
             return
@@ -204,6 +210,7 @@ class OrderedConsumer:
             seq, consumer_seq, stored_ns, pending = map(int, tokens[offset : offset + 4])
         except ValueError:
             return  # not from JetStream: any client may publish to an inbox with an arbitrary reply subject
+        # The sequence in the stream may jump, because of deletions and filters; that of the consumer may not.
         if consumer_seq != self._next_consumer_seq:
             self._fail(f"consumer message {self._next_consumer_seq} is missing, received {consumer_seq}")
             return
@@ -221,11 +228,14 @@ class OrderedConsumer:
         status = headers.get("Status")
         if status == "100":
             self._last_received = self._loop.time()
+            # A flow control request has a reply subject. If it was lost, heartbeats repeat its reply subject
+            # in this header until it is answered.
             stalled = headers.get("Nats-Consumer-Stalled")
             if msg.reply or stalled:
                 # Answered only after all earlier messages were handled, which creates the backpressure.
                 with contextlib.suppress(NatsError):  # no reply subject, or no connection
                     await self._nc.publish(msg.reply or stalled or "")
+            # The heartbeat reveals a loss at the end, which no later message may reveal for long.
             last = headers.get("Nats-Last-Consumer")
             if last is not None and last.isdigit() and int(last) >= self._next_consumer_seq:
                 self._fail(f"consumer messages {self._next_consumer_seq} to {last} are missing")

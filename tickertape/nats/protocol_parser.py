@@ -90,11 +90,14 @@ class ProtocolParser:
         """
         if self._buffer:
             self._buffer += data
+            # Parsing a large message again with each of its chunks would take quadratic time.
             if len(self._buffer) < self._needed:
                 return
             data = bytes(self._buffer)
             self._buffer.clear()
         self._needed = 0
+        # Operations are cut from ``data``, and the rest is stored in the buffer at the end;
+        # therefore the iterator must be exhausted.
         position, size = 0, len(data)
         while position < size:
             end = data.find(b"\r\n", position)
@@ -107,6 +110,7 @@ class ProtocolParser:
                 start = end + 2
                 stop = start + total
                 if size < stop + 2:
+                    # Relative to ``position``, because only the data after it is kept.
                     self._needed = stop + 2 - position
                     break
                 if data[stop : stop + 2] != b"\r\n":

@@ -49,6 +49,7 @@ async def ensure_streams(client: Client, names: Names, program: str) -> Provisio
         try:
             return await provision(client, names)
         except (StreamsError, NatsError) as error:
+            # An error around a reconnect says nothing about the streams.
             if client.is_connected and client.stats["reconnects"] == reconnects:
                 if not isinstance(error, StreamsError):
                     raise StreamsError(

@@ -80,6 +80,7 @@ class NatsSettings(BaseSettings):
             raise ValueError(
                 f"NATS address {redact_url(url)} contains a user, and other credentials are set; set only one"
             )
+        # ``wss://`` does not contain ``ws://``.
         if access.requires_tls and "ws://" in url:
             raise ValueError(
                 f"NATS address {redact_url(url)} does not use TLS, but certificates are set; use wss://"

@@ -56,6 +56,7 @@ def compare(expected: dict[str, Any], actual: dict[str, Any], *, sized: bool = F
         actual_value = actual.get(setting)
         if actual_value is None and value is False:
             continue  # the server omits settings that are false
+        # The order of subjects and sources has no meaning.
         if setting == "subjects" and actual_value is not None and sorted(actual_value) == sorted(value):
             continue
         if setting == "sources":

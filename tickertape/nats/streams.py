@@ -48,6 +48,8 @@ def stream_configs(names: Names, version: tuple[int, int] = (2, 12)) -> list[dic
     """
     sizes = {**DEFAULT_SIZES, **names.sizes}
     has_schedules = version >= (2, 12)
+    # A stream of its own, because ``allow_msg_schedules`` also allows rollups and purges: in EVENTS, a
+    # producer of log events could forge the status of a gateway or delete all events.
     watchdog: dict[str, Any] = {
         "name": names.stream("WATCHDOG"),
         "subjects": [names.subject("watchdog.>")],
@@ -64,6 +66,7 @@ def stream_configs(names: Names, version: tuple[int, int] = (2, 12)) -> list[dic
     }
     events: dict[str, Any] = {
         "name": names.stream("EVENTS"),
+        # Checkpoints share the stream with events, because an atomic batch covers one stream only.
         "subjects": [names.subject(subject) for subject in (*STREAM_SUBJECTS, "checkpoint.>")],
         "storage": "file",
         "retention": "limits",
@@ -98,6 +101,7 @@ def stream_configs(names: Names, version: tuple[int, int] = (2, 12)) -> list[dic
         "max_msgs_per_subject": 1,
         "allow_direct": True,
     }
+    # Copies remain when EVENTS expires or purges the originals, so the state of a quiet gateway is kept.
     latest: dict[str, Any] = {
         "name": names.stream("LATEST"),
         **last_per_subject,
@@ -126,6 +130,7 @@ def stream_configs(names: Names, version: tuple[int, int] = (2, 12)) -> list[dic
         "retention": "limits",
         "discard": "old",
         "max_bytes": sizes["REJECTED"],
+        # All relays publish the same dead letter with the same id; it is stored once.
         "duplicate_window": 120 * _SECOND,
         "allow_direct": True,
     }
@@ -169,6 +174,8 @@ async def provision(nc: Client, names: Names) -> Provisioned:
     for key, config in streams:
         name = config["name"]
         existing = await stream_info(nc, name)
+        # EVENTS precedes LATEST in this loop. If EVENTS was recreated, LATEST
+        # would keep states of the old stream.
         if existing and name == names.stream("LATEST") and events and _is_older(existing, events):
             result.notes.append(await _delete_latest(nc, name, names))
             existing = None
@@ -236,6 +243,7 @@ async def apply(nc: Client, names: Names, replicas: int | None = None) -> list[s
             events = existing
         found = compare(config, existing["config"])
         if found:
+            # Settings that the contract does not name stay as they are.
             response = await request(nc, f"STREAM.UPDATE.{name}", {**existing["config"], **config})
             if "error" in response:
                 raise await creation_error(nc, key, config, streams.configs, response)
