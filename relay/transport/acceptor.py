@@ -117,10 +117,14 @@ class _PendingConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._exceeded is not None:
             if self._timer is not None:
+                # Kept, not set to None: it tells ``connection_lost`` to decrement ``lingering``. This branch
+                # runs once, because ``linger`` replaces the socket's protocol.
                 self._timer.cancel()  # the lingering close has its own timer
             self._transport.write(_LIMIT_RESPONSES[self._exceeded])
             linger(self._transport)
             return
+        # First ciphertext that arrives before TLS can read it, later plaintext of the first request; the two
+        # never mix, since ``_feed_tls`` empties the buffer in between.
         self._early += data
         if len(self._early) > _MAX_EARLY_BYTES:
             self.abort()
@@ -159,6 +163,8 @@ class _PendingConnection(asyncio.Protocol):
             self._transport.abort()
             self._release_slot()
             return
+        # A client that disconnects during its handshake leaves no transport, and TLS does not call
+        # ``connection_lost`` of this protocol: its slot has to be released here.
         if secured is None or secured.is_closing():
             self._release_slot()
             return
@@ -178,9 +184,12 @@ class _PendingConnection(asyncio.Protocol):
     def _hand_over(self, transport: asyncio.Transport) -> None:
         client_slot, self._client_slot = self._client_slot, None
         if client_slot is None:
+            # The client disconnected before, and ``connection_lost`` has released the slot.
             transport.abort()
             return
         protocol = self._protocol_factory()
+        # Set before ``connection_made``, which needs the wire for a lingering close. From here on, eviction
+        # aborts the HTTP protocol, and that protocol releases the slot.
         protocol.client_slot = client_slot
         protocol.wire = self._transport
         client_slot.socket = protocol
@@ -192,6 +201,8 @@ class _PendingConnection(asyncio.Protocol):
 
     def _release_slot(self) -> None:
         """Release the slot of a client that disconnected before the handover, and charge its address."""
+        # Taken out first, so that the slot is released once: a client that is evicted before TLS starts comes
+        # here from ``connection_lost`` and again from ``_secure``.
         client_slot, self._client_slot = self._client_slot, None
         if client_slot is not None:
             self._acceptor.admission.penalize(client_slot.address, self._acceptor.clock())
@@ -206,11 +217,13 @@ def _start(coro: Coroutine[Any, Any, T], on_suspend: Callable[[], object]) -> Ge
     loop does not read from sockets in between.
     """
     steps = coro.__await__()
+    # ``start_tls`` suspends at least once, so this cannot raise StopIteration.
     first = next(steps)
     on_suspend()
     try:
         yield first
     except BaseException as error:
+        # A cancellation is passed on, so that ``start_tls`` closes the transport.
         steps.throw(error)
         raise
     return (yield from steps)

@@ -134,6 +134,7 @@ class Connections:
         self.close_counts: Counter[int] = Counter()
         self.handshakes = Histogram()
         self.rejections = RejectionLog()
+        # One timer pings one slot per second, so that no client needs a timer of its own.
         self._ping_slots: list[set[ConnectedClient]] = [set() for _ in range(PING_EVERY)]
         self._current_slot = 0
         self._added = 0
@@ -183,6 +184,7 @@ class Connections:
 
     def add(self, client: ConnectedClient) -> None:
         """Register a connection and assign its ping slot."""
+        # By order of arrival, not by time: clients that reconnect together are pinged at different times.
         client.ping_slot = self._added % PING_EVERY
         self._added += 1
         self._ping_slots[client.ping_slot].add(client)
@@ -212,6 +214,7 @@ class Connections:
             spread_ms: milliseconds between the first and the last reconnect.
         """
         for index in range(len(sessions)) if batch is None else batch:
+            # The index counts all sessions, not those of the batch, so that later batches get later times.
             retry_after_ms = 500 + spread_ms * index // len(sessions)
             self.hub.sessions.close(
                 sessions[index], CloseCode.GOING_AWAY, "the relay is shutting down", retry_after_ms
@@ -232,6 +235,7 @@ class Connections:
             secure: whether the socket itself is encrypted.
         """
         request, after_upgrade = Request(), False
+        # The code ``forbidden`` alone would not distinguish a wrong origin from an empty grant in the log.
         reason = "origin_not_allowed"
         try:
             # Checked first, so that pages of other sites cannot probe tokens or limits.
@@ -244,6 +248,7 @@ class Connections:
             decision = self._authorize(client_slot, peer, headers, query, offer.token)
         except ProtocolError as error:
             code = close_code(error)
+            # After the upgrade, ``record_close`` counts the fault when the WebSocket is closed.
             if not after_upgrade and code in _CLIENT_FAULT_CODES:
                 self._record_fault(client_slot)
             if code in _CLIENT_FAULT_CODES or code is CloseCode.TOO_MANY:
@@ -264,6 +269,8 @@ class Connections:
         """
         if not self.accepting:
             raise ProtocolError(ErrorCode.UNAVAILABLE, "the relay is starting or shutting down; retry later")
+        # Limits come before the token, so that a client beyond its limit cannot make the relay verify
+        # signatures.
         client = self.request_auth.client_address(peer, headers)
         if client_slot is not None and client != peer:
             # The address behind a trusted proxy is known only after the headers were read.
@@ -274,6 +281,7 @@ class Connections:
         grant = self.request_auth.grant(headers, token)
         filter = None
         if grant is not None:
+            # May reject the handshake, therefore before the client occupies one of its subject's connections.
             filter = grant.intersect(request.subjects, request.level)
             if client_slot is not None and not self.admission.bind(
                 client_slot, grant.subject, grant.connections
@@ -295,6 +303,7 @@ class Connections:
         if client_slot is not None:
             if not self.admission.bind(client_slot, grant.subject, grant.connections):
                 return False
+            # From here on, the connection is not evicted for a new one.
             self.admission.mark_established(client_slot)
         return True
 

@@ -71,6 +71,8 @@ def _header(first_byte: int, size: int) -> bytes:
 
 
 def _deflate_frame(parts: list[bytes]) -> bytes:
+    # A compressor per message, since a shared frame cannot refer to earlier messages, which differ by client.
+    # Negative bits mean raw deflate, with the full window; clients with a smaller one get plain frames.
     compressor = zlib.compressobj(DEFLATE_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
     blocks = [compressor.compress(part) for part in parts]
     blocks.append(compressor.flush(zlib.Z_SYNC_FLUSH).removesuffix(_TAIL))

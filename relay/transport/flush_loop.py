@@ -48,8 +48,12 @@ class FlushLoop:
         """Flush until cancelled."""
         while True:
             try:
+                # What is due without a request has been held back already, so the pacer does not delay it
+                # further.
                 if await self._wait_for_request():
                     await self._wait_for_pacer()
+                # Before the flush: the fan-out requests the next flush once, and may do so while this one
+                # suspends.
                 self._flush_requested.clear()
                 await self._flush()
             except Exception:

@@ -92,6 +92,7 @@ def cors_headers(request_auth: RequestAuth, headers: Headers) -> dict[str, str]:
     """Return the CORS headers that let pages on the allow list read a response."""
     origin = header_value(headers, "origin")
     if origin is None or not request_auth.origins.is_listed(origin):
+        # Sent in any case: a cache must not answer one origin with the response to another.
         return {"Vary": "Origin"}
     return {
         "Vary": "Origin",
@@ -109,5 +110,7 @@ class StreamedResponse(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         for start in range(0, len(self.body), _CHUNK_BYTES):
             chunk = bytes(self.body[start : start + _CHUNK_BYTES])
+            # Waits while the socket's buffer is full. A single send would return before the client has read
+            # anything, and the limit of concurrent pages would no longer bound the memory of their bodies.
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -69,6 +69,7 @@ class GuardedHttp(HttpToolsProtocol):
         self._responses: deque[RequestResponseCycle] = deque()  # in progress, in request order
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        # uvicorn closes its transport in several places; the wrapper turns each into a lingering close.
         super().connection_made(LingeringTransport(transport, self.wire or transport))
         self._expect_head()
 
@@ -87,6 +88,7 @@ class GuardedHttp(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         offset = 0
+        # One head at a time, so that its limits apply however many heads a read contains.
         # An upgrade drops the parser and passes the rest of the data on itself.
         while offset < len(data) and self.parser is not None and not self.transport.is_closing():
             if self._last:
@@ -99,6 +101,7 @@ class GuardedHttp(HttpToolsProtocol):
         """Parse to the end of a head or of the data, and return the offset after it."""
         end = self._head_end(data, offset)
         stop = min(end, offset + MAX_HEAD_BYTES - self._head_bytes)
+        # The parser stores whatever it is fed, so it is never fed more than the limit.
         chunk = data[offset:stop]
         self._head_bytes += len(chunk)
         self._tail = b"" if chunk.endswith(_BLANK_LINE) else (self._tail + chunk)[-len(_BLANK_LINE) + 1 :]
@@ -111,8 +114,10 @@ class GuardedHttp(HttpToolsProtocol):
             self._upgrade(data[offset:])
             return len(data)
         except httptools.HttpParserError:
+            # Also for an error that ``_fail`` raises in a callback: httptools wraps it.
             self.send_400_response("")
             return len(data)
+        # After parsing: an error within the limit takes precedence, however the head is split (invariant 1).
         if stop < end:
             self._send_error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "", {}, Limit.HEAD_BYTES)
             return len(data)
@@ -121,6 +126,7 @@ class GuardedHttp(HttpToolsProtocol):
     def _head_end(self, data: bytes, offset: int) -> int:
         """Return the offset after the next blank line, or the length of the data."""
         if offset == 0 and self._tail:
+            # Only the first head of a read can have begun in an earlier one.
             position = (self._tail + data[: len(_BLANK_LINE) - 1]).find(_BLANK_LINE)
             if position >= 0:
                 return position + len(_BLANK_LINE) - len(self._tail)
@@ -130,6 +136,7 @@ class GuardedHttp(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["state"]["client_slot"] = self.client_slot
+        # The timer of the first head has been running since the connection was made.
         if not self._in_head:
             self._expect_head()
 
@@ -143,11 +150,14 @@ class GuardedHttp(HttpToolsProtocol):
         if self._responses and self.parser.should_upgrade() and self._should_upgrade():
             # The upgrade would take over the socket, so the pending response would not notice its close.
             self._fail(400, "upgrade request while a response is pending; wait for the response")
+        # uvicorn creates a new cycle for each request, but none for an upgrade.
         previous = self.cycle
         super().on_headers_complete()
         if self.cycle is not None and self.cycle is not previous:
             self._responses.append(self.cycle)
             self._last = not self.cycle.keep_alive
+        # Not cancelled when the response is complete: the next head replaces it, and without a next head
+        # uvicorn's keep-alive timeout closes the connection earlier.
         self._timer = self.loop.call_later(RESPONSE_TIMEOUT, self.abort)
 
     def _check_head(self) -> None:
@@ -207,6 +217,7 @@ class GuardedHttp(HttpToolsProtocol):
     def _upgrade(self, early: bytes) -> None:
         """Hand the socket over to a WebSocket, with the bytes received after the request."""
         self._cancel_timer()
+        # uvicorn's shutdown would close this socket; a WebSocket gets its ``bye`` from the drain.
         self.connections.discard(self)
         # These headers are already validated; the WebSocket protocol needs only these values.
         hop_by_hop = {"connection": "Upgrade", "upgrade": "websocket"}

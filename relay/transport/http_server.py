@@ -84,19 +84,23 @@ class HttpServer(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                # TLS is not configured here: the acceptor starts it once it has counted the connection.
                 proxy_headers=False,  # relay/auth/client_address.py parses them, also for WebSockets
                 backlog=BACKLOG,
+                # For HTTP responses only: an upgraded connection is no longer among uvicorn's connections.
                 timeout_graceful_shutdown=2,
             )
         )
         self._listener = listener
         self.address = listener.address
+        # uvicorn sets this at startup; ``stop_accepting`` may be called earlier.
         self.servers: list[asyncio.Server] = []
         self._stopping = False
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Install no signal handlers."""
+        # uvicorn's handlers would replace those of the relay, and stop the server without a drain.
         yield
 
     def __repr__(self) -> str:
@@ -111,6 +115,8 @@ class HttpServer(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Run uvicorn's periodic tasks; return True (stop) if a socket of the listener is lost."""
         if not self._stopping and not self._listener.is_listening():
+            # ``should_exit`` stays False, from which ``run_until_stopped`` concludes that the socket was
+            # lost.
             return True
         return await super().on_tick(counter)
 

@@ -114,6 +114,7 @@ def linger(transport: asyncio.Transport, wire: asyncio.Transport | None = None) 
     if wire.is_closing():
         return
     wire.set_protocol(_DiscardingProtocol(transport, wire))
+    # The end of the client's side is noticed only by reading, and reading may have been paused.
     wire.resume_reading()
 
 
@@ -124,6 +125,7 @@ def _discard(data: bytes | bytearray | memoryview) -> None:
 class _DiscardingProtocol(asyncio.Protocol):
     """Protocol that discards input; all other callbacks go to the original protocol."""
 
+    # ``eof_received`` is inherited and returns None, upon which the transport closes the socket.
     __slots__ = ("_deadline", "_discarded", "_loop", "_original", "_timer", "_transport", "_wire")
 
     def __init__(self, transport: asyncio.Transport, wire: asyncio.Transport) -> None:

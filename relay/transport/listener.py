@@ -75,12 +75,15 @@ def _bind_all(targets: list[Address], *, shared: bool) -> list[socket.socket]:
     try:
         for family, address in targets:
             if sockets:
+                # With port 0, the kernel chose a port for the first address; the others need the same.
                 address = (address[0], sockets[0].getsockname()[1], *address[2:])
             try:
                 sockets.append(_open_socket(family, address, shared=shared, only=len(targets) == 1))
             except OSError as error:
                 if not is_unavailable(error):
                     raise
+                # Skipped as long as another address can be bound: ``localhost`` has an IPv6 address even
+                # where IPv6 is disabled.
                 unavailable = error
         if not sockets:
             assert unavailable is not None
@@ -97,10 +100,13 @@ def _open_socket(
 ) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
+        # Otherwise a restart fails while connections of the previous process are in TIME_WAIT.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6 and not only:
+            # An IPv6 wildcard would also take the IPv4 port, which has its own socket here; a single wildcard
+            # serves both families.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)
         sock.setblocking(False)

@@ -46,6 +46,8 @@ class MessageRate:
             frames: number of complete frames in the read, without large fragments.
             payload_bytes: decompressed payload bytes of all complete frames.
         """
+        # Frame headers are never claimed by payload. The cap keeps them from adding up to a credit that would
+        # hide the payload of a compressed message.
         received = self._unclaimed + size
         self._unclaimed = (
             min(max(0, received - payload_bytes), _MAX_UNCLAIMED) if payload_bytes or frames else received
@@ -62,6 +64,8 @@ class MessageRate:
         self._add(now, 1, size)
 
     def _add(self, now: float, frames: int, size: int) -> None:
+        # Whole seconds instead of a sliding window: a few integers per client and no timer, at the price that
+        # twice the rate fits across a boundary.
         second = int(now)
         if second != self._second:
             self._second, self._frames, self._bytes = second, 0, 0

@@ -77,6 +77,7 @@ class RejectionLog:
         totals = Counter(
             {str(limit): count for limit, count in limits.items() if limit not in _LOGGED_INDIVIDUALLY}
         )
+        # Both are totals since the start; the difference of two Counters has positive entries only.
         exceeded, self._limits = totals - self._limits, totals
         if exceeded:
             log.warning(

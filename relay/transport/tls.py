@@ -48,6 +48,8 @@ class Certificate:
         stamp = self._stamp()
         if stamp == self._last_stamp:
             return False
+        # Before loading: a broken pair is logged once, not at each poll, and a change during the load is
+        # noticed by the next poll.
         self._last_stamp = stamp
         try:
             self._replace()
@@ -88,6 +90,8 @@ class Certificate:
     def _build_context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        # Compression would reveal secrets by the length of a record (CRIME), and each renegotiation costs the
+        # relay a handshake.
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
         context.set_alpn_protocols(["http/1.1"])
         try:

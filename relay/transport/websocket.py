@@ -160,9 +160,11 @@ class Connection(asyncio.Protocol):
         conn.receive_data(data)
         events: list[Any] = conn.events_received()
         last = conn.data_to_send()  # reply to a frame that violates the protocol, sent after all others
+        # Before any frame is handled: the messages of a flood are not answered.
         exceeded = self._exceeds_rate(events, len(data))
         for event in events:
             if not isinstance(event, Frame):
+                # A reply that ``WebSocket.recv_frame`` has inserted behind the frame that it answers.
                 self._put(event)
             elif not exceeded:
                 text = conn.complete_message(event)
@@ -192,6 +194,7 @@ class Connection(asyncio.Protocol):
     @_contained
     def connection_lost(self, exc: Exception | None) -> None:
         session, self._session = self._session, None
+        # Read first, since ``remove`` changes the state.
         awaiting_auth = session is not None and session.state is State.WAITING
         if session is not None:
             self._connections.hub.sessions.remove(session)
@@ -224,6 +227,8 @@ class Connection(asyncio.Protocol):
 
     def close(self, code: int, reason: str) -> None:
         """Start the closing handshake; a client that does not answer in time is disconnected."""
+        # Recorded before anything is sent: ``_send_own`` may mark the slot as pending, which would count as a
+        # fault.
         session = self._session.id if self._session is not None else ""
         self._connections.record_close(self._client_slot, code, session)
         if self._conn.state is OPEN:
@@ -347,6 +352,7 @@ class Connection(asyncio.Protocol):
         self._start_close_timer()
 
     def _start_close_timer(self) -> None:
+        # The first deadline stays: whatever happens while closing, it does not extend the time.
         self._close_timer = self._close_timer or asyncio.get_running_loop().call_later(
             CLOSE_TIMEOUT, self.abort
         )

@@ -85,6 +85,7 @@ class WebSocket(ServerProtocol):
         else:
             text = bytes(frame.data)
         try:
+            # Only validated: the session parses the bytes.
             text.decode()
         except UnicodeDecodeError as error:
             self.fail(CloseCode.INVALID_DATA, f"{error.reason} at position {error.start}")
