@@ -165,6 +165,8 @@ class Admission:
         """
         key = self._key(address)
         limit = self._spend(key, 1.0, now)
+        # The new address is acquired before the old one is released: if its limit is reached, the connection
+        # stays counted as before.
         if limit is None and key != client_slot.address:
             limit = self._acquire_address(key)
             if limit is None:
@@ -176,6 +178,7 @@ class Admission:
 
     def penalize(self, address: str, now: float) -> None:
         """Charge an address extra for a request that was rejected or never completed."""
+        # One token has already been spent when the connection or the request was admitted.
         self._spend(self._key(address), REJECTION_COST - 1.0, now, allow_debt=True)
 
     def is_pending(self, client_slot: ClientSlot) -> bool:
@@ -191,10 +194,12 @@ class Admission:
 
         Beyond the limit, abort the oldest of these connections.
         """
+        # A connection keeps its place; otherwise it could avoid being the oldest.
         if client_slot in self._pending:
             return
         limit = self.limits.unauthenticated
         if limit and len(self._pending) >= limit:
+            # Only the socket is aborted here; its slot is released when the connection reports its end.
             oldest, _ = self._pending.popitem(last=False)
             self.rejected[Limit.UNAUTHENTICATED] += 1
             oldest.socket.abort()
@@ -214,6 +219,7 @@ class Admission:
         if subject == client_slot.subject:
             return True
         limit = self.limits.subject_connections if allowed is None else allowed
+        # As in ``admit_request``, the new count is acquired before the old one is released.
         if subject and not self._counters.acquire(_SUBJECT + subject, limit):
             self.rejected[Limit.SUBJECT_CONNECTIONS] += 1
             return False
@@ -272,6 +278,7 @@ class Admission:
             parsed = IPv6Address(address.partition("%")[0])
         except ValueError:
             return address
+        # A dual-stack socket reports all IPv4 clients in this form; a single /64 contains them.
         if parsed.ipv4_mapped is not None:
             return str(parsed.ipv4_mapped)
         return str(IPv6Address(int(parsed) >> 64 << 64)) + "/64"

@@ -35,6 +35,7 @@ class Filter:
         self.subjects = subjects
         self.level = level
         self.deny = deny
+        # Sorted, since clients that list the same patterns in another order share a feed.
         self.key = (tuple(sorted(subjects)), level, tuple(sorted(deny)))
         self._matches: dict[str, bool] = {}
 

@@ -83,11 +83,13 @@ class Grant:
                 "request fewer",
             )
         kept = tuple(granted)
+        # Only what can still match: clients whose filters differ in other denied patterns share a feed.
         deny = tuple(denied for denied in self.deny if any(intersect(denied, pattern) for pattern in kept))
         return Filter(kept, max(level, self.level, key=RANK.__getitem__), deny)
 
     def _relevant(self, pattern: str) -> tuple[str, ...]:
         """Return the granted patterns to intersect a pattern with: a single one if it covers the pattern."""
+        # Granted patterns that overlap would otherwise split a pattern that one of them covers.
         for allowed in self.subjects:
             if covers(allowed, pattern):
                 return (allowed,)
@@ -125,6 +127,7 @@ def grant_of(claims: Mapping[str, Any], subject: str) -> Grant:
     level = claim.get("level", "DEBUG")
     if not isinstance(level, str) or level.upper() not in LEVELS:
         raise _malformed(".level", f"is not one of {', '.join(LEVELS)}")
+    # JSON's ``true`` is an ``int`` in Python, so booleans are rejected explicitly here and below.
     rate = claim.get("rate")
     if rate is not None and (
         isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= MAX_RATE

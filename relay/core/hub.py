@@ -90,6 +90,7 @@ class Hub:
             stored_ns: time at which the stream stored that message, UNIX nanoseconds; None if unknown.
         """
         self.generation += 1
+        # Read before the reset, which changes the epoch and the head that cursors are made of.
         cursors = self.sessions.cursors()
         self.log.reset(head, stored_ns)
         self.snapshot.clear()
@@ -102,6 +103,7 @@ class Hub:
 
     def refresh_sessions(self, now: float) -> None:
         """Send all sessions the newest states as of their positions; deleted events included some."""
+        # After the flush, live members are at the head, where they share one encoded snapshot for each feed.
         self.fanout.flush_live(now)
         self.sessions.send_snapshots()
 
@@ -130,6 +132,7 @@ class Hub:
             self.make_record(seq, subject, event, stored_ns, stored_ns / 1e9)
             for seq, subject, event, stored_ns in events
         ]
+        # The snapshot takes all states, also those of events that do not fit into the log.
         for record in records:
             if record.state:
                 self.snapshot.put(record)
@@ -155,7 +158,7 @@ class Hub:
             traceparent: ``traceparent`` header of its message; None without this header.
         """
         record = self.make_record(seq, subject, event, stored_ns, now, traceparent)
-        head = self.log.head
+        head = self.log.head  # the position of live members until the event is delivered
         self.log.append(record)
         if event.state:
             self.snapshot.put(record)

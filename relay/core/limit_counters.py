@@ -82,6 +82,7 @@ class LocalLimitCounters:
 
     def release(self, key: str) -> None:
         """Decrement the count of a key."""
+        # A key is deleted at zero, so that addresses without connections use no memory.
         if self._counts[key] > 1:
             self._counts[key] -= 1
         else:
@@ -98,7 +99,7 @@ class LocalLimitCounters:
             bucket.refill(now)
             if bucket.tokens < bucket.burst:
                 break  # full buckets behind it are pruned once this one is full
-            del self._buckets[key]
+            del self._buckets[key]  # no effect on limits, since a new bucket starts full
 
     def _bucket(self, key: str, rate: float, now: float) -> TokenBucket:
         if key == ALL:  # the total has its own rate, and is never forgotten

@@ -73,6 +73,7 @@ class ReplayCache(Generic[W]):
 
     def get(self, position: int) -> EventLog | None:
         """Return the chunk that continues from a position, or None if it is not cached."""
+        # Sequences start at 1: a position at the end of a chunk continues in the next one.
         number = position // CHUNK_SEQUENCES
         chunk = self._chunks.get(number)
         if chunk is None:
@@ -112,6 +113,7 @@ class ReplayCache(Generic[W]):
     def next_request(self) -> ChunkRequest | None:
         """Return the next request, or None; call ``add``, ``retry`` or ``abandon`` after the read."""
         for number in self._requested:
+            # Deleting is safe, since the loop ends here.
             del self._requested[number]
             self._reading.add(number)
             return ChunkRequest(number, number * CHUNK_SEQUENCES + 1, (number + 1) * CHUNK_SEQUENCES)
@@ -123,6 +125,7 @@ class ReplayCache(Generic[W]):
         self._chunks[number] = chunk
         self._chunks.move_to_end(number)
         size = sum(cached.bytes for cached in self._chunks.values())
+        # The new chunk stays even if it is too large by itself, since its waiters read it next.
         while size > self._max_bytes and len(self._chunks) > 1:
             _, evicted = self._chunks.popitem(last=False)
             size -= evicted.bytes
@@ -131,6 +134,7 @@ class ReplayCache(Generic[W]):
     def retry(self, number: int) -> None:
         """Request a chunk again after a failed read, if members still wait for it."""
         self._reading.discard(number)
+        # A prefetched chunk without waiters is not read again.
         if number in self._waiters:
             self._request(number)
 
@@ -143,6 +147,7 @@ class ReplayCache(Generic[W]):
     def clear(self) -> list[W]:
         """Remove all chunks and requests, since the stream was replaced, and return all waiters."""
         self._chunks.clear()
+        # Reads in progress are not interrupted: their readers notice the new stream and call ``retry``.
         self._requested.clear()
         return [waiter for number in list(self._waiters) for waiter in self._pop_waiters(number)]
 

@@ -74,6 +74,7 @@ def subscribed(
         resumed: whether the session continues from the client's cursor, without a snapshot.
         expires_at: expiry of the client's token, UNIX seconds; None without a token.
     """
+    # Without a token the field is absent, not null.
     token = {} if expires_at is None else {"expires_at": format_time(expires_at)}
     return Subscribed(
         type="subscribed",
@@ -97,7 +98,7 @@ def gap(start: str, end: str, reason: GapReason, by: dict[str, int] | None = Non
         by: number of events by the first two tokens of their subjects; None if unknown.
     """
     dropped = None if by is None else sum(by.values())
-    bounds = {"from": start, "to": end}
+    bounds = {"from": start, "to": end}  # ``from`` is a keyword of Python
     return Gap(type="gap", dropped=dropped, by=by or {}, reason=reason, **bounds)
 
 

@@ -72,6 +72,7 @@ class Snapshot:
             self._ordered_at = self.version
         begin = bisect_right(self._ordered, after, key=_sequence)
         end = bisect_right(self._ordered, upto, lo=begin, key=_sequence)
+        # Removals are included, since the client may still show the gateway.
         return [record for record in self._ordered[begin:end] if event_filter.matches(record.route.subject)]
 
     def _matching(self, event_filter: Filter) -> Iterator[Record]:

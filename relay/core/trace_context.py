@@ -48,4 +48,5 @@ def _read_trace(fields: dict[str, Any]) -> str | None:
 
 def _parse_traceparent(text: str) -> str | None:
     match = _TRACEPARENT.fullmatch(text)
+    # W3C declares an id of zeros invalid.
     return match[1] if match is not None and int(match[1], 16) else None

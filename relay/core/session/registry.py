@@ -64,6 +64,7 @@ class SessionRegistry:
 
     def reject_link(self, link: Link, error: ProtocolError, code: CloseCode) -> None:
         """Send ``error`` and ``bye`` to a client without a session, and close its link."""
+        # The session is not registered; it exists only to send the two messages.
         self.reject(Session("", link, Request(), self.fail), error, code)
 
     @contained
@@ -80,6 +81,7 @@ class SessionRegistry:
         """Send ``bye`` and close a session."""
         if session.state is State.CLOSING:
             return
+        # If ``bye`` cannot be written, the session ends all the same, and ``fail`` aborts the connection.
         try:
             self.send(session, messages.bye(code, reason, retry_after_ms))
         finally:
@@ -90,6 +92,7 @@ class SessionRegistry:
     @contained
     def remove(self, session: Session) -> None:
         """Remove a session whose connection is closed or closing; nothing is written to it afterwards."""
+        # From here on, a position that is still being located is ignored.
         session.locating = None
         self._sessions.pop(session.id, None)
         self._fanout.detach(session)

@@ -51,6 +51,7 @@ class SessionStart:
 
     def start(self, session: Session, default: int, now: float) -> None:
         """Start a session at the position in its request, or at a default position."""
+        # An earlier request may still be located; its result is ignored from here on.
         request = session.request
         session.locating = None
         if request.cursor is not None:
@@ -59,6 +60,7 @@ class SessionStart:
                 self._locate(session, request)
             elif known:
                 seq = request.cursor.sequence
+                # A position before the log is read from the stream, or is a gap if that cannot be read.
                 older = "stream" if self._fanout.replay_cache.available else "gap"
                 self._stats.resumes["log" if seq >= self._log.floor else older] += 1
                 self.begin(session, seq, now, resumed=True)
@@ -81,6 +83,7 @@ class SessionStart:
         """
         if cursor.epoch != self._fanout.epoch:
             return False
+        # Another relay can be ahead of this one; the stream may also have lost its newest messages.
         if cursor.sequence > self._log.head:
             return None if self._request_position is not None else False
         if cursor.stored_ns is None:
@@ -93,6 +96,7 @@ class SessionStart:
     def _locate(self, session: Session, request: Request) -> None:
         assert self._request_position is not None
         session.locating = request
+        # A ``subscribe`` that arrives meanwhile without a cursor starts at this position.
         self._fanout.set_position(session, self._log.head)
         self._request_position(session)
 
@@ -142,8 +146,10 @@ class SessionStart:
         session.filter = feed.filter  # an equal filter, shared by all members to save memory
         subscribed = self.subscribed(session, feed, position, resumed=resumed)
         self._registry.send(session, subscribed, *([] if gap is None else [gap]))
+        # A client that resumes has the states as of its cursor already.
         if not resumed:
             self.send_snapshot(session, feed, position)
+        # Last, since events follow ``subscribed`` and the snapshot.
         self._fanout.start(session)
 
     def subscribed(self, session: Session, feed: Feed, position: int, *, resumed: bool) -> Subscribed:

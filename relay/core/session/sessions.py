@@ -156,6 +156,7 @@ class Sessions(SessionRegistry):
         assert session.grant is not None
         session.filter = session.grant.intersect(request.subjects, request.level)
         session.request = request
+        # Detaching moves the position from the feed to ``session.cursor``, where the new filter continues.
         self._fanout.detach(session)
         self._start.start(session, session.cursor, now)
 
@@ -174,8 +175,10 @@ class Sessions(SessionRegistry):
         welcome = messages.welcome(settings.relay, session.id, settings.heartbeat_ms, grant, rate)
         self.send(session, welcome)
         self._start.start(session, self._log.head, now)
+        # Without this, an outage of NATS would look like a quiet stream.
         if not self.upstream_connected:
             self.send(session, self._upstream_message())
+        # A token that expires within ``EXPIRY_NOTICE`` is announced now, and not with the next ``tick``.
         if session.deadline <= now:
             self._check_deadline(session, now)
 
@@ -208,15 +211,19 @@ class Sessions(SessionRegistry):
             self.send(session, messages.error(error, CloseCode.UNAVAILABLE))
             return
         feed, request = session.feed, session.request
+        # The original request, so that a wider token restores what a narrower one excluded.
         event_filter = grant.intersect(request.subjects, request.level)
         self._apply_grant(session, grant, event_filter)
         rate = self._settings.rate_for(request.mode, grant)
         if feed is not None and (event_filter.key, rate) == (feed.filter.key, feed.key.rate):
+            # The same feed: no snapshot is needed, and nothing is interrupted.
             session.filter = feed.filter
             position = self._fanout.position(session)
             self.send(session, self._start.subscribed(session, feed, position, resumed=True))
         elif feed is not None:
             self._fanout.detach(session)
+            # Pending events of the previous feed are read from the log under the new grant. The new snapshot
+            # removes what is no longer granted from the client.
             self._start.begin(session, session.cursor, now)
         # A session without a feed is still being located, and starts under this grant.
         if session.deadline <= now:
@@ -277,6 +284,7 @@ class Sessions(SessionRegistry):
 
     def set_upstream(self, connected: bool, now: float) -> None:
         """Set whether the relay is connected to NATS, and report changes to the clients."""
+        # The first call sets the time of the state, even if the state is the initial one.
         if connected == self.upstream_connected and self._upstream_since:
             return
         self.upstream_connected = connected

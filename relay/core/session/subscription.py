@@ -90,6 +90,7 @@ def read_query(query: str, allowed: Collection[str]) -> dict[str, str]:
         raise ProtocolError(ErrorCode.BAD_QUERY, f"query: {error}") from None
     values: dict[str, str] = {}
     for key, value in pairs:
+        # Misuse, not an invalid token: the client would send its next token here as well.
         if key.lower() in _TOKEN_KEYS:
             raise ProtocolError(
                 ErrorCode.BAD_QUERY,
@@ -125,6 +126,7 @@ def request_from_parameters(values: dict[str, str]) -> Request:
         ProtocolError: a value is invalid.
     """
     interval = values.get("interval_ms")
+    # ``re.ASCII``, because ``\d`` and ``int`` accept the digits of all scripts.
     if interval is not None and not re.fullmatch(r"\d{1,9}", interval, re.ASCII):
         raise ProtocolError(ErrorCode.BAD_INTERVAL, f"interval_ms {interval[:40]!r} is not an integer")
     subjects = values.get("subjects")
@@ -158,6 +160,7 @@ def _validate(
     interval_ms: int | None,
 ) -> Request:
     patterns = check_subjects(subjects) if subjects is not None else (">",)
+    # A feed that nothing matches would look like a quiet stream.
     if not patterns:
         raise ProtocolError(
             ErrorCode.BAD_SUBJECTS, "subjects: an empty list selects nothing; omit it to select all"
