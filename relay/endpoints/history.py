@@ -132,6 +132,7 @@ class History:
             StreamsError: NATS is unreachable.
         """
         hub = self._hub
+        # Fixed before the page is read, so that a busy stream cannot extend it.
         end = hub.log.head if query.until is None else min(await self._resolve(query.until), hub.log.head)
         if query.request.cursor is not None:
             start = await self._resolve(query.request.cursor)
@@ -160,6 +161,7 @@ class History:
         """
         if cursor.epoch != self._hub.epoch:
             raise ProtocolError(ErrorCode.BAD_CURSOR, f"cursor {cursor} belongs to another stream")
+        # A cursor ahead of this relay may come from another one; a page after it is empty for now.
         if cursor.sequence <= self._hub.log.head:
             valid = self._hub.sessions.check_cursor(cursor)
             if valid is None:
@@ -175,7 +177,9 @@ class History:
         for _ in range(MAX_CHUNKS):
             if page.position >= end or len(page.records) >= limit or page.bytes_left <= 0:
                 break
+            # Looked up for each part, since the log evicts events and its head rises during the reads.
             log = await self._log_after(page.position)
+            # A chunk that begins later: the stream has deleted what lies between.
             if page.position < log.floor:
                 page.add_gap(page.position, min(log.floor, end))
                 page.position = min(log.floor, end)
@@ -209,5 +213,6 @@ class History:
 
     async def _log_after(self, position: int) -> EventLog:
         """Return a log with the events after a position: the event log, or a replay chunk."""
+        # Chunks are shared with returning clients, so a cached one costs NATS nothing.
         log = self._hub.log
         return log if position >= log.floor else await self._readers.chunk_after(position)

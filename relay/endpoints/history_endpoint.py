@@ -42,6 +42,7 @@ class HistoryEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = request_headers(scope)
+        # Browsers send preflight requests without a token, so they are answered before authentication.
         if scope["method"] == "OPTIONS":
             preflight = Response(
                 status_code=204, headers=cors_headers(self._connections.request_auth, headers)
@@ -51,6 +52,7 @@ class HistoryEndpoint:
         try:
             query = parse(scope["query_string"].decode("latin-1"))
             grant = self._connections.request_auth.grant(headers)
+            # On the feed the token may follow in ``auth``; an HTTP request has no later message.
             if grant is None:
                 raise ProtocolError(
                     ErrorCode.UNAUTHORIZED, "token required; send it as 'Authorization: Bearer'"
@@ -63,6 +65,7 @@ class HistoryEndpoint:
         except ProtocolError as error:
             await self._send_error(error, scope, receive, send)
             return
+        # No ``await`` lies between the check and this line, so the limit is exact.
         self._in_flight[client_key] += 1
         try:
             page = await self._page(query, filter)
@@ -71,11 +74,13 @@ class HistoryEndpoint:
                 media_type="application/json",
                 headers=cors_headers(self._connections.request_auth, headers),
             )
+            # This waits until the client has read; meanwhile the page takes memory and counts as in flight.
             await response(scope, receive, send)
         except ProtocolError as error:
             await self._send_error(error, scope, receive, send)
         finally:
             self._in_flight[client_key] -= 1
+            # Deleted at zero, so that the counter does not grow with the number of clients.
             if not self._in_flight[client_key]:
                 del self._in_flight[client_key]
 

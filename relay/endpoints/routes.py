@@ -73,6 +73,7 @@ class _Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         rejection = self._check(scope) if scope["type"] == "http" else None
+        # A response is an ASGI application, too.
         await (rejection or self._app)(scope, receive, send)
 
     def _check(self, scope: Scope) -> Response | None:
@@ -209,6 +210,7 @@ def ops_app(
         body, content_type = metrics.render(await registry(), request.headers.get("accept", ""))
         return Response(body, headers={"Content-Type": content_type})
 
+    # Never asks NATS: restarting the relay would end all sessions and not restore NATS.
     async def live(request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
@@ -252,6 +254,7 @@ def _status(connections: Connections, ready: bool, lag: int) -> dict[str, Any]:
                 "members": feed.members,
                 "behind": feed.members - len(feed.live),
             }
+            # Bounded, since every client can have a filter, and so a feed, of its own.
             for feed in sorted(hub.fanout.feeds.values(), key=lambda feed: -feed.members)[:100]
         ],
     }

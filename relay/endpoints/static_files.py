@@ -34,12 +34,14 @@ class Assets(StaticFiles):
         """Return a file, compressed if the request accepts gzip (RFC 9110, 12.5.3)."""
         request_headers = Headers(scope=scope)
         file = _CompleteFile(full_path, status_code=status_code, stat_result=stat_result)
+        # ``FileResponse`` announces ranges, which ``_CompleteFile`` ignores.
         file.headers["accept-ranges"] = "none"
         response: Response = file
         if file.headers["content-type"].startswith(_COMPRESSIBLE):
             if _accepts_gzip(request_headers.get("accept-encoding", "")):
                 response = _compressed_response(file, stat_result)
             response.headers["vary"] = "Accept-Encoding"
+        # Checked against the ETag of the variant that the request would receive.
         if self.is_not_modified(response.headers, request_headers):
             return NotModifiedResponse(response.headers)
         return response
@@ -75,6 +77,7 @@ def _compress(path: str, modified: int, size: int) -> bytes:
 
 def _accepts_gzip(accept_encoding: str) -> bool:
     """Return whether an ``Accept-Encoding`` gives gzip, or else ``*``, a weight above zero."""
+    # A weight of zero excludes a coding, so a search for the name is not enough.
     weights: dict[str, float] = {}
     for part in accept_encoding.lower().split(","):
         name, _, weight = part.partition(";")
