@@ -5,6 +5,8 @@ from typing import Final, NamedTuple
 
 CURSOR_PATTERN: Final = r"^[0-9a-z]{1,16}-(0|[1-9][0-9]{0,19})(-[1-9][0-9]{0,18})?$"
 
+# ``CURSOR_PATTERN``, which the schemas publish, with groups. Numbers have no leading zeros, so
+# that a position has only one text.
 _CURSOR = re.compile(r"([0-9a-z]{1,16})-(0|[1-9][0-9]{0,19})(?:-([1-9][0-9]{0,18}))?", re.ASCII)
 _MAX_SEQUENCE: Final = 2**64 - 1
 

@@ -34,9 +34,13 @@ def decode(subject: str, payload: bytes) -> Event | Rejection:
         subject: subject, without the deployment's prefix; may be any subject that a NATS server stores.
         payload: payload of the message.
     """
+    # An illegal subject is rejected for every event type; one outside of the contract only for event
+    # types of the contract, further below.
     parsed = _parse(subject)
     if type(parsed) is IllegalSubject:
         return Rejection(RejectionReason.BAD_SUBJECT, str(parsed))
+    # The order of the checks bounds their cost: the size that of parsing, and the depth that of finding
+    # duplicate keys, which is recursive.
     if len(payload) > MAX_EVENT_BYTES:
         return Rejection(
             RejectionReason.TOO_LARGE, f"{len(payload)} bytes exceed the limit of {MAX_EVENT_BYTES}"
@@ -65,10 +69,12 @@ def decode(subject: str, payload: bytes) -> Event | Rejection:
     except (ValueError, OverflowError) as error:
         return Rejection(RejectionReason.BAD_TIMESTAMP, str(error))
     model = MODELS.get(event_type)
+    # An event type of another application: any legal subject, and never a state.
     if model is None:
         return Event(payload, timestamp, False, False)
 
     try:
+        # Only the check counts. The payload is delivered as received, so the model is not needed.
         model.__pydantic_validator__.validate_python(body)
     except ValidationError as error:
         return Rejection(RejectionReason.BAD_FIELD, describe_first_error(error))
@@ -83,6 +89,7 @@ def decode(subject: str, payload: bytes) -> Event | Rejection:
         name = LEVEL_SPELLINGS[level]
         if name != level:
             payload = strict_json.replace_string(payload, "level", name)
+            # The subject has the canonical level, with which the field is compared below.
             body["level"] = name
     for field, token in parsed.fields.items():
         if body.get(field) != token:
@@ -112,6 +119,8 @@ def parse_subject(subject: str) -> Subject:
     raise SubjectError(subject, "is not a subject of the contract")
 
 
+# Errors are returned, so that they are cached, too. The cache is bounded,
+# because producers choose the subjects.
 @lru_cache(maxsize=65_536)
 def _parse(subject: str) -> Subject | SubjectError:
     if (problem := subjects.find_subject_error(subject)) is not None:

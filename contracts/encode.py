@@ -92,6 +92,7 @@ def encode_message(message: Outgoing) -> MessageParts:
     if isinstance(message, EncodedSnapshot):
         tail = b'],"done":true}' if message.done else b'],"done":false}'
         return MessageParts(_SNAPSHOT, message.events, tail)
+    # A field that is optional in the protocol is left unset; one that is null in the protocol is set to None.
     text = message.__pydantic_serializer__.to_json(message, by_alias=True, exclude_unset=True)
     return MessageParts(text, [], b"")
 

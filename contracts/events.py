@@ -189,6 +189,7 @@ class GatewayStatusChange(EventModel):
     """Status before the change; ``UNKNOWN`` for a gateway without an earlier event."""
     current_status: StatusText
     """Status from now on; ``REMOVED`` if the gateway is no longer monitored."""
+    # pydantic copies a mutable default for each instance.
     metadata: dict[str, Any] = {}
     """Details such as the reason for the change; no fixed fields."""
 

@@ -133,6 +133,7 @@ def parse_client_message(text: bytes) -> ClientMessage:
     kind = body.get("type")
     if not isinstance(kind, str):
         raise ProtocolError(ErrorCode.BAD_MESSAGE, "'type' is missing or not a string")
+    # Not a discriminated union of pydantic, because an unknown type has an error code of its own.
     model = _CLIENT.get(kind)
     if model is None:
         raise ProtocolError(

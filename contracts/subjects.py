@@ -33,7 +33,9 @@ LEVELS: Final = ("DEBUG", "INFO", "WARN", "ERROR", "CRITICAL")
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _ESCAPED_BYTE = re.compile(r"=([0-9A-F]{2})")
 _LEGAL_TOKEN = re.compile(r"(?:[A-Za-z0-9_-]|=[0-9A-F]{2})+")
+# Wider than a token of the contract, because other services may use other subjects.
 _PATTERN_TOKEN = re.compile(r"[^\s.*>\x00-\x1f\x7f]+")
+# White space, a control character, or a token that is empty or only a wildcard.
 _ILLEGAL = re.compile(r"[\s\x00-\x1f\x7f-\x9f]|(?:^|\.)(?:[*>]?)(?:\.|$)")
 _PLAIN_BYTES = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 
@@ -108,11 +110,13 @@ def unescape(token: str) -> str:
         return token
     if not _LEGAL_TOKEN.fullmatch(token):
         raise SubjectError(token, "is not a token; use letters, digits, '_', '-' and '=XX' (upper-case hex)")
+    # Latin-1 maps the characters 0 to 255 to the bytes of the same numbers.
     data = _ESCAPED_BYTE.sub(lambda match: chr(int(match[1], 16)), token).encode("latin-1")
     try:
         text = data.decode()
     except UnicodeDecodeError:
         raise SubjectError(token, "does not unescape to UTF-8") from None
+    # Otherwise, two subjects could stand for the same id: ``=41`` is another spelling of ``A``.
     if escape(text) != token:
         raise SubjectError(token, f"is not canonical; use {escape(text)!r}")
     return text
@@ -178,6 +182,7 @@ class EventSubject:
         """
         tokens = subject.split(".")
         missing = len(self._tokens) - len(tokens)
+        # A negative number means too many tokens.
         if missing and not (missing == 1 and self.optional):
             return None
         pairs = list(zip(self._tokens, tokens, strict=False))
@@ -292,6 +297,8 @@ def covers(wide: str, narrow: str) -> bool:
             return False
     elif inner[-1] == ">" or len(inner) != len(outer):
         return False
+    # If ``narrow`` ends with ``>``, it is longer than ``outer`` here, so its
+    # ``>`` is not compared with a token.
     return all(expected in ("*", token) for expected, token in zip(outer, inner, strict=False))
 
 
@@ -300,6 +307,7 @@ def intersect(first: str, second: str) -> str | None:
     first_tokens, second_tokens = first.split("."), second.split(".")
     common: list[str] = []
     for position, (a, b) in enumerate(zip(first_tokens, second_tokens, strict=False)):
+        # The other pattern has at least one more token here, as ``>`` requires.
         if a == ">":
             return ".".join(common + second_tokens[position:])
         if b == ">":

@@ -258,7 +258,7 @@ class _Parser:
     async def parse(self, data: bytes) -> None:
         client, protocol = self._client, self._protocol
         for operation in protocol.receive_data(data):
-            # Messages come first, and types are compared by identity, because this runs for every message.
+            # Messages come first, because nearly all operations are messages.
             if type(operation) is Message:
                 sid, subject, reply, headers, body = operation
                 await client._process_msg(sid, subject, reply, body, headers)  # type: ignore[arg-type]

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import IO, Any, Final
 
 _PR_SET_PDEATHSIG: Final = 1
+# Loaded here, because a child must not load a library between fork and exec: another thread may have held
+# the loader's lock during the fork.
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
@@ -66,5 +68,7 @@ async def wait_or_kill(process: Process, grace: float) -> bool:
 
 def _die_with_parent() -> None:
     # Runs in the child between fork and exec, as a process can set the signal only for itself.
+    # The kernel sends the signal when the thread that forked ends, even if its process continues; here, that
+    # is the thread of the event loop.
     assert _libc is not None
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -17,6 +17,8 @@ def acquire_lock(path: Path) -> IO[str]:
         OSError: the file cannot be created or locked.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Not ``open(path, "w")``, which would truncate the file of the current holder. The file is never removed:
+    # a process that opened it just before would lock a file that later processes do not see.
     file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -45,6 +45,7 @@ async def cancel_and_wait(*tasks: asyncio.Future[Any], interval: float = CANCEL_
         try:
             _, pending = await asyncio.wait(pending, timeout=due - now())
         except asyncio.CancelledError:
+            # The wait continues, because invariant 1 holds for a cancelled caller, too.
             cancelled = True
             pending = {task for task in pending if not task.done()}
     for task in tasks:
@@ -67,6 +68,7 @@ async def race(
         Exception: the exception of a coroutine; exceptions of futures and tasks are not raised.
     """
     futures = [asyncio.ensure_future(runner) for runner in runners]
+    # ``ensure_future`` returns futures and tasks unchanged; what it creates belongs to this function.
     started = [future for future, runner in zip(futures, runners, strict=True) if future is not runner]
     try:
         await asyncio.wait(futures, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -129,6 +131,7 @@ class Tasks:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await cancel_and_wait(*self._running)
+        # An exception of the body takes precedence.
         if self._failed.done() and kind is None:
             self._failed.result()
 
@@ -151,6 +154,7 @@ class Tasks:
             Exception: the exception of the first task that failed.
         """
         if work is None:
+            # Without the shield, cancelling this wait would cancel the future in which a failure is stored.
             await asyncio.shield(self._failed)
             return
         await race(work, self._failed)
