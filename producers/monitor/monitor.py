@@ -82,6 +82,7 @@ class Monitor:
         self.config_errors = 0
         self.loop_lag = 0.0
         self.housekeeping_at = 0.0
+        # A lambda, because the peer updates need this publisher and so are created after it.
         self.status_publisher = StatusPublisher(
             publisher, names, lambda *event: self._peer_updates.apply(*event), _print_notice
         )
@@ -148,6 +149,7 @@ class Monitor:
             await tasks.until(stop.wait())
             if self._disarming:
                 await asyncio.wait(self._disarming, timeout=DISARM_GRACE)
+        # All tasks are cancelled by now, so no probe adds further changes.
         await self._publish_remaining()
 
     # Monitored gateways.
@@ -161,6 +163,8 @@ class Monitor:
             self._add(MonitoredGateway(gateway, self._id, stored, now), now)
         # Gateways that were removed from the file while this monitor was not running.
         for subject, stored in stored_statuses.items():
+            # Only those whose status this monitor published last: the others may be in the file of another
+            # one.
             own = stored.monitor == self._id and stored.status is not Status.REMOVED
             if own and subject not in self._monitored:
                 self.status_publisher.record_sequence(subject, stored.sequence)
@@ -192,6 +196,7 @@ class Monitor:
     async def _reload_file(self) -> None:
         """Apply the changed file, or report why it is rejected."""
         try:
+            # In a thread, so that probes keep their schedule while a large file is parsed.
             config = await asyncio.to_thread(load, self._path)
         except MonitorFileError as error:
             self.config_errors += 1
@@ -204,6 +209,7 @@ class Monitor:
         configured = {gateway.subject: gateway for gateway in config.resolve_gateways()}
         for subject, current in list(self._monitored.items()):
             gateway = configured.pop(subject, None)
+            # An unchanged gateway keeps its tasks, its counts and its recovery.
             if gateway == current.gateway:
                 continue
             current.stop()
@@ -230,6 +236,7 @@ class Monitor:
             path = f"{change.previous_status} -> {change.current_status}"
             print_notice(PROGRAM, f"{change.gateway_id}: {path}{f' ({error})' if error else ''}")
             self.status_publisher.enqueue(change)
+        # Also without a change: the end of a silence and a peer's status start or end a recovery, too.
         event = monitored.update_recovery(time.time())
         if event is not None:
             self.status_publisher.enqueue(event)
@@ -247,10 +254,12 @@ class Monitor:
             self.scheduler.update_connection(connected)
             for monitored in list(self._monitored.values()):
                 self._publish_if_due(monitored, now)
+                # ``take_renewal`` comes last, because asking it counts as a renewal.
                 if self.scheduler.online and connected and monitored.take_renewal(clock()):
                     await self._switch.renew(monitored)
             version = file_version(self._path)
             if self._reload_requested or version != self._file_version:
+                # The version from before the reload: a change while the file is read causes another reload.
                 self._reload_requested, self._file_version = False, version
                 await self._reload_file()
 
@@ -259,6 +268,8 @@ class Monitor:
         if change is not None:
             self._publish_change(monitored, change)
         subject = monitored.recovery_subject
+        # The preceding recovery event must be acknowledged first: its publish decides which monitor makes the
+        # attempts.
         if subject is not None and not self.status_publisher.is_pending(subject):
             event = monitored.next_recovery_event(now)
             if event is not None:

@@ -35,6 +35,7 @@ class MonitoredGateway(GatewayState[ProbeSettings]):
             if settings is not None
             else None
         )
+        # In the past, so that the first update compares the status with the calendar.
         self._next_session_change = 0.0
 
     def stop(self) -> None:

@@ -79,6 +79,7 @@ class ProbeScheduler:
             await asyncio.sleep(max(0.0, due - clock()))
             if self.online and monitored.status is not Status.OFF_SESSION:
                 async with self._slots:
+                    # Measured after the wait for a slot, which is part of the lag.
                     lag = max(0.0, clock() - due)
                     self.lag.observe(lag)
                     self._latest_lag = max(self._latest_lag, lag)
@@ -114,6 +115,7 @@ class ProbeScheduler:
                 )
             self.online = online
             for monitored in self._monitored.values() if not online else ():
+                # They were obtained before or during the outage, and must not correct the dead man's switch.
                 monitored.discard_results()
             interval = min((check.interval for check in checks), default=CONNECTIVITY_INTERVAL)
             await asyncio.sleep(max(0.0, started + interval - clock()))

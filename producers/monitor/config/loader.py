@@ -91,6 +91,8 @@ def load_source(path: Path) -> Source:
     if len(data) > MAX_FILE_BYTES:
         raise MonitorFileError([Problem(path, 0, "", f"{len(data)} bytes; the maximum is {MAX_FILE_BYTES}")])
     try:
+        # Composed before it is loaded: the nodes have line numbers, and they reveal aliases that expand
+        # without bound, and duplicate keys, of which loading keeps only the last.
         root = yaml.compose(data, Loader=yaml.SafeLoader)
         if root is None:
             raise MonitorFileError([Problem(path, 0, "", "is empty; add a list of 'gateways'")])

@@ -48,6 +48,7 @@ def _find_unresolvable(hosts: list[str]) -> set[str]:
         failed = {lookup for lookup in done if not lookup.result()}
         return {lookups[lookup] for lookup in failed | pending}
     finally:
+        # A lookup cannot be interrupted; those that hang are not waited for here.
         pool.shutdown(wait=False, cancel_futures=True)
 
 

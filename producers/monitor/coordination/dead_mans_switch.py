@@ -67,6 +67,7 @@ class DeadMansSwitch:
         if not self.supported or not self._client.is_connected:
             return
         gateway = state.gateway
+        # The event is written now but published when it is due, so it has that time.
         due = time.time() + max(MIN_TIMEOUT, TIMEOUT_INTERVALS * gateway.interval)
         event = GatewayStatusChange(
             timestamp=format_time(due),
@@ -84,6 +85,8 @@ class DeadMansSwitch:
         )
         headers = {
             "Nats-Schedule": f"@at {format_time(due)}",
+            # It must be another subject of the same stream; EVENTS copies it from there to the gateway's
+            # status.
             "Nats-Schedule-Target": self._names.subject(fired_subject(gateway)),
         }
         try:

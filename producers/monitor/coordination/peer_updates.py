@@ -83,6 +83,8 @@ class PeerUpdates:
                     self.silences = await silences.read(client, self._names)
                 return stored
             except (StreamsError, NatsError) as error:
+                # An error without a lost connection does not disappear by itself, so the operator has to see
+                # it.
                 if client.is_connected and client.stats["reconnects"] == reconnects:
                     message = f"the stored statuses cannot be read: {error}"
                     hint = "check the server's log and the permissions of this NATS user"

@@ -112,6 +112,7 @@ class StatusPublisher:
             await self._not_empty.wait()
             if not await self.publish_pending():
                 await asyncio.sleep(RETRY_DELAY)
+            # Nothing is awaited between the check and the clear, so no change can be queued in between.
             if not self._queues:
                 self._not_empty.clear()
 
@@ -128,6 +129,8 @@ class StatusPublisher:
         )
         for (subject, head), done in zip(heads.items(), settled, strict=True):
             queue = self._queues.get(subject)
+            # The queue may have been discarded, or have dropped its oldest change, while the publish was in
+            # flight.
             if done and queue and queue[0] is head:
                 queue.popleft()
             if queue is not None and not queue:
@@ -169,4 +172,5 @@ class StatusPublisher:
             self._sequences.pop(subject, None)  # the last event has expired, so this one is the first again
             return False
         self.record_sequence(subject, stored.seq)
+        # If it is this very event, only its acknowledgement was lost.
         return stored.data == event.encode() or self._on_conflict(subject, stored.seq, stored.data)

@@ -58,6 +58,7 @@ async def follow(
             # A recreated stream starts at sequence 1 again, so its end may be before ``after``.
             after = min(after, await last_sequence(client, stream))
             await consumer.start(after + 1, patterns)
+            # A connection can look alive while nothing arrives, so missing heartbeats count as a loss, too.
             while not lost.is_set() and not consumer.is_stale(loop.time()):
                 try:
                     async with asyncio.timeout(CHECK_INTERVAL):

@@ -44,6 +44,7 @@ class Flapping:
         if self._last is not None:
             self._changes.append(healthy is not self._last)
         self._last = healthy
+        # A share of the whole window, even while it fills: a few changes after a start are no flapping.
         share = sum(self._changes) / (self._changes.maxlen or 1)
         before = self.is_flapping
         self.is_flapping = share > self._leave if before else share >= self._enter

@@ -89,6 +89,7 @@ class Recovery:
             return None
         if self.attempt >= self._settings.attempts:
             return self._end("failed", now, reason=f"not recovered after {self.attempt} attempts")
+        # Counted over all recoveries, so that a gateway that keeps failing is not restarted without end.
         if not self._attempts.allow(self._settings.per_hour, now):
             return self._end(
                 "failed", now, reason=f"limit of {self._settings.per_hour} attempts per hour reached"

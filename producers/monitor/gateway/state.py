@@ -89,6 +89,7 @@ class GatewayState(Generic[AnyProbe]):
             now: UNIX seconds.
             started: start of the probe, UNIX seconds; ``now`` by default.
         """
+        # Both concern probes that were in flight when a peer's status was adopted or the exchange closed.
         if (now if started is None else started) < self._adopted_at or self.status is Status.OFF_SESSION:
             return None
         check = self.gateway.checks[index]
@@ -100,6 +101,7 @@ class GatewayState(Generic[AnyProbe]):
         )
         healthy = all(latest is None or latest.outcome is not Outcome.FAILED for latest in self.results)
         flapping_changed = self._flapping.record_result(healthy)
+        # One event is enough: that of a change of status also tells about flapping.
         status = combine_statuses(self.status, (probe.status for probe in self.probes))
         if status is not self.status and not self._is_held_by_dwell(status, now):
             return self._change_status(status, now)

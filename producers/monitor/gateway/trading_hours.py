@@ -56,6 +56,7 @@ class Sessions:
     def is_open(self, now: float) -> bool:
         """Return whether the exchange is open; a span includes its beginning and excludes its end."""
         today = datetime.fromtimestamp(now, self.zone).date()
+        # A span that began yesterday may run past midnight.
         return any(
             begin <= now < end
             for day in (today - timedelta(days=1), today)
@@ -69,6 +70,7 @@ class Sessions:
         for ahead in range(-1, _SEARCH_DAYS):
             for boundaries in self._spans_of(today + timedelta(days=ahead)):
                 for boundary in boundaries:
+                    # Where one span ends and the next begins, nothing changes.
                     if boundary > now and self.is_open(boundary) != open_now:
                         return boundary
         return float("inf")
@@ -80,6 +82,7 @@ class Sessions:
             if span.begin >= NIGHT_START and not self.night_before_holiday and self._is_holiday_eve(day):
                 continue
             end_day = day if span.end > span.begin else day + timedelta(days=1)
+            # Each time is combined with its own day, as daylight saving time can begin or end in between.
             begin = datetime.combine(day, span.begin, self.zone).timestamp()
             yield begin, datetime.combine(end_day, span.end, self.zone).timestamp()
 

@@ -87,7 +87,9 @@ async def run_command(
             return await process.wait(), output
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
+            # Also after a normal exit, because child processes of the command may still run.
             os.killpg(process.pid, signal.SIGKILL)
+        # Shielded, so that a probe that is cancelled here still reaps its process.
         await asyncio.shield(process.wait())
 
 

@@ -75,6 +75,7 @@ class FixProbe(AddressProbe):
         clock = time.monotonic  # uvloop does not advance loop.time() within an iteration
         started = clock()
         account = (self.address, self.sender_comp_id)
+        # Counted before connecting: the venue may count a logon that fails or times out here.
         if not context.state(LogonLimits).allow(account, self.max_logons_per_hour, started):
             return None
         writer: asyncio.StreamWriter | None = None
@@ -115,6 +116,7 @@ def parse_fields(data: bytes) -> dict[int, str]:
         if not equals or not tag.isdigit():
             raise FixError(f"response is not FIX: {part[:40]!r}")
         fields[int(tag)] = value.decode(errors="replace")
+    # The checksum covers all bytes before its own field.
     body, _, _ = data.rpartition(b"10=")
     if fields.get(10) != f"{sum(body) % 256:03d}":
         raise FixError("response has a wrong checksum")
@@ -133,6 +135,8 @@ class _Session:
 
     async def log_on(self, password: str | None) -> None:
         """Log on and wait for the reply to a test request; a peer that only accepts logons fails."""
+        # No encryption, the heartbeat interval, and a reset of the sequence numbers (141), because no numbers
+        # are kept between two sessions.
         fields = [(98, "0"), (108, str(_HEARTBEAT_SECONDS)), (141, "Y")]
         if self._probe.username is not None:
             fields.append((553, self._probe.username))
@@ -170,6 +174,7 @@ class _Session:
                 return fields
             if kind in (LOGOUT, REJECT):
                 raise FixError(f"rejected by the peer: {fields.get(58) or 'no reason given'}")
+            # A peer ends a session that does not answer its test requests.
             if kind == TEST_REQUEST:
                 await self._send(HEARTBEAT, [(112, fields.get(112, ""))])
         raise FixError(f"expected message not among the first {MAX_MESSAGES}")
@@ -182,6 +187,7 @@ class _Session:
             if not data:
                 raise FixError("peer closed the connection")
             self._buffer += data
+            # A peer with another protocol is recognized by its first bytes, not by a timeout.
             if not self._buffer.startswith(b"8=FIX"[: len(self._buffer)]):
                 raise FixError(f"response is not FIX: {self._buffer[:40]!r}")
         data, self._buffer = self._buffer[:end], self._buffer[end:]

@@ -92,7 +92,9 @@ async def _request(
     url = urlsplit(probe.url)
     http = h11.Connection(h11.CLIENT)
     headers = {"Host": url.netloc, "User-Agent": "tickertape-monitor", "Accept": "*/*", **probe.headers}
+    # After the probe's own headers, which must not keep the connection open.
     headers["Connection"] = "close"
+    # Servers may reject these methods without a length (411).
     if probe.method in ("POST", "PUT"):
         headers["Content-Length"] = "0"
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")

@@ -15,6 +15,7 @@ from tickertape.producers.monitor.types import PositiveDuration
 _DAY: Final = 86_400.0
 
 
+# Cached, because loading the authorities of the system takes milliseconds, for each probe.
 @lru_cache(maxsize=64)
 def create_ssl_context(ca: str | None = None) -> ssl.SSLContext:
     """Create a context that trusts the authorities in a file, or those of the system."""

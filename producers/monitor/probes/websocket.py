@@ -41,6 +41,8 @@ class WebSocketProbe(UrlProbe):
         connection: ClientConnection | None = None
         try:
             async with asyncio.timeout(time_limit):
+                # The time limit of the probe covers the handshake, and no proxy from the environment comes
+                # between the monitor and the gateway.
                 connection = await connect(
                     self.url,
                     subprotocols=[Subprotocol(self.subprotocol)] if self.subprotocol else None,
