@@ -162,6 +162,7 @@ class TickertapeApp:
         components = self._relay.components
         assert components is not None
         admission, now = components.connections.admission, components.connections.clock
+        # The sockets belong to the host's server, so a slot is held per request here, not per connection.
         client_slot = admission.accept(request_peer(scope), _HttpRequest(), now())
         if isinstance(client_slot, Limit):
             code = ErrorCode.UNAVAILABLE if client_slot in SERVER_LIMITS else ErrorCode.TOO_MANY
@@ -267,6 +268,8 @@ def _join(values: str | Iterable[str] | None) -> str | None:
 
 def _path_below_mount(scope: Scope) -> str:
     """Return the path below the mount point."""
+    # Starlette appends the mount point to ``root_path`` and keeps it in ``path``; but behind a proxy
+    # ``root_path`` may be a prefix that the path does not have.
     path, root = str(scope["path"]), str(scope.get("root_path", ""))
     rest = path[len(root) :]
     return rest if path.startswith(root) and rest[:1] in ("", "/") else path

@@ -143,6 +143,7 @@ class AsgiConnection:
 
     def send(self, data: TextBatch) -> None:
         """Append messages to the outbox."""
+        # Not rejected when full: a paused session receives no further events, so one batch is the excess.
         self._outbox.append(data)
         self._unsent += len(data)
         self._wake.set()
@@ -226,9 +227,13 @@ class AsgiConnection:
         else:
             connections.handshake_results["rejected"] += 1
         try:
+            # A timeout without a deadline: ``_abort_after`` sets one, and thereby ends both directions,
+            # whatever they wait for.
             async with asyncio.timeout(None) as self._timeout, Tasks() as tasks:
                 tasks.start(self._write(), "tickertape-client")
                 self._open(decision)
+                # The reader decides when the connection has ended: the server delivers a disconnect even
+                # after a close.
                 await tasks.until(self._read())
         except TimeoutError:
             log.debug("%r did not read the close message in time, or was aborted", self)
@@ -247,6 +252,7 @@ class AsgiConnection:
         session = hub.sessions.open(
             self, decision.request, self._connections.clock(), decision.grant, decision.filter
         )
+        # Opening it may have rejected it, after which it has to stay unassigned.
         if self._closing is None:
             self._session = session
             self._pause_if_full()  # the snapshot was queued before the session was assigned
@@ -313,6 +319,7 @@ class AsgiConnection:
             data = self._outbox.popleft()
             for text in data.texts:
                 await self._put({"type": "websocket.send", "text": text})
+            # Only after the entire batch: a batch in progress is memory, too.
             self._unsent -= len(data)
             if self._paused and self._unsent <= BUFFER_LOW:
                 self._paused = False
@@ -336,6 +343,7 @@ class AsgiConnection:
 
     def _abort_after(self, seconds: float) -> None:
         timeout = self._timeout
+        # An expired timeout cannot be rescheduled: that raises RuntimeError.
         if timeout is not None and not timeout.expired():
             timeout.reschedule(asyncio.get_running_loop().time() + seconds)
 

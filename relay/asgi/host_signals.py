@@ -58,6 +58,7 @@ def _install(
 
     def restore() -> None:
         nonlocal removed
+        # A handler that was installed on top may still call this one, which then only forwards.
         removed = True
         if signal.getsignal(number) is handle:
             signal.signal(number, original)

@@ -97,10 +97,12 @@ class MountedRelay:
                 self._bye_task = loop.create_task(self._send_bye(forward), name="tickertape-bye")
 
             try:
+                # This runs in a signal handler. ``call_soon`` would not wake a loop that waits for input.
                 loop.call_soon_threadsafe(start_bye)
             except RuntimeError:
                 forward()  # the event loop is closed
 
+        # The host's server has installed its handlers by now: it starts the lifespan within them.
         self._restore_signals = host_signals.intercept(on_signal)
 
     async def wait_until_open(self, timeout: float) -> Components | None:  # noqa: ASYNC109 - returns on timeout
@@ -125,6 +127,7 @@ class MountedRelay:
             while self.components is not None and _has_unsent(self.components) and loop.time() < deadline:  # noqa: ASYNC110 - no event covers all clients
                 await asyncio.sleep(_POLL_INTERVAL)
         finally:
+            # Also after an error, or the host would never see the signal.
             forward()
 
     def begin_shutdown(self) -> None:
@@ -158,6 +161,7 @@ class MountedRelay:
         return TokenService(self._settings) if self._settings.auth == "jwt" else None
 
     def _build(self) -> Components:
+        # The limit of the process is the host's decision, so it is not raised here.
         capacity = max(1, descriptor_limits()[0] - RESERVED_DESCRIPTORS)
         components = assemble(self._settings, self._url, self._origins, capacity, self._token_service())
         self.components, self.http_app = components, mounted_app(components.connections, components.history)
@@ -176,6 +180,8 @@ class MountedRelay:
                 log.exception("the feed failed with an internal error, restarting in %g s", RETRY_DELAY)
             finally:
                 await cancel_and_wait(opening)
+                # The sessions of a relay that failed would receive nothing more; their clients have to
+                # reconnect.
                 self._close_all(components)
             await asyncio.sleep(RETRY_DELAY)
             components = self._build()

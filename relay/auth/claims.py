@@ -131,6 +131,7 @@ def decode_base64url(part: str, limit: int, label: str) -> bytes:
     if len(part) > (limit * 4 + 2) // 3:
         raise TokenError("malformed", f"{label} has more than {limit} bytes")
     try:
+        # Without ``validate``, b64decode skips characters outside of the alphabet.
         return base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
     except ValueError:
         raise TokenError("malformed", f"{label} is not base64url") from None

@@ -50,6 +50,7 @@ class Networks:
         return isinstance(address, str) and bool(self._networks) and self._contains(address)
 
     def _matches(self, address: str) -> bool:
+        # ``Admission`` counts IPv6 clients by their /64 and passes that; its first address stands for it.
         parsed = _parse(address.partition("/")[0])
         return parsed is not None and any(parsed in network for network in self._networks)
 
@@ -92,6 +93,7 @@ def is_https(scheme: str, peer: str, headers: Iterable[tuple[str, str]], trusted
     if peer not in trusted:
         return False
     for name, value in headers:
+        # The last entry is that of the nearest proxy, the only one that is known to be trusted.
         if name == "x-forwarded-proto":
             return value.split(",")[-1].strip().lower() in ("https", "wss")
         if name == "forwarded" and (protocols := _PROTO.findall(value)):
@@ -102,6 +104,7 @@ def is_https(scheme: str, peer: str, headers: Iterable[tuple[str, str]], trusted
 def _without_port(text: str) -> str:
     if text.startswith("["):
         return text[1:].partition("]")[0]
+    # Several colons without brackets are an IPv6 address without a port.
     return text.partition(":")[0] if text.count(":") == 1 else text
 
 
@@ -110,4 +113,5 @@ def _parse(address: str) -> IPv4Address | IPv6Address | None:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:
         return None
+    # A socket for both families reports IPv4 clients as ::ffff:a.b.c.d.
     return parsed.ipv4_mapped or parsed if isinstance(parsed, IPv6Address) else parsed

@@ -111,6 +111,7 @@ class Jwks:
         if self._fetching or self._refresh_requested.is_set():
             return True
         now = self._clock()
+        # Measured between requests, so that failed fetches count, too.
         if now - self._last_request < MIN_FETCH_INTERVAL:
             return False
         self._last_request = now
@@ -172,6 +173,7 @@ class Jwks:
         return keys
 
     def _jittered(self, seconds: float) -> float:
+        # Only shortened: a longer wait would keep a withdrawn key in use beyond ``max-age``.
         return seconds * (1 - JITTER * self._random())
 
 

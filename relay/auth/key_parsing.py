@@ -52,6 +52,7 @@ def read_configured_keys(settings: TokenSettings) -> Keys | None:
     """
     assert settings.jwt_algorithm is not None
     if settings.jwt_key is not None:
+        # Python decodes the environment with surrogateescape; this restores bytes that are not UTF-8.
         secret = settings.jwt_key.get_secret_value().encode("utf-8", "surrogateescape")
         return read_keys(settings.jwt_algorithm, secret, "TICKERTAPE_JWT_KEY")
     if settings.jwt_key_file is not None:
@@ -146,6 +147,7 @@ def select_keys(algorithm: Algorithm, document: dict[str, Any], origin: str) -> 
         try:
             keys.append(_jwk(algorithm, entry, origin))
         except KeysError as error:
+            # A private key in a public set is a leak, which must be reported even if other keys are usable.
             if "d" in entry:
                 raise
             # One invalid entry must not lock out clients with other keys.

@@ -120,12 +120,14 @@ class Origins:
             # Browsers may accept names that split_host rejects, such as a$b.example, but none sends an empty
             # host.
             return not host.strip()
+        # A trailing dot makes a name absolute, but it remains the same name.
         name = parts[0].rstrip(".")
         if "." not in name or name.endswith(".localhost"):
             return True  # a single-label name cannot be registered by an attacker
         try:
             ip_address(name)
         except ValueError:
+            # A name, not an address. Only a name can be rebound, since an address is not resolved.
             return any(name == listed_host for _, listed_host, _ in self._exact)
         return True
 

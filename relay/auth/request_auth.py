@@ -82,6 +82,7 @@ class RequestAuth:
             )
         origins: list[str | None] = [value for name, value in headers if name == "origin"]
         https = is_https("https" if secure else "http", peer, headers, self._trusted)
+        # A browser sends one origin. Of several, each has to be allowed, so that none hides another.
         for origin in origins or [None]:
             if not self.origins.allows(origin, host, https=https):
                 raise ProtocolError(
@@ -104,6 +105,7 @@ class RequestAuth:
         """
         if self.verify is None:
             return EVERYTHING
+        # Other schemes are ignored: they may be meant for a proxy in front of the relay.
         credentials = [
             value for name, value in headers if name == "authorization" and _scheme(value) == "bearer"
         ]

@@ -101,11 +101,14 @@ class Revocations:
             replaced = self._last_stamp is None or stamp[2] != self._last_stamp[2]
             unchanged = stamp == self._last_stamp
             self._last_stamp = stamp
+            # A file that was changed in place may still be incomplete, and a part of the list would reinstate
+            # tokens; the next check loads it if it has not changed again.
             if stamp == self._loaded_stamp or not (replaced or unchanged):
                 return False
             previous = (self._ids, self._subjects)
             self._load()
         except OSError as error:
+            # So that the file is loaded as soon as it is readable again, even if it is the same.
             self._last_stamp = self._loaded_stamp = None
             self._log_failure(f"cannot read revocation file {self._path}: {error.strerror}")
             return False
@@ -142,6 +145,7 @@ class Revocations:
                 f"cannot read revocation file {self._path}: {error.strerror}",
                 "create it (empty if no token is revoked), or remove the setting",
             ) from None
+        # Parsed completely before the assignment, so that an invalid file changes nothing.
         self._ids, self._subjects = self._parse(data)
 
     def _parse(self, data: bytes) -> tuple[frozenset[str], frozenset[str]]:
@@ -151,6 +155,7 @@ class Revocations:
                 "remove expired tokens",
             )
         try:
+            # Some editors write a byte order mark, which would become part of the first id.
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
             raise RevocationsError(f"revocation file {self._path} is not UTF-8", "save it as UTF-8") from None
@@ -161,6 +166,7 @@ class Revocations:
             if not entry:
                 continue
             kind, colon, rest = entry.partition(":")
+            # An id may itself contain a colon (``urn:uuid:…``); any other prefix belongs to the id.
             has_prefix = bool(colon) and kind in ("jti", "sub")
             value = rest.strip() if has_prefix else entry
             if not value:

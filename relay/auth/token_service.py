@@ -105,6 +105,7 @@ class TokenService:
         Existing sessions continue even if the key of their token is removed; revoke their tokens to end them.
         """
         reloaders: list[Callable[[], Awaitable[str]]] = []
+        # A key from the environment cannot change while the process runs.
         if self._jwks is not None or self._settings.jwt_key_file is not None:
             reloaders.append(self._reload_keys)
         if self._revocations is not None:
@@ -119,6 +120,7 @@ class TokenService:
         keys = await asyncio.to_thread(read_configured_keys, self._settings)
         assert self._fixed is not None
         assert keys is not None
+        # A new object, by which the verifier notices that its cache is stale.
         self._fixed.keys = keys
         return f"key file {self._settings.jwt_key_file}"
 

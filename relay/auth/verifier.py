@@ -133,7 +133,7 @@ class Verifier:
         if self._revoked(grant):
             self._cache.pop(digest, None)
             raise TokenError("revoked", "the token is revoked; get a new one")
-        # Least recently used tokens are evicted first.
+        # Cached only now that every check has passed (invariant 2); the least recently used token is evicted.
         self._cache[digest] = grant
         self._cache.move_to_end(digest)
         if len(self._cache) > CACHE_SIZE:
@@ -189,6 +189,7 @@ class Verifier:
                     ErrorCode.UNAVAILABLE,
                 )
             raise TokenError("unknown_key", "the token's kid matches no key of this relay; get a new token")
+        # Without a key id, a token may be signed with any of several keys.
         for key in candidates:
             try:
                 decoded = self._signatures.decode_complete(token, key.material, [self._algorithm])
