@@ -116,6 +116,8 @@ class AckWindow(Generic[FutureT]):
 
     def due(self, now: float) -> list[InFlightEvent[FutureT]]:
         """Return the events to send now, oldest first."""
+        # The window is bounded, so a scan for each sweep costs less than a heap that every acknowledgement
+        # updates.
         return [event for event in self._events.values() if event.send_at <= now]
 
     def expire(self, now: float) -> list[InFlightEvent[FutureT]]:
@@ -167,5 +169,6 @@ class SendPacer:
             self.burst += max(1, self.burst // 4)
             if self.burst >= FULL_BURST:
                 self.burst = None
+        # Assumed until a 'too many requests' arrives before the next burst.
         self._burst_accepted = True
         return self.burst

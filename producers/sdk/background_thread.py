@@ -146,6 +146,7 @@ class BackgroundThread:
             timeout: maximum seconds for all of this; None waits until each event's deadline.
         """
         if not self._ending:
+            # Before the flag, because the thread reads it when it sees that it is ending.
             self._close_timeout = timeout
             self._ending = True
             self._started.wait(timeout)
@@ -174,6 +175,8 @@ class BackgroundThread:
                 asyncio.set_event_loop(None)
                 loop.close()
         finally:
+            # Also after a failure, so that neither ``flush`` nor ``close`` waits for a loop that does not
+            # exist.
             self._ending = True
             self._started.set()
             self._failed += self._queue.abandon()
@@ -189,6 +192,7 @@ class BackgroundThread:
             await race(draining, self._stop.wait())
             timeout = self._close_timeout if self._ending else 0.0
             until = None if timeout is None else loop.time() + timeout
+            # The draining task may be waiting for its next poll, so it is woken until the queue is empty.
             while self._queue and not draining.done() and (until is None or loop.time() < until):
                 self._wake.set()
                 await asyncio.sleep(_PAUSE)
@@ -197,6 +201,7 @@ class BackgroundThread:
             if draining is not None:
                 await cancel_and_wait(draining)
             await publisher.close(0.0)
+            # A pending task that the loop destroys makes asyncio log an error in the program that is ending.
             remaining = asyncio.all_tasks() - {asyncio.current_task()}
             for task in remaining:
                 task.cancel()
@@ -279,6 +284,7 @@ class BackgroundThread:
             publisher.count_dropped(number)
 
     async def _flush(self) -> None:
+        # Handoffs of the queue are not in flight yet, so the publisher's own flush does not cover them.
         while self._queue or self._publisher is None:
             self._wake.set()
             await asyncio.sleep(_PAUSE)

@@ -66,6 +66,8 @@ class Capacity:
 
     def fits(self, size: int) -> bool:
         """Return whether an event can be admitted now without overtaking a waiter."""
+        # A waiter that is admitted and has not resumed has yet to send its event; a newcomer must not
+        # overtake it.
         if self._waiters or self._waking:
             return False
         return self._is_free(size)
@@ -86,6 +88,8 @@ class Capacity:
         try:
             await waiter
         except asyncio.CancelledError:
+            # Otherwise it was admitted in the same turn of the event loop, and holds capacity that it no
+            # longer needs.
             if waiter.cancelled():
                 self._waiters.remove((waiter, size))
                 self._admit()
@@ -110,6 +114,7 @@ class Capacity:
     def _is_free(self, size: int) -> bool:
         if self.events >= self._max_events:
             return False
+        # An event larger than the limit is admitted alone; otherwise it would wait without end.
         return self.size + size <= self._max_bytes or not self.events
 
     def _admit(self) -> None:

@@ -123,6 +123,7 @@ class Connection:
                 )
             client = self.client
             self.inbox = client.new_inbox()
+            # Before the subscription: a reconnect during it must be noticed later.
             self._reconnects = client.stats["reconnects"]
             self._subscription = await client.subscribe(f"{self.inbox}.*", cb=on_reply)
         except (OSError, ValueError, NatsError) as error:

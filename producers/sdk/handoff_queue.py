@@ -70,6 +70,7 @@ class HandoffQueue:
     def take(self) -> Handoff | None:
         """Remove and return the oldest handoff, whose future can no longer be cancelled; None if empty."""
         while self._queue:
+            # The producer may drop the last one meanwhile.
             with contextlib.suppress(IndexError):
                 handoff = self._queue.popleft()
                 self._taken_bytes += len(handoff.payload)
@@ -90,6 +91,7 @@ class HandoffQueue:
         return len(self._queue) >= max_events or self._put_bytes - self._taken_bytes + size > self._max_bytes
 
     def _drop(self, handoff: Handoff) -> None:
+        # The producer corrects its own counter; the other one belongs to the consumer.
         self._put_bytes -= len(handoff.payload)
         if handoff.future is not None and not handoff.future.set_running_or_notify_cancel():
             return

@@ -82,6 +82,7 @@ class TickertapeHandler(logging.Handler):
             raise ValueError("source is empty; set it to the program's name, as in source='my_service'")
         if capacity < 1:
             raise ValueError(f"capacity is {capacity}; it must be at least 1")
+        # Raises for an illegal prefix now; in the thread, no caller would see the error.
         Names(prefix)
         self.source = source
         self.flush_timeout = flush_timeout
@@ -131,6 +132,8 @@ class TickertapeHandler(logging.Handler):
             headers = trace.with_traceparent(None, self._trace) if self._trace else None
             background = self._background or self._start()
             self._emitted += 1
+            # No message id and no future: the publisher generates the former, and nothing in the program
+            # waits.
             background.put(Handoff(self._subjects[level_name(record.levelno)], payload, None, headers, None))
         except Exception:
             self.handleError(record)

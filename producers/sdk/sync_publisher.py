@@ -77,6 +77,7 @@ class SyncPublisher:
         on_up: Callable[[], None] | None = None,
     ) -> None:
         check_limits(max_pending, max_pending_bytes, when_full)
+        # Raises for an illegal prefix now; in the thread, the error would only fail later events.
         Names(prefix)
         self.name = name
         self._make_publisher = functools.partial(
@@ -89,6 +90,7 @@ class SyncPublisher:
             deadline=deadline,
             max_pending=max_pending,
             max_pending_bytes=max_pending_bytes,
+            # 'raise' is decided in the caller's thread, which is the one that needs the exception.
             when_full="drop_oldest" if when_full == "drop_oldest" else "block",
             traceparent=_no_trace_context,  # added to the headers in the caller's thread
             on_down=on_down,
@@ -254,6 +256,8 @@ class SyncPublisher:
                 background = self._ensure_started(subject)
             self._pending[future] = size
             self._size += size
+            # Handed over under the lock, in the order in which callers were admitted. If the queue drops another
+            # event for this one, that event's callback takes the lock again, which is reentrant.
             future.add_done_callback(self._on_done)
             background.put(handoff)
         return future

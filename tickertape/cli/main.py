@@ -131,6 +131,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     try:
         code = _main(sys.argv[1:] if argv is None else argv)
+        # Here rather than at the exit of the interpreter, so that a closed pipe is noticed in this block.
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -155,6 +156,7 @@ def _main(arguments: list[str]) -> int:
     try:
         return _command(name, command, rest)
     except ModuleNotFoundError as error:
+        # A missing module of Tickertape itself is a defect, which no extra can fix.
         if error.name is None or error.name.partition(".")[0] == "tickertape":
             raise
         print(
@@ -197,6 +199,7 @@ def _run(name: str, function: Callable[[Any], Any], settings: Any) -> int:
         return run_async(result)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    # It is an OSError, but ``main`` handles it.
     except BrokenPipeError:
         raise
     except (TickertapeError, OSError) as error:

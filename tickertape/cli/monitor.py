@@ -122,6 +122,7 @@ async def _run_monitor(settings: MonitorSettings, monitor: Monitor, stop: asynci
             await race(task, stop.wait())
             if not monitor.started:
                 await cancel_and_wait(task)  # still waiting for NATS
+            # Its exception is raised when ``tasks`` is left, like those of the other tasks.
             await asyncio.wait({task})
     finally:
         remove_handlers()

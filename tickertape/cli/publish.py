@@ -99,6 +99,8 @@ async def run(settings: PublishSettings) -> int:
                 try:
                     code = await run_until_stopped(race(stop.wait(), rejected.wait()), command.run())
                 finally:
+                    # Closed here, because leaving the context would wait for every event's deadline, also
+                    # after Ctrl-C.
                     grace = STOP_GRACE if stop.is_set() else None
                     await publisher.close(0.0 if rejected.is_set() else grace)
                 return 1 if code is None else code

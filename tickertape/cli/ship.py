@@ -44,6 +44,7 @@ async def run(settings: ShipSettings) -> int:
                 return await run_shipper(settings, DryRunSink(), None, stop, MAX_EVENT_BYTES)
         # abspath does not access the disk.
         paths = sorted(os.path.abspath(path) for path in settings.paths)  # noqa: ASYNC240
+        # No path contains a null character, so different lists of paths have different keys.
         state = LocalState(settings.state_dir, "\0".join([settings.host, *paths]))
         with stop_on_signals() as stop:
             return await _ship(settings, state, stop)
@@ -86,6 +87,7 @@ async def _ship(settings: ShipSettings, state: LocalState, stop: asyncio.Event) 
             limit = min(client.max_payload, MAX_EVENT_BYTES + HEADER_BYTES) - HEADER_BYTES
             return await run_shipper(settings, sink, publisher, stop, limit, state)
         finally:
+            # The deadline is infinite, so leaving the context could wait for a health event without end.
             await publisher.close(0.0)
 
 

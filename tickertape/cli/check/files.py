@@ -73,6 +73,7 @@ def _check_certificate(path: Path, key: Path | None, now: float) -> Finding:
             "certificate", f"--tls-cert {path} cannot be read: {error}", "use a PEM certificate chain"
         )
     names = _host_names(chain[0])
+    # A chain is valid only while all of its certificates are.
     starts = max(certificate.not_valid_before_utc.timestamp() for certificate in chain)
     ends = min(certificate.not_valid_after_utc.timestamp() for certificate in chain)
     days = (ends - now) / 86_400

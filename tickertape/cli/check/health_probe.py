@@ -124,6 +124,7 @@ def http_get(
         sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode("latin-1"))
         data = b""
         while len(data) < MAX_RESPONSE_BYTES:
+            # A socket's timeout holds for each call, so a peer that sends byte by byte would never exceed it.
             sock.settimeout(_remaining(deadline))
             block = sock.recv(16_384)
             if not block:

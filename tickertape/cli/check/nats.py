@@ -289,6 +289,7 @@ def _not_permitted(name: str) -> Finding:
 
 
 def _check_version(clients: list[Client]) -> Finding:
+    # The relay may connect to any server of a cluster, so the oldest one decides.
     version = min(map(server_version, clients))
     lines = missing_features(version)
     if lines:

@@ -28,6 +28,7 @@ def check_ports(settings: RelaySettings) -> list[Finding]:
         main = _check_port(
             held, "main_port", "--port", settings.host, settings.port, lambda: _probe_main_port(settings)
         )
+        # Only a port that this check holds can be the cause of a conflict with itself.
         main_port = settings.port if main.state == "ok" and settings.port else -1
         ops = _check_port(
             held,

@@ -208,6 +208,7 @@ def _check_nats_access(settings: RelaySettings) -> Iterator[Finding]:
 
 def _check_secret_files(settings: RelaySettings) -> Iterator[Finding]:
     secrets = {
+        # Without --tls-key, the file of the certificate contains the key.
         "--tls-key": settings.tls_key or settings.tls_cert,
         "--nats-creds": settings.nats_creds,
         "--nats-nkey-file": settings.nats_nkey_file,
