@@ -256,8 +256,8 @@ class SyncPublisher:
                 background = self._ensure_started(subject)
             self._pending[future] = size
             self._size += size
-            # Handed over under the lock, in the order in which callers were admitted. If the queue drops another
-            # event for this one, that event's callback takes the lock again, which is reentrant.
+            # Handed over under the lock, in the order in which callers were admitted. If the queue drops
+            # another event for this one, that event's callback takes the lock again, which is reentrant.
             future.add_done_callback(self._on_done)
             background.put(handoff)
         return future
