@@ -125,6 +125,7 @@ async def drain(
 
 async def _send_bye(connections: Connections, seconds: float, stopping: StopSignals) -> None:
     """Send ``bye`` in waves; later sessions get longer delays, so that all reconnect at an even rate."""
+    # Complete: handshakes are rejected by now, so no session is added after this.
     sessions = list(connections.hub.sessions)
     spread = max(MIN_SPREAD_MS, RETRY_SPREAD_MS - int(seconds * 1000))
     waves = max(1, min(len(sessions), math.floor(seconds / WAVE_INTERVAL)))
@@ -134,4 +135,6 @@ async def _send_bye(connections: Connections, seconds: float, stopping: StopSign
         connections.send_bye(sessions, indexes, spread)
         if wave < waves - 1:
             # Waits until an absolute time, since sending a wave takes time too.
+            # After a second signal it returns immediately, so that the remaining waves are sent without a
+            # pause.
             await stopping.sleep(max(0.0, started_at + (wave + 1) * seconds / waves - time.monotonic()))

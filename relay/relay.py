@@ -157,13 +157,16 @@ def assemble(
     trusted, unlimited = Networks(settings.trusted_proxies), Networks(settings.unlimited_addresses)
     limits = settings.limits(capacity)
     if worker:
+        # The total applies to all workers, each of which has descriptors for ``capacity`` connections.
         limits = worker.limits(settings.limits(capacity * worker.workers))
     admission = Admission(
         limits,
+        # A trusted proxy stands for many clients, which are counted by the addresses that it forwards.
         lambda address: address in unlimited or address in trusted,
         worker.limit_counters(capacity) if worker else None,
     )
     request_auth = RequestAuth(verify, origins, trusted)
+    # Not accepting until the newest states are loaded: a snapshot that is sent before would lack some.
     connections = Connections(hub, now, request_auth, admission, settings.message_rate, accepting=False)
     return Components(hub, connections, ingest, flush_loop, History(hub, readers), authority)
 

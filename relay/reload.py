@@ -70,6 +70,7 @@ class Reload:
 
         for reload in [] if components.authority is None else components.authority.reloaders():
             await attempt(reload)
+        # ``reload`` has read the list, so the poll does not see a change and would not end these sessions.
         components.end_revoked()
         if certificate is not None:
             await attempt(certificate.reload)

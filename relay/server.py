@@ -68,12 +68,15 @@ async def serve(
     """
     started_at = time.monotonic()
     report_error = worker.report_error if worker else partial(console.print_notice, "serve")
+    # Before anything else: until then, a signal ends the process without stopping what it has started.
     stopping, reload = StopSignals(), Reload(settings)
     log.info("starting version %s", package_version(), extra=_startup_fields(settings))
     capacity = _raise_capacity(settings.max_connections)
     nats: EmbeddedNats | None = None
     certificate: Certificate | None = None
     try:
+        # Files and ports come before NATS, so that an error in them ends the program before anything has
+        # started.
         authority = TokenService(settings) if settings.auth == "jwt" else None
         if settings.tls_cert is not None:
             certificate = Certificate(settings.tls_cert, settings.tls_key)
@@ -108,6 +111,7 @@ async def serve(
     )
     loaded = asyncio.Event()
     code = 0
+    # The servers run while the event log is loaded: probes get "not ready", and clients are told to retry.
     servers: tuple[Server, Server] = (main, ops)
     server_tasks = [asyncio.create_task(server.run_until_stopped(), name="server") for server in servers]
     background = [asyncio.create_task(components.run(loaded), name="components")]
@@ -137,6 +141,7 @@ async def serve(
         # Clients receive a close message, so that they reconnect to another relay.
         await drain(connections, main, 0.0, settings.drain, stopping)
     finally:
+        # NATS stops last: components read from it, and the log handler publishes its last records to it.
         await cancel_and_wait(*background)
         for server in servers:
             server.should_exit = True

@@ -197,6 +197,7 @@ def process_numbers() -> dict[str, float]:
 
 def make_registry(take_snapshot: Callable[[], MetricsSnapshot]) -> CollectorRegistry:
     """Make a registry of the metrics of a relay and of its process."""
+    # With ``auto_describe``, registering would collect everything once, only to learn the names.
     registry = CollectorRegistry(auto_describe=False)
     registry.register(RelayCollector(take_snapshot))
     registry.register(_process_registry())

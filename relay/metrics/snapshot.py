@@ -161,6 +161,7 @@ def _sessions(connections: Connections) -> dict[str, float]:
     members: Counter[str] = Counter()
     for feed in list(connections.hub.fanout.feeds.values()):
         members[feed.key.mode] += feed.members
+    # In another thread, a session may end between the two counts.
     starting = max(0, len(connections.hub.sessions) - members.total())
     return {**{mode: float(members[mode]) for mode in get_args(Mode)}, "starting": float(starting)}
 

@@ -49,6 +49,7 @@ class Aggregate:
         """
         if not self.started or self.stopping:
             return False
+        # Asked each time: a worker that hangs, or has lost NATS, still has ``slot.ready`` set.
         responses = await asyncio.gather(*(slot.request("/readyz") for slot in self._slots if slot.ready))
         return any(response is not None and response[0] == 200 for response in responses)
 

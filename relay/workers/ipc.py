@@ -52,6 +52,7 @@ def read_worker_config(link: socket.socket) -> Any:
     Raises:
         EOFError: the supervisor has exited.
     """
+    # The bytes that follow are requests, which ``SupervisorChannel`` reads from the same socket later.
     return orjson.loads(_read_exactly(link, int.from_bytes(_read_exactly(link, _LENGTH_BYTES))))
 
 
@@ -111,6 +112,8 @@ class SupervisorChannel:
 
     async def close(self) -> None:
         """Stop reading requests, flush pending messages, and close the connection."""
+        # Cancelled first: closing then does not look like the end of the supervisor, to which
+        # ``_read_messages`` responds with signals.
         await cancel_and_wait(self._listening)
         self._writer.close()
         await asyncio.gather(self._writer.wait_closed(), return_exceptions=True)
@@ -121,6 +124,7 @@ class SupervisorChannel:
                 if not line.endswith(b"\n"):
                     break  # the supervisor died while writing the line
                 task = asyncio.create_task(self._respond(orjson.loads(line)), name="respond")
+                # The event loop holds only weak references to tasks.
                 self._responses.add(task)
                 task.add_done_callback(self._responses.discard)
         except (OSError, ValueError):
@@ -146,6 +150,7 @@ class SupervisorChannel:
 def end_orphan() -> None:
     """Stop this worker, whose supervisor has exited: gracefully first, then immediately."""
     loop = asyncio.get_running_loop()
+    # By signal, so that the relay drains as it does for an operator; the second one ends the drain.
     os.kill(os.getpid(), signal.SIGTERM)
     loop.call_later(ORPHAN_GRACE, os.kill, os.getpid(), signal.SIGTERM)
     loop.call_later(ORPHAN_KILL_AFTER, os.kill, os.getpid(), signal.SIGKILL)

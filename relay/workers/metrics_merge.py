@@ -80,6 +80,7 @@ class SlotMetrics:
 
 def _merge_sequential(retired: MetricsSnapshot, current: MetricsSnapshot) -> MetricsSnapshot:
     """Merge the snapshots of processes that ran one after the other; only the current one has gauges."""
+    # Added even where concurrent workers are merged by their maximum, since a successor starts counting at 0.
     return _merge((retired, current), lambda _: add)
 
 
@@ -107,6 +108,7 @@ def _merge_distributions(first: Distribution, second: Distribution) -> Distribut
     exemplars: dict[int, Exemplar] = {}
     for exemplar in sorted((*first.exemplars, *second.exemplars), key=lambda exemplar: exemplar.at):
         exemplars[exemplar.bucket] = exemplar  # the newest wins
+    # Bucket by bucket, since all workers run the same code and therefore have the same bounds.
     counts = tuple(map(add, first.counts, second.counts))
     return Distribution(first.bounds, counts, first.total + second.total, tuple(exemplars.values()))
 

@@ -4,8 +4,8 @@ Invariants:
 
 1. Only the worker of a slot writes the column of the slot; a count is the sum over all columns. The column of
    a worker that died is cleared before its successor starts.
-2. A process reads or writes a row only while it holds the lock of the row's bucket. The kernel releases the
-   lock when the process dies.
+2. A process reads or writes a row only while it holds the lock of the row's bucket; only ``clear_slot`` needs
+   none. The kernel releases the lock when the process dies.
 3. A key never moves: it keeps its row within its bucket until its count is 0 and another key needs the row.
 """
 
@@ -44,6 +44,8 @@ class SharedCounters:
         self._memory = mmap.mmap(descriptor, _size(slots))
         view = memoryview(self._memory)
         self._seed = bytes(view[:_SEED_BYTES])
+        # Layout: the header with the seed; 8 bytes per row for each of key, tokens and time; then, for each
+        # slot, a column of 4 bytes per row. Every field is contiguous, so that a bucket is read in one slice.
         rows = view[_HEADER : _HEADER + 24 * ROWS]
         self.keys = rows[: 8 * ROWS].cast("Q")
         self.tokens = rows[8 * ROWS : 16 * ROWS].cast("d")
@@ -65,6 +67,8 @@ class SharedCounters:
 
     def clear_slot(self, slot: int) -> None:
         """Clear the counts of a worker that has died."""
+        # Without locks: the column has no writer now, and it is only set to zeros, so that a concurrent
+        # reader sees either count.
         self.columns[slot][:] = memoryview(bytes(4 * ROWS)).cast("I")
 
     def count(self, row: int) -> int:
@@ -78,6 +82,8 @@ class SharedCounters:
         number = int.from_bytes(blake2b(key.encode(), digest_size=8, key=self._seed).digest()) or 1
         bucket = number >> (64 - _BUCKET_BITS)
         # Record locks belong to a process, so all workers can use the descriptor that they inherited.
+        # The locked byte only names the bucket. Waiting for it blocks the event loop, but a lock is held for
+        # a few microseconds, without any I/O.
         fcntl.lockf(self.descriptor, fcntl.LOCK_EX, 1, bucket)
         try:
             yield self._find(number, bucket * _WAYS)
@@ -94,6 +100,8 @@ class SharedCounters:
             free = [row for row in range(start, start + _WAYS) if not self.count(row)]
             if not free:
                 return None
+            # The token bucket of the previous key is forgotten; the one that was used least recently is the
+            # likeliest to be full.
             row = min(free, key=self.updated_at.__getitem__)  # least recently used
         self.updated_at[row] = 0.0
         self.keys[row] = number
@@ -120,6 +128,7 @@ class SharedLimitCounters:
 
     def acquire(self, key: str, limit: int) -> bool:
         """Increment the count of a key; return False if it has reached the limit."""
+        # The limit applies to all workers together, but descriptors belong to one process.
         if key == ALL and self._open >= self._capacity:
             return False
         with self._counters.row(key) as row:
@@ -127,6 +136,7 @@ class SharedLimitCounters:
             if row is not None:
                 if limit and self._counters.count(row) >= limit:
                     return False
+                # Also without a limit, so that every release has its counterpart.
                 self._column[row] += 1
         self._open += key == ALL
         return True
@@ -135,6 +145,8 @@ class SharedLimitCounters:
         """Decrement the count of a key."""
         self._open -= key == ALL
         with self._counters.row(key) as row:
+            # A key whose bucket was full was not counted, and may have a row by now; the count must not fall
+            # below 0.
             if row is not None and self._column[row]:
                 self._column[row] -= 1
 

@@ -186,6 +186,8 @@ class Supervisor:
         self._changed = signals.changed
         self._stop_signals = signals.stop_signals
         host = socket.gethostname()
+        # The URL keeps a worker from starting a NATS server, and the port is the reserved one, also for
+        # ``--port 0``.
         worker_settings = plain_settings(settings) | {"nats_url": url, "port": port, "workers": 1}
         self._slots = [
             WorkerSlot(
@@ -250,6 +252,7 @@ class Supervisor:
         self.aggregate.stopping = True
         loop = asyncio.get_running_loop()
         number = self._stop_signals[0] if self._stop_signals else signal.SIGTERM
+        # The same signal as the supervisor received: after a Ctrl-C, workers skip the drain delay.
         for slot in self._slots:
             slot.stop(number)
         deadline = loop.time() + self._settings.drain_delay + self._settings.drain + STOP_GRACE
@@ -264,6 +267,7 @@ class Supervisor:
             await race(self._changed.wait(), *remaining, seconds=max(0.0, deadline - loop.time()))
             remaining = {task for task in remaining if not task.done()}
             if remaining and loop.time() >= deadline:
+                # Killed processes still have to be waited for; with the old deadline, this loop would spin.
                 code, deadline = 1, loop.time() + STOP_GRACE
                 log.error("killing %d workers that did not exit in time", len(remaining))
                 self._forward(signal.SIGKILL)
@@ -288,6 +292,7 @@ def plain_settings(settings: ServeSettings) -> dict[str, Any]:
     dumped = settings.model_dump(mode="json")
     for name in dumped:
         value = getattr(settings, name)
+        # The dump contains asterisks in place of a secret.
         if isinstance(value, SecretStr):
             dumped[name] = value.get_secret_value()
     return dumped

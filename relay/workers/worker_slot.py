@@ -163,6 +163,8 @@ class WorkerSlot:
         self.start_count += 1
         ours, theirs = socket.socketpair()
         try:
+            # Closed here once the worker has its own copy: otherwise the worker's exit would not be end of
+            # file.
             with theirs:
                 self._process = process = await asyncio.create_subprocess_exec(
                     sys.executable, "-P", "-m", "tickertape.cli.worker",
@@ -178,6 +180,7 @@ class WorkerSlot:
             ours.close()
             return f"could not be started ({error.strerror or error})"
         if self._stopping.is_set():
+            # ``stop`` was called while the process was being started, when there was none to signal.
             self.signal(signal.SIGTERM)
         connection_error: Exception | None = None
         try:
@@ -193,11 +196,13 @@ class WorkerSlot:
             else:
                 self._writer.close()
                 self._writer = None
+            # Requests to this worker end now instead of after their timeout.
             for response in self._pending.values():
                 if not response.done():
                     response.set_result(None)
             if process.returncode is None and not self._stopping.is_set():
                 # The worker has closed its connection: it is about to exit, or unusable.
+                # During a stop, the supervisor decides when to kill it.
                 await wait_or_kill(process, EXIT_TIMEOUT)
         code = await process.wait()
         if connection_error is not None:
