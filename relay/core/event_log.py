@@ -6,7 +6,8 @@ Invariants:
 2. The log holds every event of the stream with ``floor < sequence <= head`` that the relay reads, except
    those in ``missing_ranges``; it makes no statement about other sequences.
 3. The number of events and of bytes is bounded; the oldest events are evicted first, which raises ``floor``.
-4. Missing ranges are in stream order, with at least one record between any two of them.
+4. Missing ranges are in stream order. Appended ones have at least one record between any two of them, which
+   bounds their number; ``prepend`` takes ranges as the stream has them.
 """
 
 from bisect import bisect_left, bisect_right
@@ -191,7 +192,7 @@ class EventLog:
             self._append_deleted(first, last)
 
     def _append_deleted(self, first: int, last: int) -> None:
-        # The sequences up to here are messages without a record, which the range must not cover.
+        # The sequences up to here are messages without a record; the range begins after them.
         self.advance(first - 1)
         self.append_missing(last)
 

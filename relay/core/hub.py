@@ -94,6 +94,7 @@ class Hub:
         cursors = self.sessions.cursors()
         self.log.reset(head, stored_ns)
         self.snapshot.clear()
+        # In this order: the gap of a session ends at a cursor of the new epoch and head.
         self.fanout.reset(epoch)
         self.sessions.reset(cursors)
 

@@ -49,7 +49,7 @@ class ReplayCache(Generic[W]):
         self._requested: dict[int, None] = {}
         self._reading: set[int] = set()
         self._waiters: dict[int, dict[W, None]] = {}
-        self._chunk_of: dict[W, int] = {}
+        self._chunk_of: dict[W, int] = {}  # inverse of ``_waiters``, so that ``forget`` takes constant time
 
     def __repr__(self) -> str:
         return f"ReplayCache({len(self._chunks)} chunks, {len(self._chunk_of)} waiting)"

@@ -24,6 +24,7 @@ def may_be_traced(record: Record) -> bool:
     encoded = record.encoded
     if len(encoded) > _MAX_BYTES:
         return False
+    # A search of the bytes: a nested object may have such a key, too; then ``trace_id`` finds nothing.
     return record.traceparent is not None or b'"trace_id"' in encoded or b'"traceparent"' in encoded
 
 

@@ -203,6 +203,7 @@ class History:
                 page.add_gap(start, page.position)  # the stream no longer has older events
                 page.position = start
                 break
+            # The position moves towards the start: everything after it, up to ``end``, has been read.
             before, begin = page.position, max(start, log.floor)
             records, page.position = log.select_last(
                 filter, begin, before, limit - len(page.records), page.bytes_left

@@ -61,6 +61,7 @@ def _compressed_response(file: FileResponse, stat_result: os.stat_result) -> Res
         "content-encoding": "gzip",
         "content-type": file.headers["content-type"],
         "last-modified": file.headers["last-modified"],
+        # Inside the quotation marks that are part of an ETag.
         "etag": f'{file.headers["etag"].removesuffix(chr(34))}-gzip"',
     }
     return Response(

@@ -121,6 +121,7 @@ class CatchUp:
 
     def next_due(self) -> float | None:
         """Return when a rate limit next allows a batch, UNIX seconds; None if no member is held back."""
+        # A member at the position of its feed is always due; counting it would cause flushes without a pause.
         return min((at for member, at in self._paced.items() if self.can_advance(member)), default=None)
 
     def serve_turns(self, epoch: str, now: float) -> bool:
@@ -214,6 +215,7 @@ class CatchUp:
             # The member skips events anyway, so at most one chunk before the log is read for it.
             if member.reached_head or self._capacity(feed) == 0:
                 return log, "slow"
+            # The chunk with the last sequence before the log; the log may begin inside this chunk.
             begin = (log.floor - 1) // CHUNK_SEQUENCES * CHUNK_SEQUENCES
             if position < begin:
                 # An empty log with its floor at this chunk: everything before is reported as a gap.

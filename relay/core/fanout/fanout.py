@@ -121,6 +121,7 @@ class Fanout:
         for feed in self.feeds.values():
             feed.reset()
         self._dirty.clear()
+        # Chunks of the previous stream never arrive; their waiters continue in the new one.
         if self._catch_up.resume(self.replay_cache.clear()):
             self._request_flush()
 

@@ -248,6 +248,7 @@ class Feed:
 
     def clear(self) -> None:
         """Discard pending events."""
+        # A new list, here and elsewhere: a batch may hold the previous one as its records.
         self.pending = []
         self._conflated = 0
         self._conflate_at = _CONFLATE_FROM

@@ -102,6 +102,7 @@ class SubjectTrie(_Trie[T]):
 
 def _descendants(nodes: list[_Node[T]]) -> list[_Node[T]]:
     """Return all descendants of nodes."""
+    # Without the nodes themselves, since ``>`` matches at least one token.
     found: list[_Node[T]] = []
     while nodes:
         nodes = [child for node in nodes for child in node.children.values()]

@@ -89,6 +89,7 @@ class SessionStart:
         if cursor.stored_ns is None:
             return True
         stored_ns = self._log.stored_at(cursor.sequence)
+        # Older than the log, or at a sequence without a message, such as the end of a missing range.
         if stored_ns is None:
             return None if self._request_position is not None else True
         return stored_ns == cursor.stored_ns

@@ -138,6 +138,7 @@ class Sessions(SessionRegistry):
             elif action is Action.REJECT:
                 raise ProtocolError(ErrorCode.UNAUTHORIZED, "no token received; send 'auth' first")
         except ProtocolError as error:
+            # Without a parsed message there is no type to refer to.
             if message is not None:
                 error.ref = message.type
             self.reject(session, error)
