@@ -172,6 +172,7 @@ class Ingest:
         """Pause reading from NATS until the next flush: events read earlier would only wait for it."""
         if self._nc is not None:
             self._nc.pause_reading()
+            # If the client has reconnected by then, this resumes the new socket, which does no harm.
             asyncio.get_running_loop().call_later(seconds, self._nc.resume_reading)
 
     # Start and recovery.
@@ -212,8 +213,7 @@ class Ingest:
         return head
 
     async def _start_consumer(self, nc: Client, timeout_seconds: float | None = None) -> None:
-        # Both flags change before ``start``: messages, or the loss of the consumer, may come before it
-        # returns.
+        # Both flags change before ``start``, during which messages or the loss of the consumer may come.
         self._consumer_lost.clear()
         self._gaps.restart()
         consumer = OrderedConsumer(nc, self._stream, self._gaps.receive, self._on_consumer_lost)
@@ -348,8 +348,7 @@ class Ingest:
         self.lag = delivery.pending
         seq, stored_ns = self._newest = delivery.seq, delivery.stored_ns
         if not self._range.is_event(delivery.subject):
-            # The head passes this message, because a later missing range or a new consumer starts at the
-            # head.
+            # The head passes this message: a later missing range or a new consumer starts there.
             self.hub.log.advance(seq, stored_ns)
             return
         subject = self._names.strip_prefix(delivery.subject)
@@ -373,8 +372,7 @@ class Ingest:
         self._connect_count += 1
         log.info("connected to NATS at %s", redact_url(self._url))
         # nats-py renews the subscription, but messages in flight are lost, and the server may have deleted
-        # the consumer. It is recreated without waiting for an overdue heartbeat; ``_start`` creates the first
-        # one.
+        # the consumer. It is recreated without waiting for an overdue heartbeat; the first is ``_start``'s.
         if self.loaded:
             self._consumer_lost.set()
 

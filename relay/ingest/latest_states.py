@@ -81,8 +81,7 @@ class LatestStates:
                 event = decode(subject, delivery.data)
                 if (
                     isinstance(event, Event)
-                    # The stream may be replaced while LATEST is read; its old states do not belong in the new
-                    # snapshot.
+                    # The stream may be replaced while LATEST is read; its old states are then invalid.
                     and generation == self._hub.generation
                     and (ahead or seq <= self._hub.log.head)
                 ):

@@ -63,6 +63,7 @@ class RangeReader:
                 seen.append(delivery.seq)
                 if self.is_event(delivery.subject):
                     take(delivery)
+        # With a filter, the message that is tested next may be beyond the range.
         skipped = [seq for seq in skipped if seq <= last]
         if self.filters:
             deleted = await self.deleted.find(nc, first, last, seen)

@@ -107,8 +107,7 @@ class ReplayReaders:
         async with self._reader_slots:
             chunk = replay_cache.get(position)
             if chunk is None:
-                # Chunk n has the sequences n * C + 1 to (n + 1) * C, so this one continues after
-                # ``position``.
+                # Chunk n has the sequences n * C + 1 to (n + 1) * C, so it continues after ``position``.
                 number = position // CHUNK_SEQUENCES
                 chunk = await self._read(
                     ChunkRequest(number, number * CHUNK_SEQUENCES + 1, (number + 1) * CHUNK_SEQUENCES)
@@ -156,6 +155,7 @@ class ReplayReaders:
         state = (await self._stream_info())["state"]
         if timestamp <= 0:
             return max(0, int(state["first_seq"]) - 1)
+        # The ``last_ts`` of a stream that never had a message is in the year 1.
         if timestamp > parse_time(state["last_ts"]).timestamp() + _ROUNDING_ERROR:
             return int(state["last_seq"])
         assert self._nc is not None
@@ -225,6 +225,7 @@ class ReplayReaders:
     async def _read_chunk(self, request: ChunkRequest) -> EventLog:
         hub = self._hub
         generation, head = hub.generation, hub.log.head
+        # What retention has deleted is below the floor of the chunk, where members find it as lost.
         first = max(request.first, int((await self._stream_info())["state"]["first_seq"]))
         last = min(request.last, head)
         # Not bounded in bytes: a log that evicts events would be an incomplete chunk.

@@ -54,6 +54,8 @@ async def read(
     while last is None or position <= last:
         errors = protocol_errors(nc)
         try:
+            # Closed here, because a generator that is only dropped would
+            # stop its consumer at some later time.
             async with aclosing(_read(nc, stream, position, last, subjects)) as batches:
                 async for batch in batches:
                     position = batch[-1].seq + 1
@@ -64,6 +66,8 @@ async def read(
             if protocol_errors(nc) == errors:
                 raise
         await _wait_for_reconnect(nc, stream)
+        # Every batch moves the position, so only a message right before which the
+        # connection ended twice is tested.
         if not disconnects.record_restart(position - 1):
             continue
         unparsable = await find_unparsable(nc, stream, start_after(position - 1), subjects)
@@ -134,6 +138,7 @@ async def _read(
 
 async def _wait_until(ready: asyncio.Event, stream: str) -> None:
     try:
+        # Messages are pending whenever this waits, so heartbeats alone do not count as progress.
         async with asyncio.timeout(HEARTBEAT_TIMEOUT):
             await ready.wait()
     except TimeoutError:

@@ -164,6 +164,7 @@ async def query_stored_ns(nc: Client, stream: str, seq: int) -> int | None:
         return await fail_on_disconnect(nc, direct_get.get_stored_ns(nc, stream, seq))
     except ConnectionEnded:
         message = await find_unparsable(nc, stream, start_after(seq - 1))
+        # Another message ended the connection, so this one is requested again.
         if message is None or message.seq != seq:
             raise
         raise UnparsableMessageError(stream, seq) from None

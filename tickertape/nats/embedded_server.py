@@ -149,6 +149,8 @@ class EmbeddedNats:
 
 async def _answers(port: int) -> bool:
     try:
+        # A connection alone proves little, because the kernel accepts it before the server
+        # does; INFO comes from the server.
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:
         return False

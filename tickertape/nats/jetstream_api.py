@@ -163,6 +163,7 @@ async def request_raw(
                 # The timeout of the first request limits the total time.
                 requests.append(asyncio.ensure_future(nc.request(subject, body, timeout=timeout_seconds)))
                 sent_at = now()
+            # Polled, because the error callback belongs to the owner of the connection.
             if not isinstance(error := nc.last_error, PermissionsViolation):
                 continue
             inbox = inbox_prefix(nc)

@@ -72,6 +72,7 @@ def compare(expected: dict[str, Any], actual: dict[str, Any], *, sized: bool = F
 
 
 def _sources(sources: list[dict[str, Any]]) -> list[Any]:
+    # Only these fields are compared, because the server adds others.
     return sorted(
         (
             source["name"],

@@ -83,6 +83,7 @@ def _parse_size(name: str, text: str) -> int:
     size = int(match[1]) * factor
     if not MIN_SIZE <= size <= _MAX_SIZE:
         raise ValueError(
+            # Plus one, because the maximum itself has no round unit.
             f"{text} for {name} is not between {format_size(MIN_SIZE)} and {format_size(_MAX_SIZE + 1)}"
         )
     return size
@@ -149,6 +150,7 @@ def _describe_storage(account: dict[str, Any], code: int) -> str:
     if code == _STREAM_TOO_LARGE:
         maximum = int(limits.get("storage_max_stream_bytes", 0))
         return f"the account allows at most {format_size(maximum)} per stream"
+    # -1 means that the account is not limited, so the storage of the server is used up.
     maximum, reserved = int(limits.get("max_storage", -1)), int(account.get("reserved_storage", 0))
     if maximum > 0:
         return f"the account has {format_size(maximum)}, of which {format_size(reserved)} are reserved"

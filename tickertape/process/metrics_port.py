@@ -64,6 +64,7 @@ class MetricsPort:
         failure: OSError | None = None
         for _, address in resolve(host, port):
             try:
+                # A server of prometheus-client listens on one address only.
                 self._servers.append(start_http_server(port, addr=str(address[0]), registry=registry))
             except OSError as error:
                 if not is_unavailable(error):
