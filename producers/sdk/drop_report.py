@@ -53,6 +53,7 @@ class DropReport:
             number: number of events.
             offline: whether NATS is unreachable, which the report then names as the reason.
         """
+        # A new report begins, for which the reason of the previous one no longer holds.
         if not self.unreported:
             self._offline = False
         self.count += number

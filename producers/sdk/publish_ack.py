@@ -66,6 +66,7 @@ def parse_reply(message: Msg) -> Ack | TransientFailure | PermanentFailure:
         message: message received on the reply subject of an event.
     """
     if message.headers and (status := message.headers.get("Status")):
+        # No responders: nothing receives messages on this subject, which a stream would.
         if status == "503":
             return TransientFailure(
                 "no stream captures this subject", "create the streams with 'tickertape streams apply'"

@@ -119,6 +119,7 @@ class Publisher:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # After an exception, waiting for acknowledgements would only delay it.
         await self.close(None if kind is None else 0.0)
 
     @property
@@ -227,6 +228,8 @@ class Publisher:
             PublishError: events failed; the message has their number and the first error. The call that
                 published an event raises its error as well.
         """
+        # Events that are submitted while it waits are not included, or a steady flow would never let it
+        # return.
         futures = self._in_flight.futures()
         if not futures:
             return

@@ -68,6 +68,7 @@ def with_traceparent(headers: dict[str, str] | None, provider: Provider | None) 
     if headers is None and provider is None:
         return None
     result = dict(headers or {})
+    # NATS distinguishes upper and lower case in header names, so another spelling would be a second header.
     given_keys = [key for key in result if key.lower() == HEADER]
     value: str | None = None
     for key in given_keys:

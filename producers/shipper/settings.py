@@ -141,6 +141,7 @@ class ShipSettings(NatsSettings):
         for name, key in _split_pairs(self.field):
             if name not in names:
                 raise ValueError(f"{name}={key}: unknown field; use one of {', '.join(names)}")
+            # Before the usual keys, which still apply to lines without this one.
             names[name] = (key, *names[name])
         zone = ZoneInfo(self.zone) if self.zone else None
         return ParseSettings(

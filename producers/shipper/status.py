@@ -61,6 +61,7 @@ def health_event(shipper: Shipper, counts: ParserCounts, host: str) -> SystemHea
 
 
 def _lag_seconds(stream: FileStream, now: float) -> float:
+    # A stream that has never caught up has no time from which its lag could be measured.
     return max(0.0, now - stream.caught_up_at) if stream.lag and stream.caught_up_at else 0.0
 
 
@@ -127,6 +128,7 @@ async def print_status(client: Client, names: Names, host: str, console: Console
     stream = names.stream("LATEST")
     async with asyncio.timeout(_TIMEOUT):
         message = await direct_get.get_last_message(client, stream, subject)
+    # Any client may publish on the subject.
     if message is None or isinstance(decode(names.strip_prefix(subject), message.data), Rejection):
         return False
     event = SystemHealth.model_validate(orjson.loads(message.data))

@@ -185,6 +185,7 @@ def iter_options(model: type[BaseSettings]) -> Iterator[Option]:
 def _normalize(text: str) -> str:
     """Return a description in the style of the help: starting in lower case, without a full stop."""
     words = text.split()
+    # Names and abbreviations, which have further capitals, keep their case.
     if words and (words[0][1:].islower() or words[0] == "A"):
         words[0] = words[0].lower()
     return " ".join(words).removesuffix(".")

@@ -55,6 +55,7 @@ class StreamsSettings(NatsSettings):
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:
+        # Parses the sizes, so that an error in them is a usage error.
         self.names()
         return self
 

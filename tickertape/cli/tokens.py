@@ -178,6 +178,7 @@ def _mint(settings: TokenCommandSettings) -> str:
 def _keygen(settings: TokenCommandSettings) -> int:
     assert settings.jwt_algorithm is not None
     private, public = generate_key(settings.jwt_algorithm)
+    # Written before the private key is printed: without its public key, that key would be useless.
     if public is not None:
         assert settings.public_file is not None
         # Never overwrite a key: tokens signed with its private key could no longer be verified.
@@ -197,6 +198,7 @@ async def _inspect(settings: TokenCommandSettings) -> int:
     parts = token.split(".")
     if len(parts) != 3:
         raise TokenError("malformed", f"a token has three parts separated by dots; this one has {len(parts)}")
+    # Decoded without verification, because tokens that are invalid are the ones to inspect.
     header = parse_json_object(decode_base64url(parts[0], MAX_TOKEN, "the header"), "the header")
     claims = parse_json_object(decode_base64url(parts[1], MAX_TOKEN, "the claims"), "the claims")
     is_valid, result = await _verify(settings, token)

@@ -105,6 +105,7 @@ def load_source(path: Path) -> Source:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise MonitorFileError([Problem(path, line, "", f"is not YAML: {error.problem}")]) from None
+    # Nesting of thousands of levels exhausts the recursion of the YAML parser.
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise MonitorFileError([Problem(path, 0, "", f"is not YAML: {first_line}")]) from None

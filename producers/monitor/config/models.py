@@ -136,6 +136,7 @@ class MonitorConfig(Settings):
         return [_check(probe, self.connectivity, self.defaults) for probe in self.connectivity.probes]
 
     def _resolve_gateway(self, gateway: GatewaySettings) -> Gateway[ProbeSettings]:
+        # Only None inherits: 0 is a setting of its own.
         dwell = gateway.dwell if gateway.dwell is not None else self.defaults.dwell
         return Gateway(
             id=gateway.id,

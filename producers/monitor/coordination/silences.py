@@ -107,6 +107,7 @@ async def set_silence(client: Client, names: Names, gateway: str, seconds: float
     match = matches[0]
     try:
         by = getpass.getuser()
+    # In a container, the user may have no name.
     except (KeyError, OSError):
         by = "unknown"
     silence = Silence(time.time() + seconds, reason[:MAX_REASON_LENGTH], by)

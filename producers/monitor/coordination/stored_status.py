@@ -30,6 +30,7 @@ async def read_stored_statuses(client: Client, names: Names) -> dict[str, Stored
     """
     found: dict[str, StoredStatus] = {}
     events = names.stream("EVENTS")
+    # EVENTS comes last, so that its statuses replace those of LATEST.
     for stream in (names.stream("LATEST"), events):
         subjects = await direct_get.list_subjects(client, stream, names.subject("gateway.status.>"))
         for start in range(0, len(subjects), _BATCH_SIZE):

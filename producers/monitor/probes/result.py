@@ -34,6 +34,7 @@ def answered(latency: float, degraded_above: float | None, expires: float | None
 
 def describe(error: Exception) -> str:
     """Describe an error for operators, without error numbers if there is a description."""
+    # Subclasses come first: the errors of TLS and of name resolution are OSErrors, too.
     match error:
         case ConnectionRefusedError():
             text = "connection refused"

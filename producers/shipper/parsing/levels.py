@@ -115,6 +115,7 @@ def find(text: str) -> tuple[str, int, int] | None:
         if level is not None and not (start and _is_word_character(text[start - 1])):
             best = level, start, match.end()
             break
+    # Only what is nearer to the start of the line replaces an upper-case word.
     limit = best[1] if best is not None else stop
     for match in _BRACKET.finditer(text, 0, stop):
         if match.start() >= limit:

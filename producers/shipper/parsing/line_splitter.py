@@ -99,6 +99,7 @@ async def standard_input() -> AsyncGenerator[bytes, None]:
         # Files and devices such as /dev/null never block, and the event loop cannot poll them.
         while data := os.read(fd, CHUNK_BYTES):
             yield data
+            # These reads never suspend, so the other tasks get their turn here.
             await asyncio.sleep(0)
         return
     loop = asyncio.get_running_loop()

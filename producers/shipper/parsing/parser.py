@@ -221,6 +221,8 @@ class Parser:
             text, valid = decode(line, truncated=index in truncated)
             if not valid:
                 self._counts.invalid += 1
+            # The block must have as many lines as there are texts, because matches are assigned to lines by
+            # counting.
             texts.append(text.replace("\n", " "))
         return texts, "\n".join(texts).encode()
 

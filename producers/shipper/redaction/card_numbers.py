@@ -61,6 +61,7 @@ def replace(text: bytes, replacement: Callable[[], bytes]) -> bytes:
 
 def _can_start_at(text: bytes, position: int) -> bool:
     before = text[max(0, position - 2) : position]
+    # A JSON escape ends with a letter, which is no part of a word before the number.
     if not before or before in (b"\\n", b"\\r", b"\\t"):
         return True
     last = before[-1:]

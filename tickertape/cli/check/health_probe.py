@@ -40,6 +40,7 @@ def fast_path(arguments: "Sequence[str]") -> int | None:
     Returns:
         the exit code, or None if the regular parser must handle the arguments.
     """
+    # Like pydantic-settings, which ignores the case of the variables' names.
     environment = {name.upper(): value for name, value in os.environ.items()}
     options = {
         "--ops-host": environment.get("TICKERTAPE_OPS_HOST", OPS_HOST),

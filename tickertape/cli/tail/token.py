@@ -53,6 +53,7 @@ class TokenSource:
         try:
             token = self._read()
         except NoTokenError:
+            # The file may be half-written; the next poll reads it again.
             return None
         if token == self._last:
             return None
@@ -68,6 +69,7 @@ class TokenSource:
             origin = str(self.file)
             try:
                 with self.file.open("rb") as file:
+                    # The longest token and a line break; a longer text is rejected below.
                     text = file.read(MAX_TOKEN + 2).decode("ascii", "replace")
             except OSError as error:
                 raise NoTokenError(f"{origin} cannot be read ({error.strerror})", HINT) from None

@@ -67,6 +67,7 @@ class PlainReader:
         if timestamp is None:
             return level, text, None, None, {}
         end = _timestamp_end(header)
+        # A level right after the timestamp belongs to the header, which the message does not repeat.
         if match is not None and not text[end : match[1]].strip(" \t|[]-"):
             end = match[2]
         return level, text[end:].lstrip(_BEFORE_MESSAGE) or text, None, timestamp, {}
