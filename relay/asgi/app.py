@@ -231,8 +231,8 @@ def tickertape_app(
         client_rate: log events per second and client; 100 by default, 0 disables the limit.
         allowed_origins: origins of pages that may connect, in addition to the host's own.
         auth: ``none`` accepts all clients, on loopback addresses only; ``jwt`` requires a token.
-            jwt_algorithm, jwt_key, jwt_key_file, jwt_jwks_url, jwt_issuer, jwt_audience: settings for
-            verifying tokens.
+        jwt_algorithm, jwt_key, jwt_key_file, jwt_jwks_url, jwt_issuer, jwt_audience: settings for verifying
+            tokens.
         insecure: allow ``auth="none"`` on addresses that other hosts can reach.
         settings: complete settings, instead of the arguments above.
 

@@ -80,7 +80,8 @@ class AsgiConnection:
     """Connection of one client, and the ``Link`` of its session.
 
     Args:
-        connections: connections of the feed. scope, receive, send: ASGI arguments.
+        connections: connections of the feed.
+        scope, receive, send: ASGI arguments.
     """
 
     encoding = TEXT
@@ -354,7 +355,8 @@ async def reject(
     """Reject a request or a pending handshake, with an HTTP response if the server supports that.
 
     Args:
-        error: reason for the rejection. scope, receive, send: ASGI arguments.
+        error: reason for the rejection.
+        scope, receive, send: ASGI arguments.
         status: HTTP status; None selects the status of the error's close code.
     """
     if scope["type"] == "http" or "websocket.http.response" in (scope.get("extensions") or {}):
