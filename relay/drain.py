@@ -94,6 +94,7 @@ async def drain(
     """
     started_at = time.monotonic()
     was_accepting = connections.accepting
+    # Step 1: not ready, but accepting.
     connections.start_draining()
     if was_accepting and delay and not stopping.interrupted:
         log.info(
@@ -101,6 +102,7 @@ async def drain(
             extra={"delay": delay, "connections": len(connections)},
         )  # fmt: skip
         await stopping.sleep(delay)
+    # Step 2: the port is closed, so that handshakes on open sockets are the only ones left to reject.
     connections.stop_accepting()
     main.stop_accepting()
     total = len(connections)
@@ -108,6 +110,7 @@ async def drain(
         "shutting down: %d clients have %g s to disconnect", total, seconds,
         extra={"connections": total, "drain": seconds},
     )  # fmt: skip
+    # Steps 3 and 4: ``bye`` in waves, then the rest of the time to disconnect.
     deadline = time.monotonic() + seconds
     await _send_bye(connections, seconds * WAVES_SHARE, stopping)
     while len(connections) and time.monotonic() < deadline and not stopping.repeated:

@@ -130,6 +130,7 @@ class TickertapeApp:
         if scope["type"] == "lifespan":
             await Router(lifespan=self.lifespan).lifespan(scope, receive, send)
             return
+        # A request that arrives during the shutdown must not start the feed again.
         if not self._relay.running and not self._relay.stopping:
             log.warning(
                 "starting the feed with its first client; use FastAPI(lifespan=feed.lifespan) to start"

@@ -161,6 +161,7 @@ def read_name(values: dict[str, Any], key: str, reason: Reason = "claim") -> str
     if key not in values:
         return None
     value = values[key]
+    # Printable, since names appear in logs, and one per line in the revocation file.
     if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME or not value.isprintable():
         raise TokenError(reason, f"the token's {key} is not a printable string of 1 to {MAX_NAME} characters")
     return value
@@ -173,6 +174,7 @@ def read_time(claims: dict[str, Any], name: str) -> float:
         TokenError: the claim is not a valid time.
     """
     value = claims[name]
+    # ``true`` is excluded explicitly, because a bool is an int in Python.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_TIME:
         raise TokenError("claim", f"the token's {name} is not a time in UNIX seconds")
     return float(value)

@@ -84,6 +84,7 @@ class Keys:
         """
         if kid is None:
             return list(self.keys)
+        # A key without an id, such as a PEM file, may well be the one that the token names.
         return [key for key in self.keys if key.kid is None or key.kid == kid]
 
 

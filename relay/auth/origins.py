@@ -137,6 +137,7 @@ class Origins:
         if text in _HOSTLESS:
             self._apps.add(text)
         elif host == "*" and (app := _parse_app_origin(f"{scheme}://x")) is not None:
+            # The star itself is not a valid host, so only the scheme was parsed with a host in its place.
             self._app_schemes.add(app[0])
         elif (app := _parse_app_origin(text.rstrip("/"))) is not None:
             self._apps.add("://".join(app))
@@ -147,6 +148,7 @@ class Origins:
     def _is_listed_app(self, origin: str) -> bool:
         if origin in _HOSTLESS:
             return origin in self._apps
+        # A star stands for a host without a port.
         app = _parse_app_origin(origin)
         return app is not None and (
             "://".join(app) in self._apps or (app[0] in self._app_schemes and ":" not in app[1])

@@ -59,7 +59,7 @@ def read_signing_key(algorithm: Algorithm, data: bytes, origin: str) -> SigningK
         )
     try:
         key = load_pem_private_key(data, password=None)
-    except TypeError:
+    except TypeError:  # cryptography's error for a key that needs a password
         raise KeysError(
             f"the private key in {origin} is encrypted",
             "use an unencrypted key, or pipe in the decrypted key",
@@ -84,6 +84,7 @@ def mint(algorithm: Algorithm, key: SigningKey, claims: Mapping[str, Any], kid: 
         ProtocolError: a relay would reject the grant.
         TokenError: the token is too long.
     """
+    # Called for its errors only: no token is signed whose grant every relay would reject.
     grant_of(claims, str(claims.get("sub", "")))
     payload = orjson.dumps(dict(claims))
     headers = None if kid is None else {"kid": kid}

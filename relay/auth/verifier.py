@@ -85,6 +85,7 @@ class Verifier:
         self._expected = expected
         self._revoked = revoked
         self._wall = wall
+        # PyJWS verifies signatures only; ``claims.py`` checks the claims, by stricter rules than PyJWT's.
         # Restricted to this algorithm, so that even a bug here could not make PyJWT accept another.
         self._signatures = PyJWS(algorithms=[algorithm])
         self._cache: OrderedDict[bytes, Grant] = OrderedDict()

@@ -169,6 +169,7 @@ def _sessions(connections: Connections) -> dict[str, float]:
 def _distribution(histogram: Histogram) -> Distribution:
     exemplars = []
     for bucket, (exemplar, seconds) in list(histogram.exemplars.items()):
+        # Parsed only on a scrape, since most exemplars are replaced before they are read.
         trace = trace_id(exemplar.record)
         if trace is not None:
             exemplars.append(Exemplar(bucket, trace, seconds, exemplar.at))

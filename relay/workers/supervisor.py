@@ -71,6 +71,7 @@ async def supervise(settings: ServeSettings, announce: Callable[[str], None] = c
         if nats is not None:
             await nats.stop()
         return 1
+    # A signal arrived during startup: no worker has been started.
     if signals.stop_signals:
         reserved.close()
         ops_socket.close()

@@ -109,6 +109,7 @@ class WorkerSlot:
             except Exception as error:
                 outcome = f"could not be run ({error!r})"
             self.ready = False
+            # Before the next worker starts, which writes the same column.
             self._counters.clear_slot(self.number)
             self.metrics.retire_worker()
             self._changed()
