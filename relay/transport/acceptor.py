@@ -163,8 +163,8 @@ class _PendingConnection(asyncio.Protocol):
             self._transport.abort()
             self._release_slot()
             return
-        # A client that disconnects during its handshake leaves no transport, and TLS does not call
-        # ``connection_lost`` of this protocol: its slot has to be released here.
+        # A client that disconnects in its handshake leaves no transport (asyncio) or a closed one (uvloop).
+        # TLS does not call ``connection_lost`` of this protocol then, so its slot has to be released here.
         if secured is None or secured.is_closing():
             self._release_slot()
             return
