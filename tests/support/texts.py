@@ -155,6 +155,12 @@ class _Visitor(ast.NodeVisitor):
         else:
             self.generic_visit(node)
 
+    def visit_keyword(self, node: ast.keyword) -> None:
+        if self._settings and node.arg == "description":
+            self._within("help", node)
+        else:
+            self.generic_visit(node)
+
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
         parts = [part.value if isinstance(part, ast.Constant) else "{}" for part in node.values]
         self._add(self._kind, node, "".join(map(str, parts)))
