@@ -131,6 +131,15 @@ class History:
             ProtocolError: a cursor does not belong to this stream.
             StreamsError: NATS is unreachable.
         """
+        # The stream can be replaced while a part of the page is read from it. Positions found before then are
+        # meaningless after it, so the page is read again: with another epoch, a cursor of the query is invalid.
+        while True:
+            generation = self._hub.generation
+            page = await self._read_page(query, filter, now)
+            if generation == self._hub.generation:
+                return page
+
+    async def _read_page(self, query: Query, filter: Filter, now: float) -> bytes:
         hub = self._hub
         # Fixed before the page is read, so that a busy stream cannot extend it.
         end = hub.log.head if query.until is None else min(await self._resolve(query.until), hub.log.head)

@@ -133,6 +133,47 @@ def test_a_cursor_of_another_stream_is_rejected(query: str) -> None:
         HistoryClient(30).fetch(query)
 
 
+class ReplacedStreamReaders(FakeReplayReaders):
+    """Replay readers during whose first read the stream is replaced by one with three events."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__(stage)
+        self.replaced = False
+
+    async def chunk_after(self, position: int) -> EventLog:
+        """Return a chunk; before the first, replace the stream."""
+        if not self.replaced:
+            self.replaced = True
+            chunk = await super().chunk_after(position)
+            self._stage.stored.clear()
+            self._stage.hub.begin("f", 0, None)
+            for seq in range(1, 4):
+                self._stage.log(seq, "error")
+            return chunk
+        return await super().chunk_after(position)
+
+
+@pytest.mark.parametrize("query", ["cursor=e-10", "until=e-250", "cursor=e-10&order=newest&until=e-200"])
+def test_a_stream_replaced_during_a_read_invalidates_cursors(query: str) -> None:
+    """A cursor of the query is rejected if its stream is replaced while the page is read."""
+    client = HistoryClient(300)
+    client.readers = ReplacedStreamReaders(client.stage)
+    client.history = History(client.stage.hub, client.readers)
+    with pytest.raises(ProtocolError, match="another stream"):
+        client.fetch(query)
+
+
+@pytest.mark.parametrize("query", ["", "order=newest&since=earliest"])
+def test_a_stream_replaced_during_a_read_is_read_again(query: str) -> None:
+    """No page contains events of two streams, or a cursor that does not belong to its events."""
+    client = HistoryClient(300)
+    client.readers = ReplacedStreamReaders(client.stage)
+    client.history = History(client.stage.hub, client.readers)
+    page = client.fetch(query)
+    assert sorted(item["seq"] for item in page["events"]) == [1, 2, 3]
+    assert page["cursor"].startswith("f-")
+
+
 def test_events_in_the_log_are_not_read_from_the_stream() -> None:
     """Events in the log are not read from the stream, neither forward nor backward."""
     client = HistoryClient(100)
