@@ -184,9 +184,12 @@ class Shipper:
         batches: list[Batch] = []
         try:
             while True:
-                batch = None
+                batch = error = None
                 if not self._stopping:
-                    batch = stream.next_batch(time.time(), finish=self._draining)
+                    try:
+                        batch = stream.next_batch(time.time(), finish=self._draining)
+                    except OSError as failed_read:
+                        error = failed_read
                 # Both are withdrawn, oldest first, if another process has committed before the first of them.
                 batches = [unshipped for unshipped in (in_flight and in_flight[0], batch) if unshipped]
                 if in_flight is not None:
@@ -195,6 +198,9 @@ class Shipper:
                     stream.mark_shipped(in_flight[0], await in_flight[1])
                     self._count(in_flight[0])
                     in_flight = None
+                if error is not None:
+                    # Only after the batch in flight is acknowledged: reading continues after its events.
+                    self._back_off(stream, error)
                 if batch is None:
                     return
                 in_flight = (batch, asyncio.create_task(self._commit(stream, batch)))
@@ -206,14 +212,16 @@ class Shipper:
                 self._report(
                     f"{path}: truncated during a conflict; lines that the other shipper missed are lost"
                 )
-        except OSError as error:
-            stream.back_off(time.time())
-            if stream.path not in self._reported_paths:
-                self._reported_paths.add(stream.path)
-                self._report(f"{stream.path}: cannot be read: {error.strerror}; retrying")
         finally:
             if in_flight is not None:
                 in_flight[1].cancel()
+
+    def _back_off(self, stream: FileStream, error: OSError) -> None:
+        """Retry a file stream that cannot be read after a while, and report that once."""
+        stream.back_off(time.time())
+        if stream.path not in self._reported_paths:
+            self._reported_paths.add(stream.path)
+            self._report(f"{stream.path}: cannot be read: {error.strerror}; retrying")
 
     async def _commit(self, stream: FileStream, batch: Batch) -> int:
         self._record_rejected(

@@ -7,11 +7,13 @@ Invariants:
 3. If a batch is not shipped, no later batch is: reading resumes at the last shipped position.
 """
 
+import os
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from tickertape.contracts.subjects import LEVELS
 from tickertape.producers.shipper.files.rotation import open_copy
 from tickertape.producers.shipper.files.rotation_chain import MAX_COMPLETED, TICK, RotationChain
 from tickertape.producers.shipper.files.tailed_file import ROTATION_GRACE, TailedFile
@@ -99,6 +101,10 @@ class FileStream(RotationChain):
         self._count = 0
         self._run_id = run_id
         self._ready: deque[tuple[TailedFile, ParsedEvent]] = deque()
+        # Parts of the next batch. They outlive a read error: the events were taken from the parser, and would
+        # not be read again.
+        self._collected: list[OutgoingEvent] = []
+        self._collected_completed: list[TailedFile] = []
         self._saved_at = 0.0
         self._retry_at = 0.0
         if stored is not None:
@@ -135,40 +141,42 @@ class FileStream(RotationChain):
         Args:
             now: UNIX seconds.
             finish: flush incomplete lines and events.
+
+        Raises:
+            OSError: a file cannot be read. What was read before the error is in the next batch.
         """
-        events: list[OutgoingEvent] = []
         if self._announce_generations and (new := {file.generation for file in self.chain} - self._announced):
-            self._announced |= new
             # This batch has no events: message ids contain the generation, so it must be stored before the
             # first of them is sent, or a restart would choose another one.
-            return self._batch(events, [], now)
-        size = 0
-        advanced: dict[TailedFile, None] = {}
+            batch = self._batch([], [], now)
+            self._announced |= new
+            return batch
+        events, completed = self._collected, self._collected_completed
+        size = sum(len(event.payload) for event in events)
         while len(events) < MAX_BATCH_EVENTS and size < MAX_BATCH_BYTES and self._fill(now, finish=finish):
             file, parsed = self._ready.popleft()
             # Events that are not admitted count as batched as well, or they would hold back the checkpoint.
             # Events of a file are contiguous, so the end of the previous event identifies this one.
             start = file.mark_batched(parsed.end)
-            advanced[file] = None
+            self._unsaved = True
             if not self.throttle.admit(parsed, now):
                 continue
             payload = parsed.encode()
             events.append(OutgoingEvent(parsed.subject, payload, f"{file.generation}-{start}"))
             size += len(payload)
-        if not self._ready:
+        # JetStream rejects a batch with too many messages, so a full one leaves the reports to the next.
+        if not self._ready and len(events) <= MAX_BATCH_EVENTS - len(LEVELS):
             events += self.throttle.report_suppressed(now, finish=finish)
-        completed = self._take_completed(now)
-        if not (events or advanced or completed or self._unsaved):
+        self._take_completed(now)
+        if not (events or completed or self._unsaved):
             return None
         if not events and not completed and not finish and now - self._saved_at < 1.0:
-            self._unsaved = self._unsaved or bool(advanced)
             return None  # a checkpoint without events is committed at most once per second
-        return self._batch(events, completed, now)
+        batch = self._batch(events, completed, now)
+        self._collected, self._collected_completed = [], []
+        return batch
 
     def _batch(self, events: list[OutgoingEvent], completed: list[TailedFile], now: float) -> Batch:
-        self._unsaved = False
-        self._saved_at = now
-        self._count += 1
         # Pending files come after the open files that were rotated, and before the live file.
         rotated = [file.position() for file in self.chain if file.is_rotated]
         live = [file.position() for file in self.chain if not file.is_rotated]
@@ -182,9 +190,13 @@ class FileStream(RotationChain):
             tuple(positions[-MAX_COMPLETED:]),
             Counter(self.throttle.unreported),
             known_until,
-            self._count,
+            self._count + 1,
             self._run_id,
         )
+        # Only now: reading the positions may fail, and is then repeated.
+        self._unsaved = False
+        self._saved_at = now
+        self._count += 1
         return Batch(events, checkpoint, [(file, file.batched_offset) for file in self.chain], completed)
 
     def _fill(self, now: float, *, finish: bool) -> bool:
@@ -209,7 +221,7 @@ class FileStream(RotationChain):
                         return bool(self._ready)
                 events = [] if file.ended else file.read(now)
                 if file.truncated:
-                    self._ready.extend((file, parsed) for parsed in self._truncated(file, now))
+                    self._continue_truncated(file, now)
                     break
                 # Only at the end of the file, where an incomplete line or event is certain to be the last
                 # one.
@@ -224,25 +236,34 @@ class FileStream(RotationChain):
                 return False
         return bool(self._ready)
 
-    def _truncated(self, file: TailedFile, now: float) -> list[ParsedEvent]:
+    def _continue_truncated(self, file: TailedFile, now: float) -> None:
         """Continue in the copy of a truncated file, if there is one, and then in the file from its start."""
-        copy = open_copy(self.path, file.matches_copy, {other.key for other in self.chain})
-        # An incomplete line continues in the copy; without a copy its rest is lost with the file.
-        events = [] if copy is not None else file.finish(now)
+        # What can fail comes first: until the successor is in the chain, the next read repeats all of this.
         successor = file.next_generation(self._parser(), now)
+        copy = None
+        try:
+            copy = open_copy(self.path, file.matches_copy, {other.key for other in self.chain})
+            if copy is not None:
+                path, fd = copy
+                file.switch_to_copy(fd, path)
+        except OSError:
+            successor.close()
+            if copy is not None:
+                os.close(copy[1])
+            raise
         self.chain.insert(self.chain.index(file) + 1, successor)
-        if copy is not None:
-            path, fd = copy
-            file.switch_to_copy(fd, path)
+        if copy is None:
+            file.end()
+            # An incomplete line continues in the copy; without a copy its rest is lost with the file.
+            self._ready.extend((file, parsed) for parsed in file.finish(now))
+        else:
             file.mark_rotated(now)
             self.completed.pop(file.key, None)
         # The file may have been truncated more than once.
         self.open_missed(file.verified_at - TICK, now, before=successor)
-        return events
 
-    def _take_completed(self, now: float) -> list[TailedFile]:
-        """Remove and return files that are completely batched and no longer written to."""
-        completed: list[TailedFile] = []
+    def _take_completed(self, now: float) -> None:
+        """Collect files that are completely batched and no longer written to."""
         # While events wait for a batch, the position of their file must not cover them.
         while self.chain and not self._ready:
             file = self.chain[0]
@@ -257,8 +278,7 @@ class FileStream(RotationChain):
             if not file.ended:
                 file.mark_batched(file.read_offset)
                 self.completed[file.key] = file.position(done=True)
-            completed.append(self.chain.popleft())
-        return completed
+            self._collected_completed.append(self.chain.popleft())
 
     def mark_shipped(self, batch: Batch, sequence: int) -> None:
         """Record that a batch is acknowledged."""
@@ -282,10 +302,11 @@ class FileStream(RotationChain):
             Paths of files that were truncated in the meantime, so that they cannot be read again.
         """
         # Newest first, so that completed files return to the front of the chain in their order.
-        for batch in reversed(batches):
-            for file in reversed(batch.completed):
+        for completed in (self._collected_completed, *(batch.completed for batch in reversed(batches))):
+            for file in reversed(completed):
                 self.completed.pop(file.key, None)
                 self.chain.appendleft(file)
+        self._collected, self._collected_completed = [], []
         self._ready.clear()
         self.sequence = stored.sequence
         self._count = stored.checkpoint.count
@@ -316,5 +337,5 @@ class FileStream(RotationChain):
 
     def close(self) -> None:
         """Close all files."""
-        for file in self.chain:
+        for file in (*self._collected_completed, *self.chain):
             file.close()

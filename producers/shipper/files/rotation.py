@@ -116,6 +116,9 @@ def open_copy(path: str, matches: Callable[[int], bool], exclude: Collection[Key
         path: the file that was copied and then truncated.
         matches: returns whether an open file contains everything that was read of the original.
         exclude: files that are not considered.
+
+    Raises:
+        OSError: a candidate cannot be read.
     """
     for _ in range(_MAX_SCANS):
         try:
@@ -132,9 +135,13 @@ def _open_copy(path: str, matches: Callable[[int], bool], exclude: Collection[Ke
             continue
         try:
             fd = open_same(candidate, key)
+        except PermissionError:
+            continue  # a file of another user; any other error may pass, and the copy must not be missed
+        try:
+            if matches(fd):
+                return candidate, fd
         except OSError:
-            continue
-        if matches(fd):
-            return candidate, fd
+            os.close(fd)
+            raise
         os.close(fd)
     return None

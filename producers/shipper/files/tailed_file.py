@@ -125,20 +125,36 @@ class TailedFile:
         self.shipped_offset = offset
 
     def switch_to_copy(self, fd: int, path: str) -> None:
-        """Continue in a copy of the file that contains all data that was read."""
-        os.close(self._fd)
+        """Continue in a copy of the file that contains all data that was read.
+
+        Raises:
+            OSError: the copy cannot be used; nothing has changed.
+        """
         status = os.fstat(fd)
+        os.close(self._fd)
         self.key = (status.st_dev, status.st_ino)
         self._fd, self.path = fd, path
         self.truncated = self.ended = self.at_eof = False
         self._eof_fingerprint = (-1, -1)
 
-    def next_generation(self, parser: Parser, now: float) -> "TailedFile":
-        """End this generation and return the next one of a truncated file, read from its start."""
+    def end(self) -> None:
+        """End this generation, whose content was truncated."""
         # It counts as read to its end, or the next generation would wait for it.
         self.truncated, self.ended, self.at_eof = False, True, True
+
+    def next_generation(self, parser: Parser, now: float) -> "TailedFile":
+        """Return the next generation of a truncated file, read from its start.
+
+        Raises:
+            OSError: there is no free descriptor, or the file cannot be read.
+        """
         # Duplicated, because each generation closes its own descriptor.
-        return TailedFile(self.path, os.dup(self._fd), parser, now)
+        fd = os.dup(self._fd)
+        try:
+            return TailedFile(self.path, fd, parser, now)
+        except OSError:
+            os.close(fd)
+            raise
 
     def update_path(self, path: str | None, now: float) -> None:
         """Record the path at which the file was found, or None if it was not found."""

@@ -1,0 +1,150 @@
+"""A file that cannot be read for a moment: lines are shipped once and in order, wherever the error occurs.
+
+The error is raised by each system call of building a batch in turn, once or several times in a row.
+"""
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tickertape.contracts.subjects import LEVELS
+from tickertape.producers.shipper.files import tailed_file
+from tickertape.producers.shipper.files.file_stream import MAX_BATCH_EVENTS, Batch, FileStream
+from tickertape.producers.shipper.throttle import ThrottleSettings
+
+from tests.support.shipper_desk import Desk
+
+LINES = 40
+CALLS = ("pread", "fstat", "dup")
+
+
+class Disk:
+    """Disk whose system calls fail while a batch is built.
+
+    Attributes:
+        calls: number of system calls while batches were built.
+        fails_at: number of the first call that fails; None for none.
+        times: number of consecutive calls that fail.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls = 0
+        self.fails_at: int | None = None
+        self.times = 1
+        self._building = False
+        monkeypatch.setattr(tailed_file, "CHUNK_BYTES", 256)
+        for name in CALLS:
+            monkeypatch.setattr(os, name, self._wrap(getattr(os, name)))
+        next_batch = FileStream.next_batch
+
+        def build(stream: FileStream, now: float, *, finish: bool = False) -> Batch | None:
+            self._building = True
+            try:
+                return next_batch(stream, now, finish=finish)
+            except OSError:
+                stream.back_off(now)
+                return None
+            finally:
+                self._building = False
+
+        monkeypatch.setattr(FileStream, "next_batch", build)
+
+    def _wrap(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def checked(*arguments: Any) -> Any:
+            if self._building:
+                self.calls += 1
+                if self.fails_at is not None and 0 <= self.calls - self.fails_at < self.times:
+                    raise OSError(errno.EIO, "Input/output error")
+            return call(*arguments)
+
+        return checked
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    """Return a disk without errors yet."""
+    return Disk(monkeypatch)
+
+
+def write(desk: Desk, start: int, count: int = LINES) -> None:
+    """Append numbered lines."""
+    desk.write("app.log", "".join(f"line {number:03}\n" for number in range(start, start + count)))
+
+
+def run_plain(desk: Desk) -> None:
+    """Ship a file that grows."""
+    write(desk, 0)
+    desk.ship()
+    write(desk, LINES)
+    desk.ship()
+
+
+def run_renamed(desk: Desk) -> None:
+    """Ship a file that is renamed while it has unread lines."""
+    write(desk, 0)
+    desk.ship(batches=1)
+    write(desk, LINES)
+    desk.rename("app.log", "app.log.1")
+    write(desk, 2 * LINES)
+    desk.ship()
+
+
+def run_truncated(desk: Desk) -> None:
+    """Ship a file that is copied and truncated after it was read, and then grows."""
+    write(desk, 0)
+    desk.ship()
+    desk.copy_and_truncate("app.log", "app.log.1")
+    write(desk, LINES)
+    desk.ship()
+
+
+SCENARIOS = {"plain": (run_plain, 2), "renamed": (run_renamed, 3), "truncated": (run_truncated, 2)}
+
+
+def shipped(folder: Path, scenario: Callable[[Desk], None]) -> list[str]:
+    """Run a scenario to its end; return the shipped lines in order."""
+    folder.mkdir()
+    desk = Desk(folder)
+    scenario(desk)
+    desk.settle()
+    desk.close()
+    return desk.shipped["app"]
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_no_read_error_loses_or_repeats_a_line(name: str, times: int, disk: Disk, tmp_path: Path) -> None:
+    """Whichever system call fails, reading resumes where it stopped."""
+    scenario, parts = SCENARIOS[name]
+    expected = [f"line {number:03}" for number in range(parts * LINES)]
+    assert shipped(tmp_path / "none", scenario) == expected
+    total, disk.times = disk.calls, times
+    for number in _spread(total):
+        disk.calls, disk.fails_at = 0, number
+        assert shipped(tmp_path / str(number), scenario) == expected, f"call {number} of {total} fails"
+
+
+def _spread(total: int) -> Iterator[int]:
+    # Every call of the first batches, where most kinds occur, and then every third.
+    yield from (number for number in range(1, total + 1) if number < 60 or number % 3 == 0)
+
+
+def test_reports_never_exceed_the_size_of_a_batch(tmp_path: Path) -> None:
+    """JetStream rejects more than a thousand messages, so a full batch leaves the reports to the next."""
+    desk = Desk(tmp_path, throttle=ThrottleSettings(rates={"DEBUG": 1.0}))
+    desk.write("app.log", "".join(f"DEBUG {number}\n" for number in range(5)))
+    desk.ship()
+    desk.now += 5
+    desk.write("app.log", "".join(f"INFO {number}\n" for number in range(MAX_BATCH_EVENTS)))
+    desk.discovery.scan(desk.now)
+    [stream] = desk.discovery.streams.values()
+    sizes = []
+    while (batch := stream.next_batch(desk.now)) is not None:
+        sizes.append(len(batch.events))
+        stream.mark_shipped(batch, 1)
+    assert max(sizes) <= MAX_BATCH_EVENTS
+    assert sum(sizes) == MAX_BATCH_EVENTS + 1, f"one report; there could be one for each of {LEVELS}"
+    desk.close()
