@@ -38,7 +38,7 @@ FLUSH_TIMEOUT: Final = 5.0
 POLL_INTERVAL: Final = 0.02
 """Seconds between two polls of the queue: waking the thread would cost more than the rest of ``emit``."""
 
-NOT_SHIPPED: Final = frozenset({"tickertape", "nats", "relay", "producers", "contracts", "websockets"})
+NOT_SHIPPED: Final = frozenset({"tickertape", "nats", "websockets"})
 """Loggers that are never published, including their children: they log while events are being published."""
 
 

@@ -28,8 +28,9 @@ NOT_A_NOUN = re.compile(r"(What|Who|How|Whether|Where|When|Why|It|Its|They|And|O
 VERBS = frozenset(
     """
     abort accept act add admit adopt advance answer append apply assemble attach attack authorize await
-    bind build call cancel change charge check classify clean clear close combine commit compare compile
-    configure connect construct continue convert copy count create cut decode decompress decrement delete
+    bind build call cancel change charge check classify clean clear close collect combine commit compare
+    compile configure connect construct continue convert copy count create cut decode decompress
+    decrement delete
     deliver describe disable disarm discard disconnect do download drain draw drop echo encode end enter
     escape evaluate exclude exit export fail feed fetch fill find flag flood flush follow forget fork
     format freeze generate give hand handle hash ignore import increment insert install intercept issue

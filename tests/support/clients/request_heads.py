@@ -34,7 +34,8 @@ class Row:
         feed: status of the feed's answer; None means the page's.
         more: header lines beside those of an ordinary request.
         target: makes the target from the ordinary one.
-        host: lines that name the host. method, version: of the request line.
+        host: lines that name the host.
+        method, version: of the request line.
         connection: lines that say what becomes of the connection; None means the ordinary ones.
         upgrade: value of ``Upgrade``; None means the ordinary one.
         websocket: lines of the WebSocket handshake; None means the ordinary ones.

@@ -1,19 +1,22 @@
 """Smaller parts of the shipper: limit of the spool, replaced paths, poll interval, metrics and dry run."""
 
 import asyncio
+import errno
+import itertools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+import orjson
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
-from tickertape.producers.shipper.files.file_stream import FileStream
+from tickertape.producers.shipper.files.file_stream import Batch, FileStream
 from tickertape.producers.shipper.files.file_watcher import FileWatcher
 from tickertape.producers.shipper.files.rotation import PathChanged, key_of, open_same, siblings
 from tickertape.producers.shipper.parsing.parser import Parser, ParserCounts, ParseSettings
 from tickertape.producers.shipper.runner import DryRunSink
 from tickertape.producers.shipper.shipper import DRAIN_POLL_INTERVAL, POLL_INTERVAL, Shipper
-from tickertape.producers.shipper.sinks.sink import Checkpoint, OutgoingEvent
+from tickertape.producers.shipper.sinks.sink import Checkpoint, OutgoingEvent, StoredCheckpoint
 from tickertape.producers.shipper.status import ShipCollector, health_event
 from tickertape.producers.shipper.stdin_spool import StdinSpool
 from tickertape.producers.shipper.throttle import Throttle, ThrottleSettings
@@ -127,3 +130,56 @@ def test_a_dry_run_prints_events(capsys: pytest.CaptureFixture[str]) -> None:
     items = [OutgoingEvent("log.info.a", b'{"a": 1}', "1")]
     asyncio.run(DryRunSink().commit(items, Checkpoint("a"), 0))
     assert capsys.readouterr().out == 'log.info.a {"a": 1}\n'
+
+
+class SlowSink:
+    """Sink that acknowledges each batch after a while.
+
+    Attributes:
+        messages: shipped events in order.
+    """
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    async def load(self) -> dict[str, StoredCheckpoint]:
+        """Return no checkpoints."""
+        return {}
+
+    async def commit(self, events: Sequence[OutgoingEvent], checkpoint: Checkpoint, expected: int) -> int:
+        """Store a batch."""
+        await asyncio.sleep(0.02)
+        self.messages += [orjson.loads(event.payload)["message"] for event in events]
+        return expected + 1
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_a_read_error_does_not_discard_the_batch_in_flight(
+    failing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that is being committed while the next one cannot be read is acknowledged, not cancelled."""
+    monkeypatch.setattr("tickertape.producers.shipper.files.file_stream.READ_RETRY_WAIT", 0.0)
+    next_batch, calls = FileStream.next_batch, itertools.count(1)
+
+    def fail_once(file_stream: FileStream, now: float, *, finish: bool = False) -> Batch | None:
+        if next(calls) == failing:
+            raise OSError(errno.EIO, "Input/output error")
+        return next_batch(file_stream, now, finish=finish)
+
+    monkeypatch.setattr(FileStream, "next_batch", fail_once)
+    desk = Desk(tmp_path)
+    lines = [f"line {number:04}" for number in range(2_500)]
+    desk.write("app.log", "".join(f"{text}\n" for text in lines))
+    sink, reports = SlowSink(), list[str]()
+    shipper = Shipper(desk.discovery, sink, FileWatcher([]), 1 << 20, reports.append)
+
+    async def main() -> None:
+        async with asyncio.timeout(PATIENCE):
+            await shipper.run(lambda: True, once=True)
+
+    asyncio.run(main())
+    assert sink.messages == lines
+    assert [report.partition(": ")[2] for report in reports] == [
+        "cannot be read: Input/output error; retrying"
+    ]
+    desk.close()
