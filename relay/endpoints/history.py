@@ -132,7 +132,7 @@ class History:
             StreamsError: NATS is unreachable.
         """
         # The stream can be replaced while a part of the page is read from it. Positions found before then are
-        # meaningless after it, so the page is read again: with another epoch, a cursor of the query is invalid.
+        # meaningless after it, so the page is read again; a cursor of the query is then invalid.
         while True:
             generation = self._hub.generation
             page = await self._read_page(query, filter, now)
