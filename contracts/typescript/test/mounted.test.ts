@@ -56,6 +56,11 @@ afterAll(() => desk.close());
 describe("a feed mounted in a FastAPI application", () => {
   it("delivers to each handler what its pattern selects, starting with a snapshot", async () => {
     const standing = await desk.do<number>("status", { gateway: "standing", current: "HEALTHY" });
+    // The feed reads it in its own time; a snapshot contains it once another client has received it.
+    const first = connectClient();
+    const received = collect(first, "gateway.status.>");
+    await until(() => received.length === 1, "the status");
+    first.close();
     const client = connectClient();
     const phases: State["phase"][] = [];
     client.onState((state) => phases.push(state.phase));

@@ -52,6 +52,11 @@ describe("without tokens", () => {
   beforeAll(async () => {
     await desk.relay();
     await desk.do("status", { gateway: "standing", current: "HEALTHY" });
+    // The relay reads it in its own time; a snapshot contains it once another client has received it.
+    const client = connectClient(desk.url);
+    const gateways = collect(client, "gateway.status.>");
+    await until(() => gateways.length === 1, "the status");
+    client.close();
   });
   afterAll(() => desk.close());
 
