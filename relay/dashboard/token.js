@@ -27,7 +27,7 @@
       if (text) sessionStorage.setItem(KEY, text);
       else sessionStorage.removeItem(KEY);
     } catch {
-      // See above.
+      // Storage is disabled or full: as above, the token lasts as long as the page.
     }
   };
 

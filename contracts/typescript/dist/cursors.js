@@ -29,6 +29,6 @@ export function saveCursor(store, cursor) {
         Promise.resolve(store?.save(cursor)).catch(() => { });
     }
     catch {
-        // See above.
+        // A store may also throw instead of rejecting.
     }
 }

@@ -41,6 +41,6 @@ export function saveCursor(store: CursorStore | undefined, cursor: Cursor): void
   try {
     Promise.resolve(store?.save(cursor)).catch(() => {});
   } catch {
-    // See above.
+    // A store may also throw instead of rejecting.
   }
 }
