@@ -1,13 +1,8 @@
 """The proxies of ``deploy/haproxy`` and ``deploy/nginx``, run in front of two real relays."""
 
 import asyncio
-import os
 import re
-import shutil
-import signal
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
@@ -16,20 +11,13 @@ import pytest
 from tickertape.contracts.messages import HEARTBEAT_MS
 from websockets.exceptions import InvalidStatus
 
-from tests.support.browser.browser_desk import missing
 from tests.support.clients.feed_client import PATIENCE, follow, jetstream, line, publish, run
-from tests.support.paths import ROOT
-from tests.support.programs.relay_process import Relay, eventually
-from tests.support.servers.nats_server import NatsServer, free_port
+from tests.support.programs.relay_process import Relay
+from tests.support.servers.nats_server import NatsServer
+from tests.support.servers.shipped_proxy import CONFIGS, KINDS, proxy
 
 HEARTBEAT = HEARTBEAT_MS // 1000
 """The relay's heartbeat interval in seconds."""
-
-KINDS = ("haproxy", "nginx")
-CONFIGS = {
-    "haproxy": ROOT / "deploy" / "haproxy" / "haproxy.cfg",
-    "nginx": ROOT / "deploy" / "nginx" / "nginx.conf",
-}
 
 
 @dataclass(frozen=True)
@@ -50,67 +38,6 @@ def _connections(relay: Relay) -> int:
         found = re.search(r"^tickertape_connections (\d+)", answer.read().decode(), re.MULTILINE)
     assert found is not None
     return int(found[1])
-
-
-def _replaced(text: str, by: dict[str, str]) -> str:
-    for old, new in by.items():
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    return text
-
-
-def configured(kind: str, folder: Path, port: int, relays: tuple[Relay, Relay]) -> list[str]:
-    """Write the deployment's file with the ports of a test; return the command that runs it."""
-    program = shutil.which(kind) or shutil.which(kind, path="/usr/sbin")
-    if program is None:
-        missing(f"needs {kind}; 'apt-get install {kind}' brings it")
-    positions = {}
-    for number, relay in enumerate(relays, 1):
-        address = "{}:{}".format(*relay.host_port)
-        if kind == "haproxy":
-            ops = relay.ops_url.rpartition(":")[2]
-            positions[f"relay-{number}:8080 port 9464"] = f"{address} port {ops}"
-        else:
-            positions[f"server relay-{number}:8080"] = f"server {address}"
-    text = CONFIGS[kind].read_text(encoding="utf-8")
-    if kind == "haproxy":
-        text = _replaced(text, {**positions, "bind :8080": f"bind 127.0.0.1:{port}"})
-    else:
-        text = _replaced(text, {**positions, "listen 8080": f"listen 127.0.0.1:{port}"})
-        text = text.replace(" /tmp/", f" {folder}/")
-    file = folder / CONFIGS[kind].name
-    file.write_text(text)
-    if kind == "haproxy":
-        return [program, "-db", "-f", str(file)]
-    return [program, "-p", str(folder), "-e", "stderr", "-c", str(file), "-g", "daemon off;"]
-
-
-@contextmanager
-def proxy(kind: str, folder: Path, relays: tuple[Relay, Relay]) -> Iterator[int]:
-    """Run a proxy in front of two relays; yield its port."""
-    port = free_port()
-    output = folder / "proxy.log"
-    with output.open("wb") as log:
-        process = subprocess.Popen(
-            configured(kind, folder, port, relays), stdout=log, stderr=log, start_new_session=True
-        )
-
-    def answers() -> bool:
-        assert process.poll() is None, output.read_text()
-        try:
-            with urlopen(f"http://127.0.0.1:{port}/health", timeout=PATIENCE) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    try:
-        eventually(answers, f"{kind} passes on to a relay")
-        yield port
-    finally:
-        # Kill its workers too, because a graceful stop would wait for clients.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(PATIENCE)
 
 
 @pytest.fixture(params=KINDS)
