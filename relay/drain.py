@@ -25,6 +25,7 @@ from tickertape.relay.transport.http_server import HttpServer
 
 from tickertape.process.signals import STOP_SIGNALS, add_signal_handlers
 from tickertape.process.tasks import race
+from tickertape.text import count
 
 log = logging.getLogger("tickertape")
 
@@ -107,7 +108,7 @@ async def drain(
     main.stop_accepting()
     total = len(connections)
     log.info(
-        "shutting down: %d clients have %g s to disconnect", total, seconds,
+        "shutting down: %g s for %s to disconnect", seconds, count(total, "client"),
         extra={"connections": total, "drain": seconds},
     )  # fmt: skip
     # Steps 3 and 4: ``bye`` in waves, then the rest of the time to disconnect.
@@ -121,7 +122,8 @@ async def drain(
         connection.abort()
     took, left = time.monotonic() - started_at, total - len(remaining)
     log.info(
-        "drained in %.1f s: %d clients disconnected, %d connections aborted", took, left, len(remaining),
+        "drained in %.1f s: %s disconnected, %s aborted",
+        took, count(left, "client"), count(len(remaining), "connection"),
         extra={"seconds": round(took, 3), "disconnected": left, "aborted": len(remaining)},
     )  # fmt: skip
 

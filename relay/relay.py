@@ -29,6 +29,7 @@ from tickertape.relay.transport.flush_loop import FlushLoop, clock
 from tickertape.relay.worker_context import WorkerContext
 
 from tickertape.process.tasks import Tasks, race
+from tickertape.text import count
 
 log = logging.getLogger("tickertape")
 
@@ -110,7 +111,7 @@ class Components:
     def end_revoked(self) -> None:
         """End the sessions of revoked tokens; call this when the revocation list changes."""
         if self.authority is not None and (ended := self.hub.sessions.end_revoked(self.authority.is_revoked)):
-            log.info("ended %d sessions: tokens revoked", ended)
+            log.info("ended %s: tokens revoked", count(ended, "session"))
 
 
 def assemble(

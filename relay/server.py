@@ -37,6 +37,7 @@ from tickertape.process import console
 from tickertape.process.limits import raise_descriptor_limit
 from tickertape.process.listeners import ListenError
 from tickertape.process.tasks import cancel_and_wait, race
+from tickertape.text import count
 from tickertape.urls import redact_url
 
 log = logging.getLogger("tickertape")
@@ -190,13 +191,14 @@ def _raise_capacity(connections: int) -> int:
     capacity = max(1, descriptors - RESERVED_DESCRIPTORS)
     if connections > capacity:
         log.warning(
-            "%d file descriptors allow up to %d clients, not %d; raise the limit (ulimit -n)",
+            "%d file descriptors allow up to %s, not %d; raise the limit (ulimit -n)",
             descriptors,
-            capacity,
+            count(capacity, "client"),
             connections,
         )
     else:
-        log.info("%d file descriptors allow up to %d clients", descriptors, connections or capacity)
+        allowed = count(connections or capacity, "client")
+        log.info("%d file descriptors allow up to %s", descriptors, allowed)
     return capacity
 
 

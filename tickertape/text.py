@@ -13,6 +13,11 @@ def join_lines(text: str) -> str:
     return " ".join(text.splitlines())
 
 
+def count(number: int, noun: str) -> str:
+    """Return a number and a noun, with ``s`` unless the number is 1."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def truncate(text: str, max_bytes: int) -> str:
     """Truncate a text to ``max_bytes`` of UTF-8 without splitting a character."""
     return text.encode()[:max_bytes].decode(errors="ignore")

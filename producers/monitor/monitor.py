@@ -36,6 +36,7 @@ from tickertape.nats.provisioning import RETRY_DELAY, ensure_streams
 from tickertape.nats.streams import StreamsError
 from tickertape.process.console import print_notice
 from tickertape.process.tasks import Tasks
+from tickertape.text import count
 
 PROGRAM: Final = "monitor"
 
@@ -145,7 +146,7 @@ class Monitor:
                 self.scheduler.check_connectivity(lambda: self._config.connectivity_checks()), "connectivity"
             )
             self.started = True
-            print_notice(PROGRAM, f"monitoring {len(self._monitored)} gateways as {self._id!r}")
+            print_notice(PROGRAM, f"monitoring {count(len(self._monitored), 'gateway')} as {self._id!r}")
             await tasks.until(stop.wait())
             if self._disarming:
                 await asyncio.wait(self._disarming, timeout=DISARM_GRACE)
@@ -221,7 +222,7 @@ class Monitor:
         for gateway in configured.values():
             self._add(MonitoredGateway(gateway, self._id, None, now), now)
         await self._subscribe()
-        print_notice(PROGRAM, f"file reloaded; monitoring {len(self._monitored)} gateways")
+        print_notice(PROGRAM, f"file reloaded; monitoring {count(len(self._monitored), 'gateway')}")
 
     async def _subscribe(self) -> None:
         """Subscribe to what the current gateways need."""

@@ -29,6 +29,7 @@ from tickertape.producers.sdk.publish_ack import Ack
 from tickertape.producers.sdk.publisher import Publisher
 
 from tickertape.process.tasks import cancel_and_wait, race
+from tickertape.text import count
 
 BATCH: Final = 16
 """Events after which the thread yields; few, so that the program's other threads can run."""
@@ -274,7 +275,10 @@ class BackgroundThread:
             # No caller receives this error, and the drop report does not count it.
             self._logged_at = time.monotonic()
             _log.warning(
-                "%s: %d events were not published, last error: %s", self._thread.name, self._failed, error
+                "%s: %s not published, last error: %s",
+                self._thread.name,
+                count(self._failed, "event"),
+                error,
             )
 
     def _report_drops(self, publisher: Publisher) -> None:

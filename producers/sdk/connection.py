@@ -25,6 +25,7 @@ from tickertape.errors import OperatorError
 from tickertape.nats import connection
 from tickertape.nats.connect_errors import unreachable
 from tickertape.nats.credentials import Access
+from tickertape.text import count
 from tickertape.urls import redact_url
 
 SOCKET_BACKLOG: Final = 1024 * 1024
@@ -143,7 +144,7 @@ class Connection:
             return PublishError(
                 event.subject, f"not sent within {seconds:g} s: {failure.message}", failure.hint
             )
-        attempts = f"{event.attempts} attempt{'' if event.attempts == 1 else 's'} in {seconds:g} s"
+        attempts = f"{count(event.attempts, 'attempt')} in {seconds:g} s"
         if event.failure is not None:
             return PublishError(event.subject, f"{event.failure.message} ({attempts})", event.failure.hint)
         last_error = f", last error: {self.last_error}" if self.last_error else ""

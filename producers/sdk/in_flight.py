@@ -32,6 +32,7 @@ from tickertape.producers.sdk.publish_ack import Ack, PermanentFailure, Transien
 
 from tickertape.names import Names
 from tickertape.process.tasks import cancel_and_wait
+from tickertape.text import count
 
 CANCEL_INTERVAL: Final = 0.5
 """Seconds after which a background task is cancelled again: nats-py can swallow a cancellation."""
@@ -138,7 +139,10 @@ class InFlight:
                 self._capacity.release(size)
                 raise self._connection.unavailable_error(subject)
         elif self._when_full == "raise":
-            message = f"{self._capacity.events} events of {self._capacity.size} bytes are in flight already"
+            message = (
+                f"already in flight: {count(self._capacity.events, 'event')} "
+                f"of {count(self._capacity.size, 'byte')}"
+            )
             raise PublisherFull(subject, message, "it was not sent; publish it later, or raise max_pending")
         else:
             self._drop_oldest(size)

@@ -32,6 +32,7 @@ from tickertape.names import Names
 from tickertape.nats import connection
 from tickertape.nats.connect_errors import ConnectFailure
 from tickertape.nats.credentials import Access
+from tickertape.text import count
 
 EXIT_TIMEOUT: Final = 5.0
 """Maximum seconds that closing an open publisher takes when the interpreter exits."""
@@ -247,7 +248,10 @@ class SyncPublisher:
             background = self._ensure_started(subject)
             while self._when_full != "drop_oldest" and not self._fits(size):
                 if self._when_full == "raise":
-                    message = f"{len(self._pending)} events of {self._size} bytes are in flight already"
+                    message = (
+                        f"already in flight: {count(len(self._pending), 'event')} "
+                        f"of {count(self._size, 'byte')}"
+                    )
                     raise PublisherFull(
                         subject, message, "it was not sent; publish it later, or raise max_pending"
                     )

@@ -39,7 +39,7 @@ from tickertape.relay.transport.http_errors import error_response, request_heade
 from tickertape.relay.transport.message_rate import MessageRate, max_frames
 
 from tickertape.process.tasks import Tasks
-from tickertape.text import truncate
+from tickertape.text import count, truncate
 
 log = logging.getLogger("tickertape.asgi")
 
@@ -285,7 +285,7 @@ class AsgiConnection:
         limit = max_frames(connections.message_rate, authenticated=session.state is not State.WAITING)
         if self._rate.frames > limit:
             connections.admission.rejected[Limit.MESSAGE_RATE] += 1
-            reason = f"more than {limit} messages per second"
+            reason = f"more than {count(limit, 'message')} per second"
             connections.hub.sessions.close(session, CloseCode.TOO_MANY, reason, 1_000)
         elif text is None:
             connections.hub.sessions.close(session, CloseCode.UNSUPPORTED_DATA, "text messages only")

@@ -29,6 +29,7 @@ from jwt.exceptions import PyJWTError
 from tickertape.relay.auth.settings import Algorithm
 
 from tickertape.errors import ConfigurationError
+from tickertape.text import count
 
 MIN_SECRET: Final = 32
 """Minimum bytes of an HS256 secret; a shorter secret is easier to guess than the hash is to break (RFC 7518,
@@ -112,7 +113,7 @@ def check_secret(secret: bytes, origin: str) -> bytes:
         )
     if len(secret) < MIN_SECRET:
         raise KeysError(
-            f"the HS256 secret in {origin} has {len(secret)} bytes",
+            f"the HS256 secret in {origin} has {count(len(secret), 'byte')}",
             f"use at least {MIN_SECRET}; 'tickertape token keygen --jwt-algorithm HS256' generates one",
         )
     return secret

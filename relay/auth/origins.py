@@ -43,6 +43,17 @@ def parse_origin(text: str) -> Origin | None:
     return scheme, host, _DEFAULT_PORTS[scheme] if port is None else int(port)
 
 
+def parse_entry(text: str) -> tuple[Origin, bool] | None:
+    """Parse an http or https entry of an allow list; return None for others, such as those of apps.
+
+    Returns:
+        The origin, and whether the entry is a wildcard: for the subdomains of the origin's host.
+    """
+    # "*" is not valid in a host, so the wildcard label is removed before parsing.
+    origin = parse_origin(text.replace("://*.", "://", 1).rstrip("/"))
+    return None if origin is None else (origin, "://*." in text)
+
+
 def split_host(text: str) -> tuple[str, int | None] | None:
     """Split a ``Host`` header into name and port; return None if it is malformed."""
     match = _HOST.fullmatch(text.strip())
@@ -74,14 +85,13 @@ class Origins:
         for part in filter(None, (part.strip() for part in text.split(","))):
             if self._add_app(part):
                 continue
-            # "*" is not valid in a host, so the wildcard label is removed before parsing.
-            is_wildcard = "://*." in part
-            origin = parse_origin(part.replace("://*.", "://", 1).rstrip("/"))
-            if origin is None or "*" in part.replace("://*.", "", 1):
+            entry = parse_entry(part)
+            if entry is None:
                 raise ValueError(
                     f"{part[:80]!r} is not an origin; write it as https://app.example.com, "
                     "https://*.example.com, app://name, app://* or null"
                 )
+            origin, is_wildcard = entry
             (self._wildcards if is_wildcard else self._exact).add(origin)
 
     def __repr__(self) -> str:

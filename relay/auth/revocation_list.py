@@ -18,6 +18,7 @@ from typing import Final
 from tickertape.relay.core.grants import Grant
 
 from tickertape.errors import ConfigurationError
+from tickertape.text import count
 
 log = logging.getLogger("tickertape.revocations")
 
@@ -130,7 +131,7 @@ class Revocations:
             await asyncio.sleep(POLL_INTERVAL)
             # In a thread, since a large file takes tens of milliseconds, and a network file system longer.
             if await asyncio.to_thread(self.poll):
-                log.info("%d revocations are in force", len(self))
+                log.info("revocations in force: %d", len(self))
                 changed()
 
     def _load(self) -> None:
@@ -185,7 +186,7 @@ class Revocations:
     def _log_failure(self, message: str) -> None:
         if message != self._logged_failure:
             self._logged_failure = message
-            log.warning("%s; the previous %d revocations stay in force", message, len(self))
+            log.warning("%s; the previous list stays in force: %s", message, count(len(self), "revocation"))
 
 
 def _stamp(stat: os.stat_result) -> _Stamp:

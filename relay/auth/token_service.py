@@ -16,6 +16,7 @@ from tickertape.relay.auth.verifier import Verifier
 from tickertape.relay.core.grants import Grant
 
 from tickertape.process.tasks import Tasks
+from tickertape.text import count
 from tickertape.urls import redact_url
 
 log = logging.getLogger("tickertape.tokens")
@@ -127,7 +128,7 @@ class TokenService:
     async def _reload_revocations(self) -> str:
         assert self._revocations is not None
         await asyncio.to_thread(self._revocations.reload)
-        return f"{len(self._revocations)} revocations"
+        return count(len(self._revocations), "revocation")
 
     @staticmethod
     async def _fetch(jwks: Jwks) -> None:

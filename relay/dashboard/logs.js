@@ -131,7 +131,7 @@ export class Logs {
     this.#waiting = [];
     if (this.#dropped > 0) {
       const { at, order } = lines[0];
-      lines.unshift(noticeLine(STRINGS.log.dropped(count(this.#dropped)), at, order - 0.25));
+      lines.unshift(noticeLine(STRINGS.log.dropped(this.#dropped, count(this.#dropped)), at, order - 0.25));
       this.#dropped = 0;
     }
     this.add(lines);

@@ -210,7 +210,7 @@ export const STRINGS = {
     counts: (matching, total) => `${matching} of ${total}`,
     none: "No lines yet.",
     noMatch: "No lines match the filter.",
-    dropped: (number) => `${number} lines dropped while paused`,
+    dropped: (lines, number) => `${number} ${plural(lines, "line", "lines")} dropped while paused`,
   },
 
   line: {
@@ -227,7 +227,7 @@ export const STRINGS = {
     only: "Only this source",
     close: "Close",
     json: "Event as JSON",
-    more: (number) => `… ${number} more characters`,
+    more: (number) => `… ${number} more ${plural(number, "character", "characters")}`,
   },
 
   gap: {

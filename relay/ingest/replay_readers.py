@@ -36,6 +36,7 @@ from tickertape.nats.direct_get import StoredMessage
 from tickertape.nats.ordered_consumer import Delivery
 from tickertape.nats.streams import StreamsError, epoch_of, stream_info
 from tickertape.process.tasks import Tasks
+from tickertape.text import count
 
 log = logging.getLogger("tickertape.readers")
 
@@ -261,7 +262,7 @@ class ReplayReaders:
                     continue
                 # Sessions of the batch that were located, or have ended, are not queued again.
                 waiting = [session for session in (*batch, *sessions) if session.locating is not None]
-                log.warning("cannot look up the positions of %d clients, retrying: %s", len(waiting), error)
+                log.warning("cannot look up %s, retrying: %s", count(len(waiting), "client position"), error)
                 await asyncio.sleep(RETRY_DELAY)
                 self._requests.request_positions(*waiting)
                 break

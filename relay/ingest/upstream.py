@@ -1,6 +1,7 @@
 """State of a relay's connection to NATS, for metrics."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -44,11 +45,16 @@ class RoundTrip:
     async def measure(self, nc: Client) -> None:
         """Measure the round-trip time every ``MEASURE_EVERY`` seconds, until cancelled."""
         while True:
-            started = self._clock()
-            try:
+            await self.measure_once(nc)
+            await asyncio.sleep(MEASURE_EVERY)
+
+    async def measure_once(self, nc: Client) -> None:
+        """Measure the round-trip time, for up to ``MEASURE_EVERY`` seconds."""
+        seconds, started = None, self._clock()
+        # While the client reconnects, ``flush`` returns immediately, without a round trip.
+        if nc.is_connected:
+            with contextlib.suppress(NatsError, OSError, TimeoutError):
                 # ``flush`` sends a PING and waits for the PONG.
                 await nc.flush(int(MEASURE_EVERY))
-                self.seconds = self._clock() - started
-            except (NatsError, OSError, TimeoutError):
-                self.seconds = None
-            await asyncio.sleep(MEASURE_EVERY)
+                seconds = self._clock() - started
+        self.seconds = seconds

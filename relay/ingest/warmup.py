@@ -14,6 +14,7 @@ from tickertape.relay.ingest.range_reader import RangeReader
 from tickertape.names import Names
 from tickertape.nats.ordered_consumer import Delivery
 from tickertape.nats.streams import StreamsError, stream_info
+from tickertape.text import count
 
 log = logging.getLogger("tickertape.ingest")
 
@@ -62,7 +63,7 @@ async def warm_up(nc: Client, hub: Hub, source: RangeReader, names: Names, head:
             continue
         if generation == hub.generation and hub.log.floor == head:
             kept = hub.warm(events, first - 1, missing)
-            log.info("loaded %d events from the stream's tail into memory", kept)
+            log.info("loaded %s from the stream's tail into memory", count(kept, "event"))
         return
 
 

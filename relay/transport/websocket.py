@@ -47,7 +47,7 @@ from websockets.frames import Frame
 from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING, OPEN
 
-from tickertape.text import truncate
+from tickertape.text import count, truncate
 
 MAX_MISSED: Final = 2
 """Number of unanswered pings after which a client is disconnected."""
@@ -275,8 +275,11 @@ class Connection(asyncio.Protocol):
                 payload_bytes += len(event.data)
                 counted += not is_large_fragment(event)
         self._rate.record_read(self._connections.clock(), size, counted, payload_bytes)
+        return self._rate.frames > self._max_frames()
+
+    def _max_frames(self) -> int:
         waiting = self._session is not None and self._session.state is State.WAITING
-        return self._rate.frames > max_frames(self._connections.message_rate, authenticated=not waiting)
+        return max_frames(self._connections.message_rate, authenticated=not waiting)
 
     def _close_for_rate(self) -> None:
         """Close the connection of a client that exceeds the message rate, and parse nothing more."""
@@ -284,7 +287,7 @@ class Connection(asyncio.Protocol):
             self._connections.admission.rejected[Limit.MESSAGE_RATE] += 1
             if self._conn.state is not OPEN:
                 return  # the closing handshake has already started
-            reason = f"more than {self._connections.message_rate} frames per second"
+            reason = f"more than {count(self._max_frames(), 'frame')} per second"
             self._connections.hub.sessions.close(self._session, CloseCode.TOO_MANY, reason, 1_000)
         self._end()  # also if a close was sent before and is not answered yet
 

@@ -31,6 +31,7 @@ from tickertape.process import console
 from tickertape.process.listeners import ListenError
 from tickertape.process.signals import STOP_SIGNALS, add_signal_handlers
 from tickertape.process.tasks import cancel_and_wait, race, run_until_stopped
+from tickertape.text import count
 from tickertape.urls import redact_url
 
 log = logging.getLogger("tickertape.workers")
@@ -270,7 +271,7 @@ class Supervisor:
             if remaining and loop.time() >= deadline:
                 # Killed processes still have to be waited for; with the old deadline, this loop would spin.
                 code, deadline = 1, loop.time() + STOP_GRACE
-                log.error("killing %d workers that did not exit in time", len(remaining))
+                log.error("killing %s that did not exit in time", count(len(remaining), "worker"))
                 self._forward(signal.SIGKILL)
         await asyncio.gather(*running)
         return code

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tickertape.text import join_lines, printable, truncate
+from tickertape.text import count, join_lines, printable, truncate
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,14 @@ from tickertape.text import join_lines, printable, truncate
 def test_what_cannot_be_printed_is_escaped(text: str, expected: str) -> None:
     """Unprintable characters are escaped; everything else is unchanged."""
     assert printable(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(0, "0 events"), (1, "1 event"), (2, "2 events"), (1_000, "1000 events")]
+)
+def test_a_noun_agrees_with_its_number(number: int, expected: str) -> None:
+    """Only the number 1 has a singular noun."""
+    assert count(number, "event") == expected
 
 
 @given(st.text(st.characters()))

@@ -103,11 +103,26 @@ def format_help(name: str, summary: str, model: type[BaseSettings], examples: tu
             lines.append(_format_line("-h, --help", "show this help and exit", width))
         if lines:
             parts.append("\n".join([f"{group}:", *lines]))
-    prefix = model.model_config.get("env_prefix", "")
-    parts.append(f"Each option is also an environment variable: --some-option is {prefix}SOME_OPTION.")
+    parts += _variables_lines(model, all_options)
     if examples:
         parts.append("\n".join(["Examples:", *(f"  tickertape {example}" for example in examples)]))
     return "\n\n".join(parts)
+
+
+def _variables_lines(model: type[BaseSettings], options: list["Option"]) -> list[str]:
+    """Return the line about the environment variables of a command; empty without options."""
+    pattern = getattr(model, "variables", "*")
+    names = [option.name for option in options if not option.positional and fnmatchcase(option.name, pattern)]
+    if not names:
+        return []
+    which = "Each option" if pattern == "*" else f"Each option {_flag(pattern)}"
+    example = "some_option" if pattern == "*" else names[0]
+    variable = f"{model.model_config.get('env_prefix', '')}{example.upper()}"
+    return [f"{which} is also an environment variable: {_flag(example)} is {variable}."]
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 class Option:
@@ -166,10 +181,8 @@ class Option:
         Args:
             width: columns of the terminal.
         """
-        if self.positional:
-            head = self.usage
-        else:
-            head = f"--{self.name.replace('_', '-')}" + ("" if self.flag else f" {self.metavar}")
+        value = "" if self.flag else f" {self.metavar}"
+        head = self.usage if self.positional else _flag(self.name) + value
         text = self.description
         if self._default not in (None, "", False, [], ()) and not self.positional:
             text += f" [default: {self._default}]"

@@ -34,7 +34,11 @@ class MonitorSettings(NatsSettings):
     """Options of ``tickertape monitor``."""
 
     model_config = SettingsConfigDict(
-        env_prefix="TICKERTAPE_", frozen=True, extra="ignore", populate_by_name=True
+        env_prefix="TICKERTAPE_",
+        env_prefix_target="all",  # also for ``for``, which is the alias of a field
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
     )
 
     action: CliPositionalArg[Literal["run", "silence"]] = "run"

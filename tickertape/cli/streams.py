@@ -104,7 +104,7 @@ async def _show(client: Client, names: Names) -> int:
         )
     found = await differences(client, names)
     for difference in found:
-        print(f"{difference}{'' if difference.is_breaking else ' (size only)'}")
+        print(f"{difference}{'' if difference.is_breaking else ' (allowed)'}")
     return 1 if any(difference.is_breaking for difference in found) else 0
 
 
@@ -154,7 +154,7 @@ def _replay_obstacle(seq: int, dead_letter: Delivery, names: Names) -> str | Non
     if "Tickertape-Raw-Subject" in headers or find_subject_error(subject) is not None:
         return f"event {seq} cannot be replayed: its subject is invalid ({subject}); choose another"
     if "Tickertape-Size" in headers or "Tickertape-Body" in headers:
-        return f"event {seq} cannot be replayed: its body was truncated; publish it from its source"
+        return f"event {seq} cannot be replayed: its body is incomplete; publish it from its source"
     event = decode(subject, dead_letter.data)
     if isinstance(event, Rejection):
         return (

@@ -4,7 +4,7 @@ import sys
 import time
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 import orjson
 from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveInt, model_validator
@@ -64,6 +64,7 @@ class TokenCommandSettings(TokenSettings):
     """Options of ``tickertape token``."""
 
     model_config = SettingsConfigDict(env_prefix="TICKERTAPE_", frozen=True, extra="ignore")
+    variables: ClassVar[str] = "jwt_*"
 
     action: CliPositionalArg[Literal["mint", "inspect", "keygen"]] = Field(
         description="mint a token, inspect a token, or generate a key"
@@ -149,7 +150,9 @@ def _mint(settings: TokenCommandSettings) -> str:
     if settings.key_file is not None:
         data, origin = read_key_file(settings.key_file), str(settings.key_file)
     elif settings.jwt_key is not None:
-        data, origin = settings.jwt_key.get_secret_value().encode(), "TICKERTAPE_JWT_KEY"
+        # Restores bytes of the environment that are not UTF-8.
+        data = settings.jwt_key.get_secret_value().encode("utf-8", "surrogateescape")
+        origin = "TICKERTAPE_JWT_KEY"
     else:
         assert settings.jwt_key_file is not None
         data, origin = read_key_file(settings.jwt_key_file), str(settings.jwt_key_file)
@@ -194,7 +197,10 @@ def _keygen(settings: TokenCommandSettings) -> int:
 
 
 async def _inspect(settings: TokenCommandSettings) -> int:
-    token = (sys.stdin.read(MAX_TOKEN + 1) if settings.token == "-" else settings.token).strip()
+    try:
+        token = (sys.stdin.read(MAX_TOKEN + 1) if settings.token == "-" else settings.token).strip()
+    except UnicodeDecodeError:
+        raise TokenError("malformed", "the token on standard input is not UTF-8") from None
     parts = token.split(".")
     if len(parts) != 3:
         raise TokenError("malformed", f"a token has three parts separated by dots; this one has {len(parts)}")

@@ -16,6 +16,7 @@ from tickertape.contracts.events import GatewayRecovery, format_time
 from tickertape.producers.monitor.types import Command, Count, Duration, HttpUrl, PositiveDuration, Settings
 
 from tickertape.rate_limit import SlidingWindow
+from tickertape.text import count
 
 MAX_BACKOFF: Final = 600.0
 """Maximum seconds between two attempts."""
@@ -88,11 +89,11 @@ class Recovery:
         if self._due is None or now < self._due:
             return None
         if self.attempt >= self._settings.attempts:
-            return self._end("failed", now, reason=f"not recovered after {self.attempt} attempts")
+            return self._end("failed", now, reason=f"not recovered after {count(self.attempt, 'attempt')}")
         # Counted over all recoveries, so that a gateway that keeps failing is not restarted without end.
         if not self._attempts.allow(self._settings.per_hour, now):
             return self._end(
-                "failed", now, reason=f"limit of {self._settings.per_hour} attempts per hour reached"
+                "failed", now, reason=f"limit of {count(self._settings.per_hour, 'attempt')} per hour reached"
             )
         self.attempt += 1
         self._due = None  # until the attempt has finished

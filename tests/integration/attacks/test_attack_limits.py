@@ -149,6 +149,18 @@ def test_a_flood_ends_its_session(relay: Relay, good: str, name: str) -> None:
     assert count(relay, "rejected_total", limit="message_rate") == before + 1
 
 
+def test_the_close_reason_has_the_limit_of_the_client(relay: Relay) -> None:
+    """A client that has sent no token has a tenth of the rate, and is told so."""
+    with socket.create_connection(relay.host_port, PATIENCE, ("127.0.0.2", 0)) as link:
+        link.sendall(upgrade("/ws") + FLOODS["pongs"])
+        data = b""
+        while b"per second" not in data:
+            more = link.recv(65_536)
+            assert more
+            data += more
+    assert f"more than {MESSAGES // 10} frames per second".encode() in data
+
+
 async def sessions(
     stack: AsyncExitStack, relay: Relay, number: int, source: str, token: str
 ) -> list[FeedClient]:

@@ -128,7 +128,7 @@ def test_rejected_events_are_reported(nats_server: NatsServer) -> None:
     asyncio.run(reject())
     finding = only(findings(nats_server.url), "rejected")
     assert finding.state == "warn"
-    assert finding.text.startswith("1 rejected events, the last ")
+    assert finding.text.startswith("1 rejected event, the last ")
     assert "streams rejected" in finding.hint
     later = only(findings(nats_server.url, lambda: time.time() + 7200), "rejected")
     assert (later.state, later.hint) == ("ok", "")

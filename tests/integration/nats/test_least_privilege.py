@@ -215,7 +215,7 @@ def test_programs_wait_for_the_operator(nats: Deployed, tmp_path: Path) -> None:
             assert "create the streams with 'tickertape streams apply'" in lost.stderr
             nats.command_apply()
             relay.until_ready()
-            monitor.until("monitoring 1 gateways")
+            monitor.until("monitoring 1 gateway")
             assert sum(absent in line for line in relay.log) == 1
             assert monitor.output.count(absent) == shipper.output.count(absent) == 1
 

@@ -171,7 +171,7 @@ def test_the_drain_is_logged(nats_server: NatsServer) -> None:
         assert relay.wait() == 0
     output = [text.split(None, 3)[3].strip() for text in relay.log[-4:]]
     assert output[0].startswith("draining: reporting not ready")
-    assert output[1] == "shutting down: 1 clients have 60 s to disconnect"
+    assert output[1] == "shutting down: 60 s for 1 client to disconnect"
     assert output[2].startswith("drained in ")
-    assert output[2].endswith(": 1 clients disconnected, 0 connections aborted")
+    assert output[2].endswith(": 1 client disconnected, 0 connections aborted")
     assert output[3] == "stopped"

@@ -121,7 +121,7 @@ def test_a_key_that_cannot_be_used_changes_nothing(relay: Relay, files: Files) -
     output = reload(relay)
     assert output.startswith("ERROR   reload: ")
     assert f"{files.key} contains no key for ES256" in output
-    assert output.endswith("the previous content stays in force. Reloaded: 1 revocations, log level info")
+    assert output.endswith("the previous content stays in force. Reloaded: 1 revocation, log level info")
     assert let_in(relay, "first")
     files.key.unlink()
     assert "No such file" in reload(relay)

@@ -48,8 +48,8 @@ REPLIES: Final = (
 
 REFUSALS: Final = {
     8: "still violates the contract",
-    9: "its body was truncated",
-    10: "its body was truncated",
+    9: "its body is incomplete",
+    10: "its body is incomplete",
     11: "subject is invalid",
     12: "is not in stream REJECTED",
 }

@@ -174,7 +174,7 @@ def producers(tmp_path: Path) -> dict[str, list[str]]:
     }
 
 
-READY = {"monitor": "monitoring 1 gateways", "ship": "connected to NATS"}
+READY = {"monitor": "monitoring 1 gateway", "ship": "connected to NATS"}
 
 
 @pytest.mark.parametrize("program", READY)

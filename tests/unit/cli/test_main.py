@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
+from pydantic_settings import EnvSettingsSource
 from tickertape.relay.settings import ServeSettings
 
 from tests.support.patience import PATIENCE
@@ -118,6 +119,40 @@ def test_the_environment_reaches_the_command(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("TICKERTAPE_OPS_PORT", "1235")
     assert main(["serve", "--port", "99"]) == 0
     assert (ran.settings[0].port, ran.settings[0].ops_port) == (99, 1235)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_option_is_read_from_its_own_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable of an option has the prefix, and a variable without it has no effect."""
+    model = cli._load(ORIGINAL[name].settings)
+    options = list(zip(iter_options(model), model.model_fields.items(), strict=True))
+    prefix = model.model_config["env_prefix"]
+    for option, _ in options:
+        monkeypatch.setenv(option.name, "bare")
+        monkeypatch.setenv(option.name.upper(), "bare")
+    bare = EnvSettingsSource(model)
+    for option, _ in options:
+        monkeypatch.setenv(f"{prefix}{option.name.upper()}", "own")
+    own = EnvSettingsSource(model)
+    for _, (attribute, info) in options:
+        assert bare.get_field_value(info, attribute)[0] is None
+        assert own.get_field_value(info, attribute)[0] == "own"
+
+
+def test_help_promises_only_variables_that_are_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only the variables for keys are read by ``token``; ``schema`` has no options."""
+    monkeypatch.setitem(cli.COMMANDS, "serve", ORIGINAL["serve"])
+    also, lines = "also an environment variable", {}
+    for name in ("serve", "token", "schema"):
+        main([name, "--help"])
+        lines[name] = re.findall(".*environment variable:.*", capsys.readouterr().out)
+    assert lines == {
+        "serve": [f"Each option is {also}: --some-option is TICKERTAPE_SOME_OPTION."],
+        "token": [f"Each option --jwt-* is {also}: --jwt-algorithm is TICKERTAPE_JWT_ALGORITHM."],
+        "schema": [],
+    }
 
 
 @pytest.mark.parametrize(

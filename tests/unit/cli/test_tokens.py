@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,23 @@ def test_a_key_and_a_token_from_start_to_end(algorithm: Algorithm, run: Shell, t
         "result": "verified",
     }
     assert minted.out.strip().split(".")[2] not in seen.out
+
+
+def test_a_secret_of_any_bytes_signs_and_verifies(run: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret in the environment need not be UTF-8."""
+    monkeypatch.setenv("TICKERTAPE_JWT_ALGORITHM", "HS256")
+    monkeypatch.setenv("TICKERTAPE_JWT_KEY", os.fsdecode(b"\xff\x80" * 32))
+    minted = run("mint", "--subjects", ">")
+    assert (minted.code, minted.err) == (0, "")
+    assert run("inspect", stdin=minted.out).answer["verified"] is True
+
+
+def test_bytes_that_are_no_text_are_no_token(run: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard input that is not UTF-8 is an error of one line."""
+    monkeypatch.setattr(io, "StringIO", lambda _: io.TextIOWrapper(io.BytesIO(b"\xff.\xff.\xff"), "utf-8"))
+    seen = run("inspect")
+    assert (seen.code, seen.err.count("\n")) == (1, 1)
+    assert "not UTF-8" in seen.err
 
 
 def test_the_least_that_is_needed(run: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

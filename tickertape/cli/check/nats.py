@@ -41,6 +41,7 @@ from tickertape.nats.streams import (
 from tickertape.process.listeners import ListenError
 from tickertape.relay.settings import RelaySettings
 from tickertape.relay.transport.http_server import listen
+from tickertape.text import count
 from tickertape.urls import redact_url
 
 SAMPLES: Final = 5
@@ -261,7 +262,7 @@ def check_rejected(stream: dict[str, Any] | None, now: float) -> Finding:
     if not state.get("messages"):
         return Finding.ok("rejected", "no rejected events")
     age = max(0.0, now - (parse_time_ns(state.get("last_ts", "")) or 0) / 1e9)
-    text = f"{state['messages']} rejected events, the last {age:.0f} s ago"
+    text = f"{count(state['messages'], 'rejected event')}, the last {age:.0f} s ago"
     if age > REJECTED_MAX_AGE:
         return Finding.ok("rejected", text)
     return Finding.warn("rejected", text, "list them with 'tickertape streams rejected'")

@@ -15,6 +15,7 @@ from tickertape.process.limits import descriptor_limits
 from tickertape.process.listeners import ListenError
 from tickertape.relay.settings import RESERVED_DESCRIPTORS, RelaySettings
 from tickertape.relay.transport.http_server import listen, same_port_error
+from tickertape.text import count
 
 
 def check_ports(settings: RelaySettings) -> list[Finding]:
@@ -108,7 +109,7 @@ def _probe_main_port(settings: RelaySettings) -> Finding | None:
     return Finding.ok(
         "main_port",
         f"main port {settings.host}:{settings.port} is in use by a running relay"
-        + (f" with {connections} connections" if isinstance(connections, int) else ""),
+        + (f" with {count(connections, 'connection')}" if isinstance(connections, int) else ""),
     )
 
 
@@ -153,7 +154,7 @@ def _check_descriptors(settings: RelaySettings) -> Finding:
     capacity = (
         f"enough for --max-connections {limit}"
         if limit
-        else f"enough for {hard - RESERVED_DESCRIPTORS} connections"
+        else f"enough for {count(hard - RESERVED_DESCRIPTORS, 'connection')}"
     )
     return Finding.ok("descriptors", f"{hard} file descriptors, {capacity}")
 

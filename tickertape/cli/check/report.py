@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tickertape.cli.check.finding import Finding, State
+from tickertape.text import count
 
 Sections = Mapping[str, Sequence[Finding]]
 """Findings by heading of their section."""
@@ -82,12 +83,7 @@ def _table(findings: Sequence[Finding], marks: Mapping[State, str], arrow: str) 
 def _summary(findings: Sequence[Finding]) -> Text:
     counts = {state: sum(finding.state == state for finding in findings) for state in _COLOURS}
     if counts["error"]:
-        line = Text(
-            f"{counts['error']} {'error' if counts['error'] == 1 else 'errors'}", style=_COLOURS["error"]
-        )
+        line = Text(count(counts["error"], "error"), style=_COLOURS["error"])
     else:
         line = Text("No errors", style=_COLOURS["ok"])
-    return line.append(
-        f", {counts['warn']} {'warning' if counts['warn'] == 1 else 'warnings'}, {counts['ok']} ok",
-        style="not bold default",
-    )
+    return line.append(f", {count(counts['warn'], 'warning')}, {counts['ok']} ok", style="not bold default")

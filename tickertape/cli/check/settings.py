@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from tickertape.cli.check.finding import Finding
+from tickertape.relay.auth.origins import parse_entry
 from tickertape.relay.settings import RelaySettings
 from tickertape.urls import is_loopback, redact_url
 
@@ -114,7 +115,6 @@ def _check_tls(settings: RelaySettings) -> Iterator[Finding]:
 
 def _check_origins_and_networks(settings: RelaySettings) -> Iterator[Finding]:
     for origin in filter(None, (part.strip() for part in settings.allowed_origins.split(","))):
-        url = urlsplit(origin)
         if origin in ("null", "file://"):
             yield Finding.warn(
                 "origins",
@@ -131,26 +131,31 @@ def _check_origins_and_networks(settings: RelaySettings) -> Iterator[Finding]:
                 "origins",
                 f"--allowed-origins {origin}: any page on a subdomain can use the tokens of its users",
             )
-        if url.scheme == "http" and not is_loopback(url.hostname or ""):
+        entry = parse_entry(origin)
+        if entry is not None and entry[0][0] == "http" and not is_loopback(entry[0][1]):
             yield Finding.error(
                 "origins",
                 f"--allowed-origins {origin}: pages loaded over http can be modified in transit",
                 "use https",
             )
-    for option, text, risk in (
+    for option, text, risk, hint in (
         (
             "--trusted-proxies",
             settings.trusted_proxies,
             "any host on this network can spoof client addresses",
+            "list only the addresses of the proxies",
         ),
-        ("--unlimited-addresses", settings.unlimited_addresses, "no host on this network is limited"),
+        (
+            "--unlimited-addresses",
+            settings.unlimited_addresses,
+            "no host on this network is limited",
+            "list only addresses that many clients share, such as those of NAT gateways",
+        ),
     ):
         for part in filter(None, (part.strip() for part in text.split(","))):
             network = ip_network(part, strict=False)
             if network.prefixlen < _WIDE_PREFIX[network.version]:
-                yield Finding.error(
-                    "networks", f"{option} {part}: {risk}", "list only the addresses of the proxies"
-                )
+                yield Finding.error("networks", f"{option} {part}: {risk}", hint)
 
 
 def _check_limits(settings: RelaySettings) -> Iterator[Finding]:

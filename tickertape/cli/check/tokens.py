@@ -6,12 +6,13 @@ from tickertape.cli.check.finding import Finding
 from tickertape.contracts.events import format_time
 from tickertape.relay.auth.claims import TokenError
 from tickertape.relay.auth.keys import KeysError
-from tickertape.relay.auth.origins import parse_origin
+from tickertape.relay.auth.origins import parse_entry, parse_origin
 from tickertape.relay.auth.revocation_list import RevocationsError
 from tickertape.relay.auth.token_service import TokenService
 from tickertape.relay.auth.verifier import MAX_TOKEN
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.settings import RelaySettings
+from tickertape.text import count
 from tickertape.urls import is_loopback
 
 
@@ -65,7 +66,7 @@ def check_origin(settings: RelaySettings, page: str) -> Finding:
     return Finding.error(
         "origin",
         f"pages of {page} may not connect, unless the relay serves them: "
-        f"{_mismatch_reason(settings.allowed_origins, page)}",
+        f"{_mismatch_reason(settings.allowed_origins, host)}",
         f"add {page} to --allowed-origins",
     )
 
@@ -87,20 +88,19 @@ def _on_loopback(host: str) -> bool:
     return is_loopback(host) or host in ("0.0.0.0", "::")  # noqa: S104 (compared, not bound)
 
 
-def _mismatch_reason(allowed: str, page: str) -> str:
-    origin = parse_origin(page)
-    assert origin is not None
+def _mismatch_reason(allowed: str, host: str) -> str:
     for entry in filter(None, (part.strip() for part in allowed.split(","))):
-        listed = parse_origin(entry.replace("://*.", "://", 1).rstrip("/"))
-        assert listed is not None
-        is_wildcard = "://*." in entry
-        if not is_wildcard and listed[1] == origin[1]:
+        parsed = parse_entry(entry)
+        if parsed is None:
+            continue  # the origin of an app; it cannot be a near match of a page
+        (_, listed, _), is_wildcard = parsed
+        if not is_wildcard and host == listed:
             return f"{entry} is listed, but scheme and port must match too"
-        if is_wildcard and origin[1] == listed[1]:
+        if is_wildcard and host == listed:
             return f"{entry} is listed, which matches its subdomains, but not the domain itself"
-        if is_wildcard and origin[1].endswith(f".{listed[1]}"):
+        if is_wildcard and host.endswith(f".{listed}"):
             # Origins that match this entry were handled by the caller.
-            is_nested = "." in origin[1].removesuffix(f".{listed[1]}")
+            is_nested = "." in host.removesuffix(f".{listed}")
             return f"{entry} is listed, " + (
                 "but * matches a single label" if is_nested else "but scheme and port must match too"
             )
@@ -138,7 +138,7 @@ def _describe_grant(grant: Grant) -> str:
     if grant.rate is not None:
         parts.append(f"at {grant.rate:g} log events/s" if grant.rate else "at any rate")
     if grant.connections is not None:
-        parts.append(f"on up to {grant.connections} connections")
+        parts.append(f"on up to {count(grant.connections, 'connection')}")
     assert grant.expires_at is not None
     return f"{', '.join(parts)}, until {format_time(grant.expires_at)}"
 

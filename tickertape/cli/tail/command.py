@@ -27,7 +27,7 @@ from tickertape.contracts.messages import HEARTBEAT_MS, MAX_MESSAGE_BYTES, SUBPR
 from tickertape.process.console import print_notice
 from tickertape.process.signals import stop_on_signals
 from tickertape.process.tasks import run_until_stopped
-from tickertape.text import printable
+from tickertape.text import count, printable
 from tickertape.urls import parse_url
 
 INITIAL_BACKOFF: Final = 0.5
@@ -313,8 +313,12 @@ class _Tail:
             for item in message["events"]:
                 self._print_event(item)
         elif kind == "gap":
-            count = message["dropped"]
-            loss = f"{count} events skipped" if count is not None else "an unknown number of events lost"
+            dropped = message["dropped"]
+            loss = (
+                f"{count(dropped, 'event')} skipped"
+                if dropped is not None
+                else "an unknown number of events lost"
+            )
             self.print_status(
                 f"-- {loss} ({message['reason']}): {message['from']} to {message['to']}", "yellow"
             )

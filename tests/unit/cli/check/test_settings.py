@@ -101,8 +101,17 @@ def test_secure_settings_have_no_findings(good: dict[str, Any]) -> None:
         ({"allowed_origins": "vscode-webview://*"}, "warn   --allowed-origins vscode-webview://*: every app"),
         ({"allowed_origins": "null"}, "warn   --allowed-origins null: any page"),
         ({"allowed_origins": "http://app.example.com"}, "error  --allowed-origins http://app.example.com"),
-        ({"trusted_proxies": "0.0.0.0/0"}, "error  --trusted-proxies 0.0.0.0/0: any host"),
-        ({"unlimited_addresses": "::/0"}, "error  --unlimited-addresses ::/0: no host"),
+        ({"allowed_origins": "http://[::.]"}, "error  --allowed-origins http://[::.]"),
+        (
+            {"trusted_proxies": "0.0.0.0/0"},
+            "error  --trusted-proxies 0.0.0.0/0: any host on this network can spoof client addresses; "
+            "list only the addresses of the proxies",
+        ),
+        (
+            {"unlimited_addresses": "::/0"},
+            "error  --unlimited-addresses ::/0: no host on this network is limited; list only addresses that "
+            "many clients share",
+        ),
         ({"client_rate": 0}, "warn   --client-rate 0"),
         ({"max_address_connections": 0}, "warn   --max-address-connections 0"),
         ({"max_subject_connections": 0}, "warn   --max-subject-connections 0"),

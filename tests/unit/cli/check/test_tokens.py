@@ -200,6 +200,9 @@ def test_loading_fixed_keys_sends_no_request() -> None:
         ("https://*.example.com", "https://a.b.example.com", "error", "matches a single label"),
         ("https://*.example.com", "https://a.example.com:81", "error", "scheme and port must match too"),
         ("", "https://127.0.0.1:8080", "error", "--allowed-origins is empty"),
+        ("app://name, null", "https://app.example.com", "error", "has no matching entry"),
+        ("vscode-webview://*,file://", "https://app.example.com", "error", "has no matching entry"),
+        ("null,https://app.example.com", "http://app.example.com", "error", "scheme and port must match"),
     ],
 )
 def test_an_origin_is_allowed_or_rejected_with_a_reason(

@@ -125,7 +125,7 @@ def test_a_key_is_not_accepted_as_a_secret(secret: bytes) -> None:
 @pytest.mark.parametrize("length", [0, 1, 31])
 def test_a_short_secret_is_rejected(length: int) -> None:
     """A short secret is an error that states the required length and how to create a secret."""
-    with pytest.raises(KeysError, match=f"has {length} bytes; use at least 32; 'tickertape token keygen"):
+    with pytest.raises(KeysError, match=rf"has {length} bytes?; use at least 32; 'tickertape token keygen"):
         read_keys("HS256", b"s" * length, "x")
 
 

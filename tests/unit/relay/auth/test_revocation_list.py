@@ -143,7 +143,7 @@ def test_the_last_valid_list_is_kept(path: Path, caplog: pytest.LogCaptureFixtur
     assert "No such file" in lines[0]
     assert "without a value" in lines[1]
     assert "not UTF-8" in lines[2]
-    assert all("the previous 1 revocations stay in force" in line for line in lines[:3])
+    assert all("the previous list stays in force: 1 revocation" in line for line in lines[:3])
     assert "valid again" in lines[3]
 
 
