@@ -1,4 +1,4 @@
-"""Settings of the relay: one frozen model for flags, environment and file."""
+"""Settings of the relay: one frozen model for options and environment variables."""
 
 import os
 import sys

@@ -3,7 +3,8 @@
 Invariants:
 
 1. ``publish`` returns only after JetStream acknowledged the event; otherwise it raises.
-2. Events that one thread submits are stored in the stream in that order.
+2. Events that one thread submits are sent in that order; one that has to be sent again may be stored after
+   later ones.
 3. At most ``max_pending`` events are held; with ``drop_oldest``, as many again may be queued for the
    publishing thread.
 4. A forked child that uses its parent's publisher receives an error instead of hanging.

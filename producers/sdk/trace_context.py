@@ -17,7 +17,7 @@ Provider = Callable[[], str | None]
 """Function that returns the current trace context as a ``traceparent``; None if there is none."""
 
 _MAX_LENGTH: Final = 512
-"""Characters of a header; version 00 has 55, and later versions may append fields."""
+"""Maximum characters of a header; version 00 has 55, and later versions may append fields."""
 
 # Version 00 ends after the flags; later versions may append fields after another dash. Version ff is invalid.
 _TRACEPARENT: Final = re.compile(

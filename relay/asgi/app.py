@@ -240,7 +240,8 @@ def tickertape_app(
     Raises:
         ValueError: a setting is invalid.
         TypeError: both ``settings`` and another argument are given.
-        KeysError: the key cannot be used.
+        ConfigurationError: tokens cannot be verified with these settings, or the key or the list of revoked
+            tokens cannot be used.
     """
     arguments: Mapping[str, Any] = {
         "nats_url": nats_url,

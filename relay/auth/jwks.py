@@ -45,7 +45,7 @@ FIRST_RETRY: Final = 1.0
 """Seconds until the first retry after a failed fetch; doubles up to ``MIN_REFRESH``."""
 
 JITTER: Final = 0.2
-"""Random share of a wait, so that relays do not all fetch simultaneously."""
+"""Maximum share by which a wait is shortened at random, so that relays do not all fetch simultaneously."""
 
 _MAX_AGE: Final = re.compile(r'(?:^|[,\s])max-age\s*=\s*"?(\d{1,9})', re.IGNORECASE)
 

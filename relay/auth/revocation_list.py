@@ -23,7 +23,8 @@ from tickertape.text import count
 log = logging.getLogger("tickertape.revocations")
 
 POLL_INTERVAL: Final = 0.5
-"""Seconds between two checks of the file, and therefore the delay until a revocation takes effect."""
+"""Seconds between two checks of the file: the maximum delay until a new file takes effect. A file that is
+modified in place takes up to twice as long."""
 
 MAX_ENTRIES: Final = 100_000
 """Maximum entries of the file."""

@@ -37,8 +37,8 @@ class Hub:
         settings: settings of the hub.
         wake: called when a flush is needed; not called again before that flush.
         fetch: called when a replay chunk is requested; None if the stream cannot be read.
-        locate: called with a session whose position only the stream knows: ``locating`` has a cursor ahead of
-            the relay, or a time before the log. The caller answers with ``sessions.start_located``.
+        locate: called with a session whose position only the stream knows: ``locating`` has a cursor outside
+            the log, or a time before it. The caller answers with ``sessions.start_located``.
         verify: returns the grant of a token, or raises ProtocolError; None without authentication.
         report: called once for a session that an internal error ends, with its id and the error.
 

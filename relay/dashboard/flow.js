@@ -142,7 +142,7 @@ export class Flow {
   }
 }
 
-/** Return the full minutes to label; the last ten seconds leave no room for a label. */
+/** Return the full minutes to label; the first and last 15 seconds leave no room for a label. */
 function minutes(plot) {
   const { min, max } = plot.scales.x;
   const first = Math.ceil((min + 15) / 60) * 60;

@@ -19,7 +19,7 @@ import { sentence } from "/assets/tokenform.js";
 /** @typedef {import("/assets/gateways.js").Gateway} Gateway */
 /** @typedef {import("/assets/link.js").Item} Item */
 
-/** Events per request, and events marks. */
+/** Events per request, and the maximum in the panel. */
 const PAGE = 100;
 const MAX_EVENTS = 1_000;
 
@@ -192,7 +192,7 @@ export class History {
     );
   }
 
-  /** Update summary depends on the time. @param {number} now */
+  /** Update the facts, some of which depend on the time. @param {number} now */
   tick(now) {
     if (!this.#gateway) return;
     const { since, silence, flapping, type, group, fault, latency } = this.#gateway;

@@ -2,7 +2,7 @@
  * State of the connection, of NATS, and of the event rate, at the top of the page.
  *
  * Invariants: stale data is marked: while the page is not live, or the relay has no connection to NATS, a banner is
- * shown and the tiles fade; screen readers announce a change of state once, not each second of a countdown.
+ * shown and the tiles turn grey; screen readers announce a change of state once, not each second of a countdown.
  */
 
 import { byId, setAttribute, setText } from "/assets/dom.js";

@@ -8,7 +8,7 @@
 /** Differences up to this are ignored: a Date header has a resolution of seconds, and a response takes time. */
 const TOLERANCE_MS = 2_000;
 
-/** Smaller differences are corrected but not reported to the user. */
+/** Unit of the reported difference; a difference below half a minute is corrected, but not reported. */
 const REPORTED_MS = 60_000;
 
 let ahead = 0;

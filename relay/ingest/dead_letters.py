@@ -46,7 +46,8 @@ class DeadLetter(NamedTuple):
     """Rejected message to store in REJECTED.
 
     Attributes:
-        cursor: epoch, time and sequence of the message, joined by dashes; the same in every relay.
+        cursor: epoch, storage time (if known) and sequence of the message, joined by dashes; the same in
+            every relay.
         subject: subject without the prefix; bytes that are not UTF-8 are lone surrogates.
         data: body as received; None if it could not be read.
         rejection: reason for the rejection.

@@ -65,7 +65,9 @@ FAMILIES: Final = (
         "gaps", "counter", "Gaps reported, counted per client, including those of unknown size", "reason"
     ),
     MetricFamily(
-        "events_conflated", "counter", "Events replaced by newer ones of the same subject in mode latest"
+        "events_conflated",
+        "counter",
+        "Events replaced by newer ones of their subject in mode latest, counted per client",
     ),
     MetricFamily("messages_sent", "counter", "Messages written to clients"),
     MetricFamily("bytes_sent", "counter", "Bytes of messages written to clients"),
@@ -78,7 +80,7 @@ FAMILIES: Final = (
     MetricFamily(
         "event_age_outliers",
         "counter",
-        "Events whose timestamp is too far in the past or future to have an age",
+        "Deliveries of events whose timestamp is too far in the past or future to have an age",
         "reason",
     ),
     MetricFamily(

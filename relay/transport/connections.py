@@ -225,7 +225,7 @@ class Connections:
     def decide(
         self, client_slot: ClientSlot | None, peer: str, headers: Headers, query: str, *, secure: bool
     ) -> Decision:
-        """Accept or reject a handshake; a rejection before the upgrade is counted as a client fault.
+        """Accept or reject a handshake; a fault of the client that precedes the upgrade is counted here.
 
         Args:
             client_slot: slot that the connection occupies; None if it is not subject to limits.

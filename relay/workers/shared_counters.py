@@ -27,7 +27,7 @@ _HEADER: Final = 64
 _WAYS: Final = 16
 _BUCKET_BITS: Final = 14
 ROWS: Final = _WAYS << _BUCKET_BITS
-"""Maximum number of keys: 262 144. Memory is allocated as rows are used, up to 12 MB with four workers."""
+"""Maximum number of keys: 262 144. Memory is allocated as rows are used, up to 10 MiB with four workers."""
 
 
 class SharedCounters:

@@ -1,4 +1,4 @@
-"""Subclass of nats-py's client that enforces TLS and never gives up a connection.
+"""Subclass of nats-py's client that enforces TLS where it is required, and always reconnects.
 
 No message can stop the client: its parser accepts every subject, reply subject and header block that a server
 forwards. Subjects that are not UTF-8 contain their bytes as lone surrogates (``surrogateescape``); code

@@ -1,7 +1,7 @@
 """Embedded nats-server: finding its program, and starting, supervising and stopping it.
 
-It listens on loopback, stores its data in ``data_dir``, and exits with the relay, even if the relay is
-killed.
+It listens on loopback, stores its data in ``data_dir``, and exits with the relay; on Linux, even if the relay
+is killed.
 """
 
 import asyncio

@@ -29,7 +29,7 @@ MIN_SIZE: Final = MIB
 """Minimum bytes of a stream: a few events of the maximum size."""
 
 VARIABLE: Final = "TICKERTAPE_STREAMS_MAX_BYTES"
-"""Environment variable that hints name."""
+"""Environment variable that error hints refer to."""
 
 _UNITS: Final = {
     "": 1, "b": 1,

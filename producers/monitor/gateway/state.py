@@ -101,7 +101,7 @@ class GatewayState(Generic[AnyProbe]):
         )
         healthy = all(latest is None or latest.outcome is not Outcome.FAILED for latest in self.results)
         flapping_changed = self._flapping.record_result(healthy)
-        # One event is enough: that of a change of status also tells about flapping.
+        # One event is enough: an event for a change of status also has the current flapping state.
         status = combine_statuses(self.status, (probe.status for probe in self.probes))
         if status is not self.status and not self._is_held_by_dwell(status, now):
             return self._change_status(status, now)

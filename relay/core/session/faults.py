@@ -7,7 +7,7 @@ Code runs on behalf of a session in these places, and each is guarded at its out
 - delivery to a feed (``Fanout.flush``, ``publish_missing``, ``heartbeat``): a failed write ends one session,
   a failure to build a batch ends the live members of the feed;
 - catching up (``Fanout.catch_up``): the session whose turn it is;
-- timers (``Sessions.tick``: tokens, heartbeats; ``Connections.ping_batch``): one session each;
+- timers (``Sessions.tick``: tokens; ``Sessions.heartbeat``; ``Connections.ping_batch``): one session each;
 - reading the stream (``relay/ingest/replay_readers.py``): the session to locate, or all sessions that wait
   for a replay chunk;
 - upstream reports, a replaced stream, revoked tokens, the drain: one session each.

@@ -54,8 +54,8 @@ class Sessions(SessionRegistry):
         snapshot: newest states.
         fanout: fan-out with the feeds.
         stats: statistics to update.
-        locate: called with a session whose position only the stream knows: ``locating`` has a cursor ahead of
-            the relay, or a time before the log. The caller answers with ``start_located``.
+        locate: called with a session whose position only the stream knows: ``locating`` has a cursor outside
+            the log, or a time before it. The caller answers with ``start_located``.
         verify: returns the grant of a token, or raises ProtocolError; None without authentication.
         report: called once for a session that an internal error ends, with its id and the error.
 

@@ -179,7 +179,7 @@ def test_selectors_select_the_pods() -> None:
         ((*KEY, "--set", "nats.url=nats://relay:secret@nats:4222"), "/nats/url"),
         ((*KEY, "--set", "replicas=-1"), "/replicas"),
         ((*KEY, "--set", "options.port=9"), "is set by the chart"),
-        ((*KEY, "--set", "options.jwt-key=x"), "belongs into a Secret"),
+        ((*KEY, "--set", "options.jwt-key=x"), "must come from a Secret"),
         (
             (*KEY, "--set", "autoscaling.enabled=true", "--set", "autoscaling.targetConnections=0"),
             "set one of them",

@@ -1,7 +1,8 @@
 """Checks of NATS from the relay's point of view: addresses, version, JetStream, streams, clock, round trip.
 
-Nothing is published or changed. If the NATS user may not send a request, the finding is a warning instead;
-for example, the relay user of ``deploy/nats`` may not request the limits of the account.
+Nothing is stored or changed. A user who may not request the limits of the account, such as the relay user of
+``deploy/nats``, gets warnings instead of the findings about them; one who may not request the streams gets an
+error, since a relay could not run as that user.
 
 **Clock**: the local clock is compared with the time ``ts`` in a server's reply about a stream. The server
 produced the reply between the request and its arrival, so the difference is known to within half of the round

@@ -34,7 +34,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- range $name := list "host" "port" "ops-host" "ops-port" "nats-password" "nats-token" "jwt-key" }}
 {{- if hasKey $.Values.options $name }}
-{{- fail (printf "options.%s is set by the chart, or is a secret that belongs into a Secret" $name) }}
+{{- fail (printf "options.%s is set by the chart, or is a secret and must come from a Secret" $name) }}
 {{- end }}
 {{- end }}
 {{- end }}
