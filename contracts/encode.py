@@ -4,6 +4,8 @@ Messages that carry events are assembled from the JSON of those events, which is
 wire they are the ``Events`` and ``Snapshot`` of ``messages.py``.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import orjson
@@ -33,10 +35,12 @@ class EncodedSnapshot(NamedTuple):
     Attributes:
         events: JSON from ``encode_event``, in stream order.
         done: True in the last message of a snapshot.
+        truncated: number of evicted states, by family; empty except in the last message.
     """
 
     events: list[bytes]
     done: bool
+    truncated: Mapping[str, int] = MappingProxyType({})
 
 
 Outgoing = Message | EncodedEvents | EncodedSnapshot
@@ -91,6 +95,11 @@ def encode_message(message: Outgoing) -> MessageParts:
         return MessageParts(head, message.events, b'],"cursor":"%b"}' % message.cursor.encode())
     if isinstance(message, EncodedSnapshot):
         tail = b'],"done":true}' if message.done else b'],"done":false}'
+        if message.truncated:
+            tail = b'],"done":true,"truncated":%d,"truncated_by":%b}' % (
+                sum(message.truncated.values()),
+                orjson.dumps(dict(message.truncated)),
+            )
         return MessageParts(_SNAPSHOT, message.events, tail)
     # A field that is optional in the protocol is left unset; one that is null in the protocol is set to None.
     text = message.__pydantic_serializer__.to_json(message, by_alias=True, exclude_unset=True)

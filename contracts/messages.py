@@ -249,6 +249,12 @@ class Snapshot(Message):
     """State events in stream order."""
     done: bool
     """Whether this is the last message of the snapshot."""
+    truncated: Annotated[int, Field(ge=0)] = 0
+    """Number of states that the snapshot lacks, because there are more than the relay can hold. Only in the
+    last message; absent if none is missing. An upper bound: it counts the states of all families that the
+    filter can match, whether it matches them or not."""
+    truncated_by: dict[str, int] = {}
+    """The same number by the first two tokens of the subject: ``{"system.health": 12}``."""
 
 
 class Events(Message):

@@ -9,7 +9,7 @@ Invariants:
 from typing import Any, Final
 
 from tickertape.contracts.encode import encode_event_prefix
-from tickertape.contracts.subjects import LEVELS, level_of, matches
+from tickertape.contracts.subjects import LEVELS, covers, intersect, level_of, matches
 
 MAX_KNOWN_SUBJECTS: Final = 50_000
 """Maximum number of subjects in the cache of a filter, and of routes in the hub."""
@@ -52,6 +52,15 @@ class Filter:
             matched = self._matches[subject] = self._match(subject)
         return matched
 
+    def covers(self, pattern: str) -> bool | None:
+        """Return whether the filter matches all subjects of a pattern without levels; None if only some."""
+        if not any(intersect(own, pattern) for own in self.subjects):
+            return False
+        if any(covers(own, pattern) for own in self.deny):
+            return False
+        denied = any(intersect(own, pattern) for own in self.deny)
+        return True if not denied and any(covers(own, pattern) for own in self.subjects) else None
+
     def passes(self, route: "Route") -> bool:
         """Return whether level and ``deny`` allow a subject that one of the patterns is known to match."""
         return self._allows(route.subject, route.level)
@@ -73,17 +82,20 @@ class Route:
     Attributes:
         subject: subject as clients see it.
         bucket: first two tokens of the subject, the key in ``by`` of a gap.
+        group: third token of the subject, such as a component or the type of a gateway; empty without one.
         level: level that the subject names, or None.
         rank: rank of the level, or of INFO if the subject names no level.
         prefix: JSON of its events up to the sequence.
         feeds: feeds whose filter matches the subject; only the fan-out reads and writes them.
     """
 
-    __slots__ = ("bucket", "feeds", "level", "prefix", "rank", "subject")
+    __slots__ = ("bucket", "feeds", "group", "level", "prefix", "rank", "subject")
 
     def __init__(self, subject: str) -> None:
         self.subject = subject
-        self.bucket = ".".join(subject.split(".", 2)[:2])
+        tokens = subject.split(".", 3)
+        self.bucket = ".".join(tokens[:2])
+        self.group = tokens[2] if len(tokens) > 2 else ""
         self.level = level_of(subject)
         self.rank = _DEFAULT_RANK if self.level is None else RANK[self.level]
         self.prefix = encode_event_prefix(subject)

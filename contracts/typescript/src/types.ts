@@ -309,6 +309,14 @@ export interface SnapshotMessage {
   events: Item[];
   /** Whether this is the last message of the snapshot. */
   done: boolean;
+  /**
+   * Number of states that the snapshot lacks, because there are more than the relay can hold. Only in the
+   * last message; absent if none is missing. An upper bound: it counts the states of all families that the
+   * filter can match, whether it matches them or not.
+   */
+  truncated?: number;
+  /** The same number by the first two tokens of the subject: `{"system.health": 12}`. */
+  truncated_by?: Record<string, number>;
 }
 
 /** Events in stream order, and the position after them. */

@@ -8,8 +8,9 @@ Invariants:
 """
 
 from collections import Counter
-from collections.abc import Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from tickertape.contracts.cursors import format_cursor
@@ -128,11 +129,16 @@ class Batch:
         return outgoing
 
 
-def snapshot(records: Sequence[Record]) -> list[Outgoing]:
-    """Return the messages of a snapshot, the last with ``done``; without records, one empty message."""
+def snapshot(records: Sequence[Record], missing: Mapping[str, int] = MappingProxyType({})) -> list[Outgoing]:
+    """Return the messages of a snapshot, the last with ``done``; without records, one empty message.
+
+    Args:
+        records: states in stream order.
+        missing: number of evicted states, by family.
+    """
     *parts, last = _split(records)
     outgoing: list[Outgoing] = [EncodedSnapshot([record.encoded for record in part], False) for part in parts]
-    outgoing.append(EncodedSnapshot([record.encoded for record in last], True))
+    outgoing.append(EncodedSnapshot([record.encoded for record in last], True, missing))
     return outgoing
 
 

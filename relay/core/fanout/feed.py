@@ -159,7 +159,7 @@ class Feed:
             self._snapshots.clear()
         encoded = self._snapshots.get(encoding)
         if encoded is None:
-            messages = snapshot_messages(snapshot.select(self.filter, head))
+            messages = snapshot_messages(snapshot.select(self.filter, head), snapshot.missing(self.filter))
             encoded = self._snapshots[encoding] = encoding.encode(messages), len(messages)
         return encoded
 

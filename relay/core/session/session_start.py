@@ -179,6 +179,7 @@ class SessionStart:
         if position == self._log.head:
             data, count = feed.snapshot(self._snapshot, position, session.encoding)
         else:
-            messages = snapshot_messages(self._snapshot.select(feed.filter, position))
+            states = self._snapshot
+            messages = snapshot_messages(states.select(feed.filter, position), states.missing(feed.filter))
             data, count = session.encoding.encode(messages), len(messages)
         self._registry.write(session, data, count)

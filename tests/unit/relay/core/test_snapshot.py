@@ -1,10 +1,11 @@
 """Snapshot of the newest event of each state subject."""
 
-import pytest
-from tickertape.relay.core import snapshot as snapshot_module
+from collections.abc import Sequence
+
 from tickertape.relay.core.event_log import Record
 from tickertape.relay.core.filters import Filter, Route
 from tickertape.relay.core.snapshot import Snapshot
+from tickertape.relay.core.state_pool import Bounds
 
 ALL = Filter((">",))
 
@@ -22,7 +23,7 @@ def filled(*records: Record) -> Snapshot:
     return snapshot
 
 
-def seqs(records: list[Record]) -> list[int]:
+def seqs(records: Sequence[Record]) -> list[int]:
     """Return the sequences of records."""
     return [record.seq for record in records]
 
@@ -50,7 +51,7 @@ def test_only_matching_states_are_shown() -> None:
 def test_a_removed_state_is_not_brought_back() -> None:
     """A removed state is not brought back by an older record that arrives late, but by a newer one."""
     snapshot = filled(state(3), state(5, removed=True), state(4))
-    assert snapshot.select(ALL, 9) == []
+    assert snapshot.select(ALL, 9) == ()
     assert len(snapshot) == 0
     assert seqs(snapshot.changed(ALL, 3, 9)) == [5], "clients that have the state must learn of its removal"
     snapshot.put(state(6))
@@ -94,13 +95,15 @@ def test_a_preloaded_state_changes_the_version_again() -> None:
     assert snapshot.version != version
 
 
-def test_subjects_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The number of subjects is bounded, and the subject that was seen first is evicted."""
-    monkeypatch.setattr(snapshot_module, "MAX_SUBJECTS", 3)
-    snapshot = filled(*(state(seq, f"g{seq}") for seq in range(1, 6)))
+def test_each_family_is_bounded() -> None:
+    """The number of states of a family is bounded, and the least recently changed is evicted."""
+    snapshot = Snapshot({"gateway.status": Bounds(3, 1_000)})
+    for seq in range(1, 6):
+        snapshot.put(state(seq, f"g{seq}"))
     assert seqs(snapshot.select(ALL, 9)) == [3, 4, 5]
     snapshot.put(state(9, "g4"))
-    assert seqs(snapshot.select(ALL, 9)) == [3, 5, 9], "an update of a known subject evicts nothing"
+    assert seqs(snapshot.select(ALL, 9)) == [3, 5, 9], "an update of a known subject evicts none"
+    assert snapshot.missing(ALL) == {"gateway.status": 2}
 
 
 def test_repr() -> None:
