@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from tickertape.relay.auth.authority import Authority
 from tickertape.relay.auth.client_address import Networks
 from tickertape.relay.auth.origins import Origins
 from tickertape.relay.auth.request_auth import RequestAuth
-from tickertape.relay.auth.token_service import TokenService
 from tickertape.relay.core.connection_limits import Admission
 from tickertape.relay.core.hub import TICK, Hub, HubSettings
 from tickertape.relay.endpoints.history import History
@@ -47,7 +47,7 @@ class Components:
         ingest: reads events from NATS into the hub.
         flush_loop: writes pending events to the sessions.
         history: answers ``GET /events``.
-        authority: verifies tokens; None without authentication.
+        authority: authenticates clients; None without authentication.
     """
 
     hub: Hub
@@ -55,7 +55,7 @@ class Components:
     ingest: Ingest
     flush_loop: FlushLoop
     history: History
-    authority: TokenService | None
+    authority: Authority | None
 
     def ready(self) -> bool:
         """Return whether to route clients here: newest states loaded, NATS connected, not draining."""
@@ -104,14 +104,14 @@ class Components:
             if tick % PRUNE_TICKS == 0:
                 self.connections.admission.prune(self.connections.clock())
 
-    async def _refresh_tokens(self, authority: TokenService) -> None:
-        """Keep keys and revocations up to date, and end the sessions of revoked tokens."""
+    async def _refresh_tokens(self, authority: Authority) -> None:
+        """Keep keys and revocations up to date, and end the sessions of revoked tokens and certificates."""
         await authority.run(self.end_revoked)
 
     def end_revoked(self) -> None:
-        """End the sessions of revoked tokens; call this when the revocation list changes."""
+        """End the sessions of revoked tokens and certificates; call this when the revocations change."""
         if self.authority is not None and (ended := self.hub.sessions.end_revoked(self.authority.is_revoked)):
-            log.info("ended %s: tokens revoked", count(ended, "session"))
+            log.info("ended %s: tokens or certificates revoked", count(ended, "session"))
 
 
 def assemble(
@@ -119,7 +119,7 @@ def assemble(
     url: str,
     origins: Origins,
     capacity: int,
-    authority: TokenService | None,
+    authority: Authority | None,
     worker: WorkerContext | None = None,
 ) -> Components:
     """Assemble the components of a relay; requires a running event loop.
@@ -129,7 +129,7 @@ def assemble(
         url: URL of the NATS server.
         origins: origins of pages that may connect.
         capacity: number of connections that there are file descriptors for.
-        authority: verifies tokens; None accepts every client.
+        authority: authenticates clients; None accepts every client.
         worker: context of a worker that shares its port with others; None for a single process.
     """
     now = clock()
@@ -166,7 +166,8 @@ def assemble(
         lambda address: address in unlimited or address in trusted,
         worker.limit_counters(capacity) if worker else None,
     )
-    request_auth = RequestAuth(verify, origins, trusted)
+    certificate_grant = None if authority is None else authority.certificate_grant
+    request_auth = RequestAuth(verify, origins, trusted, certificate_grant)
     # Not accepting until the newest states are loaded: a snapshot that is sent before would lack some.
     connections = Connections(hub, now, request_auth, admission, settings.message_rate, accepting=False)
     return Components(hub, connections, ingest, flush_loop, History(hub, readers), authority)

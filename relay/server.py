@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from tickertape.relay.auth.token_service import TokenService
+from tickertape.relay.auth.authority import Authority
 from tickertape.relay.drain import StopSignals, drain
 from tickertape.relay.endpoints.routes import main_app, relay_ops_app
 from tickertape.relay.metrics.catalog import package_version, process_numbers
@@ -78,9 +78,14 @@ async def serve(
     try:
         # Files and ports come before NATS, so that an error in them ends the program before anything has
         # started.
-        authority = TokenService(settings) if settings.auth == "jwt" else None
+        authority = Authority(settings) if settings.auth != "none" else None
         if settings.tls_cert is not None:
-            certificate = Certificate(settings.tls_cert, settings.tls_key)
+            certificate = Certificate(
+                settings.tls_cert,
+                settings.tls_key,
+                settings.tls_client_ca,
+                required=settings.auth == "certificate",
+            )
         main_socket = listen(settings.host, settings.port, "--port", shared=worker is not None)
         if worker is None:
             ops_socket = _listen_ops(settings, main_socket.port)
@@ -98,7 +103,10 @@ async def serve(
     components = assemble(settings, url, settings.origins(), capacity, authority, worker)
     connections = components.connections
     acceptor = Acceptor(
-        connections.admission, connections.clock, GuardedHttp, certificate.context if certificate else None
+        connections.admission,
+        connections.clock,
+        GuardedHttp,
+        certificate.get_context if certificate else None,
     )
     main_asgi = main_app(connections, components.history)
     main = HttpServer(main_asgi, main_socket, websocket_protocol(connections), acceptor.protocol)

@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Self
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -11,7 +11,7 @@ from tickertape.contracts.events import STREAM_SUBJECTS
 from tickertape.contracts.subjects import check_pattern, covers, escape
 from tickertape.relay.auth.client_address import Networks
 from tickertape.relay.auth.origins import Origins
-from tickertape.relay.auth.settings import TokenSettings, token_settings_error
+from tickertape.relay.auth.settings import AuthSettings, auth_settings_error
 from tickertape.relay.core.connection_limits import Limits
 
 from tickertape.errors import ConfigurationError
@@ -49,7 +49,7 @@ def _check_patterns(text: str) -> str:
     return text
 
 
-class RelaySettings(NatsSettings, TokenSettings):
+class RelaySettings(NatsSettings, AuthSettings):
     """Settings of a relay, not yet checked for safety; ``problem`` does that."""
 
     model_config = SettingsConfigDict(
@@ -72,9 +72,6 @@ class RelaySettings(NatsSettings, TokenSettings):
     complete_rate: NonNegativeFloat = Field(
         5_000.0,
         description="maximum log events per second that a token can grant in mode complete; 0: no limit",
-    )
-    auth: Literal["none", "jwt"] = Field(
-        "none", description="authentication of clients: none, or jwt (a signed token)"
     )
     insecure: bool = Field(False, description="allow --auth none on an address that other hosts can reach")
     allowed_origins: Annotated[str, checked_by(Origins)] = Field(
@@ -145,8 +142,10 @@ class RelaySettings(NatsSettings, TokenSettings):
 
     def problem(self) -> ConfigurationError | None:
         """Return the error that prevents a relay from running with these settings, or None."""
-        if self.auth == "jwt" and (problem := token_settings_error(self)) is not None:
+        if (problem := auth_settings_error(self)) is not None:
             return problem
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            return ConfigurationError("tls_client_ca: set without --tls-cert", "set --tls-cert too")
         if self.tls_key is not None and self.tls_cert is None:
             return ConfigurationError("tls_key: set without --tls-cert", "set --tls-cert too")
         if self.auth == "none" and not self.insecure and not is_loopback(self.host):
@@ -161,7 +160,7 @@ class RelaySettings(NatsSettings, TokenSettings):
 
         A relay on a loopback address without tokens also checks the host name, against DNS rebinding.
         """
-        return Origins(self.allowed_origins, rebinding=self.auth == "jwt" or not is_loopback(self.host))
+        return Origins(self.allowed_origins, rebinding=self.auth != "none" or not is_loopback(self.host))
 
     def limits(self, connections: int) -> Limits:
         """Return the connection limits.

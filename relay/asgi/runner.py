@@ -13,15 +13,16 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp
 from tickertape.relay.asgi import host_signals
 from tickertape.relay.asgi.connection import AsgiConnection
+from tickertape.relay.auth.authority import Authority
 from tickertape.relay.auth.origins import Origins
-from tickertape.relay.auth.settings import token_settings_error
-from tickertape.relay.auth.token_service import TokenService
+from tickertape.relay.auth.settings import auth_settings_error
 from tickertape.relay.endpoints.routes import mounted_app
 from tickertape.relay.metrics.catalog import RelayCollector
 from tickertape.relay.relay import Components, assemble
 from tickertape.relay.settings import RESERVED_DESCRIPTORS, RelaySettings
 from tickertape.relay.transport.connections import CLOSE_TIMEOUT
 
+from tickertape.errors import ConfigurationError
 from tickertape.nats import connection
 from tickertape.nats.credentials import AccessError
 from tickertape.nats.streams import StreamsError
@@ -65,13 +66,18 @@ class MountedRelay:
     http_app: ASGIApp
 
     def __init__(self, settings: RelaySettings, origins: Origins) -> None:
-        if settings.auth == "jwt" and (problem := token_settings_error(settings)) is not None:
+        if settings.tls_client_ca is not None or settings.auth == "certificate":
+            raise ConfigurationError(
+                "tls_client_ca: the host terminates TLS, so a mounted feed cannot authenticate certificates",
+                "use auth='jwt', or run tickertape serve",
+            )
+        if (problem := auth_settings_error(settings)) is not None:
             raise problem
         self.components: Components | None = None
         self.stopping = False
         self._settings = settings
         self._origins = origins
-        self._token_service()  # fail early if the key cannot be used
+        self._authority()  # fail early if the key cannot be used
         self._task: asyncio.Task[None] | None = None
         self._open_event = asyncio.Event()
         self._restore_signals: Callable[[], None] | None = None
@@ -157,13 +163,13 @@ class MountedRelay:
     def _url(self) -> str:
         return self._settings.nats_url or connection.DEFAULT_URL
 
-    def _token_service(self) -> TokenService | None:
-        return TokenService(self._settings) if self._settings.auth == "jwt" else None
+    def _authority(self) -> Authority | None:
+        return Authority(self._settings) if self._settings.auth == "jwt" else None
 
     def _build(self) -> Components:
         # The limit of the process is the host's decision, so it is not raised here.
         capacity = max(1, descriptor_limits()[0] - RESERVED_DESCRIPTORS)
-        components = assemble(self._settings, self._url, self._origins, capacity, self._token_service())
+        components = assemble(self._settings, self._url, self._origins, capacity, self._authority())
         self.components, self.http_app = components, mounted_app(components.connections, components.history)
         return components
 

@@ -1,4 +1,4 @@
-"""Authentication of requests: the origin of the page, and the token of the client.
+"""Authentication of requests: the origin of the page, and the token and the certificate of the client.
 
 The feed and ``GET /events`` share these checks; only the form of their responses differs.
 """
@@ -44,6 +44,8 @@ class RequestAuth:
         verify: returns the grant of a token, or raises ProtocolError; None if no token is required.
         origins: origins of pages that may connect.
         trusted: proxies whose headers about the client address are trusted.
+        certificates: returns the grant of a client certificate in DER, or raises ProtocolError; None if
+            certificates are not requested.
     """
 
     def __init__(
@@ -51,8 +53,10 @@ class RequestAuth:
         verify: Callable[[str], Grant] | None = None,
         origins: Origins | None = None,
         trusted: Networks | None = None,
+        certificates: Callable[[bytes], Grant] | None = None,
     ) -> None:
         self.verify = verify
+        self._certificates = certificates
         self.origins = origins or Origins()
         self._trusted = trusted or Networks("")
 
@@ -90,21 +94,47 @@ class RequestAuth:
                     f"origin {(origin or '')[:80]!r} is not allowed; add it with --allowed-origins",
                 )
 
-    def grant(self, headers: Headers, token: str | None = None) -> Grant | None:
-        """Return the grant of a request's token.
+    def grant(
+        self, peer: str, headers: Headers, token: str | None = None, certificate: bytes | None = None
+    ) -> Grant | None:
+        """Return the grant of a request's token and client certificate.
 
         Args:
+            peer: address of the socket.
             headers: request headers; ``Authorization: Bearer`` takes precedence.
             token: token from another source.
+            certificate: certificate that the client has authenticated the socket with, in DER.
 
         Returns:
-            The grant, or None if a token is required but missing.
+            The grant of the token or of the certificate, or the intersection if there are both; None if a
+            token is required but missing.
 
         Raises:
-            ProtocolError: the token is invalid.
+            ProtocolError: the token or the certificate is invalid.
         """
-        if self.verify is None:
+        if self.verify is None and self._certificates is None:
             return EVERYTHING
+        certified = self._certificate_grant(peer, certificate)
+        if self.verify is None:
+            return certified
+        token = self._bearer_token(headers) or token
+        if token is None:
+            return certified
+        grant = self.verify(token)
+        return grant.restrict(certified.certificate) if certified and certified.certificate else grant
+
+    def _certificate_grant(self, peer: str, certificate: bytes | None) -> Grant | None:
+        # The certificate of a trusted proxy authenticates the proxy, not the many clients behind it.
+        if self._certificates is not None and certificate is not None and peer not in self._trusted:
+            return self._certificates(certificate)
+        if self.verify is None:
+            raise ProtocolError(
+                ErrorCode.UNAUTHORIZED,
+                "client certificate required; connect to the relay itself, since a proxy cannot pass it on",
+            )
+        return None
+
+    def _bearer_token(self, headers: Headers) -> str | None:
         # Other schemes are ignored: they may be meant for a proxy in front of the relay.
         credentials = [
             value for name, value in headers if name == "authorization" and _scheme(value) == "bearer"
@@ -113,14 +143,14 @@ class RequestAuth:
             raise ProtocolError(
                 ErrorCode.UNAUTHORIZED, "several 'Authorization: Bearer' headers; send only one"
             )
-        if credentials:
-            match = _BEARER.fullmatch(credentials[0])
-            if match is None:
-                raise ProtocolError(
-                    ErrorCode.UNAUTHORIZED, "'Authorization: Bearer' without a valid token; send a JWT"
-                )
-            token = match[1]
-        return None if token is None else self.verify(token)
+        if not credentials:
+            return None
+        match = _BEARER.fullmatch(credentials[0])
+        if match is None:
+            raise ProtocolError(
+                ErrorCode.UNAUTHORIZED, "'Authorization: Bearer' without a valid token; send a JWT"
+            )
+        return match[1]
 
 
 def parse_subprotocols(values: Iterable[str]) -> SubprotocolOffer:

@@ -1,4 +1,4 @@
-"""Revoked tokens: a file of token ids and subjects that is reloaded when it changes.
+"""Revoked tokens and certificates: a file that is reloaded when it changes.
 
 Invariants:
 
@@ -10,6 +10,7 @@ Invariants:
 import asyncio
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,8 @@ MAX_ENTRIES: Final = 100_000
 MAX_BYTES: Final = 8 * 1024 * 1024
 """Maximum bytes of the file."""
 
+_FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
+
 _Stamp = tuple[int, int, int]
 """Modification time in nanoseconds, size and inode of the file."""
 
@@ -43,11 +46,11 @@ class RevocationsError(ConfigurationError):
 class Revocations:
     """Revoked tokens from the last valid version of a file.
 
-    The file has one entry per line: a token's ``jti``, bare or as ``jti:<id>``, or ``sub:<subject>`` for all
-    tokens of a subject. The subject of a token without ``sub`` is ``token:<digest>``; see
-    ``anonymous_subject``. Empty lines are ignored, and so is text after a ``#`` at the start of a line or
-    after a space. Replace the file atomically (write a new file, then rename it), so that a partial file is
-    never loaded.
+    The file has one entry per line: a token's ``jti``, bare or as ``jti:<id>``; ``sub:<subject>`` for all
+    tokens of a subject; or ``cert:`` and the SHA-256 fingerprint of a client certificate. The subject of a
+    token without ``sub`` is ``token:<digest>``; see ``anonymous_subject``. Empty lines are ignored, and so is
+    text after a ``#`` at the start of a line or after a space. Replace the file atomically (write a new file,
+    then rename it), so that a partial file is never loaded.
 
     Args:
         path: path of the file, which is loaded immediately.
@@ -60,6 +63,7 @@ class Revocations:
         self._path = path
         self._ids: frozenset[str] = frozenset()
         self._subjects: frozenset[str] = frozenset()
+        self._fingerprints: frozenset[str] = frozenset()
         self._last_stamp: _Stamp | None = None  # at the last check
         self._loaded_stamp: _Stamp | None = None  # at the last load, valid or not
         self._logged_failure = ""
@@ -71,11 +75,16 @@ class Revocations:
         return f"Revocations({str(self._path)!r}, {len(self)} entries)"
 
     def __len__(self) -> int:
-        return len(self._ids) + len(self._subjects)
+        return len(self._ids) + len(self._subjects) + len(self._fingerprints)
 
     def is_revoked(self, grant: Grant) -> bool:
-        """Return whether a token, or its subject, is revoked."""
-        return grant.token_id in self._ids or grant.subject in self._subjects
+        """Return whether a token or a certificate, or its subject, is revoked."""
+        if grant.token_id in self._ids or grant.subject in self._subjects:
+            return True
+        certificate = grant.certificate
+        return certificate is not None and (
+            certificate.fingerprint in self._fingerprints or certificate.grant.subject in self._subjects
+        )
 
     def poll(self) -> bool:
         """Load the file if it changed.
@@ -107,7 +116,7 @@ class Revocations:
             # tokens; the next check loads it if it has not changed again.
             if stamp == self._loaded_stamp or not (replaced or unchanged):
                 return False
-            previous = (self._ids, self._subjects)
+            previous = (self._ids, self._subjects, self._fingerprints)
             self._load()
         except OSError as error:
             # So that the file is loaded as soon as it is readable again, even if it is the same.
@@ -120,7 +129,7 @@ class Revocations:
         if self._logged_failure:
             self._logged_failure = ""
             log.info("revocation file %s is valid again", self._path)
-        return (self._ids, self._subjects) != previous
+        return (self._ids, self._subjects, self._fingerprints) != previous
 
     async def run(self, changed: Callable[[], None]) -> None:
         """Poll the file until cancelled.
@@ -148,9 +157,9 @@ class Revocations:
                 "create it (empty if no token is revoked), or remove the setting",
             ) from None
         # Parsed completely before the assignment, so that an invalid file changes nothing.
-        self._ids, self._subjects = self._parse(data)
+        self._ids, self._subjects, self._fingerprints = self._parse(data)
 
-    def _parse(self, data: bytes) -> tuple[frozenset[str], frozenset[str]]:
+    def _parse(self, data: bytes) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
         if len(data) > MAX_BYTES:
             raise RevocationsError(
                 f"revocation file {self._path} has more than {MAX_BYTES} bytes",
@@ -163,26 +172,36 @@ class Revocations:
             raise RevocationsError(f"revocation file {self._path} is not UTF-8", "save it as UTF-8") from None
         ids: set[str] = set()
         subjects: set[str] = set()
+        fingerprints: set[str] = set()
         for number, line in enumerate(text.split("\n"), start=1):
             entry = _without_comment(line)
             if not entry:
                 continue
             kind, colon, rest = entry.partition(":")
             # An id may itself contain a colon (``urn:uuid:…``); any other prefix belongs to the id.
-            has_prefix = bool(colon) and kind in ("jti", "sub")
+            has_prefix = bool(colon) and kind in ("jti", "sub", "cert")
             value = rest.strip() if has_prefix else entry
             if not value:
                 raise RevocationsError(
                     f"line {number} of revocation file {self._path} has '{kind}:' without a value",
-                    "write jti:<id> or sub:<subject>",
+                    "write jti:<id>, sub:<subject> or cert:<fingerprint>",
                 )
-            (subjects if has_prefix and kind == "sub" else ids).add(value)
-            if len(ids) + len(subjects) > MAX_ENTRIES:
+            if has_prefix and kind == "cert":
+                value = value.replace(":", "").lower()
+                if not _FINGERPRINT.fullmatch(value):
+                    raise RevocationsError(
+                        f"line {number} of revocation file {self._path} is not a SHA-256 fingerprint",
+                        "write cert: and the output of 'openssl x509 -noout -fingerprint -sha256' after '='",
+                    )
+                fingerprints.add(value)
+            else:
+                (subjects if has_prefix and kind == "sub" else ids).add(value)
+            if len(ids) + len(subjects) + len(fingerprints) > MAX_ENTRIES:
                 raise RevocationsError(
                     f"revocation file {self._path} has more than {MAX_ENTRIES} entries",
                     "remove expired tokens, or revoke by subject",
                 )
-        return frozenset(ids), frozenset(subjects)
+        return frozenset(ids), frozenset(subjects), frozenset(fingerprints)
 
     def _log_failure(self, message: str) -> None:
         if message != self._logged_failure:

@@ -1,4 +1,4 @@
-"""Settings for token verification: the algorithm, the keys and the required claims.
+"""Settings for the authentication of clients: the algorithm, the keys, the required claims, and certificates.
 
 Like ``NatsSettings``, ``TokenSettings`` is a base class for the settings of commands.
 """
@@ -72,8 +72,50 @@ class TokenSettings(BaseSettings):
         description="seconds of clock skew that are tolerated for nbf and iat, but not for exp",
     )
     jwt_revoked_file: Annotated[Path | None, _EMPTY] = Field(
-        None, description="file of revoked tokens, one jti, jti:<id> or sub:<subject> per line"
+        None,
+        description="file of revoked tokens and certificates: one jti, jti:<id>, sub:<subject> or "
+        "cert:<SHA-256 fingerprint> per line",
     )
+
+
+class AuthSettings(TokenSettings):
+    """Settings for the authentication of clients, by tokens or certificates."""
+
+    auth: Literal["none", "jwt", "certificate"] = Field(
+        "none",
+        description="authentication of clients: none, jwt (a signed token), or certificate (a TLS client "
+        "certificate, without which no client can connect)",
+    )
+    tls_client_ca: Annotated[Path | None, _EMPTY] = Field(
+        None,
+        description="CA of client certificates (PEM file); reloaded when the file changes. With --auth jwt, "
+        "clients may present a certificate instead of a token, or both, which grants what both grant",
+    )
+    tls_client_grants: Annotated[Path | None, _EMPTY] = Field(
+        None,
+        description="file that maps names of client certificates to grants (JSON list of rules); "
+        "reloaded when it changes",
+    )
+
+
+def auth_settings_error(settings: AuthSettings) -> ConfigurationError | None:
+    """Return the error of settings that cannot authenticate clients, or None if they are valid."""
+    certificates = (settings.tls_client_ca, settings.tls_client_grants)
+    if settings.auth == "jwt" and (problem := token_settings_error(settings)) is not None:
+        return problem
+    if settings.auth == "none" and any(certificates):
+        return ConfigurationError(
+            "auth: --auth none accepts clients without a certificate, whatever --tls-client-ca says",
+            "use --auth certificate, or --auth jwt to accept tokens too",
+        )
+    if settings.auth == "certificate" or any(certificates):
+        for name, value in zip(("tls_client_ca", "tls_client_grants"), certificates, strict=True):
+            if value is None:
+                return ConfigurationError(
+                    f"{name}: required to authenticate clients by certificate",
+                    "set both --tls-client-ca and --tls-client-grants",
+                )
+    return None
 
 
 def token_settings_error(settings: TokenSettings) -> ConfigurationError | None:

@@ -1,4 +1,4 @@
-"""Token verification of a running relay: the verifier, and the refresh of its keys and revocations."""
+"""Token verification of a running relay: the verifier, and the refresh of its keys."""
 
 import asyncio
 import logging
@@ -15,26 +15,30 @@ from tickertape.relay.auth.settings import TokenSettings
 from tickertape.relay.auth.verifier import Verifier
 from tickertape.relay.core.grants import Grant
 
-from tickertape.process.tasks import Tasks
-from tickertape.text import count
 from tickertape.urls import redact_url
 
 log = logging.getLogger("tickertape.tokens")
 
 
 class TokenService:
-    """Token verifier that keeps its keys and revocations up to date.
+    """Token verifier that keeps its keys up to date.
 
     Args:
         settings: settings of a relay with ``--auth jwt``, without a ``token_settings_error``.
+        revocations: revoked tokens; None if none can be revoked.
         wall: returns UNIX seconds.
 
     Raises:
         KeysError: the key cannot be used.
-        RevocationsError: the list of revoked tokens cannot be read.
     """
 
-    def __init__(self, settings: TokenSettings, *, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: TokenSettings,
+        revocations: Revocations | None = None,
+        *,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         assert settings.jwt_algorithm is not None
         keys = read_configured_keys(settings)
         self._settings = settings
@@ -47,18 +51,16 @@ class TokenService:
             self._fixed = FixedKeys(keys)
         source = self._jwks or self._fixed
         assert source is not None
-        revoked_file = settings.jwt_revoked_file
-        self._revocations = None if revoked_file is None else Revocations(revoked_file)
         self._verifier = Verifier(
             settings.jwt_algorithm,
             source,
             expected=ExpectedClaims(settings.jwt_issuer, settings.jwt_audience, settings.jwt_leeway),
-            revoked=self.is_revoked,
+            revoked=(lambda _: False) if revocations is None else revocations.is_revoked,
             wall=wall,
         )
 
     def __repr__(self) -> str:
-        return f"TokenService({self._verifier!r}, {self._jwks!r}, {self._revocations!r})"
+        return f"TokenService({self._verifier!r}, {self._jwks!r})"
 
     @property
     def failures(self) -> Mapping[str, int]:
@@ -82,36 +84,21 @@ class TokenService:
         """
         return self._verifier.verify(token)
 
-    def is_revoked(self, grant: Grant) -> bool:
-        """Return whether a grant's token is revoked."""
-        return self._revocations is not None and self._revocations.is_revoked(grant)
+    @property
+    def ready(self) -> bool:
+        """Whether there are keys; those of an issuer have to be fetched first."""
+        return self._jwks is None or self._jwks.keys is not None
 
-    async def run(self, changed: Callable[[], None]) -> None:
-        """Keep keys and revocations up to date until cancelled.
-
-        Args:
-            changed: called when the list of revocations has changed.
-        """
-        async with Tasks() as tasks:
-            if self._jwks is not None:
-                tasks.start(self._fetch(self._jwks), "jwks")
-            if self._revocations is not None:
-                tasks.start(self._revocations.run(changed), "revocations")
-            await tasks.until()  # a fixed key needs no task
+    async def run(self) -> None:
+        """Keep the issuer's keys up to date until cancelled."""
+        if self._jwks is not None:
+            await self._fetch(self._jwks)
 
     def reloaders(self) -> list[Callable[[], Awaitable[str]]]:
-        """Return functions that reload keys and revocations.
-
-        Each returns a description of what was loaded, or raises an ``OperatorError`` and changes nothing.
-        Existing sessions continue even if the key of their token is removed; revoke their tokens to end them.
-        """
-        reloaders: list[Callable[[], Awaitable[str]]] = []
+        """Return functions that reload keys; see ``Authority.reloaders``."""
         # A key from the environment cannot change while the process runs.
-        if self._jwks is not None or self._settings.jwt_key_file is not None:
-            reloaders.append(self._reload_keys)
-        if self._revocations is not None:
-            reloaders.append(self._reload_revocations)
-        return reloaders
+        reloads = self._jwks is not None or self._settings.jwt_key_file is not None
+        return [self._reload_keys] if reloads else []
 
     async def _reload_keys(self) -> str:
         if self._jwks is not None:
@@ -124,11 +111,6 @@ class TokenService:
         # A new object, by which the verifier notices that its cache is stale.
         self._fixed.keys = keys
         return f"key file {self._settings.jwt_key_file}"
-
-    async def _reload_revocations(self) -> str:
-        assert self._revocations is not None
-        await asyncio.to_thread(self._revocations.reload)
-        return count(len(self._revocations), "revocation")
 
     @staticmethod
     async def _fetch(jwks: Jwks) -> None:

@@ -83,15 +83,17 @@ class ClientSlot:
         socket: socket to abort if the connection is evicted.
         subject: subject of the client's token; empty without a token.
         accepted_at: time at which the connection was accepted, in seconds.
+        certificate: verified client certificate in DER; None without one.
     """
 
-    __slots__ = ("accepted_at", "address", "socket", "subject")
+    __slots__ = ("accepted_at", "address", "certificate", "socket", "subject")
 
     def __init__(self, address: str, socket: Socket, accepted_at: float = 0.0) -> None:
         self.address = address
         self.accepted_at = accepted_at
         self.socket = socket
         self.subject = ""
+        self.certificate: bytes | None = None
 
 
 class Admission:

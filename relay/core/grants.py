@@ -1,4 +1,4 @@
-"""Grants of verified tokens: subjects, rate and number of connections that a client is allowed.
+"""Grants of tokens and client certificates: subjects, rate and connections that a client is allowed.
 
 Invariants:
 
@@ -6,10 +6,12 @@ Invariants:
    exact for every pair of patterns.
 2. An unknown field in the claim grants nothing: the token is rejected, the field is never ignored.
 3. The decision is made once per filter and once per subject, never per event.
+4. A client with a token and a certificate receives what both grant.
 """
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tickertape.contracts.close_codes import ErrorCode
@@ -30,6 +32,21 @@ _FIELDS: Final = frozenset({"subjects", "deny", "level", "rate", "connections"})
 
 
 @dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """Verified client certificate that a rule matches.
+
+    Attributes:
+        names: all names of the certificate, such as ``dns:viewer.example.com``.
+        fingerprint: SHA-256 digest of the certificate, lower-case hex, by which it can be revoked.
+        grant: grant of the certificate.
+    """
+
+    names: tuple[str, ...]
+    fingerprint: str
+    grant: "Grant"
+
+
+@dataclass(frozen=True, slots=True)
 class Grant:
     """Permissions of one client. The default grants everything, as ``--auth none`` does.
 
@@ -39,9 +56,12 @@ class Grant:
         level: minimum level of subjects that name a level.
         rate: maximum log events per second; 0 means no limit, None the setting of the relay.
         connections: maximum number of connections of the token subject; None means the setting of the relay.
-        subject: ``sub`` of the token, or a digest of a token without ``sub``; empty without a token.
+        subject: ``sub`` of the token, or a digest of a token without ``sub``; the matching name of a client
+            certificate without a token; otherwise empty.
         token_id: ``jti`` of the token, by which it can be revoked.
-        expires_at: expiry of the token, UNIX seconds; None without a token.
+        expires_at: earliest expiry of token and certificate, UNIX seconds; None without both.
+        key_id: ``kid`` of the token.
+        certificate: certificate of the client; None without one.
     """
 
     subjects: tuple[str, ...] = (">",)
@@ -52,6 +72,8 @@ class Grant:
     subject: str = ""
     token_id: str | None = None
     expires_at: float | None = None
+    key_id: str | None = None
+    certificate: ClientCertificate | None = None
 
     def intersect(self, patterns: tuple[str, ...], level: str) -> Filter:
         """Return the intersection of a requested filter and this grant.
@@ -73,7 +95,7 @@ class Grant:
         if not granted:
             raise ProtocolError(
                 ErrorCode.FORBIDDEN,
-                f"the token does not grant {', '.join(patterns)[:200]}; "
+                f"the {self.source} does not grant {', '.join(patterns)[:200]}; "
                 f"it grants {', '.join(self.subjects)[:200]}",
             )
         if len(granted) > MAX_PATTERNS:
@@ -86,6 +108,55 @@ class Grant:
         # Only what can still match: clients whose filters differ in other denied patterns share a feed.
         deny = tuple(denied for denied in self.deny if any(intersect(denied, pattern) for pattern in kept))
         return Filter(kept, max(level, self.level, key=RANK.__getitem__), deny)
+
+    def restrict(self, certificate: ClientCertificate) -> "Grant":
+        """Return the intersection of a token's grant and the grant of the client's certificate.
+
+        A rate or number of connections that only one of them states applies; of two, the lower one.
+
+        Raises:
+            ProtocolError: the intersection is empty, or has too many patterns.
+        """
+        other = certificate.grant
+        subjects = tuple(
+            dict.fromkeys(
+                overlap
+                for pattern in self.subjects
+                for allowed in other._relevant(pattern)
+                if (overlap := intersect(pattern, allowed)) is not None
+            )
+        )
+        if not subjects:
+            raise ProtocolError(
+                ErrorCode.FORBIDDEN, "the token and the client certificate grant no subject in common"
+            )
+        if len(subjects) > MAX_PATTERNS:
+            raise ProtocolError(
+                ErrorCode.FORBIDDEN,
+                f"the token and the client certificate have {len(subjects)} patterns in common, more than "
+                f"{MAX_PATTERNS}; simplify one of the two grants",
+            )
+        expiries = [expiry for expiry in (self.expires_at, other.expires_at) if expiry is not None]
+        return replace(
+            self,
+            subjects=subjects,
+            deny=tuple(dict.fromkeys((*self.deny, *other.deny))),
+            level=max(self.level, other.level, key=RANK.__getitem__),
+            rate=_lower_rate(self.rate, other.rate),
+            connections=min(
+                (number for number in (self.connections, other.connections) if number is not None),
+                default=None,
+            ),
+            expires_at=min(expiries, default=None),
+            certificate=certificate,
+        )
+
+    @property
+    def source(self) -> str:
+        """Name of what the client has authenticated with, for messages."""
+        if self.certificate is None:
+            return "token"
+        return "client certificate" if self.token_id is None else "token or client certificate"
 
     def _relevant(self, pattern: str) -> tuple[str, ...]:
         """Return the granted patterns to intersect a pattern with: a single one if it covers the pattern."""
@@ -100,67 +171,90 @@ EVERYTHING: Final = Grant()
 """Grant of every client under ``--auth none``."""
 
 
-def grant_of(claims: Mapping[str, Any], subject: str) -> Grant:
+def grant_of(claims: Mapping[str, Any], subject: str, claim: str = CLAIM) -> Grant:
     """Read the grant from the claims of a verified token.
 
     Args:
         claims: claims of a token with valid signature, times, issuer and audience; ``exp`` is a number.
         subject: subject to count the token under.
+        claim: name of the claim that contains the grant.
 
     Raises:
         ProtocolError: ``forbidden`` if the token grants nothing, ``unauthorized`` if its claim is malformed.
     """
-    claim = claims.get(CLAIM)
-    if claim is None:
-        raise ProtocolError(ErrorCode.FORBIDDEN, f"the token has no claim {CLAIM!r}, so it grants nothing")
-    if not isinstance(claim, dict):
-        raise _malformed("", "is not an object")
-    unknown = sorted(set(claim) - _FIELDS)
-    if unknown:
-        # Ignoring a misspelled 'deny' would grant what the token should deny.
-        raise _malformed(f".{unknown[0][:40]}", f"is unknown; known fields are {', '.join(sorted(_FIELDS))}")
-    subjects = _patterns(claim, "subjects")
-    if not subjects:
-        raise ProtocolError(
-            ErrorCode.FORBIDDEN, f"the token's {CLAIM}.subjects is empty, so it grants nothing"
-        )
-    level = claim.get("level", "DEBUG")
-    if not isinstance(level, str) or level.upper() not in LEVELS:
-        raise _malformed(".level", f"is not one of {', '.join(LEVELS)}")
-    # JSON's ``true`` is an ``int`` in Python, so booleans are rejected explicitly here and below.
-    rate = claim.get("rate")
-    if rate is not None and (
-        isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= MAX_RATE
-    ):
-        raise _malformed(".rate", f"is not a number in 0..{MAX_RATE}")
-    connections = claim.get("connections")
-    if connections is not None and (
-        isinstance(connections, bool) or not isinstance(connections, int) or connections < 1
-    ):
-        raise _malformed(".connections", "is not an integer of at least 1")
-    return Grant(
-        subjects=subjects,
-        deny=_patterns(claim, "deny"),
-        level=level.upper(),
-        rate=None if rate is None else float(rate),
-        connections=connections,
+    value = claims.get(claim)
+    if value is None:
+        raise ProtocolError(ErrorCode.FORBIDDEN, f"the token has no claim {claim!r}, so it grants nothing")
+    return replace(
+        parse_grant(value, f"the token's {claim}"),
         subject=subject,
         token_id=str(claims["jti"]) if "jti" in claims else None,
         expires_at=float(claims["exp"]),
     )
 
 
-def _patterns(claim: dict[str, Any], field: str) -> tuple[str, ...]:
-    patterns = claim.get(field, [])
+def parse_grant(value: object, label: str) -> Grant:
+    """Parse a grant as JSON has it in a claim, or in a file.
+
+    Args:
+        value: parsed JSON.
+        label: name of the value for errors, such as "the token's tickertape".
+
+    Raises:
+        ProtocolError: ``forbidden`` if it grants nothing, ``unauthorized`` if it is malformed.
+    """
+    if not isinstance(value, dict):
+        raise _malformed(label, "is not an object")
+    unknown = sorted(set(value) - _FIELDS)
+    if unknown:
+        # Ignoring a misspelled 'deny' would grant what the token should deny.
+        raise _malformed(
+            f"{label}.{unknown[0][:40]}", f"is unknown; known fields are {', '.join(sorted(_FIELDS))}"
+        )
+    subjects = _patterns(value, "subjects", label)
+    if not subjects:
+        raise ProtocolError(ErrorCode.FORBIDDEN, f"{label}.subjects is empty, so it grants nothing")
+    level = value.get("level", "DEBUG")
+    if not isinstance(level, str) or level.upper() not in LEVELS:
+        raise _malformed(f"{label}.level", f"is not one of {', '.join(LEVELS)}")
+    # JSON's ``true`` is an ``int`` in Python, so booleans are rejected explicitly here and below.
+    rate = value.get("rate")
+    if rate is not None and (
+        isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= MAX_RATE
+    ):
+        raise _malformed(f"{label}.rate", f"is not a number in 0..{MAX_RATE}")
+    connections = value.get("connections")
+    if connections is not None and (
+        isinstance(connections, bool) or not isinstance(connections, int) or connections < 1
+    ):
+        raise _malformed(f"{label}.connections", "is not an integer of at least 1")
+    return Grant(
+        subjects=subjects,
+        deny=_patterns(value, "deny", label),
+        level=level.upper(),
+        rate=None if rate is None else float(rate),
+        connections=connections,
+    )
+
+
+def _lower_rate(one: float | None, other: float | None) -> float | None:
+    """Return the lower of two rates; 0 means no limit, and None that a grant states none."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one or math.inf, other or math.inf) if one or other else 0.0
+
+
+def _patterns(value: dict[str, Any], field: str, label: str) -> tuple[str, ...]:
+    patterns = value.get(field, [])
     if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
-        raise _malformed(f".{field}", "is not a list of patterns")
+        raise _malformed(f"{label}.{field}", "is not a list of patterns")
     if len(patterns) > MAX_SUBJECTS:
-        raise _malformed(f".{field}", f"has {len(patterns)} patterns; at most {MAX_SUBJECTS}")
+        raise _malformed(f"{label}.{field}", f"has {len(patterns)} patterns; at most {MAX_SUBJECTS}")
     try:
         return tuple(dict.fromkeys(check_pattern(pattern) for pattern in patterns))
     except SubjectError as error:
-        raise _malformed(f".{field}", str(error)) from None
+        raise _malformed(f"{label}.{field}", str(error)) from None
 
 
-def _malformed(path: str, problem: str) -> ProtocolError:
-    return ProtocolError(ErrorCode.UNAUTHORIZED, f"the token's {CLAIM}{path} {problem}")
+def _malformed(field: str, problem: str) -> ProtocolError:
+    return ProtocolError(ErrorCode.UNAUTHORIZED, f"{field} {problem}")

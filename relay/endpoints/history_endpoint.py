@@ -51,7 +51,10 @@ class HistoryEndpoint:
             return
         try:
             query = parse(scope["query_string"].decode("latin-1"))
-            grant = self._connections.request_auth.grant(headers)
+            client_slot = scope["state"].get("client_slot")
+            grant = self._connections.request_auth.grant(
+                request_peer(scope), headers, certificate=client_slot and client_slot.certificate
+            )
             # On the feed the token may follow in ``auth``; an HTTP request has no later message.
             if grant is None:
                 raise ProtocolError(

@@ -57,7 +57,7 @@ class Acceptor:
         clock: returns seconds.
         protocol_factory: builds the HTTP protocol from the arguments of uvicorn's protocol; the attributes
             ``client_slot`` and ``wire`` of its result are set here.
-        tls: TLS context of the main port; None serves plain HTTP.
+        tls: returns the TLS context for a new connection to the main port; None serves plain HTTP.
 
     Attributes:
         lingering: number of rejected clients that are still connected.
@@ -69,7 +69,7 @@ class Acceptor:
         admission: Admission,
         clock: Callable[[], float],
         protocol_factory: Callable[..., Any],
-        tls: ssl.SSLContext | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         self.admission = admission
         self.clock = clock
@@ -110,7 +110,7 @@ class _PendingConnection(asyncio.Protocol):
             self._hand_over(self._transport)
         else:
             self._transport.pause_reading()
-            task = asyncio.get_running_loop().create_task(self._secure(acceptor.tls))
+            task = asyncio.get_running_loop().create_task(self._secure(acceptor.tls()))
             acceptor.tasks.add(task)
             task.add_done_callback(acceptor.tasks.discard)
 
@@ -168,6 +168,8 @@ class _PendingConnection(asyncio.Protocol):
         if secured is None or secured.is_closing():
             self._release_slot()
             return
+        if self._client_slot is not None:
+            self._client_slot.certificate = secured.get_extra_info("ssl_object").getpeercert(True)
         self._hand_over(secured)
 
     def _feed_tls(self) -> None:

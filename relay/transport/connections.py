@@ -278,7 +278,8 @@ class Connections:
             if limit is not None:
                 raise ProtocolError(ErrorCode.TOO_MANY, f"too many connections from {client}; retry later")
         request = parse_query(query)
-        grant = self.request_auth.grant(headers, token)
+        certificate = None if client_slot is None else client_slot.certificate
+        grant = self.request_auth.grant(peer, headers, token, certificate)
         filter = None
         if grant is not None:
             # May reject the handshake, therefore before the client occupies one of its subject's connections.

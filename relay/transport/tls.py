@@ -1,4 +1,7 @@
-"""TLS certificate of the main port: validated at startup, reloaded when its files change."""
+"""TLS certificate of the main port and the CA of client certificates, reloaded when their files change.
+
+A reload replaces the context, so that no client resumes a TLS session whose certificate an earlier CA issued.
+"""
 
 import logging
 import ssl
@@ -12,6 +15,8 @@ log = logging.getLogger("tickertape.tls")
 POLL_INTERVAL: Final = 5
 """Seconds between two checks of the files for changes."""
 
+_CRL: Final = b"-----BEGIN X509 CRL-----"
+
 
 class CertificateError(ConfigurationError):
     """Error for a certificate or key that cannot be used."""
@@ -23,19 +28,32 @@ class Certificate:
     Args:
         certificate: PEM file with the certificate, followed by its chain.
         key: PEM file with the private key; None if the certificate file contains it.
+        client_ca: PEM file with the CA of client certificates; None requests none.
+        required: whether clients need a certificate to connect.
+
+    Attributes:
+        context: current TLS context; a reload replaces it.
 
     Raises:
         CertificateError: the files cannot be read, or do not match.
     """
 
-    def __init__(self, certificate: Path, key: Path | None) -> None:
+    def __init__(
+        self, certificate: Path, key: Path | None, client_ca: Path | None = None, *, required: bool = False
+    ) -> None:
         self._certificate = certificate
         self._key = key
+        self._client_ca = client_ca
+        self._required = required
         self._last_stamp = self._stamp()
         self.context = self._build_context()
 
     def __repr__(self) -> str:
         return f"Certificate({self._certificate})"
+
+    def get_context(self) -> ssl.SSLContext:
+        """Return the TLS context for a new connection."""
+        return self.context
 
     def refresh(self) -> bool:
         """Load the files if they changed; open connections keep their certificate.
@@ -52,7 +70,7 @@ class Certificate:
         # noticed by the next poll.
         self._last_stamp = stamp
         try:
-            self._replace()
+            self.context = self._build_context()
         except (CertificateError, OSError) as error:
             log.error("%s; the previous certificate stays in use", error)
             return False
@@ -66,19 +84,13 @@ class Certificate:
             CertificateError: the certificate cannot be used, and the previous one stays in use.
         """
         self._last_stamp = self._stamp()
-        self._replace()
+        self.context = self._build_context()
         return f"certificate {self._certificate}"
-
-    def _replace(self) -> None:
-        # Loaded into a separate context first: a half-written pair must not affect the context in use.
-        self._build_context()
-        # The live context is updated in place, since the acceptor holds a reference to it.
-        self._load(self.context)
 
     def _stamp(self) -> list[tuple[int, int, int] | None]:
         """Return modification time, size and inode of each file; None for a missing file."""
         stamps: list[tuple[int, int, int] | None] = []
-        for path in filter(None, (self._certificate, self._key)):
+        for path in filter(None, (self._certificate, self._key, self._client_ca)):
             try:
                 status = path.stat()
             except OSError:
@@ -106,7 +118,22 @@ class Certificate:
                 f"cannot read certificate {self._certificate}: {error}",
                 "check --tls-cert and --tls-key",
             ) from None
+        if self._client_ca is not None:
+            self._request_certificates(context, self._client_ca)
         return context
+
+    def _request_certificates(self, context: ssl.SSLContext, ca: Path) -> None:
+        try:
+            context.load_verify_locations(ca)
+            if _CRL in ca.read_bytes():
+                # OpenSSL would ignore the list otherwise, which is not what an operator who adds one expects.
+                context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+            raise CertificateError(
+                f"cannot use client CA {ca}: {reason}", "set --tls-client-ca to a PEM file of certificates"
+            ) from None
+        context.verify_mode = ssl.CERT_REQUIRED if self._required else ssl.CERT_OPTIONAL
 
     def _load(self, context: ssl.SSLContext) -> None:
         # Without a password callback, OpenSSL would prompt on the terminal for an encrypted key and block.

@@ -25,6 +25,7 @@ from tickertape.process.console import print_notice
 from tickertape.relay.auth.claims import TokenError, decode_base64url, parse_json_object, read_time
 from tickertape.relay.auth.key_parsing import read_key_file
 from tickertape.relay.auth.keys import KeysError
+from tickertape.relay.auth.revocation_list import Revocations
 from tickertape.relay.auth.settings import TokenSettings, token_settings_error
 from tickertape.relay.auth.signing import generate_key, mint, read_signing_key
 from tickertape.relay.auth.token_service import TokenService
@@ -224,7 +225,9 @@ async def _verify(settings: TokenCommandSettings, token: str) -> tuple[bool, str
     problem = token_settings_error(settings)
     if problem is not None:
         return False, f"not verified: {problem}"
-    token_service = TokenService(settings, wall=time.time)
+    revoked_file = settings.jwt_revoked_file
+    revocations = None if revoked_file is None else Revocations(revoked_file)
+    token_service = TokenService(settings, revocations, wall=time.time)
     await token_service.load()
     try:
         token_service.verify(token)

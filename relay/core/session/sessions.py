@@ -211,6 +211,8 @@ class Sessions(SessionRegistry):
             error.ref = message.type
             self.send(session, messages.error(error, CloseCode.UNAVAILABLE))
             return
+        if session.grant is not None and session.grant.certificate is not None:
+            grant = grant.restrict(session.grant.certificate)
         feed, request = session.feed, session.request
         # The original request, so that a wider token restores what a narrower one excluded.
         event_filter = grant.intersect(request.subjects, request.level)
@@ -242,7 +244,9 @@ class Sessions(SessionRegistry):
         expires_at = session.grant.expires_at
         assert expires_at is not None
         if now >= expires_at:
-            self.reject(session, ProtocolError(ErrorCode.UNAUTHORIZED, "the token has expired"))
+            self.reject(
+                session, ProtocolError(ErrorCode.UNAUTHORIZED, f"the {session.grant.source} has expired")
+            )
         else:
             self.send(session, messages.token_expiring(expires_at))
             session.deadline = expires_at
@@ -257,7 +261,9 @@ class Sessions(SessionRegistry):
     @contained
     def _end_if(self, session: Session, revoked: Callable[[Grant], bool]) -> None:
         if session.grant is not None and revoked(session.grant):
-            self.reject(session, ProtocolError(ErrorCode.UNAUTHORIZED, "the token was revoked"))
+            self.reject(
+                session, ProtocolError(ErrorCode.UNAUTHORIZED, f"the {session.grant.source} was revoked")
+            )
 
     # Timers and the stream.
 

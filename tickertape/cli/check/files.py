@@ -37,9 +37,7 @@ def check_files(settings: RelaySettings, now: float | None = None) -> list[Findi
     """
     found = []
     if settings.tls_cert is not None:
-        found.append(
-            _check_certificate(settings.tls_cert, settings.tls_key, time.time() if now is None else now)
-        )
+        found.append(_check_certificate(settings, settings.tls_cert, time.time() if now is None else now))
     if settings.nats_url is None:
         found += [_check_program(), *_check_data_dir(settings)]
     return found
@@ -62,9 +60,9 @@ def lock_holder(directory: Path) -> int | None:
     return None
 
 
-def _check_certificate(path: Path, key: Path | None, now: float) -> Finding:
+def _check_certificate(settings: RelaySettings, path: Path, now: float) -> Finding:
     try:
-        Certificate(path, key)
+        Certificate(path, settings.tls_key, settings.tls_client_ca)
         chain = x509.load_pem_x509_certificates(path.read_bytes())
     except CertificateError as error:
         return Finding.from_error("certificate", error)

@@ -231,6 +231,8 @@ def _check_secret_files(settings: RelaySettings) -> Iterator[Finding]:
     for option, path in (
         ("--jwt-key-file", settings.jwt_key_file),
         ("--jwt-revoked-file", settings.jwt_revoked_file),
+        ("--tls-client-ca", settings.tls_client_ca),
+        ("--tls-client-grants", settings.tls_client_grants),
     ):
         if path is not None and _mode(path) & stat.S_IWOTH:
             yield Finding.error(

@@ -1,14 +1,16 @@
 """Checks of authentication: the keys that verify tokens, a token, and the origin of a page."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from tickertape.cli.check.finding import Finding
 from tickertape.contracts.events import format_time
+from tickertape.relay.auth.authority import Authority
 from tickertape.relay.auth.claims import TokenError
+from tickertape.relay.auth.client_certificates import CertificateGrantsError
 from tickertape.relay.auth.keys import KeysError
 from tickertape.relay.auth.origins import parse_entry, parse_origin
 from tickertape.relay.auth.revocation_list import RevocationsError
-from tickertape.relay.auth.token_service import TokenService
 from tickertape.relay.auth.verifier import MAX_TOKEN
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.settings import RelaySettings
@@ -23,10 +25,11 @@ async def check_tokens(settings: RelaySettings, token_file: Path | None = None) 
         settings: settings of the relay; a JWKS is fetched once.
         token_file: file with the token to verify; the token is never printed.
     """
-    if settings.auth != "jwt":
-        if token_file is None:
-            return []
-        return [Finding.warn("token", "--auth none does not use tokens", "set --auth jwt to verify one")]
+    if settings.auth != "jwt" and token_file is not None:
+        label = f"--auth {settings.auth} does not use tokens"
+        return [Finding.warn("token", label, "set --auth jwt to verify one")]
+    if settings.auth == "none":
+        return []
     unverified = (
         [Finding.warn("token", "--token-file was not verified", "correct the other errors first")]
         if token_file
@@ -35,17 +38,23 @@ async def check_tokens(settings: RelaySettings, token_file: Path | None = None) 
     if settings.problem() is not None:
         return unverified  # check_settings reports the problem
     try:
-        token_service = TokenService(settings)
-        await token_service.load()
+        authority = Authority(settings)
+        await authority.load()
     except RevocationsError as error:
         return [Finding.from_error("revocations", error), *unverified]
+    except CertificateGrantsError as error:
+        return [Finding.from_error("certificate_grants", error), *unverified]
     except KeysError as error:
         return [Finding.from_error("token_keys", error), *unverified]
-    found = [Finding.ok("token_keys", f"{settings.jwt_algorithm}: {_key_source(settings)}")]
+    found = []
+    if authority.verify is not None:
+        found.append(Finding.ok("token_keys", f"{settings.jwt_algorithm}: {_key_source(settings)}"))
+    if settings.tls_client_grants is not None:
+        found.append(Finding.ok("certificate_grants", f"rules in {settings.tls_client_grants} are valid"))
     if settings.jwt_revoked_file is not None:
         found.append(Finding.ok("revocations", f"revocation list {settings.jwt_revoked_file} loaded"))
-    if token_file is not None:
-        found.append(_check_token(token_service, token_file))
+    if token_file is not None and authority.verify is not None:
+        found.append(_check_token(authority.verify, token_file))
     return found
 
 
@@ -107,7 +116,7 @@ def _mismatch_reason(allowed: str, host: str) -> str:
     return "--allowed-origins is empty" if not allowed.strip() else "--allowed-origins has no matching entry"
 
 
-def _check_token(token_service: TokenService, file: Path) -> Finding:
+def _check_token(verify: Callable[[str], Grant], file: Path) -> Finding:
     try:
         with file.open("rb") as opened:
             text = opened.read(MAX_TOKEN + 2).decode("utf-8", "replace").strip()
@@ -120,7 +129,7 @@ def _check_token(token_service: TokenService, file: Path) -> Finding:
             "token", f"--token-file {file} is empty", "create a token with 'tickertape token mint'"
         )
     try:
-        grant = token_service.verify(text)
+        grant = verify(text)
     except TokenError as error:
         return Finding.error(
             "token",

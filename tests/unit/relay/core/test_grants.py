@@ -11,7 +11,7 @@ from tickertape.contracts.messages import ProtocolError
 from tickertape.contracts.subjects import LEVELS, intersect, level_of, matches
 from tickertape.relay.core import grants
 from tickertape.relay.core.filters import RANK
-from tickertape.relay.core.grants import EVERYTHING, Grant, grant_of
+from tickertape.relay.core.grants import EVERYTHING, ClientCertificate, Grant, grant_of
 
 TOKENS = ("a", "b")
 SUBJECTS = [".".join(tokens) for length in range(1, 6) for tokens in itertools.product(TOKENS, repeat=length)]
@@ -189,3 +189,58 @@ def test_a_claim_has_to_be_an_object(claim: Any) -> None:
     """A claim that is not an object is rejected."""
     with pytest.raises(ProtocolError, match="tickertape is not an object"):
         grant_of({"exp": 1, "tickertape": claim}, "alice")
+
+
+def certificate(**grant: Any) -> ClientCertificate:
+    """Return a certificate with a grant."""
+    return ClientCertificate(("cn:desk",), "ab", Grant(subject="cn:desk", **grant))
+
+
+log_many = st.lists(log_patterns(), min_size=1, max_size=3).map(tuple)
+log_few = st.lists(log_patterns(), max_size=2).map(tuple)
+
+
+@given(log_many, log_few, levels, log_many, log_few, levels)
+@example((">",), (), "DEBUG", ("log.>",), ("log.debug.a",), "WARN")
+def test_a_token_and_a_certificate_grant_what_both_grant(
+    one: tuple[str, ...], one_denied: tuple[str, ...], one_level: str,
+    other: tuple[str, ...], other_denied: tuple[str, ...], other_level: str,
+) -> None:  # fmt: skip
+    """What a client with both may read is exactly what it may read with each of them."""
+    token, certified = Grant(one, one_denied, one_level), Grant(other, other_denied, other_level)
+    try:
+        both = token.restrict(ClientCertificate(("cn:desk",), "ab", certified)).intersect((">",), "DEBUG")
+    except ProtocolError:
+        both = None
+    for subject in LOGS:
+        expected = _reads(token, subject) and _reads(certified, subject)
+        assert (both is not None and both.matches(subject)) == expected, subject
+
+
+def _reads(grant: Grant, subject: str) -> bool:
+    try:
+        return grant.intersect((">",), "DEBUG").matches(subject)
+    except ProtocolError:
+        return False
+
+
+def test_the_stricter_limits_of_token_and_certificate_apply() -> None:
+    """Of rates, connections and expiries, the lower applies; 0 is no limit, and None states nothing."""
+    rates = [(None, None, None), (5, None, 5), (None, 5, 5), (5, 9, 5), (0, 9, 9), (9, 0, 9), (0, 0, 0)]
+    for one, other, lower in [*rates, (0, None, 0)]:
+        assert Grant(rate=one).restrict(certificate(rate=other)).rate == lower, (one, other)
+    for one, other, lower in [(None, None, None), (5, None, 5), (None, 3, 3), (5, 3, 3)]:
+        assert Grant(connections=one).restrict(certificate(connections=other)).connections == lower
+        assert Grant(expires_at=one).restrict(certificate(expires_at=other)).expires_at == lower
+    both = Grant(subject="alice", token_id="7").restrict(certificate())
+    assert (both.subject, both.token_id, both.certificate) == ("alice", "7", certificate())
+
+
+def test_a_token_and_a_certificate_without_a_common_subject_are_forbidden() -> None:
+    """An empty intersection, or one that is too large, is forbidden."""
+    with pytest.raises(ProtocolError, match="grant no subject in common") as caught:
+        Grant(("log.>",)).restrict(certificate(subjects=("gateway.>",)))
+    assert caught.value.code is ErrorCode.FORBIDDEN
+    many = tuple(f"*.{number}.>" for number in range(20))
+    with pytest.raises(ProtocolError, match="have 400 patterns in common"):
+        Grant(tuple(f"a{number}.>" for number in range(20))).restrict(certificate(subjects=many))

@@ -1,0 +1,273 @@
+"""Grants of client certificates: a file of rules that map the names of a certificate to a grant.
+
+Invariants:
+
+1. Only certificates that TLS has verified on the relay's own socket arrive here; headers in which proxies
+   report certificates are never read.
+2. The first rule that matches a name applies. Names are compared exactly, except in rules with the wildcard
+   ``*``, which stands for one DNS label or one path segment of a URI.
+3. The last valid rules stay in force until a newer file is valid.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+from tickertape.contracts.close_codes import ErrorCode
+from tickertape.contracts.messages import ProtocolError
+from tickertape.contracts.strict_json import find_duplicate_key, is_deeper
+from tickertape.relay.core.grants import ClientCertificate, Grant, parse_grant
+
+from tickertape.errors import ConfigurationError
+from tickertape.text import count
+
+log = logging.getLogger("tickertape.certificates")
+
+POLL_INTERVAL: Final = 5.0
+"""Seconds between two checks of the file for changes."""
+
+MAX_BYTES: Final = 1024 * 1024
+"""Maximum bytes of the file."""
+
+MAX_RULES: Final = 1_000
+"""Maximum number of rules."""
+
+MAX_NAMES: Final = 64
+"""Maximum number of names that are read from a certificate; the others are ignored."""
+
+_MAX_DEPTH: Final = 8
+_MAX_NAME: Final = 256
+_KINDS: Final = ("cn", "dns", "email", "uri")
+_WILDCARDS: Final = {"dns": r"[a-z0-9_-]+", "uri": r"[A-Za-z0-9._~-]+"}
+"""Regular expressions for the text that ``*`` stands for."""
+
+_Stamp = tuple[int, int, int]
+
+
+class CertificateGrantsError(ConfigurationError):
+    """Error for a file of certificate grants that cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Rule of the file.
+
+    Attributes:
+        matches: returns whether the rule matches a name.
+        grant: grant of the certificates that have such a name.
+    """
+
+    matches: Callable[[str], object]
+    grant: Grant
+
+
+class ClientCertificates:
+    """Grants of client certificates, from the last valid version of a file.
+
+    The file is a JSON list of rules such as ``{"name": "dns:viewer.example.com", "grant": {"subjects":
+    [">"]}}``. ``name`` is ``cn:``, ``dns:``, ``email:`` or ``uri:`` and the name; ``grant`` is what the claim
+    of a token contains.
+
+    Args:
+        path: path of the file, which is loaded immediately.
+
+    Raises:
+        CertificateGrantsError: the file is missing or invalid.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rules: tuple[Rule, ...] = ()
+        self._stamp: _Stamp | None = None
+        # Clients send requests with the same certificate again and again.
+        self._parse = lru_cache(1024)(_parse_certificate)
+        self._load()
+
+    def __repr__(self) -> str:
+        return f"ClientCertificates({str(self._path)!r}, {len(self)} rules)"
+
+    def __len__(self) -> int:
+        return len(self._rules)
+
+    def grant(self, der: bytes) -> Grant:
+        """Return the grant of a certificate.
+
+        Args:
+            der: certificate that TLS has verified, in DER.
+
+        Raises:
+            ProtocolError: the certificate cannot be read (``unauthorized``), or no rule matches it
+                (``forbidden``).
+        """
+        try:
+            names, expires_at = self._parse(der)
+        except ValueError:
+            raise ProtocolError(ErrorCode.UNAUTHORIZED, "the client certificate cannot be read") from None
+        granted = self._find(names, expires_at)
+        if granted is None:
+            raise ProtocolError(
+                ErrorCode.FORBIDDEN,
+                f"no rule matches the client certificate with {', '.join(names)[:300] or 'no name'}",
+            )
+        return replace(granted, certificate=ClientCertificate(names, sha256(der).hexdigest(), granted))
+
+    def is_current(self, certificate: ClientCertificate) -> bool:
+        """Return whether the rules still give a certificate the same grant."""
+        expires_at = certificate.grant.expires_at
+        assert expires_at is not None
+        return self._find(certificate.names, expires_at) == certificate.grant
+
+    async def run(self, changed: Callable[[], None]) -> None:
+        """Poll the file until cancelled.
+
+        Args:
+            changed: called after each change of the rules, to end the sessions whose grant has changed.
+        """
+        while True:
+            await asyncio.sleep(POLL_INTERVAL)
+            if await asyncio.to_thread(self.poll):
+                log.info("rules for client certificates in force: %d", len(self))
+                changed()
+
+    def poll(self) -> bool:
+        """Load the file if it changed; return whether new rules are in force."""
+        try:
+            if _stamp(self._path) == self._stamp:
+                return False
+            self._load()
+        except OSError as error:
+            if self._stamp is not None:
+                self._stamp = None  # so that this is logged once, and the file is loaded when it is back
+                log.error("cannot read %s: %s; the previous rules stay in force", self._path, error.strerror)
+            return False
+        except CertificateGrantsError as error:
+            log.error("%s; the previous rules stay in force", error)
+            return False
+        return True
+
+    async def reload(self) -> str:
+        """Load the file, changed or not, and return a description of what was loaded.
+
+        Raises:
+            CertificateGrantsError: the file is missing or invalid; the previous rules stay in force.
+        """
+        await asyncio.to_thread(self._load)
+        return f"{count(len(self), 'rule')} for client certificates"
+
+    def _find(self, names: tuple[str, ...], expires_at: float) -> Grant | None:
+        for rule in self._rules:
+            for name in names:
+                if rule.matches(name):
+                    return replace(rule.grant, subject=name, expires_at=expires_at)
+        return None
+
+    def _load(self) -> None:
+        try:
+            # Before reading, so that a change during the read is noticed by the next poll.
+            self._stamp = _stamp(self._path)
+            with self._path.open("rb") as file:
+                data = file.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise CertificateGrantsError(
+                f"cannot read certificate grants {self._path}: {error.strerror}", "check --tls-client-grants"
+            ) from None
+        # Parsed completely before the assignment, so that an invalid file changes nothing.
+        self._rules = tuple(_parse_rules(data, self._path))
+
+
+def _stamp(path: Path) -> _Stamp:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _parse_rules(data: bytes, path: Path) -> list[Rule]:
+    def invalid(problem: str) -> CertificateGrantsError:
+        return CertificateGrantsError(
+            f"certificate grants {path}: {problem}",
+            'write a JSON list of rules such as {"name": "dns:a.example.com", "grant": {"subjects": [">"]}}',
+        )
+
+    if len(data) > MAX_BYTES:
+        raise invalid(f"more than {MAX_BYTES} bytes")
+    try:
+        entries = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise invalid(f"not valid JSON ({error})") from None
+    if not isinstance(entries, list) or not entries or len(entries) > MAX_RULES:
+        raise invalid(f"not a list of 1 to {MAX_RULES} rules")
+    # A duplicate key could hide a ``deny``.
+    if is_deeper(data, _MAX_DEPTH) or find_duplicate_key(data, entries) is not None:
+        raise invalid("nested too deep, or a duplicate key")
+    rules: list[Rule] = []
+    for number, entry in enumerate(entries, start=1):
+        if not isinstance(entry, dict) or set(entry) != {"name", "grant"}:
+            raise invalid(f"rule {number} is not an object with exactly the fields name and grant")
+        try:
+            matches = _matcher(entry["name"])
+            rules.append(Rule(matches, parse_grant(entry["grant"], f"rule {number}: grant")))
+        except ValueError as error:
+            raise invalid(f"rule {number}: {error}") from None
+        except ProtocolError as error:
+            raise invalid(error.message) from None
+    return rules
+
+
+def _matcher(name: Any) -> Callable[[str], object]:
+    """Return a function that compares a name of a certificate with that of a rule.
+
+    Raises:
+        ValueError: the name of the rule is not valid.
+    """
+    if not isinstance(name, str) or not name.isprintable() or len(name) > _MAX_NAME:
+        raise ValueError(f"name is not a printable string of at most {_MAX_NAME} characters")
+    kind, _, value = name.partition(":")
+    if kind not in _KINDS or not value or value != value.strip():
+        raise ValueError(f"name {name[:60]!r} is not cn:, dns:, email: or uri: and a name")
+    if kind == "dns":
+        name = name.lower()
+    if "*" not in value:
+        return lambda other: other == name
+    wildcard = _WILDCARDS.get(kind)
+    # A whole label or segment, so that ``*`` cannot match more than the rule's author sees.
+    parts = value.split("." if kind == "dns" else "/")
+    if wildcard is None or parts.count("*") != 1 or value.count("*") != 1 or parts[:1] == ["*"] == parts:
+        raise ValueError(
+            f"name {name[:60]!r}: * stands for one whole label of a dns name or one segment of a uri, "
+            "and may occur once"
+        )
+    return re.compile(re.escape(name).replace(r"\*", wildcard)).fullmatch
+
+
+def _parse_certificate(der: bytes) -> tuple[tuple[str, ...], float]:
+    """Return the names of a certificate, such as ``dns:viewer.example.com``, and its expiry in UNIX seconds.
+
+    Raises:
+        ValueError: the certificate cannot be parsed.
+    """
+    certificate = x509.load_der_x509_certificate(der)
+    names: list[str] = []
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        pass
+    except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise ValueError(str(error)) from None
+    else:
+        names += (f"uri:{value}" for value in extension.get_values_for_type(x509.UniformResourceIdentifier))
+        names += (f"dns:{value.lower()}" for value in extension.get_values_for_type(x509.DNSName))
+        names += (f"email:{value}" for value in extension.get_values_for_type(x509.RFC822Name))
+    names += (
+        f"cn:{entry.value!s}" for entry in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    )
+    # A name with other characters matches no rule, and would not be safe in logs.
+    printable = (name for name in names if name.isprintable() and len(name) <= _MAX_NAME)
+    return tuple(dict.fromkeys(printable))[:MAX_NAMES], certificate.not_valid_after_utc.timestamp()

@@ -1,0 +1,157 @@
+"""Grants of client certificates: rules, their wildcards, and files that are not valid."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tickertape.contracts.close_codes import ErrorCode
+from tickertape.contracts.messages import ProtocolError
+from tickertape.relay.auth.client_certificates import CertificateGrantsError, ClientCertificates
+
+from tests.support.servers.client_authority import ClientAuthority, der, fingerprint, replace
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> ClientAuthority:
+    """Create an authority."""
+    return ClientAuthority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return the path of the file."""
+    return tmp_path / "grants.json"
+
+
+def rule(name: Any, *subjects: str, **grant: Any) -> dict[str, Any]:
+    """Return a rule."""
+    return {"name": name, "grant": {"subjects": list(subjects or ("log.>",)), **grant}}
+
+
+def load(path: Path, *rules: Any) -> ClientCertificates:
+    """Return the grants of rules."""
+    replace(path, json.dumps(rules).encode())
+    return ClientCertificates(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "certified", "matches"),
+    [
+        ("cn:viewer", "cn:viewer", True),
+        ("cn:viewer", "cn:Viewer", False),
+        ("cn:viewer", "cn:viewer2", False),
+        ("cn:viewer", "dns:viewer", False),
+        ("dns:Viewer.example.com", "dns:vieweR.example.com", True),
+        ("dns:*.example.com", "dns:a.example.com", True),
+        ("dns:*.example.com", "dns:a.b.example.com", False),
+        ("dns:*.example.com", "dns:example.com", False),
+        ("dns:*.example.com", "dns:*.example.com", False),
+        ("dns:*.example.com", "dns:aXexample.com", False),
+        ("dns:*.example.com", "cn:a.example.com", False),
+        ("email:ops@example.com", "email:ops@example.com", True),
+        ("uri:spiffe://desk/ns/a/viewer", "uri:spiffe://desk/ns/a/viewer", True),
+        ("uri:spiffe://desk/ns/*/viewer", "uri:spiffe://desk/ns/a-1/viewer", True),
+        ("uri:spiffe://desk/ns/*/viewer", "uri:spiffe://desk/ns/a/b/viewer", False),
+        ("uri:spiffe://desk/ns/*", "uri:spiffe://desk/ns/", False),
+        ("uri:spiffe://desk/ns/*", "uri:spiffe://desk/ns/a?b", False),
+        ("uri:spiffe://desk/ns/*", "uri:spiffe://DESK/ns/a", False),
+    ],
+)
+def test_names_are_compared_whole(
+    authority: ClientAuthority, path: Path, name: str, certified: str, matches: bool
+) -> None:
+    """A rule matches a whole name of its own kind; a wildcard stands for one label or segment only."""
+    certificates = load(path, rule(name, level="WARN"))
+    file = authority.issue(certified)
+    if not matches:
+        with pytest.raises(ProtocolError, match="no rule matches the client certificate") as caught:
+            certificates.grant(der(file))
+        assert caught.value.code is ErrorCode.FORBIDDEN
+        return
+    grant = certificates.grant(der(file))
+    assert (grant.subjects, grant.level) == (("log.>",), "WARN")
+    assert grant.subject == (certified.lower() if certified.startswith("dns") else certified)
+    assert grant.certificate is not None
+    assert grant.certificate.fingerprint == fingerprint(file).replace(":", "").lower()
+
+
+def test_the_first_matching_rule_applies(authority: ClientAuthority, path: Path) -> None:
+    """Of several matching rules, the first in the file applies, whatever the order of the names."""
+    certificates = load(path, rule("cn:b", "log.a.>"), rule("dns:b.example.com", "log.b.>"))
+    assert certificates.grant(der(authority.issue("dns:b.example.com", "cn:b"))).subjects == ("log.a.>",)
+
+
+def test_strange_certificates_are_rejected(authority: ClientAuthority, path: Path) -> None:
+    """A certificate that cannot be parsed, or has no usable name, is rejected and not logged as it is."""
+    certificates = load(path, rule("cn:b"))
+    with pytest.raises(ProtocolError, match="cannot be read"):
+        certificates.grant(b"0\x03\x02\x01\x01")
+    for name in ("cn:b\x1b[31m", "cn:b\n", "cn:"):
+        with pytest.raises(ProtocolError, match="with no name"):
+            certificates.grant(der(authority.issue(name)))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (b"", "not valid JSON"),
+        (b"{}", "not a list of 1 to"),
+        (b"[]", "not a list of 1 to"),
+        (b"[5]", "rule 1 is not an object with exactly"),
+        (b'[{"name": "cn:a"}]', "rule 1 is not an object with exactly"),
+        (
+            b'[{"name": "cn:a", "grant": {"subjects": ["a"]}, "deny": []}]',
+            "rule 1 is not an object with exactly",
+        ),
+        (b'[{"name": "cn:a", "grant": {"subjects": ["a"], "deny": ["a"], "deny": []}}]', "a duplicate key"),
+        (b"[" * 9 + b"]" * 9, "nested too deep"),
+        ([rule("cn:a"), rule("cn:b", dney=["x"])], r"rule 2: grant.dney is unknown; known fields"),
+        ([rule("cn:a", subjects=[])], "rule 1: grant.subjects is empty"),
+        ([{"name": "cn:a", "grant": []}], "rule 1: grant is not an object"),
+        *(
+            ([rule(name)], "rule 1: name")
+            for name in (
+                *(5, "", "a", "cn", "cn:", "CN:a", "ou:a", "cn: a", "cn:a\n", "cn:" + "a" * 300),
+                *("cn:*", "email:*@a.b", "dns:*", "dns:*.*.a", "dns:a*.b", "uri:spiffe://a/b*", "uri:*"),
+            )
+        ),
+        ([rule(f"cn:{number}") for number in range(1_001)], "not a list of 1 to 1000"),
+    ],
+)
+def test_an_invalid_file_is_rejected(path: Path, text: Any, problem: str) -> None:
+    """A file with an unknown field, an ambiguous name, or anything else that is not valid is an error."""
+    path.write_bytes(text if isinstance(text, bytes) else json.dumps(text).encode())
+    with pytest.raises(CertificateGrantsError, match=problem) as caught:
+        ClientCertificates(path)
+    assert str(path) in caught.value.message
+
+
+def test_new_rules_apply_and_broken_ones_do_not(
+    authority: ClientAuthority, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A changed file is loaded; a broken or missing one leaves the rules in force, with one log line each."""
+    certificates = load(path, rule("cn:a"))
+    file = authority.issue("cn:a")
+    grant = certificates.grant(der(file))
+    assert grant.certificate is not None
+    assert not certificates.poll()
+    assert certificates.is_current(grant.certificate)
+    with caplog.at_level(logging.ERROR):
+        for broken in (b"[", b'[{"name": "cn:a", "grant": {}}]', None):
+            path.unlink() if broken is None else replace(path, broken)
+            caplog.clear()
+            assert not certificates.poll()
+            assert not certificates.poll()
+            assert len(caplog.messages) == 1, broken
+            assert "the previous rules stay in force" in caplog.messages[0]
+            assert certificates.is_current(grant.certificate)
+    replace(path, json.dumps([rule("cn:a", "log.>", deny=["log.debug.>"])]).encode())
+    assert certificates.poll()
+    assert not certificates.is_current(grant.certificate)
+    assert certificates.grant(der(file)).deny == ("log.debug.>",)
+    replace(path, json.dumps([rule("cn:b")]).encode())
+    assert certificates.poll()
+    with pytest.raises(ProtocolError, match="no rule matches"):
+        certificates.grant(der(file))
