@@ -35,13 +35,13 @@ def ends_its_threads() -> Iterator[None]:
     """Fail a test that leaves a thread behind: one that loops would slow all later tests.
 
     Threads of an event loop, of its pool and for its child processes, stay as long as the loop, which browser
-    tests share.
+    tests share; those that resolve names stay as long as the process.
     """
     before = set(threading.enumerate())
     yield
     deadline = time.monotonic() + PATIENCE
     for thread in set(threading.enumerate()) - before:
-        if not thread.name.startswith(("asyncio_", "asyncio-waitpid-")):
+        if not thread.name.startswith(("asyncio_", "asyncio-waitpid-", "resolve-", "worker-")):
             while thread.ident is None and time.monotonic() < deadline:
                 time.sleep(0.001)  # enumerated while it was starting
             thread.join(max(0.0, deadline - time.monotonic()))

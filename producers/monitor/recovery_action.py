@@ -1,8 +1,5 @@
 """Recovery attempt: a command without a shell, or an HTTP request."""
 
-import ssl
-
-import h11
 from tickertape.contracts.events import GatewayRecovery
 from tickertape.producers.monitor.gateway.probe_health import Outcome
 from tickertape.producers.monitor.gateway.recovery_policy import RecoverySettings
@@ -43,5 +40,5 @@ async def attempt(settings: RecoverySettings, event: GatewayRecovery) -> str | N
         return None if result.outcome is Outcome.OK else result.error
     except TimeoutError:
         return f"not finished within {settings.timeout:g} s"
-    except (OSError, h11.ProtocolError, ssl.SSLError) as error:
+    except (OSError, ValueError) as error:
         return describe(error)

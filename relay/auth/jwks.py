@@ -5,7 +5,8 @@ Invariants:
 1. The last valid key set is used until a newer one is fetched: an unreachable issuer does not lock clients
    out.
 2. Untrusted clients cannot cause more than one fetch per 10 s, whatever ``kid`` they send.
-3. A fetch is bounded in size and time, follows no redirects, and its result is validated before use.
+3. A fetch is bounded in size and, as a whole, in time; it follows no redirects, and its result is validated
+   before use. Cancelling ``run`` ends it immediately.
 """
 
 import asyncio
@@ -15,15 +16,14 @@ import random
 import re
 import time
 from collections.abc import Callable
-from http.client import HTTPException
 from typing import Final
-from urllib.error import HTTPError, URLError
-from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
 from tickertape.relay.auth.key_parsing import MAX_KEY_BYTES, read_key_set
 from tickertape.relay.auth.keys import Keys, KeysError
 from tickertape.relay.auth.settings import Algorithm
 
+from tickertape.process.http_client import fetch
+from tickertape.process.outgoing import describe_failure
 from tickertape.urls import redact_url
 
 log = logging.getLogger("tickertape.jwks")
@@ -48,13 +48,6 @@ JITTER: Final = 0.2
 """Maximum share by which a wait is shortened at random, so that relays do not all fetch simultaneously."""
 
 _MAX_AGE: Final = re.compile(r'(?:^|[,\s])max-age\s*=\s*"?(\d{1,9})', re.IGNORECASE)
-
-
-class _NoRedirect(HTTPRedirectHandler):
-    """Handler that rejects redirects, which could point the relay at any host."""
-
-    def redirect_request(self, *_: object) -> None:
-        """Reject the redirect, which urllib then reports as an ``HTTPError``."""
 
 
 class Jwks:
@@ -87,7 +80,6 @@ class Jwks:
         self._algorithm = algorithm
         self._clock = clock
         self._random = random
-        self._opener = _opener(url)
         self._refresh_requested = asyncio.Event()
         self._last_request = float("-inf")
         self._fetching = False
@@ -148,7 +140,7 @@ class Jwks:
         self.fetches += 1
         self._fetching = True
         try:
-            document, max_age = await asyncio.to_thread(_get, self._opener, self._url)
+            document, max_age = await fetch_document(f"the JWKS at {redact_url(self._url)}", self._url)
             # An unchanged document keeps its Keys object, and with it the verifier's cache of valid tokens.
             if document != self._document or self.keys is None:
                 self.keys = self._read(document)
@@ -183,14 +175,12 @@ def refresh_after(cache_control: str | None) -> float:
     return REFRESH if max_age is None else min(max(float(max_age[1]), MIN_REFRESH), MAX_REFRESH)
 
 
-def _opener(url: str) -> OpenerDirector:
-    # http is allowed for loopback addresses only, which a proxy from the environment could not reach.
-    proxy = ProxyHandler({}) if url.startswith("http:") else ProxyHandler()
-    return build_opener(_NoRedirect, proxy)
+async def fetch_document(name: str, url: str) -> tuple[bytes, float]:
+    """Fetch a JSON document of the issuer.
 
-
-def _get(opener: OpenerDirector, url: str) -> tuple[bytes, float]:
-    """Fetch the document; call this in a thread.
+    Args:
+        name: name of the document for errors, which contains no secret.
+        url: address of the document.
 
     Returns:
         The document, and the seconds until the next fetch.
@@ -198,34 +188,32 @@ def _get(opener: OpenerDirector, url: str) -> tuple[bytes, float]:
     Raises:
         KeysError: the fetch failed, was incomplete, or the document is too large.
     """
-    where = f"the JWKS at {redact_url(url)}"
-    deadline = time.monotonic() + FETCH_TIMEOUT
-    request = Request(url, headers={"Accept": "application/jwk-set+json, application/json"})  # noqa: S310 (checked)
     try:
-        with opener.open(request, timeout=FETCH_TIMEOUT) as response:
-            if response.status != 200:
-                raise KeysError(
-                    f"{where} returned HTTP {response.status}", "set --jwt-jwks-url to a URL that returns 200"
-                )
-            data = b""
-            # The timeout applies per read: a server that sends single bytes must not block the thread.
-            while block := response.read1(MAX_KEY_BYTES + 1):
-                data += block
-                if len(data) > MAX_KEY_BYTES:
-                    raise KeysError(
-                        f"{where} has more than {MAX_KEY_BYTES} bytes",
-                        "set --jwt-jwks-url to the URL of a document that contains only keys",
-                    )
-                if time.monotonic() > deadline:
-                    raise TimeoutError("timed out")
-            return data, refresh_after(response.headers.get("Cache-Control"))
-    except HTTPError as error:
-        with error:
-            hint = "redirects are not followed; set the final URL" if error.code // 100 == 3 else ""
-            raise KeysError(f"{where} returned HTTP {error.code}", hint or "check the URL") from None
-    except (URLError, HTTPException, OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise KeysError(
-            f"cannot fetch {where}: {str(reason) or type(reason).__name__}",
-            "check that the URL is correct and reachable from this host",
-        ) from None
+        # http is allowed for loopback addresses only, which a proxy from the environment could not reach.
+        response = await fetch(
+            url,
+            FETCH_TIMEOUT,
+            MAX_KEY_BYTES,
+            headers={"Accept": "application/jwk-set+json, application/json", "User-Agent": "tickertape"},
+            proxies=True,
+        )
+    except TimeoutError:
+        reason = f"timed out after {FETCH_TIMEOUT:g} s"
+    except OSError as error:
+        reason = describe_failure(error)
+    else:
+        if response.status != 200:
+            redirected = response.status // 100 == 3
+            raise KeysError(
+                f"{name} returned HTTP {response.status}",
+                "redirects are not followed; set the final URL" if redirected else "check the URL",
+            )
+        if response.truncated:
+            raise KeysError(
+                f"{name} has more than {MAX_KEY_BYTES} bytes",
+                "set the URL of a document that contains only keys",
+            )
+        return response.body, refresh_after(response.headers.get("cache-control"))
+    raise KeysError(
+        f"cannot fetch {name}: {reason}", "check that the URL is correct and reachable from this host"
+    )

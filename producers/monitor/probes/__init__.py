@@ -10,10 +10,8 @@ Invariants:
 3. When ``run`` returns, every connection is closed and every process has exited.
 """
 
-import ssl
 from typing import Annotated, Any, Final
 
-import h11
 from pydantic import PlainValidator
 from tickertape.producers.monitor.gateway.model import Check
 from tickertape.producers.monitor.gateway.probe_health import Result
@@ -57,7 +55,8 @@ async def run(check: Check[ProbeSettings], context: ProbeContext) -> Result | No
     """Run a probe once.
 
     Args:
-        check: probe and schedule; ``timeout`` covers connecting and answering, ``hold`` is added to it.
+        check: probe and schedule; ``timeout`` covers the whole exchange, to which ``hold`` and the grace of a
+            FIX logout are added.
         context: state that probes keep between runs.
 
     Returns:
@@ -68,5 +67,6 @@ async def run(check: Check[ProbeSettings], context: ProbeContext) -> Result | No
         return await check.probe.probe(check.timeout, context)
     except TimeoutError:
         return failed(f"no response within {check.timeout:g} s")
-    except (OSError, h11.ProtocolError, ssl.SSLError, UnicodeError) as error:
+    # A peer can also cause ValueErrors, such as by a redirect to an invalid address.
+    except (OSError, ValueError) as error:
         return failed(describe(error))

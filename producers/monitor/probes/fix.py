@@ -5,6 +5,7 @@ the gateway is not probed and keeps its status.
 """
 
 import asyncio
+import contextlib
 import os
 import time
 from datetime import UTC, datetime
@@ -14,11 +15,13 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 from tickertape.producers.monitor.gateway.probe_health import Result
 from tickertape.producers.monitor.probes.context import ProbeContext
-from tickertape.producers.monitor.probes.result import CHUNK, answered, close, failed
+from tickertape.producers.monitor.probes.result import answered, failed
 from tickertape.producers.monitor.probes.settings import AddressProbe
 from tickertape.producers.monitor.probes.tls import create_ssl_context
 
 from tickertape.errors import TickertapeError
+from tickertape.process.http_client import CHUNK, close
+from tickertape.process.outgoing import open_connection
 from tickertape.process.stream_writer import write
 from tickertape.rate_limit import SlidingWindow
 
@@ -27,6 +30,9 @@ MAX_MESSAGE_BYTES: Final = 64 * 1024
 
 MAX_MESSAGES: Final = 100
 """Messages read from the peer before the expected one counts as missing."""
+
+LOGOUT_GRACE: Final = 1.0
+"""Seconds for the peer to answer the logout, in addition to the probe's timeout."""
 
 HOUR: Final = 3600.0
 """Window of the logon limit, in seconds."""
@@ -82,13 +88,13 @@ class FixProbe(AddressProbe):
         try:
             password = _read_password(self)
             async with asyncio.timeout(time_limit):
-                reader, writer = await asyncio.open_connection(
-                    host, port, ssl=create_ssl_context() if self.tls else None, limit=CHUNK
+                reader, writer = await open_connection(
+                    host, port, tls=create_ssl_context() if self.tls else None, limit=CHUNK
                 )
                 session = _Session(self, reader, writer)
                 await session.log_on(password)
                 latency = clock() - started
-                await session.log_out()
+            await session.log_out()
         except FixError as error:
             return failed(str(error))
         finally:
@@ -149,13 +155,15 @@ class _Session:
             pass
 
     async def log_out(self) -> None:
-        """Log out and wait for the peer's logout, since a venue may count sessions that end without one."""
-        try:
-            await self._send(LOGOUT, [])
-            while (await self._receive_any()).get(35) != LOGOUT:
-                pass
-        except (FixError, OSError):
-            pass  # the probe has succeeded; a failed logout does not change that
+        """Log out and wait for the peer's logout, since a venue may count sessions that end without one.
+
+        The probe has succeeded by then; a logout that fails or times out does not change that.
+        """
+        with contextlib.suppress(FixError, OSError, TimeoutError):
+            async with asyncio.timeout(LOGOUT_GRACE):
+                await self._send(LOGOUT, [])
+                while (await self._receive_any()).get(35) != LOGOUT:
+                    pass
 
     async def _send(self, kind: str, fields: list[tuple[int, str]]) -> None:
         self._sequence += 1

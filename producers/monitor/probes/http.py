@@ -1,22 +1,18 @@
 """Probe ``http``: one request and the conditions on its response, whose body is read up to a limit."""
 
-import asyncio
-import errno
 import time
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
 
-import h11
 import orjson
 from pydantic import Field, model_validator
 from tickertape.producers.monitor.gateway.probe_health import Result
 from tickertape.producers.monitor.probes.context import ProbeContext
-from tickertape.producers.monitor.probes.result import CHUNK, answered, close, failed
+from tickertape.producers.monitor.probes.result import answered, failed
 from tickertape.producers.monitor.probes.settings import UrlProbe
-from tickertape.producers.monitor.probes.tls import certificate_expiry, create_ssl_context
+from tickertape.producers.monitor.probes.tls import create_ssl_context
 from tickertape.producers.monitor.types import HttpUrl
 
-from tickertape.process.stream_writer import write
+from tickertape.process.http_client import fetch
 
 MAX_BODY_BYTES: Final = 64 * 1024
 """Bytes read from the body of a response if the probe does not inspect the body."""
@@ -59,70 +55,25 @@ class HttpProbe(UrlProbe):
         return self
 
     async def probe(self, time_limit: float, context: ProbeContext) -> Result:
-        url = urlsplit(self.url)
-        secure = url.scheme == "https"
-        port = url.port or (443 if secure else 80)
         clock = time.monotonic  # uvloop does not advance loop.time() within an iteration
         started = clock()
-        writer: asyncio.StreamWriter | None = None
-        expires = None
-        try:
-            async with asyncio.timeout(time_limit):
-                reader, writer = await asyncio.open_connection(
-                    url.hostname, port, ssl=create_ssl_context() if secure else None, limit=CHUNK
-                )
-                expires = certificate_expiry(writer)
-                status, body = await _request(self, reader, writer)
-        finally:
-            if writer is not None:
-                await close(writer)
+        inspected = self.body is not None or bool(self.json_)
+        # No proxy from the environment comes between the monitor and the gateway.
+        response = await fetch(
+            self.url,
+            time_limit,
+            MAX_INSPECTED_BYTES if inspected else MAX_BODY_BYTES,
+            method=self.method,
+            headers={"User-Agent": "tickertape-monitor", **self.headers},
+            tls=create_ssl_context(),
+        )
         latency = clock() - started
-        if status not in self.expected_statuses:
+        if response.status not in self.expected_statuses:
             expected = " or ".join(map(str, self.expected_statuses))
-            return failed(f"status is {status}, expected {expected}", latency)
-        if (mismatch := _find_mismatch(self, body)) is not None:
+            return failed(f"status is {response.status}, expected {expected}", latency)
+        if (mismatch := _find_mismatch(self, response.body)) is not None:
             return failed(mismatch, latency)
-        return answered(latency, self.degraded_above, expires)
-
-
-async def _request(
-    probe: HttpProbe, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> tuple[int, bytes]:
-    """Send the request; return status and body of the response, truncated at the limit."""
-    url = urlsplit(probe.url)
-    http = h11.Connection(h11.CLIENT)
-    headers = {"Host": url.netloc, "User-Agent": "tickertape-monitor", "Accept": "*/*", **probe.headers}
-    # After the probe's own headers, which must not keep the connection open.
-    headers["Connection"] = "close"
-    # Servers may reject these methods without a length (411).
-    if probe.method in ("POST", "PUT"):
-        headers["Content-Length"] = "0"
-    target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-    write(
-        writer,
-        http.send(h11.Request(method=probe.method, target=target, headers=list(headers.items()))) or b"",
-    )
-    write(writer, http.send(h11.EndOfMessage()) or b"")
-    await writer.drain()
-    max_bytes = MAX_INSPECTED_BYTES if probe.body is not None or probe.json_ else MAX_BODY_BYTES
-    status = 0
-    body = bytearray()
-    while len(body) <= max_bytes:
-        event = http.next_event()
-        if event is h11.NEED_DATA:
-            data = await reader.read(CHUNK)
-            if not data and not status:
-                raise ConnectionAbortedError(
-                    errno.ECONNABORTED, "peer closed the connection without a response"
-                )
-            http.receive_data(data)
-        elif isinstance(event, h11.Response):
-            status = event.status_code
-        elif isinstance(event, h11.Data):
-            body += event.data
-        elif isinstance(event, (h11.EndOfMessage, h11.ConnectionClosed)) or event is h11.PAUSED:
-            break
-    return status, bytes(body[:max_bytes])
+        return answered(latency, self.degraded_above, response.expires)
 
 
 def _find_mismatch(probe: HttpProbe, body: bytes) -> str | None:

@@ -7,9 +7,12 @@ from typing import Literal
 
 from tickertape.producers.monitor.gateway.probe_health import Result
 from tickertape.producers.monitor.probes.context import ProbeContext
-from tickertape.producers.monitor.probes.result import CHUNK, answered, close, failed
+from tickertape.producers.monitor.probes.result import answered, failed
 from tickertape.producers.monitor.probes.settings import AddressProbe
 from tickertape.producers.monitor.types import Duration
+
+from tickertape.process.http_client import CHUNK, close
+from tickertape.process.outgoing import open_connection
 
 
 class TcpProbe(AddressProbe):
@@ -23,7 +26,7 @@ class TcpProbe(AddressProbe):
         clock = time.monotonic  # uvloop does not advance loop.time() within an iteration
         started = clock()
         async with asyncio.timeout(time_limit):
-            reader, writer = await asyncio.open_connection(host, port, limit=CHUNK)
+            reader, writer = await open_connection(host, port, limit=CHUNK)
         connected = clock()
         latency = connected - started
         try:

@@ -8,9 +8,12 @@ from typing import Final, Literal
 
 from tickertape.producers.monitor.gateway.probe_health import Outcome, Result
 from tickertape.producers.monitor.probes.context import ProbeContext
-from tickertape.producers.monitor.probes.result import CHUNK, answered, close
+from tickertape.producers.monitor.probes.result import answered
 from tickertape.producers.monitor.probes.settings import AddressProbe
 from tickertape.producers.monitor.types import PositiveDuration
+
+from tickertape.process.http_client import CHUNK, certificate_expiry, close
+from tickertape.process.outgoing import open_connection
 
 _DAY: Final = 86_400.0
 
@@ -20,13 +23,6 @@ _DAY: Final = 86_400.0
 def create_ssl_context(ca: str | None = None) -> ssl.SSLContext:
     """Create a context that trusts the authorities in a file, or those of the system."""
     return ssl.create_default_context(cafile=ca)
-
-
-def certificate_expiry(writer: asyncio.StreamWriter) -> float | None:
-    """Return the expiry of the peer's certificate, UNIX seconds; None without TLS."""
-    ssl_object = writer.get_extra_info("ssl_object")
-    certificate = ssl_object.getpeercert() if ssl_object is not None else None
-    return float(ssl.cert_time_to_seconds(certificate["notAfter"])) if certificate else None
 
 
 class TlsProbe(AddressProbe):
@@ -43,12 +39,8 @@ class TlsProbe(AddressProbe):
         clock = time.monotonic  # uvloop does not advance loop.time() within an iteration
         started = clock()
         async with asyncio.timeout(time_limit):
-            _, writer = await asyncio.open_connection(
-                host,
-                port,
-                ssl=create_ssl_context(self.ca),
-                server_hostname=self.server_name or host,
-                limit=CHUNK,
+            _, writer = await open_connection(
+                host, port, tls=create_ssl_context(self.ca), server_name=self.server_name, limit=CHUNK
             )
         latency = clock() - started
         try:

@@ -216,7 +216,8 @@ class _Tail:
                     f"tickertape tail: {self._settings.url} contains an invalid host name", "red"
                 )
                 return 1
-            except (OSError, InvalidHandshake, TimeoutError, InvalidURI) as error:
+            # A ValueError is a redirect to an invalid address.
+            except (OSError, InvalidHandshake, TimeoutError, InvalidURI, ValueError) as error:
                 cause = str(error) or type(error).__name__
                 self.print_status(
                     f"-- {self._settings.url} unreachable: {cause}; reconnecting in {delay:.1f} s"
