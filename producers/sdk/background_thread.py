@@ -22,8 +22,8 @@ from typing import Any, Final
 from weakref import WeakSet
 
 from tickertape.producers.sdk.drop_report import LOG_INTERVAL, LOGGER
-from tickertape.producers.sdk.errors import PublishDropped, PublishError
-from tickertape.producers.sdk.handoff_queue import Handoff, HandoffQueue, closed_error
+from tickertape.producers.sdk.errors import PublishDropped, PublishError, closed_error
+from tickertape.producers.sdk.handoff_queue import Handoff, HandoffQueue
 from tickertape.producers.sdk.in_flight import AckFuture
 from tickertape.producers.sdk.publish_ack import Ack
 from tickertape.producers.sdk.publisher import Publisher

@@ -12,6 +12,10 @@ import asyncio
 from collections import deque
 from typing import Final, Literal
 
+from tickertape.producers.sdk.errors import PublisherFull
+
+from tickertape.text import count
+
 WhenFull = Literal["block", "drop_oldest", "raise"]
 """Policy for a new event at capacity: its caller waits, the oldest event is dropped to admit it, or it is
 rejected.
@@ -76,6 +80,15 @@ class Capacity:
         """Admit an event unconditionally; the caller has checked ``fits``, or may exceed the limits."""
         self.events += 1
         self.size += size
+
+    def full_error(self, subject: str) -> PublisherFull:
+        """Return the error of an event that does not fit, for the policy ``raise``."""
+        in_flight = f"{count(self.events, 'event')} of {count(self.size, 'byte')}"
+        return PublisherFull(
+            subject,
+            f"already in flight: {in_flight}",
+            "it was not sent; publish it later, or raise max_pending",
+        )
 
     async def acquire(self, size: int) -> None:
         """Wait until an event fits, and admit it; also admits it when the capacity is closed meanwhile."""

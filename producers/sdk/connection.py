@@ -19,7 +19,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from tickertape.producers.sdk.ack_window import InFlightEvent
 from tickertape.producers.sdk.drop_report import LOGGER
-from tickertape.producers.sdk.errors import PublishError
+from tickertape.producers.sdk.errors import PublishError, closed_error
 
 from tickertape.errors import OperatorError
 from tickertape.nats import connection
@@ -160,9 +160,7 @@ class Connection:
             return PublishError(subject, self.fatal.message, self.fatal.hint)
         if self.fatal is not None:
             return PublishError(subject, str(self.fatal), "check the address of NATS")
-        return PublishError(
-            subject, "the publisher is closed", "keep it open until all events are acknowledged"
-        )
+        return closed_error(subject)
 
     def mute(self) -> None:
         """Stop reporting that NATS is unreachable: the publisher is closing."""

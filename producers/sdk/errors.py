@@ -66,6 +66,11 @@ class PublisherFull(PublishError):
     """Event that was not sent because the publisher is at capacity; the policy is ``raise``."""
 
 
+def closed_error(subject: str) -> PublishError:
+    """Return the error of an event that cannot be published because the publisher is closed."""
+    return PublishError(subject, "the publisher is closed", "keep it open until all events are acknowledged")
+
+
 def _hint(code: int) -> str:
     match code:
         case 10070 | 10071 | 10164:

@@ -13,7 +13,7 @@ from collections import deque
 from typing import NamedTuple
 
 from tickertape.producers.sdk.capacity import MAX_PENDING_BYTES
-from tickertape.producers.sdk.errors import PublishDropped, PublishError
+from tickertape.producers.sdk.errors import PublishDropped, closed_error
 from tickertape.producers.sdk.publish_ack import Ack
 
 
@@ -100,8 +100,3 @@ class HandoffQueue:
             message = "dropped as the oldest event of a full queue"
             hint = "raise max_pending, or publish less"
             handoff.future.set_exception(PublishDropped(handoff.subject, message, hint))
-
-
-def closed_error(subject: str) -> PublishError:
-    """Return the error of an event that cannot be published because the publisher is closed."""
-    return PublishError(subject, "the publisher is closed", "keep it open until all events are acknowledged")

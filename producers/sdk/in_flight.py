@@ -27,12 +27,11 @@ from tickertape.producers.sdk.ack_window import AckWindow, InFlightEvent, SendPa
 from tickertape.producers.sdk.capacity import Capacity, WhenFull
 from tickertape.producers.sdk.connection import Connection
 from tickertape.producers.sdk.drop_report import DropReport
-from tickertape.producers.sdk.errors import PublishDropped, PublisherFull, PublishError, PublishRejected
+from tickertape.producers.sdk.errors import PublishDropped, PublishError, PublishRejected
 from tickertape.producers.sdk.publish_ack import Ack, PermanentFailure, TransientFailure, parse_reply
 
 from tickertape.names import Names
 from tickertape.process.tasks import cancel_and_wait
-from tickertape.text import count
 
 CANCEL_INTERVAL: Final = 0.5
 """Seconds after which a background task is cancelled again: nats-py can swallow a cancellation."""
@@ -139,11 +138,7 @@ class InFlight:
                 self._capacity.release(size)
                 raise self._connection.unavailable_error(subject)
         elif self._when_full == "raise":
-            message = (
-                f"already in flight: {count(self._capacity.events, 'event')} "
-                f"of {count(self._capacity.size, 'byte')}"
-            )
-            raise PublisherFull(subject, message, "it was not sent; publish it later, or raise max_pending")
+            raise self._capacity.full_error(subject)
         else:
             self._drop_oldest(size)
             self._capacity.reserve(size)

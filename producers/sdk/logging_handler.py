@@ -98,7 +98,7 @@ class TickertapeHandler(logging.Handler):
             deadline=math.inf,
             max_pending=capacity,
             when_full="drop_oldest",
-            traceparent=_no_trace_context,  # added to the headers by emit, in the program's thread
+            traceparent=trace.no_trace_context,  # added to the headers by emit, in the program's thread
         )
         self._background: BackgroundThread | None = None
         self._late_records = 0  # records emitted after close
@@ -179,10 +179,6 @@ class TickertapeHandler(logging.Handler):
         self._late_records = 0
         self._emitted = 0
         self._timed_out_at = -1
-
-
-def _no_trace_context() -> None:
-    return None
 
 
 def _flush_on_exit(handler: TickertapeHandler) -> None:

@@ -12,9 +12,11 @@ import orjson
 from nats.aio.msg import Msg
 
 _TOO_MANY: Final = 429
-"""JetStream's HTTP-like code for too many requests: the stream cannot keep up."""
+"""HTTP-like code for too many requests: the stream cannot keep up."""
 
-_NO_LEADER: Final = 503
+_UNAVAILABLE: Final = 503
+"""HTTP-like code: in a header, nothing receives messages on the subject; in a body, there is no leader."""
+
 _DUPLICATE_IN_PROCESS: Final = 10158
 """``err_code`` of a resend whose first copy is still being replicated; the next attempt gets the outcome."""
 
@@ -67,11 +69,11 @@ def parse_reply(message: Msg) -> Ack | TransientFailure | PermanentFailure:
     """
     if message.headers and (status := message.headers.get("Status")):
         # No responders: nothing receives messages on this subject, which a stream would.
-        if status == "503":
+        if status == str(_UNAVAILABLE):
             return TransientFailure(
                 "no stream captures this subject", "create the streams with 'tickertape streams apply'"
             )
-        return TransientFailure(f"NATS replied with status {status}", slow_down=status == "429")
+        return TransientFailure(f"NATS replied with status {status}", slow_down=status == str(_TOO_MANY))
     try:
         reply = orjson.loads(message.data)
         error = reply.get("error")
@@ -81,6 +83,6 @@ def parse_reply(message: Msg) -> Ack | TransientFailure | PermanentFailure:
         description = error.get("description", "")
     except (orjson.JSONDecodeError, KeyError, AttributeError):
         return TransientFailure(f"the reply is not a JetStream acknowledgement: {message.data[:60]!r}")
-    if status_code in (_TOO_MANY, _NO_LEADER) or error_code == _DUPLICATE_IN_PROCESS:
+    if status_code in (_TOO_MANY, _UNAVAILABLE) or error_code == _DUPLICATE_IN_PROCESS:
         return TransientFailure(f"JetStream is busy: {description}", slow_down=status_code == _TOO_MANY)
     return PermanentFailure(error_code, description)

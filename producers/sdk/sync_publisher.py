@@ -23,9 +23,15 @@ from weakref import WeakSet
 from tickertape.contracts.events import EventModel
 from tickertape.producers.sdk import trace_context as trace
 from tickertape.producers.sdk.background_thread import BackgroundThread, in_background
-from tickertape.producers.sdk.capacity import MAX_PENDING, MAX_PENDING_BYTES, WhenFull, check_limits
-from tickertape.producers.sdk.errors import PublisherFull, PublishError
-from tickertape.producers.sdk.handoff_queue import Handoff, HandoffQueue, closed_error
+from tickertape.producers.sdk.capacity import (
+    MAX_PENDING,
+    MAX_PENDING_BYTES,
+    Capacity,
+    WhenFull,
+    check_limits,
+)
+from tickertape.producers.sdk.errors import PublishError, closed_error
+from tickertape.producers.sdk.handoff_queue import Handoff, HandoffQueue
 from tickertape.producers.sdk.publish_ack import Ack
 from tickertape.producers.sdk.publisher import ACK_TIMEOUT, DEADLINE, Publisher, validated
 
@@ -33,7 +39,6 @@ from tickertape.names import Names
 from tickertape.nats import connection
 from tickertape.nats.connect_errors import ConnectFailure
 from tickertape.nats.credentials import Access
-from tickertape.text import count
 
 EXIT_TIMEOUT: Final = 5.0
 """Maximum seconds that closing an open publisher takes when the interpreter exits."""
@@ -94,7 +99,7 @@ class SyncPublisher:
             max_pending_bytes=max_pending_bytes,
             # 'raise' is decided in the caller's thread, which is the one that needs the exception.
             when_full="drop_oldest" if when_full == "drop_oldest" else "block",
-            traceparent=_no_trace_context,  # added to the headers in the caller's thread
+            traceparent=trace.no_trace_context,  # added to the headers in the caller's thread
             on_down=on_down,
             on_up=on_up,
         )
@@ -102,9 +107,9 @@ class SyncPublisher:
         self._when_full = when_full
         self._max_events = max_pending
         self._max_bytes = max_pending_bytes
+        self._capacity = Capacity(max_pending, max_pending_bytes)  # used under the lock, without its waiters
         self._changed = threading.Condition()
         self._pending: dict[concurrent.futures.Future[Ack], int] = {}  # payload sizes, oldest first
-        self._size = 0
         self._background: BackgroundThread | None = None
         self._closed = False
 
@@ -247,34 +252,24 @@ class SyncPublisher:
         handoff = Handoff(subject, payload, msg_id, headers, future)
         with self._changed:
             background = self._ensure_started(subject)
-            while self._when_full != "drop_oldest" and not self._fits(size):
+            while self._when_full != "drop_oldest" and not self._capacity.fits(size):
                 if self._when_full == "raise":
-                    message = (
-                        f"already in flight: {count(len(self._pending), 'event')} "
-                        f"of {count(self._size, 'byte')}"
-                    )
-                    raise PublisherFull(
-                        subject, message, "it was not sent; publish it later, or raise max_pending"
-                    )
+                    raise self._capacity.full_error(subject)
                 _reject_callback()
                 self._changed.wait()
                 background = self._ensure_started(subject)
             self._pending[future] = size
-            self._size += size
+            self._capacity.reserve(size)
             # Handed over under the lock, in the order in which callers were admitted. If the queue drops
             # another event for this one, that event's callback takes the lock again, which is reentrant.
             future.add_done_callback(self._on_done)
             background.put(handoff)
         return future
 
-    def _fits(self, size: int) -> bool:
-        if len(self._pending) >= self._max_events:
-            return False
-        return self._size + size <= self._max_bytes or not self._pending
-
     def _on_done(self, future: concurrent.futures.Future[Ack]) -> None:
         with self._changed:
-            self._size -= self._pending.pop(future, 0)
+            if (size := self._pending.pop(future, None)) is not None:
+                self._capacity.release(size)
             self._changed.notify()
 
     def _ensure_started(self, subject: str) -> BackgroundThread:
@@ -293,10 +288,6 @@ class SyncPublisher:
                 f"this SyncPublisher belongs to process {self._background.pid}, of which this is a fork;"
                 " create one in each process"
             )
-
-
-def _no_trace_context() -> None:
-    return None
 
 
 def _reject_callback() -> None:

@@ -58,6 +58,10 @@ def opentelemetry_provider() -> Provider | None:
     return current_traceparent
 
 
+def no_trace_context() -> None:
+    """Return None: a provider for a publisher whose caller adds the headers itself, in its own thread."""
+
+
 def with_traceparent(headers: dict[str, str] | None, provider: Provider | None) -> dict[str, str] | None:
     """Return the headers with the current trace context added.
 

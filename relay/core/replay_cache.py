@@ -27,11 +27,19 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 
 
 class ChunkRequest(NamedTuple):
-    """Request for a chunk: sequences ``first`` to ``last``."""
+    """Request for a chunk: sequences ``first`` to ``last``; chunk 0 starts at sequence 1."""
 
     number: int
-    first: int
-    last: int
+
+    @property
+    def first(self) -> int:
+        """First sequence of the chunk."""
+        return self.number * CHUNK_SEQUENCES + 1
+
+    @property
+    def last(self) -> int:
+        """Last sequence of the chunk."""
+        return (self.number + 1) * CHUNK_SEQUENCES
 
 
 class ReplayCache(Generic[W]):
@@ -116,7 +124,7 @@ class ReplayCache(Generic[W]):
             # Deleting is safe, since the loop ends here.
             del self._requested[number]
             self._reading.add(number)
-            return ChunkRequest(number, number * CHUNK_SEQUENCES + 1, (number + 1) * CHUNK_SEQUENCES)
+            return ChunkRequest(number)
         return None
 
     def add(self, number: int, chunk: EventLog) -> list[W]:

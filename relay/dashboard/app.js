@@ -46,7 +46,6 @@ let wasLive = false;
 const tab = window.tickertapeToken;
 
 const historyPanel = new History(
-  () => tab.read(),
   (key, items) => {
     gateways.addHistory(key, items);
     draw();

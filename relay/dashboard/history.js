@@ -2,12 +2,13 @@
  * History of one gateway, newest first, loaded from the relay and extended by events that arrive.
  *
  * Invariants: each event has one row, whichever way it came; a response that arrives after another gateway was opened
- * is ignored; the token is sent in a header, never in the URL.
+ * is ignored.
  */
 
 import { arrange, byId, element, setAttribute, setText } from "/assets/dom.js";
 import { latencyText, readFault, readLatency } from "/assets/gateways.js";
 import { LatencyChart } from "/assets/latency.js";
+import { fetchPage } from "/assets/pages.js";
 import { relayNow } from "/assets/relayclock.js";
 import { StateBar } from "/assets/statebar.js";
 import { readStatus, statusMark, statusLabel } from "/assets/status.js";
@@ -92,17 +93,14 @@ export class History {
   /** @type {Gateway|null} */ #gateway = null;
   #request = new AbortController();
   #until = "";
-  #token;
   #onItems;
   #onClose;
 
   /**
-   * @param {() => string} token returns the token for requests; empty if there is none
    * @param {(key: string, items: Item[]) => void} onItems called with the states that were loaded
    * @param {(gateway: Gateway) => void} onClose called when the panel is closed
    */
-  constructor(token, onItems, onClose) {
-    this.#token = token;
+  constructor(onItems, onClose) {
     this.#onItems = onItems;
     this.#onClose = onClose;
     for (const button of [this.#close, this.#older]) button.setAttribute("type", "button");
@@ -226,23 +224,16 @@ export class History {
   async #fetch() {
     const { key } = this.#gateway;
     const { signal } = (this.#request = new AbortController());
-    const query = new URLSearchParams({ subjects: subjectOf(key), order: "newest", limit: String(PAGE) });
-    if (this.#until) query.set("until", this.#until);
+    const query = { subjects: subjectOf(key), order: "newest", limit: String(PAGE), until: this.#until };
     this.#older.hidden = true;
     setText(this.#state, STRINGS.history.loading);
     try {
-      const token = this.#token();
-      const headers = token ? { Authorization: `Bearer ${token}` } : {};
-      const response = await fetch(`/events?${query}`, { signal, headers, cache: "no-store" });
-      const page = await response.json();
-      if (signal.aborted) return;
-      if (!response.ok) throw new Error(page.message);
-      this.#addPage(key, page);
+      const page = await fetchPage(query, signal);
+      if (!signal.aborted) this.#addPage(key, page);
     } catch (error) {
       if (signal.aborted) return;
       this.#older.hidden = false;
-      const reason = error instanceof TypeError ? STRINGS.link.noResponse : error.message;
-      setText(this.#state, STRINGS.history.failed(sentence(reason)));
+      setText(this.#state, STRINGS.history.failed(sentence(error.message)));
     }
   }
 

@@ -108,11 +108,9 @@ class ReplayReaders:
         async with self._reader_slots:
             chunk = replay_cache.get(position)
             if chunk is None:
-                # Chunk n has the sequences n * C + 1 to (n + 1) * C, so it continues after ``position``.
+                # Sequences start at 1: a position at the end of a chunk continues in the next one.
                 number = position // CHUNK_SEQUENCES
-                chunk = await self._read(
-                    ChunkRequest(number, number * CHUNK_SEQUENCES + 1, (number + 1) * CHUNK_SEQUENCES)
-                )
+                chunk = await self._read(ChunkRequest(number))
                 self._hub.fanout.add_chunk(number, chunk)
             return chunk
 

@@ -14,7 +14,7 @@ from tickertape.nats import connection
 from tickertape.nats.ordered_consumer import Delivery
 from tickertape.nats.provisioning import connect_or_report
 from tickertape.nats.settings import NatsSettings
-from tickertape.nats.stream_sizes import format_size, parse_sizes
+from tickertape.nats.stream_sizes import MIB, format_size, parse_sizes
 from tickertape.nats.streams import (
     Names,
     StreamsError,
@@ -99,7 +99,7 @@ async def _show(client: Client, names: Names) -> int:
             continue
         state = existing["state"]
         print(
-            f"{config['name']:<12} {state['messages']:>9} messages  {state['bytes'] / 2**20:>8.1f} MiB"
+            f"{config['name']:<12} {state['messages']:>9} messages  {state['bytes'] / MIB:>8.1f} MiB"
             f" of {format_size(existing['config']['max_bytes'])}  {state['first_seq']}..{state['last_seq']}"
         )
     found = await differences(client, names)

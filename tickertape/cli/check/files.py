@@ -13,6 +13,7 @@ from cryptography import x509
 
 from tickertape.cli.check.finding import Finding
 from tickertape.nats.embedded_server import EmbeddedServerError, find_program
+from tickertape.nats.stream_sizes import MIB
 from tickertape.nats.streams import stream_configs
 from tickertape.relay.settings import RelaySettings
 from tickertape.relay.transport.tls import Certificate, CertificateError
@@ -23,7 +24,6 @@ EXPIRES_SOON: Final = 14 * 86_400.0
 _USABLE: Final = 0.75
 """Maximum fraction of the free disk space that nats-server reserves for JetStream when it starts."""
 
-_MIB: Final = 1024 * 1024
 _PROGRAM_TIMEOUT: Final = 5.0
 """Seconds for ``nats-server --version``."""
 
@@ -150,12 +150,12 @@ def _check_data_dir(settings: RelaySettings) -> list[Finding]:
     store = directory / "jetstream"
     maximum = sum(config["max_bytes"] for config in stream_configs(settings.names()))
     growth = max(0, maximum - _directory_size(store))
-    text = f"data directory {directory}: {free / _MIB:,.0f} MiB free"
+    text = f"data directory {directory}: {free / MIB:,.0f} MiB free"
     if free * _USABLE < growth:
         return [
             Finding.error(
                 "data_dir",
-                f"{text}, of which NATS uses {_USABLE:.0%}; the streams may grow by {growth / _MIB:,.0f} MiB",
+                f"{text}, of which NATS uses {_USABLE:.0%}; the streams may grow by {growth / MIB:,.0f} MiB",
                 "free disk space, or choose a --data-dir on a larger disk",
             )
         ]

@@ -29,6 +29,7 @@ from tickertape.nats.client import server_info
 from tickertape.nats.connect_errors import ConnectError
 from tickertape.nats.direct_get import parse_time_ns
 from tickertape.nats.embedded_server import SERVER_NAME
+from tickertape.nats.stream_sizes import DEFAULT_SIZES
 from tickertape.nats.streams import (
     Names,
     PermissionDenied,
@@ -227,10 +228,7 @@ async def _check_server(clients: list[Client], names: Names, now: Clock) -> list
             Finding.ok("jetstream", "JetStream is enabled") if account else _not_permitted("jetstream")
         )
         found += await _check_streams(client, names)
-        streams = {
-            name: await stream_info(client, names.stream(name))
-            for name in ("EVENTS", "LATEST", "CHECKPOINTS", "WATCHDOG", "REJECTED")
-        }
+        streams = {name: await stream_info(client, names.stream(name)) for name in DEFAULT_SIZES}
         found += check_replicas(streams, clustered=bool(server_info(client).get("cluster")))
         found.append(check_storage(account, streams, names) if account else _not_permitted("storage"))
         found.append(check_rejected(streams["REJECTED"], now()))

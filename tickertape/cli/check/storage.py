@@ -4,9 +4,8 @@ from typing import Any
 
 from tickertape.cli.check.finding import Finding
 from tickertape.names import Names
+from tickertape.nats.stream_sizes import MIB
 from tickertape.nats.streams import stream_configs
-
-_MIB = 1024 * 1024
 
 
 def check_storage(
@@ -91,4 +90,4 @@ def _replica_count(stream: dict[str, Any] | None) -> int:
 
 
 def _mib(size: int) -> str:
-    return f"{size / _MIB:,.0f} MiB"
+    return f"{size / MIB:,.0f} MiB"

@@ -43,7 +43,9 @@ def test_a_chunk_is_requested_once_and_shared() -> None:
     bench = CacheBench()
     first = [bench.wait(position) for position in (0, 1, CHUNK_SEQUENCES - 1)]
     assert bench.calls == 1
-    assert bench.replay_cache.next_request() == ChunkRequest(0, 1, CHUNK_SEQUENCES)
+    assert bench.replay_cache.next_request() == ChunkRequest(0)
+    assert (ChunkRequest(0).first, ChunkRequest(0).last) == (1, CHUNK_SEQUENCES)
+    assert (ChunkRequest(1).first, ChunkRequest(1).last) == (CHUNK_SEQUENCES + 1, 2 * CHUNK_SEQUENCES)
     late = bench.wait(7)
     assert (bench.calls, bench.replay_cache.next_request()) == (1, None)
     assert bench.replay_cache.waiting == 4
@@ -56,7 +58,7 @@ def test_a_position_at_the_end_of_a_chunk_belongs_to_the_next() -> None:
     """A position at the end of a chunk belongs to the next one, which holds the events after it."""
     bench = CacheBench()
     bench.wait(CHUNK_SEQUENCES)
-    assert bench.replay_cache.next_request() == ChunkRequest(1, CHUNK_SEQUENCES + 1, 2 * CHUNK_SEQUENCES)
+    assert bench.replay_cache.next_request() == ChunkRequest(1)
     bench.load(1)
     kept = bench.replay_cache.get(CHUNK_SEQUENCES)
     assert kept is not None
@@ -144,7 +146,7 @@ def test_a_failed_read_is_requested_again() -> None:
     assert bench.replay_cache.next_request() is not None
     bench.replay_cache.retry(0)
     assert bench.calls == 2
-    assert bench.replay_cache.next_request() == ChunkRequest(0, 1, CHUNK_SEQUENCES)
+    assert bench.replay_cache.next_request() == ChunkRequest(0)
     bench.replay_cache.forget(session)
     bench.replay_cache.retry(0)
     assert (bench.calls, bench.replay_cache.next_request()) == (2, None)
@@ -157,7 +159,7 @@ def test_a_chunk_that_ended_early_is_read_again() -> None:
     assert bench.replay_cache.get(99) is not None
     assert bench.replay_cache.get(100) is None
     bench.wait(100)
-    assert bench.replay_cache.next_request() == ChunkRequest(0, 1, CHUNK_SEQUENCES)
+    assert bench.replay_cache.next_request() == ChunkRequest(0)
 
 
 def test_the_next_chunk_is_prefetched() -> None:
@@ -167,7 +169,7 @@ def test_the_next_chunk_is_prefetched() -> None:
     assert bench.replay_cache.next_request() is None
     bench.replay_cache.prefetch(0, CHUNK_SEQUENCES + 1)
     bench.replay_cache.prefetch(5, CHUNK_SEQUENCES + 1)
-    assert bench.replay_cache.next_request() == ChunkRequest(1, CHUNK_SEQUENCES + 1, 2 * CHUNK_SEQUENCES)
+    assert bench.replay_cache.next_request() == ChunkRequest(1)
     bench.replay_cache.prefetch(0, CHUNK_SEQUENCES + 1)
     assert bench.replay_cache.next_request() is None
     bench.load(1)
