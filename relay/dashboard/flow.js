@@ -128,11 +128,11 @@ export class Flow {
         },
       ],
       series: [{}, ...LAYERS.map((layer) => ({ fill: colour(layer.colour), width: 0, points: { show: false }, paths: stacked }))],
-      hooks: { drawClear: [(plot) => this.#markDeaf(plot)] },
+      hooks: { drawClear: [(plot) => this.#markDisconnected(plot)] },
     };
   }
 
-  #markDeaf(plot) {
+  #markDisconnected(plot) {
     const { ctx, bbox } = plot;
     ctx.fillStyle = this.#chart.colour("--level-disconnected");
     const [start, wide] = [plot.valToPos(this.#seconds[0] - 0.5, "x", true), bbox.width / this.#seconds.length];

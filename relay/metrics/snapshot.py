@@ -16,7 +16,7 @@ from typing import Any, Final, get_args
 from tickertape.contracts.close_codes import CloseCode
 from tickertape.contracts.events import RejectionReason
 from tickertape.contracts.messages import Mode
-from tickertape.relay.auth.claims import Reason as TokenFault
+from tickertape.relay.auth.claims import Reason
 from tickertape.relay.core.connection_limits import Limit
 from tickertape.relay.core.counters import Histogram
 from tickertape.relay.core.trace_context import trace_id
@@ -129,7 +129,7 @@ def read_snapshot(
             "pace": fanout.paced,
         },
         "resumes": _known(stats.resumes, ("log", "stream", "gap")),
-        "auth_failures": _known(failures, get_args(TokenFault)),
+        "auth_failures": _known(failures, get_args(Reason)),
         "rejected": _known(admission.rejected, tuple(Limit)),
         "internal_errors": dict(stats.errors),
         "event_age_outliers": dict(stats.age_outliers),
@@ -138,7 +138,7 @@ def read_snapshot(
         "delivery_delay_seconds": _distribution(stats.delay),
         "event_age_seconds": _distribution(stats.age),
         "flush_duration_seconds": _distribution(stats.flush),
-        "handshake_duration_seconds": _distribution(connections.handshakes),
+        "handshake_duration_seconds": _distribution(connections.handshake_durations),
         "event_loop_lag_seconds": _distribution(stats.loop_lag),
     }
     return MetricsSnapshot(numbers, distributions)

@@ -12,9 +12,8 @@ from typing import Final, Protocol, TypedDict
 
 from tickertape.contracts.close_codes import CLOSE_CODES, CloseCode, ErrorCode
 from tickertape.contracts.messages import ProtocolError
-from tickertape.relay.auth import request_auth as request_auth
 from tickertape.relay.auth.claims import TokenError
-from tickertape.relay.auth.request_auth import Headers, RequestAuth
+from tickertape.relay.auth.request_auth import Headers, RequestAuth, parse_subprotocols
 from tickertape.relay.core.connection_limits import Admission, ClientSlot, Limit, Limits
 from tickertape.relay.core.counters import Histogram
 from tickertape.relay.core.filters import Filter
@@ -132,7 +131,7 @@ class Connections:
         self.draining = False
         self.handshake_results: Counter[str] = Counter()
         self.close_counts: Counter[int] = Counter()
-        self.handshakes = Histogram()
+        self.handshake_durations = Histogram()
         self.rejections = RejectionLog()
         # One timer pings one slot per second, so that no client needs a timer of its own.
         self._ping_slots: list[set[ConnectedClient]] = [set() for _ in range(PING_EVERY)]
@@ -241,9 +240,7 @@ class Connections:
             # Checked first, so that pages of other sites cannot probe tokens or limits.
             self.request_auth.check_origin(peer, headers, secure=secure)
             reason = ""
-            offer = request_auth.parse_subprotocols(
-                value for name, value in headers if name == "sec-websocket-protocol"
-            )
+            offer = parse_subprotocols(value for name, value in headers if name == "sec-websocket-protocol")
             after_upgrade = offer.supported
             decision = self._authorize(client_slot, peer, headers, query, offer.token)
         except ProtocolError as error:
@@ -297,7 +294,7 @@ class Connections:
         """Count an accepted handshake and its duration."""
         self.handshake_results["accepted"] += 1
         if client_slot is not None:
-            self.handshakes.observe(self.clock() - client_slot.accepted_at)
+            self.handshake_durations.observe(self.clock() - client_slot.accepted_at)
 
     def admit(self, client_slot: ClientSlot | None, grant: Grant) -> bool:
         """Bind a client to its token's subject; return False if the subject is at its connection limit."""

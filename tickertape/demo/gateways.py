@@ -27,7 +27,7 @@ from websockets.http11 import Request, Response
 from tickertape.demo.failure_model import FailureModel
 from tickertape.demo.fleet import FLEET, Condition, DemoGateway, Kind, write_conditions
 from tickertape.demo.ports import HOST
-from tickertape.demo.restart_api import PORT_NAME, supervise
+from tickertape.demo.restart_api import PORT_NAME, start_restart_api
 
 TICK: Final = 0.25
 """Seconds between two steps of the failure model."""
@@ -181,7 +181,7 @@ async def run(ports: dict[str, int], conditions: Path, seed: int | None) -> None
     started = time.monotonic()
     await fleet.advance(0.0)
     write_conditions(conditions, fleet.conditions)
-    await supervise(ports[PORT_NAME], lambda name: fleet.restart(name, time.monotonic() - started))
+    await start_restart_api(ports[PORT_NAME], lambda name: fleet.restart(name, time.monotonic() - started))
     while True:
         await asyncio.sleep(TICK)
         if await fleet.advance(time.monotonic() - started):

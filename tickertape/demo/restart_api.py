@@ -18,7 +18,7 @@ _MAX_HEAD_BYTES: Final = 16 * 1024
 _RESTART: Final = re.compile(rb"POST /restart/(\w+) HTTP/1\.[01]\r\n")
 
 
-async def supervise(port: int, restart: Callable[[str], bool]) -> asyncio.Server:
+async def start_restart_api(port: int, restart: Callable[[str], bool]) -> asyncio.Server:
     """Start the API server.
 
     Args:

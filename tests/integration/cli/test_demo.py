@@ -36,7 +36,7 @@ from tickertape.demo.fleet import FLEET, Condition
 from tickertape.demo.log_lines import GatewayManager, Record
 from tickertape.demo.log_service import KEEP, RotatedLog, json_line, plain
 from tickertape.demo.ports import free_ports
-from tickertape.demo.restart_api import PORT_NAME, supervise
+from tickertape.demo.restart_api import PORT_NAME, start_restart_api
 
 full_demo = pytest.mark.skipif(
     find_binary() is None or not Path("/proc/self/stat").exists(),
@@ -307,7 +307,7 @@ def test_the_supervisor_restarts_known_gateways() -> None:
 
     async def main() -> None:
         (port,) = free_ports(1)
-        async with await supervise(port, restart):
+        async with await start_restart_api(port, restart):
             for name, error in (("risk_engine", None), ("unknown", "404")):
                 url = f"http://127.0.0.1:{port}/restart/{name}"
                 settings = RecoverySettings.model_validate({"url": url})
