@@ -24,6 +24,11 @@ Key = tuple[int, int]
 """Device and inode."""
 
 
+def key_of(status: os.stat_result) -> Key:
+    """Return the device and inode of a file."""
+    return (status.st_dev, status.st_ino)
+
+
 @dataclass(frozen=True, slots=True)
 class FilePosition:
     """Position up to which a file is shipped.
@@ -34,7 +39,7 @@ class FilePosition:
         head: hash of the first ``head_bytes`` bytes.
         before: hash of the up to ``PRECEDING_BYTES`` bytes before ``offset``.
         path: path at which the file was last found.
-        done: the file is shipped to its end, and its writer no longer has it open.
+        done: the file is shipped to its end, and its writer has moved on to another one.
     """
 
     device: int

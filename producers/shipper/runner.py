@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import functools
-import glob
 import os
 import secrets
 import sys
@@ -18,6 +17,7 @@ from tickertape.producers.shipper import status as shipper_status
 from tickertape.producers.shipper.files.discovery import FileDiscovery
 from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.files.file_watcher import FileWatcher
+from tickertape.producers.shipper.files.globs import expand
 from tickertape.producers.shipper.files.rotation import source_of
 from tickertape.producers.shipper.files.tailed_file import ROTATION_GRACE
 from tickertape.producers.shipper.parsing.line_splitter import standard_input
@@ -111,7 +111,7 @@ async def run_shipper(
             watcher = FileWatcher(paths)
             stack.callback(watcher.stop)
             tasks.start(watcher.run())
-            if not any(next(glob.iglob(path, recursive=True), None) for path in paths):
+            if not any(map(_matches_anything, paths)):
                 waiting = "" if settings.once else " yet; waiting for one"
                 print_notice(PROGRAM, f"no file matches {', '.join(settings.paths)}{waiting}")
 
@@ -135,6 +135,10 @@ async def run_shipper(
             await _publish_health(settings, shipper, counts, publisher)
             print_notice(PROGRAM, _summary(shipper, counts))
     return 0
+
+
+def _matches_anything(pattern: str) -> bool:
+    return any(os.path.lexists(match.path) for match in expand(pattern, lambda *_: None))
 
 
 def _stream_factory(

@@ -15,7 +15,8 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from tickertape.producers.shipper.files.file_stream import Batch, FileStream
+from tickertape.producers.shipper.files.batch import Batch
+from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.files.file_watcher import FileWatcher
 from tickertape.producers.shipper.sinks.sink import CommitRejected, Conflict, Sink
 
@@ -49,14 +50,22 @@ MAX_CONFLICTS: Final = 3
 CONFLICT_WINDOW: Final = 60.0
 """Seconds over which conflicts are counted."""
 
+MAX_READ_FAILURES: Final = 3
+"""Consecutive failures to read a file after the end of the input that end the shipper."""
+
 
 class FileSource(Protocol):
     """Source of file streams: ``FileDiscovery`` or ``StdinSpool``."""
 
     streams: dict[str, FileStream]
+    read_error: tuple[str, OSError] | None
 
     def scan(self, now: float) -> None:
-        """Find new files."""
+        """Find new files, and set ``read_error`` if some may not have been found.
+
+        Raises:
+            OSError: files cannot be found at the moment.
+        """
 
     def close(self) -> None:
         """Close all files."""
@@ -101,6 +110,8 @@ class Shipper:
         self._busy: set[FileStream] = set()
         self._conflict_times: deque[float] = deque(maxlen=MAX_CONFLICTS)
         self._reported_paths: set[str] = set()
+        # Scans in succession that have not found everything.
+        self._scan_failures = 0
         self._draining = False
         self._stopping = False
 
@@ -129,17 +140,15 @@ class Shipper:
                     started = clock()
                     now = time.time()
                     if started >= scan_at:
-                        self._files.scan(now)
+                        self._scan(now)
                         duration = clock() - started
                         scan_at = clock() + max(SCAN_INTERVAL, duration * SCAN_BACKOFF)
                     ended = input_ended()
                     self._draining = once and ended
-                    idle = self._start_ready(tasks, now)
-                    if idle and ended:
-                        # Files may have appeared after the last scan.
-                        self._files.scan(now)
-                        if self._start_ready(tasks, time.time()):
-                            return
+                    idle = self._start_ready(tasks, now) and not self._scan_failures
+                    # Files may have appeared after the last scan.
+                    if idle and ended and self._scan(now) and self._start_ready(tasks, time.time()):
+                        return
                     pause = DRAIN_POLL_INTERVAL if ended else self._poll_delay()
                     await tasks.until(self._watcher.wait(pause))
             finally:
@@ -147,6 +156,35 @@ class Shipper:
                 # acknowledgements, the next start reads checkpoints that may still change.
                 self._stopping = True
                 await tasks.join(STOP_GRACE)
+
+    def _scan(self, now: float) -> bool:
+        """Find new files; return whether all files are known.
+
+        Raises:
+            ShipError: files still cannot be found several scans after the end of the input.
+        """
+        try:
+            self._files.scan(now)
+            path, error = self._files.read_error or ("", None)
+        except OSError as failed_scan:
+            path, error = "files", failed_scan
+            self._report_once(path, f"files cannot be found: {failed_scan.strerror}; retrying")
+        self._scan_failures = self._scan_failures + 1 if error is not None else 0
+        if error is not None:
+            self._give_up_after(self._scan_failures, path, error)
+        return error is None
+
+    def _give_up_after(self, failures: int, path: str, error: OSError) -> None:
+        """End the shipper if nothing but what cannot be read keeps it from its end.
+
+        Raises:
+            ShipError: the input has ended, and reading has failed several times in succession.
+        """
+        if self._draining and failures >= MAX_READ_FAILURES:
+            raise ShipError(
+                f"{path} cannot be read: {error.strerror}",
+                "once it can be read, run the same command again: it continues where this one stopped",
+            )
 
     def _poll_delay(self) -> float:
         """Return the seconds until the next poll if no change is reported."""
@@ -165,6 +203,8 @@ class Shipper:
         for stream in self._files.streams.values():
             if stream in self._busy:
                 continue
+            if stream.deferred or stream.is_backing_off(now):
+                idle = False  # there may be more, which cannot be read or found at the moment
             if stream.has_work(now) or (self._draining and stream.has_partial):
                 idle = False
                 self._busy.add(stream)
@@ -219,9 +259,13 @@ class Shipper:
     def _back_off(self, stream: FileStream, error: OSError) -> None:
         """Retry a file stream that cannot be read after a while, and report that once."""
         stream.back_off(time.time())
-        if stream.path not in self._reported_paths:
-            self._reported_paths.add(stream.path)
-            self._report(f"{stream.path}: cannot be read: {error.strerror}; retrying")
+        self._report_once(stream.path, f"{stream.path}: cannot be read: {error.strerror}; retrying")
+        self._give_up_after(stream.failures, stream.path, error)
+
+    def _report_once(self, path: str, text: str) -> None:
+        if path not in self._reported_paths:
+            self._reported_paths.add(path)
+            self._report(text)
 
     async def _commit(self, stream: FileStream, batch: Batch) -> int:
         self._record_rejected(

@@ -10,11 +10,13 @@ Invariants:
 import asyncio
 import contextlib
 import os
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
 from tickertape.producers.shipper.files.file_stream import FileStream
+from tickertape.producers.shipper.position import Key, key_of
 
 SEGMENT_BYTES: Final = 4 * 1024 * 1024
 """Bytes after which a segment is closed at the next line break."""
@@ -24,6 +26,8 @@ MIN_SEGMENTS: Final = 4
 
 FULL_WAIT: Final = 0.05
 """Seconds between two checks for free capacity while the spool is full."""
+
+_SEGMENT: Final = re.compile(r"\d+\.spool").fullmatch
 
 
 class StdinSpool:
@@ -37,7 +41,10 @@ class StdinSpool:
     Attributes:
         streams: the file stream by its path.
         ended: standard input is at its end.
+        read_error: always None, as ``scan`` raises errors.
     """
+
+    read_error: tuple[str, OSError] | None = None
 
     def __init__(self, folder: Path, stream: FileStream, limit: int) -> None:
         self.streams = {stream.path: stream}
@@ -49,18 +56,26 @@ class StdinSpool:
         folder.mkdir(parents=True, exist_ok=True)
         self._opened: set[Path] = set()
         # Numbers continue across restarts, so the order of the names is the order of the input.
-        self._number = max((int(path.stem) for path in self._segments()), default=0)
+        self._number = max((int(path.stem) for path, _ in self._segments()), default=0)
         self._fd: int | None = None
         self._written = 0
 
-    def _segments(self) -> list[Path]:
-        return sorted(self._folder.glob("*.spool"))
+    def _segments(self) -> list[tuple[Path, os.stat_result]]:
+        """Return the segments with their status, oldest first.
+
+        Raises:
+            OSError: the folder cannot be read at the moment.
+        """
+        # Not ``Path.glob``, which takes a folder that cannot be read for an empty one.
+        with os.scandir(self._folder) as entries:
+            names = sorted((int(entry.name[:-6]), entry.path) for entry in entries if _SEGMENT(entry.name))
+        return [(Path(path), os.stat(path)) for _, path in names]
 
     async def fill(self, chunks: AsyncIterator[bytes]) -> None:
         """Write all chunks to the spool, waiting while it is full."""
         try:
             async for chunk in chunks:
-                while self._spooled_bytes() >= self._limit:  # noqa: ASYNC110 - nothing signals free space
+                while self._is_full():  # noqa: ASYNC110 - nothing signals free space
                     await asyncio.sleep(FULL_WAIT)
                 self._write(chunk)
         finally:
@@ -95,36 +110,45 @@ class StdinSpool:
             self._written += count
             view = view[count:]
 
-    def _spooled_bytes(self) -> int:
-        return sum(path.stat().st_size for path in self._segments())
+    def _is_full(self) -> bool:
+        try:
+            return sum(status.st_size for _, status in self._segments()) >= self._limit
+        except OSError:
+            return True  # until the folder can be read again
 
     def scan(self, now: float) -> None:
         """Tail new segments, and delete those that are shipped.
 
         Args:
             now: UNIX seconds.
+
+        Raises:
+            OSError: a segment cannot be found, read or deleted at the moment.
         """
+        stream = self._stream
         # Only these are acknowledged; a segment that is deleted earlier cannot be read again after a
         # conflict.
-        while self._stream.finished_paths:
-            Path(self._stream.finished_paths.popleft()).unlink(missing_ok=True)
-        segments = {}
-        for path in self._segments():
-            status = path.stat()
-            segments[(status.st_dev, status.st_ino)] = path
-        tailed = {file.key for file in self._stream.chain}
-        for key, path in segments.items():
-            position = self._stream.completed.get(key)
-            if position is not None and position.done and position.offset == path.stat().st_size:
+        while stream.finished_paths:
+            Path(stream.finished_paths[0]).unlink(missing_ok=True)
+            stream.finished_paths.popleft()
+        segments = self._segments()
+        visible: dict[Key, str] = {key_of(status): str(path) for path, status in segments}
+        stream.begin_scan()
+        tailed = {file.key for file in stream.chain}
+        for path, status in segments:
+            key = key_of(status)
+            position = stream.completed.get(key)
+            if position is not None and position.done and position.offset == status.st_size:
                 path.unlink()  # shipped, but the shipper was killed before it deleted the segment
             elif path not in self._opened and key not in tailed:
-                self._stream.open(str(path), path.stat(), now)
+                stream.open(str(path), status, now)
                 self._opened.add(path)
-        self._stream.open_pending({key: str(path) for key, path in segments.items()}, now)
+        stream.open_pending(visible, now)
         # Every segment but the newest is complete, and so is the newest at the end of the input.
-        for file in list(self._stream.chain)[: None if self.ended else -1]:
+        for file in list(stream.chain)[: None if self.ended else -1]:
             file.mark_rotated(now)
-        self._stream.prune_completed(segments)
+        stream.prune_completed(visible)
+        stream.end_scan(now)
 
     def close(self) -> None:
         """Close the segments, and remove the folder if it is empty."""

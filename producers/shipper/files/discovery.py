@@ -6,21 +6,21 @@ Invariants:
 2. Polling decides: no order is assumed in which a writer renames, copies, creates and truncates files.
 3. A file that looks like the copy that a rotation makes of a tailed file is not read until it is clear what
    it is.
+4. Only a folder that can be listed shows that a file is gone; a file whose status cannot be read is not gone.
 """
 
-import contextlib
-import glob
+import itertools
 import os
-import re
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 from tickertape.producers.shipper.files.file_stream import FileStream
-from tickertape.producers.shipper.files.rotation import COMPRESSED, PathChanged, base_of, key_of, open_file
+from tickertape.producers.shipper.files.globs import expand, may_pass, pattern_of
+from tickertape.producers.shipper.files.rotation import COMPRESSED, PathChanged, base_of, open_file
 from tickertape.producers.shipper.files.rotation_chain import CLOCK_MARGIN
 from tickertape.producers.shipper.files.tailed_file import TailedFile
-from tickertape.producers.shipper.position import HEAD_BYTES, Key
+from tickertape.producers.shipper.position import HEAD_BYTES, Key, key_of
 from tickertape.producers.shipper.sinks.sink import StoredCheckpoint
 
 COPY_WAIT: Final = 5.0
@@ -46,6 +46,8 @@ class FileDiscovery:
 
     Attributes:
         streams: file streams by path.
+        read_error: path that the last scan could not read, and the error, if it may pass; the next scan reads
+            it again.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class FileDiscovery:
         warn: Callable[[str], None],
     ) -> None:
         self.streams: dict[str, FileStream] = {}
+        self.read_error: tuple[str, OSError] | None = None
         self._patterns = patterns
         self._stored = stored
         self._make_stream = make_stream
@@ -68,6 +71,10 @@ class FileDiscovery:
         # Possible copies: their size and modification time, when they were first found, and the verdict.
         self._copies: dict[Key, tuple[tuple[int, int], float, bool]] = {}
         self._first_scan = True
+        # UNIX seconds of the last scan that found everything.
+        self._scanned_at = 0.0
+        # Folders and paths whose content or status is unknown, because this scan could not read them.
+        self._unknown: set[str] = set()
         self._owners: dict[Key, FileStream] = {}
         matches = pattern_of(patterns)
         # The checkpoints are those of the entire host; those that no pattern matches belong to other
@@ -88,34 +95,64 @@ class FileDiscovery:
         Args:
             now: UNIX seconds.
         """
+        self.read_error = None
         found = self._find_files()
         visible = {key: path for key, (path, _) in found.items()}
         paths = set(visible.values())
         for stream in self.streams.values():
-            stream.begin_scan()
+            repeat = stream.begin_scan()
+            if self._is_unknown(stream.path) or any(base_of(path) == stream.path for path in self._unknown):
+                stream.defer()
+                continue
             # Files that are pending or were missed are older than those that the globs show for the first
             # time, so they enter the chain before them.
-            if self._first_scan:
+            if not stream.resumed:
                 stream.open_after_restart(visible, now)
             else:
                 stream.open_pending(visible, now)
-                if self._may_have_missed(stream, found, paths):
+                if repeat or self._may_have_missed(stream, found, paths):
                     stream.open_missed(stream.scanned_at - CLOCK_MARGIN, now, visible)
         for _, path, key, status in self._update_files(found, now):
             stream = self._owner(key, path) or self._stream(self._stream_path(path, paths), now)
             if not self._may_be_copy(path, key, status, stream, now):
                 self._open(stream, path, status, visible, now)
         for stream in self.streams.values():
-            stream.prune_completed(visible)
-            stream.end_scan(now)
-            while stream.lost:
-                position = stream.lost.pop()
-                self._warn_once(
-                    f"{position.path}: disappeared between two scans with {position.offset} bytes shipped;"
-                    " the rest of the file is lost"
-                )
-        self._copies = {key: value for key, value in self._copies.items() if key in found}
-        self._first_scan = self._from_end = False
+            self._end_scan(stream, visible, now)
+        if self.read_error is None and not any(stream.deferred for stream in self.streams.values()):
+            self._scanned_at = now
+            self._from_end = False
+            self._copies = {key: value for key, value in self._copies.items() if key in found}
+        self._first_scan = False
+
+    def _end_scan(self, stream: FileStream, visible: dict[Key, str], now: float) -> None:
+        # While something is unknown, a file that is not visible may still exist.
+        stream.prune_completed(visible if not self._unknown else stream.completed)
+        stream.end_scan(now)
+        if stream.read_error is not None:
+            self._record_error(stream.path, stream.read_error)
+        while stream.lost:
+            position = stream.lost.pop()
+            self._warn_once(
+                f"{position.path}: disappeared between two scans with {position.offset} bytes shipped;"
+                " the rest of the file is lost"
+            )
+
+    def _record_error(self, path: str, error: OSError) -> None:
+        """Record an error of this scan; one that may pass shows that something may not have been found."""
+        if not may_pass(error):
+            self._warn_once(f"{path}: cannot be accessed: {error.strerror}; check its permissions")
+            return
+        self._warn_once(f"{path}: cannot be read: {error.strerror}; retrying")
+        self.read_error = self.read_error or (path, error)
+
+    def _record_unknown(self, path: str, error: OSError) -> None:
+        if may_pass(error):
+            self._unknown.add(path)
+        self._record_error(path, error)
+
+    def _is_unknown(self, path: str) -> bool:
+        """Return whether a path, or a folder above it, could not be read in this scan."""
+        return any(path == unknown or path.startswith(f"{unknown}/") for unknown in self._unknown)
 
     def _open(
         self, stream: FileStream, path: str, status: os.stat_result, visible: dict[Key, str], now: float
@@ -131,8 +168,10 @@ class FileDiscovery:
         except PathChanged:
             stream.defer()
         except OSError as error:
-            self._warn_once(f"{path}: cannot be opened: {error.strerror}; check its permissions")
-            return
+            if not may_pass(error):
+                self._warn_once(f"{path}: cannot be opened: {error.strerror}; check its permissions")
+                return
+            stream.defer(error)
         if not self._from_end:
             stream.add_pending(status, path)
 
@@ -149,7 +188,10 @@ class FileDiscovery:
             if key not in tailed and not self._is_completed(key, path, status):
                 new.append((status.st_mtime_ns, path, key, status))
         for key, file in tailed.items():
-            file.update_path(found[key][0] if key in found else None, now)
+            if key in found:
+                file.update_path(found[key][0], now)
+            elif not self._is_unknown(file.path):
+                file.update_path(None, now)
         # Files enter the chain of their name in the order in which they were written.
         new.sort(key=lambda item: item[:2])
         if len(tailed) + len(new) > self._max_open:
@@ -160,12 +202,15 @@ class FileDiscovery:
 
     def _is_completed(self, key: Key, path: str, status: os.stat_result) -> bool:
         owner = self._owners.get(key)
+        if owner is None:
+            return False
         try:
-            return owner is not None and owner.is_completed(key, path, status)
+            return owner.completed.is_unchanged(key, path, status)
         except PathChanged:
-            if owner is not None:
-                owner.defer()
-            return True  # assumed until the next scan
+            owner.defer()
+        except OSError as error:
+            owner.defer(error)
+        return True  # assumed until the next scan
 
     def _owner(self, key: Key, path: str) -> FileStream | None:
         """Return the stream that owns a file by its stored position, whatever its name, or None."""
@@ -173,10 +218,12 @@ class FileDiscovery:
         if owner is None or key in owner.pending:
             return owner
         try:
-            return owner if key in owner.completed and owner.matches_completed(key, path) else None
+            return owner if key in owner.completed and owner.completed.is_same(key, path) else None
         except PathChanged:
             owner.defer()
-            return owner
+        except OSError as error:
+            owner.defer(error)
+        return owner
 
     def close(self) -> None:
         """Close all files."""
@@ -189,7 +236,7 @@ class FileDiscovery:
         if stream is None:
             stream = self.streams[path] = self._make_stream(path, self._stored.get(path))
             if not stream.scanned_at:
-                stream.end_scan(now)
+                stream.end_scan(self._scanned_at or now)
         return stream
 
     def _stream_path(self, path: str, paths: set[str]) -> str:
@@ -211,9 +258,10 @@ class FileDiscovery:
         if stream.path in paths:
             return False
         # Without a live file only the folder tells: a rename or a new file changes its modification time.
-        with contextlib.suppress(OSError):
+        try:
             return os.stat(os.path.dirname(stream.path)).st_mtime > stream.scanned_at - CLOCK_MARGIN
-        return False
+        except OSError as error:
+            return may_pass(error)
 
     @staticmethod
     def _is_renamed(file: TailedFile, found: dict[Key, tuple[str, os.stat_result]]) -> bool:
@@ -236,8 +284,10 @@ class FileDiscovery:
             return True
         try:
             fd = open_file(path)
-        except OSError:
-            return False
+        except OSError as error:
+            if may_pass(error):
+                stream.defer(error)
+            return may_pass(error)
         try:
             head = os.pread(fd, HEAD_BYTES, 0)
             originals = [file for file in stream.chain if file.has_same_head(head)]
@@ -255,13 +305,18 @@ class FileDiscovery:
             is_copy = any(file.contains_at(end, start) for file in originals)
             self._copies[key] = (fingerprint, since, is_copy)
             return is_copy
+        except OSError as error:
+            stream.defer(error)
+            return True
         finally:
             os.close(fd)
 
     def _find_files(self) -> dict[Key, tuple[str, os.stat_result]]:
         """Return the regular files that match, by key; a file with several names has the first one."""
         found: dict[Key, tuple[str, os.stat_result]] = {}
-        for path in self._paths():
+        self._unknown = set()
+        matches = (expand(pattern, self._record_unknown) for pattern in self._patterns)
+        for path, _ in itertools.chain.from_iterable(matches):
             if path.endswith(COMPRESSED):
                 continue
             try:
@@ -269,46 +324,14 @@ class FileDiscovery:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                self._warn_once(f"{path}: cannot be accessed: {error.strerror}; check its permissions")
+                self._record_unknown(path, error)
                 continue
             if stat.S_ISREG(status.st_mode):
                 # Hard links have the same key, and each line of such a file is shipped once.
                 found.setdefault(key_of(status), (path, status))
         return found
 
-    def _paths(self) -> Iterable[str]:
-        for pattern in self._patterns:
-            if glob.has_magic(pattern):
-                yield from sorted(glob.iglob(pattern, recursive=True))
-            else:
-                yield pattern
-
     def _warn_once(self, text: str) -> None:
         if text not in self._warnings and len(self._warnings) < _MAX_WARNINGS:
             self._warnings.add(text)
             self._warn(text)
-
-
-def pattern_of(patterns: list[str]) -> re.Pattern[str]:
-    """Return one regular expression for all paths that the globs can match."""
-    return re.compile("|".join(_expression(pattern) for pattern in patterns))
-
-
-def _expression(pattern: str) -> str:
-    if not glob.has_magic(pattern):
-        return re.escape(pattern)
-    # ``fnmatch.translate`` lets a star match slashes, and ``glob.translate`` needs Python 3.13.
-    parts = []
-    for part in re.split(r"(\*\*/|\*|\?|\[[^/]+?\])", pattern):
-        match part:
-            case "**/":
-                parts.append("(?:[^/]+/)*")
-            case "*":
-                parts.append("[^/]*")
-            case "?":
-                parts.append("[^/]")
-            case _ if part.startswith("[") and part.endswith("]"):
-                parts.append(f"[^{part[2:]}" if part.startswith("[!") else part)
-            case _:
-                parts.append(re.escape(part))
-    return "".join(parts)

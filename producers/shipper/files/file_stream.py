@@ -5,17 +5,19 @@ Invariants:
 1. A file is read to its end before the next one is, whatever it is renamed to and however long that takes.
 2. A batch holds a contiguous range of the events of each file; its checkpoint records where the range ends.
 3. If a batch is not shipped, no later batch is: reading resumes at the last shipped position.
+4. Where message ids contain the generation of a file, it is in a checkpoint before its first event is sent.
 """
 
 import os
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from tickertape.contracts.subjects import LEVELS
+from tickertape.producers.shipper.files.batch import Batch
+from tickertape.producers.shipper.files.completed_files import MAX_COMPLETED
 from tickertape.producers.shipper.files.rotation import open_copy
-from tickertape.producers.shipper.files.rotation_chain import MAX_COMPLETED, TICK, RotationChain
+from tickertape.producers.shipper.files.rotation_chain import TICK, RotationChain
 from tickertape.producers.shipper.files.tailed_file import ROTATION_GRACE, TailedFile
 from tickertape.producers.shipper.parsing.parser import ParsedEvent, Parser
 from tickertape.producers.shipper.sinks.sink import Checkpoint, OutgoingEvent, StoredCheckpoint
@@ -34,34 +36,6 @@ READ_RETRY_WAIT: Final = 5.0
 """Seconds until files are read again after a read error."""
 
 
-@dataclass(slots=True)
-class Batch:
-    """Events that are committed together with a checkpoint.
-
-    Attributes:
-        events: the events.
-        checkpoint: positions of the files after this batch.
-        offsets: offset up to which each file is shipped after this batch.
-        completed: files that are shipped to their end after this batch.
-    """
-
-    events: list[OutgoingEvent]
-    checkpoint: Checkpoint
-    offsets: list[tuple[TailedFile, int]]
-    completed: list[TailedFile]
-
-    def drop_oversized(self, limit: int) -> int:
-        """Drop the events that are larger than ``limit`` bytes; return their number."""
-        accepted = [event for event in self.events if len(event.payload) <= limit]
-        dropped = len(self.events) - len(accepted)
-        self.events = accepted
-        return dropped
-
-    def drop_largest(self) -> None:
-        """Drop the largest event."""
-        self.events.remove(max(self.events, key=lambda event: len(event.payload)))
-
-
 class FileStream(RotationChain):
     """Files of one name as a stream of events.
 
@@ -77,6 +51,7 @@ class FileStream(RotationChain):
     Attributes:
         sequence: sequence of the last checkpoint in EVENTS.
         caught_up_at: UNIX seconds at which the stream last had nothing left to ship.
+        failures: consecutive batches that could not be read.
         finished_paths: paths of files that are shipped to their end, which the owner may delete.
     """
 
@@ -93,6 +68,7 @@ class FileStream(RotationChain):
     ) -> None:
         super().__init__(path, stored.checkpoint if stored is not None else None, parser, grace)
         self.caught_up_at = 0.0
+        self.failures = 0
         self.finished_paths: deque[str] = deque(maxlen=MAX_COMPLETED)
         self._announce_generations = announce_generations
         self._announced: set[str] = set()
@@ -117,14 +93,27 @@ class FileStream(RotationChain):
 
     def has_work(self, now: float) -> bool:
         """Return whether there may be something to ship."""
-        has_work = now >= self._retry_at and (
+        if self.is_backing_off(now):
+            return False
+        has_work = (
             bool(self._ready or self._unsaved)
             or self.throttle.report_due(now)
-            or any(file.may_have_data(now) or file.is_complete(now) for file in self.chain)
+            or any(self._has_data(file, now) for file in self.chain)
         )
         if not has_work:
             self.caught_up_at = now
         return has_work
+
+    @staticmethod
+    def _has_data(file: TailedFile, now: float) -> bool:
+        try:
+            return file.may_have_data(now) or file.is_complete(now)
+        except OSError:
+            return True  # reading the file reports the error
+
+    def is_backing_off(self, now: float) -> bool:
+        """Return whether reading is paused after an error, so that there may be more to ship."""
+        return now < self._retry_at
 
     @property
     def flush_at(self) -> float:
@@ -145,16 +134,26 @@ class FileStream(RotationChain):
         Raises:
             OSError: a file cannot be read. What was read before the error is in the next batch.
         """
-        if self._announce_generations and (new := {file.generation for file in self.chain} - self._announced):
+        try:
+            batch = self._next_batch(now, finish=finish)
+        except OSError:
+            self.failures += 1
+            raise
+        self.failures = 0
+        return batch
+
+    def _next_batch(self, now: float, *, finish: bool) -> Batch | None:
+        events, completed = self._collected, self._collected_completed
+        if not events and not completed and not all(map(self._is_announced, self.chain)):
             # This batch has no events: message ids contain the generation, so it must be stored before the
             # first of them is sent, or a restart would choose another one.
-            batch = self._batch([], [], now)
-            self._announced |= new
-            return batch
-        events, completed = self._collected, self._collected_completed
+            return self._batch([], [], now)
         size = sum(len(event.payload) for event in events)
         while len(events) < MAX_BATCH_EVENTS and size < MAX_BATCH_BYTES and self._fill(now, finish=finish):
-            file, parsed = self._ready.popleft()
+            file, parsed = self._ready[0]
+            if not self._is_announced(file):
+                break
+            self._ready.popleft()
             # Events that are not admitted count as batched as well, or they would hold back the checkpoint.
             # Events of a file are contiguous, so the end of the previous event identifies this one.
             start = file.mark_batched(parsed.end)
@@ -176,6 +175,9 @@ class FileStream(RotationChain):
         self._collected, self._collected_completed = [], []
         return batch
 
+    def _is_announced(self, file: TailedFile) -> bool:
+        return not self._announce_generations or file.generation in self._announced
+
     def _batch(self, events: list[OutgoingEvent], completed: list[TailedFile], now: float) -> Batch:
         # Pending files come after the open files that were rotated, and before the live file.
         rotated = [file.position() for file in self.chain if file.is_rotated]
@@ -195,6 +197,7 @@ class FileStream(RotationChain):
         )
         # Only now: reading the positions may fail, and is then repeated.
         self._unsaved = False
+        self._announced = {file.generation for file in self.chain}
         self._saved_at = now
         self._count += 1
         return Batch(events, checkpoint, [(file, file.batched_offset) for file in self.chain], completed)
@@ -261,6 +264,8 @@ class FileStream(RotationChain):
             self.completed.pop(file.key, None)
         # The file may have been truncated more than once.
         self.open_missed(file.verified_at - TICK, now, before=successor)
+        if self.deferred:  # the search is repeated before the successor is read
+            successor.mark_verified(file.verified_at)
 
     def _take_completed(self, now: float) -> None:
         """Collect files that are completely batched and no longer written to."""
@@ -309,6 +314,7 @@ class FileStream(RotationChain):
         self._collected, self._collected_completed = [], []
         self._ready.clear()
         self.sequence = stored.sequence
+        self._announced = {position.generation for position in stored.checkpoint.positions}
         self._count = stored.checkpoint.count
         self.throttle.restore_unreported(stored.checkpoint.suppressed)
         positions = {position.key: position for position in stored.checkpoint.positions}

@@ -4,20 +4,21 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Final
 
 from tickertape.contracts.subjects import SubjectError, escape
-from tickertape.producers.shipper.position import Key
+from tickertape.producers.shipper.files.globs import may_pass
+from tickertape.producers.shipper.position import Key, key_of
 
 from tickertape.errors import TickertapeError
 
 COMPRESSED: Final = (".gz", ".zst", ".bz2", ".xz", ".lz4", ".zip")
 """Extensions of files that rotation compressed: they were shipped before, or cannot be read as text."""
 
-_MAX_SCANS: Final = 8
-"""Attempts to read a folder while a rotation renames its files."""
+MAX_SCANS: Final = 8
+"""Attempts to find files while a rotation renames them."""
 
 # Numbers and dates, as logrotate and the handlers of Python append them or put them before the extension.
 _MARK: Final = r"[.-]\d[\d._T:-]*"
@@ -47,10 +48,14 @@ def source_of(path: str) -> str:
 
 
 def siblings(path: str) -> list[tuple[str, os.stat_result]]:
-    """List the regular, uncompressed files in the folder of a path, least recently modified first."""
+    """List the regular, uncompressed files in the folder of a path, least recently modified first.
+
+    Raises:
+        OSError: the folder cannot be read at the moment, which must not look like the removal of its files.
+    """
     files: list[tuple[str, os.stat_result]] = []
     names: set[tuple[str, Key]] = set()
-    for _ in range(_MAX_SCANS):
+    for _ in range(MAX_SCANS):
         # A file that is renamed while its folder is read can be missing: read until two scans agree.
         previous, files = names, _scan(path)
         names = {(name, key_of(status)) for name, status in files}
@@ -61,15 +66,25 @@ def siblings(path: str) -> list[tuple[str, os.stat_result]]:
 
 def _scan(path: str) -> list[tuple[str, os.stat_result]]:
     files = []
-    with contextlib.suppress(OSError), os.scandir(os.path.dirname(path) or ".") as entries:
+    with _ignore_lasting(), os.scandir(os.path.dirname(path) or ".") as entries:
         for entry in entries:
             if entry.name.endswith(COMPRESSED):
                 continue
-            with contextlib.suppress(OSError):
+            with _ignore_lasting():
                 status = entry.stat()
                 if stat.S_ISREG(status.st_mode):
                     files.append((entry.path, status))
     return files
+
+
+@contextlib.contextmanager
+def _ignore_lasting() -> Iterator[None]:
+    """Ignore errors that will not pass, such as a missing folder."""
+    try:
+        yield
+    except OSError as error:
+        if may_pass(error):
+            raise
 
 
 class PathChanged(TickertapeError):
@@ -86,11 +101,6 @@ def open_file(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def key_of(status: os.stat_result) -> Key:
-    """Return the device and inode of a file."""
-    return (status.st_dev, status.st_ino)
-
-
 def open_same(path: str, key: Key) -> int:
     """Open a file and verify that it is the one that was found before; return its descriptor.
 
@@ -102,10 +112,13 @@ def open_same(path: str, key: Key) -> int:
         fd = open_file(path)
     except FileNotFoundError:
         raise PathChanged(path) from None
-    # Checked after opening: a rename between the scan and the open cannot be excluded, only detected.
-    if key_of(os.fstat(fd)) != key:
+    try:
+        # Checked after opening: a rename between the scan and the open cannot be excluded, only detected.
+        if key_of(os.fstat(fd)) != key:
+            raise PathChanged(path)
+    except BaseException:
         os.close(fd)
-        raise PathChanged(path)
+        raise
     return fd
 
 
@@ -120,7 +133,7 @@ def open_copy(path: str, matches: Callable[[int], bool], exclude: Collection[Key
     Raises:
         OSError: a candidate cannot be read.
     """
-    for _ in range(_MAX_SCANS):
+    for _ in range(MAX_SCANS):
         try:
             return _open_copy(path, matches, exclude)
         except PathChanged:
@@ -135,8 +148,10 @@ def _open_copy(path: str, matches: Callable[[int], bool], exclude: Collection[Ke
             continue
         try:
             fd = open_same(candidate, key)
-        except PermissionError:
-            continue  # a file of another user; any other error may pass, and the copy must not be missed
+        except OSError as error:
+            if may_pass(error):
+                raise  # the copy must not be missed
+            continue
         try:
             if matches(fd):
                 return candidate, fd

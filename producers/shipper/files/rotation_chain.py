@@ -8,25 +8,27 @@ Invariants:
 3. A file that is shipped to its end is remembered while it could be mistaken for a new one.
 4. A file that was found stays in ``pending`` until it is open or certainly lost, and no newer file is opened
    or read until then: a rotation may rename it between any two system calls.
+5. An error that may pass is no sign that a file is gone: the scan is deferred, and the next one repeats it.
 """
 
-import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from typing import Final
 
+from tickertape.producers.shipper.files.completed_files import CompletedFiles, has_position
+from tickertape.producers.shipper.files.globs import may_pass
 from tickertape.producers.shipper.files.rotation import (
+    MAX_SCANS,
     PathChanged,
     base_of,
-    key_of,
     open_copy,
     open_same,
     siblings,
 )
 from tickertape.producers.shipper.files.tailed_file import TailedFile
 from tickertape.producers.shipper.parsing.parser import Parser
-from tickertape.producers.shipper.position import FilePosition, Key, unread_position
+from tickertape.producers.shipper.position import FilePosition, Key, key_of, unread_position
 from tickertape.producers.shipper.sinks.sink import Checkpoint
 
 TICK: Final = 0.02
@@ -34,12 +36,6 @@ TICK: Final = 0.02
 
 CLOCK_MARGIN: Final = 2.0
 """Seconds of tolerance between file times and the clock; less than ``ROTATION_GRACE``."""
-
-MAX_SCANS: Final = 8
-"""Attempts to find files while a rotation renames them."""
-
-MAX_COMPLETED: Final = 256
-"""Files that are shipped to their end and remembered while they are visible."""
 
 
 class RotationChain:
@@ -56,7 +52,10 @@ class RotationChain:
         completed: positions of files that are shipped to their end, or cannot be read at the moment.
         pending: positions of files that were found, or are in the checkpoint, and are not open yet.
         lost: positions of pending files that no longer exist.
-        deferred: files kept being renamed during this scan, so one may be missing; the next scan finds it.
+        deferred: files were renamed or could not be read during this scan, so one may be missing; the next
+            scan finds it.
+        read_error: error for which the scan is deferred, if it is not a rename.
+        resumed: the files of the previous run have been looked for.
         scanned_at: UNIX seconds of the last scan that found all files.
     """
 
@@ -65,27 +64,29 @@ class RotationChain:
     ) -> None:
         self.path = path
         self.chain: deque[TailedFile] = deque()
-        self.completed: dict[Key, FilePosition] = {}
+        self.completed = CompletedFiles()
         self.pending: dict[Key, FilePosition] = {}
         self.lost: list[FilePosition] = []
         self.deferred = False
+        self.read_error: OSError | None = None
+        self.resumed = checkpoint is None
         self.scanned_at = 0.0
         self._parser = parser
         self._grace = grace
-        # Modification times at which completed files were last compared with their positions.
-        self._verified: dict[Key, int] = {}
         self._unsaved = False
         if checkpoint is not None:
             self.scanned_at = checkpoint.time
             self.restore(checkpoint.positions)
 
-    def begin_scan(self) -> None:
-        """Start a scan: no file is known to be missing yet."""
-        self.deferred = False
+    def begin_scan(self) -> bool:
+        """Start a scan: no file is known to be missing yet. Return whether the previous one was deferred."""
+        deferred, self.deferred, self.read_error = self.deferred, False, None
+        return deferred
 
-    def defer(self) -> None:
-        """Leave a file that a rotation is renaming to the next scan."""
+    def defer(self, error: OSError | None = None) -> None:
+        """Leave a file to the next scan, because a rotation is renaming it or because of an error."""
         self.deferred = True
+        self.read_error = self.read_error or error
 
     def end_scan(self, now: float) -> None:
         """Record that all files are known as of now, unless one was left to the next scan."""
@@ -117,16 +118,23 @@ class RotationChain:
         """
         key = key_of(found)
         fd = open_same(path, key)
-        status = os.fstat(fd)
-        position = self.pending.pop(key, None) or self.completed.pop(key, None)
-        if position is not None and not position.matches(fd):
-            position = None  # the inode was reused, or the file was truncated
-        offset = status.st_size if from_end else 0
-        file = TailedFile(path, fd, self._parser(), now, position, offset, self._grace)
-        live = self.chain[-1] if self.chain else None
-        if live is not None and (live.path != self.path or live.is_rotated or path == self.path):
-            live = None
-        self._insert(file, status, before=live)
+        try:
+            status = os.fstat(fd)
+            position = self.pending.get(key) or self.completed.get(key)
+            if position is not None and not position.matches(fd):
+                position = None  # the inode was reused, or the file was truncated
+            offset = status.st_size if from_end else 0
+            file = TailedFile(path, fd, self._parser(), now, position, offset, self._grace)
+            live = self.chain[-1] if self.chain else None
+            if live is not None and (live.path != self.path or live.is_rotated or path == self.path):
+                live = None
+            self._insert(file, status, before=live)
+        except OSError:
+            os.close(fd)
+            raise
+        # Only now: after an error the next attempt needs the position again.
+        self.pending.pop(key, None)
+        self.completed.pop(key, None)
         # A skipped file needs a checkpoint, or the next start would ship its existing content.
         self._unsaved = self._unsaved or from_end
 
@@ -150,6 +158,7 @@ class RotationChain:
         self.open_pending(visible, now)
         if self.scanned_at:
             self.open_missed(self.scanned_at - CLOCK_MARGIN, now, {*visible, *self.completed})
+        self.resumed = not self.deferred
 
     def _reopen_grown(self, visible: Container[Key]) -> None:
         for path, status in siblings(self.path):
@@ -157,7 +166,7 @@ class RotationChain:
             position = self.completed.get(key)
             if position is None or key in visible:
                 continue
-            if self.matches_completed(key, path) and status.st_size != position.offset:
+            if self.completed.is_same(key, path) and status.st_size != position.offset:
                 self.pending[key] = self.completed.pop(key)
 
     def open_pending(self, visible: Mapping[Key, str], now: float) -> None:
@@ -174,18 +183,26 @@ class RotationChain:
         self._retry(attempt)
 
     def _retry(self, attempt: Callable[[], object]) -> None:
-        """Retry an action while files are being renamed; leave it to the next scan after several attempts."""
+        """Retry an action while files are being renamed; leave it to the next scan after several attempts.
+
+        An error is left to the next scan as well.
+        """
         for _ in range(MAX_SCANS):
-            with contextlib.suppress(PathChanged):
+            try:
                 attempt()
-                return
-        self.deferred = True
+            except PathChanged:
+                continue
+            except OSError as error:
+                self.defer(error)
+            return
+        self.defer()
 
     def _open_pending_file(self, position: FilePosition, visible: Mapping[Key, str], now: float) -> None:
         """Open a pending file at whatever path it has now, or a copy of the file.
 
         Raises:
             PathChanged: the file was renamed during the search.
+            OSError: the file cannot be read at the moment.
         """
         key = position.key
         path = visible.get(key) or self._path_of(position)
@@ -193,34 +210,34 @@ class RotationChain:
         if path is not None and (position.offset or self.path in (path, base_of(path))):
             try:
                 fd = open_same(path, key)
-            except OSError:
+            except OSError as error:
+                if may_pass(error):
+                    raise
                 # It must not block the other files; every scan tries it again.
                 self.completed[key] = self.pending.pop(key)
                 return
-            if not position.matches(fd):
-                os.close(fd)
-            # It is opened like a new file, by its path and with this position.
-            elif key in visible:
-                os.close(fd)
+            if has_position(fd, position):
+                # A visible file is opened like a new one, by its path and with this position.
+                if key in visible:
+                    os.close(fd)
+                else:
+                    self._add(path, fd, now, position)
+                    del self.pending[key]
                 return
-            else:
-                del self.pending[key]
-                self._add(path, fd, now, position)
-                return
-        del self.pending[key]
-        # The file is gone or was truncated; what is not shipped may be in a copy. An unread position matches
-        # every file, so no copy can be told by it.
+        # The file is gone or was truncated; what is not shipped may be in a copy. Any file matches an unread
+        # position, so a copy of an unread file cannot be recognized.
         copy = (
             open_copy(self.path, position.matches, {file.key for file in self.chain})
             if position.offset
             else None
         )
         if copy is not None:
-            self.completed.pop(key_of(os.fstat(copy[1])), None)
-            self._add(*copy, now, position)
+            file = self._add(*copy, now, position)
+            self.completed.pop(file.key, None)
         # A visible file was truncated in place, and is read from its start.
         elif key not in visible:
             self.lost.append(position)
+        del self.pending[key]
 
     def _path_of(self, position: FilePosition) -> str | None:
         """Return the current path of a file among its siblings, or None."""
@@ -242,6 +259,8 @@ class RotationChain:
         """
         count = len(self.chain)
         self._retry(lambda: self._open_missed(since, now, exclude, before))
+        if self.deferred:  # the next scan must look as far back
+            self.scanned_at = min(self.scanned_at, since + CLOCK_MARGIN)
         opened = len(self.chain) > count
         if opened and before is not None:
             before.mark_verified(now)
@@ -257,14 +276,28 @@ class RotationChain:
             if known or status.st_mtime <= since or base_of(path) != self.path:
                 continue
             # A completed file with a new modification time was touched, or its inode is reused.
-            if key in self.completed and self.matches_completed(key, path):
+            if key in self.completed and self.completed.is_same(key, path):
                 continue
-            with contextlib.suppress(OSError):
+            try:
                 fd = open_same(path, key)
-                if any(not file.ended and file.is_copied_in(fd) for file in self.chain):
-                    os.close(fd)  # a copy: when the original is truncated, reading continues in the copy
-                    continue
+            except OSError as error:
+                if may_pass(error):
+                    raise
+                continue
+            # When the original of a copy is truncated, reading continues in the copy.
+            if not self._is_copy(fd):
                 self._add(path, fd, now, before=before)
+
+    def _is_copy(self, fd: int) -> bool:
+        """Return whether an open file is a copy of a tailed one; close it if so, or if it cannot be read."""
+        try:
+            is_copy = any(not file.ended and file.is_copied_in(fd) for file in self.chain)
+        except OSError:
+            os.close(fd)
+            raise
+        if is_copy:
+            os.close(fd)
+        return is_copy
 
     def _add(
         self,
@@ -273,11 +306,17 @@ class RotationChain:
         now: float,
         position: FilePosition | None = None,
         before: TailedFile | None = None,
-    ) -> None:
-        file = TailedFile(path, fd, self._parser(), now, position)
-        if path != self.path:
-            file.mark_rotated(now)
-        self._insert(file, os.fstat(fd), before)
+    ) -> TailedFile:
+        """Tail an open file, which is closed if it cannot be read; return it."""
+        try:
+            file = TailedFile(path, fd, self._parser(), now, position)
+            if path != self.path:
+                file.mark_rotated(now)
+            self._insert(file, os.fstat(fd), before)
+        except OSError:
+            os.close(fd)
+            raise
+        return file
 
     def _insert(self, file: TailedFile, status: os.stat_result, before: TailedFile | None) -> None:
         """Insert a file in order: before unread files that were modified later."""
@@ -287,52 +326,12 @@ class RotationChain:
         newer = (index for index, other in enumerate(self.chain) if other.is_unread_and_newer_than(status))
         self.chain.insert(min(next(newer, limit), limit), file)
 
-    def is_completed(self, key: Key, path: str, status: os.stat_result) -> bool:
-        """Return whether a file is shipped to its end, has not grown since, and does not reuse the inode.
-
-        Raises:
-            PathChanged: the path leads to another file by now.
-        """
-        position = self.completed.get(key)
-        if position is None or not position.done or position.offset != status.st_size:
-            return False
-        modified = status.st_mtime_ns
-        # Hashes are read from disk only after a change, not in every scan.
-        if self._verified.get(key) != modified:
-            if not self.matches_completed(key, path):
-                return False
-            self._verified[key] = modified
-        return True
-
     def unverified_since(self, moment: float) -> bool:
         """Return whether the live file has not been verified after a time in UNIX seconds."""
         live = (file for file in self.chain if file.path == self.path and not file.is_rotated)
         return any(not file.ended and file.verified_at <= moment for file in live)
 
-    def matches_completed(self, key: Key, path: str) -> bool:
-        """Return whether a file is the completed one with its key; if it reuses the inode, forget that one.
-
-        Raises:
-            PathChanged: the path leads to another file by now.
-        """
-        try:
-            fd = open_same(path, key)
-        except OSError:
-            return False
-        try:
-            position = self.completed[key]
-            if position.offset and position.matches(fd):
-                return True
-            del self.completed[key]
-            return False
-        finally:
-            os.close(fd)
-
     def prune_completed(self, visible: Container[Key]) -> None:
         """Forget completed files that are no longer visible."""
         # Until the next file is read, a completed file that is forgotten could be mistaken for a missed one.
-        for key in [key for key in self.completed if key not in visible and len(self.chain) <= 1]:
-            del self.completed[key]
-        for key in list(self.completed)[:-MAX_COMPLETED]:
-            del self.completed[key]
-        self._verified = {key: modified for key, modified in self._verified.items() if key in self.completed}
+        self.completed.prune(visible, keep=self.completed if len(self.chain) > 1 else ())

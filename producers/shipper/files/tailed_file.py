@@ -21,6 +21,7 @@ from tickertape.producers.shipper.position import (
     Key,
     digest,
     hash_before,
+    key_of,
 )
 
 CHUNK_BYTES: Final = 64 * 1024
@@ -70,8 +71,7 @@ class TailedFile:
         offset: int = 0,
         grace: float = ROTATION_GRACE,
     ) -> None:
-        status = os.fstat(fd)
-        self.key: Key = (status.st_dev, status.st_ino)
+        self.key: Key = key_of(os.fstat(fd))
         self.path = path
         self.generation = position.generation if position is not None else secrets.token_hex(8)
         self.missing = False
@@ -130,9 +130,9 @@ class TailedFile:
         Raises:
             OSError: the copy cannot be used; nothing has changed.
         """
-        status = os.fstat(fd)
+        key = key_of(os.fstat(fd))
         os.close(self._fd)
-        self.key = (status.st_dev, status.st_ino)
+        self.key = key
         self._fd, self.path = fd, path
         self.truncated = self.ended = self.at_eof = False
         self._eof_fingerprint = (-1, -1)
@@ -179,7 +179,15 @@ class TailedFile:
         """Return whether the file is read to its end and its writer has certainly moved on."""
         if self._rotated_at is None or not self.at_eof:
             return False
-        return now - max(self._rotated_at, self._grew_at) >= self._grace
+        if now - max(self._rotated_at, self._grew_at) < self._grace:
+            return False
+        # It may have grown since: while an older file is pending, this one is not read.
+        return self._fingerprint() == self._eof_fingerprint
+
+    def _fingerprint(self) -> tuple[int, int]:
+        """Return the size and the modification time in nanoseconds."""
+        status = os.fstat(self._fd)
+        return (status.st_size, status.st_mtime_ns)
 
     @property
     def lag(self) -> int:
@@ -193,9 +201,8 @@ class TailedFile:
         """Return whether a read may produce anything, at the cost of one system call."""
         if self.ended:
             return True
-        status = os.fstat(self._fd)
         # The time matters as well as the size: a file can be truncated and filled to the same size.
-        if (status.st_size, status.st_mtime_ns) != self._eof_fingerprint or not self.at_eof:
+        if self._fingerprint() != self._eof_fingerprint or not self.at_eof:
             return True
         self.verified_at = now
         return now >= self.flush_at
@@ -215,8 +222,7 @@ class TailedFile:
         """Return, once per change, whether the file changed before its first read."""
         if self.read_offset:
             return False
-        status = os.fstat(self._fd)
-        fingerprint = (status.st_size, status.st_mtime_ns)
+        fingerprint = self._fingerprint()
         changed, self._unread_fingerprint = fingerprint != self._unread_fingerprint, fingerprint
         return changed
 
@@ -228,12 +234,11 @@ class TailedFile:
         """Read one chunk; return the events that it completes."""
         # The status is taken before the read: what is written in between then differs from the fingerprint,
         # and causes another read. The reverse order could miss it.
-        status = os.fstat(self._fd)
-        fingerprint = (status.st_size, status.st_mtime_ns)
+        fingerprint = self._fingerprint()
         if fingerprint == self._eof_fingerprint and self.at_eof:
             self.verified_at = now
             return self._flush_if_due(now)
-        if status.st_size < self.read_offset:
+        if fingerprint[0] < self.read_offset:
             self.truncated = True
             return []
         overlap = len(self._preceding)

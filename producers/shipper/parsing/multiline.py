@@ -120,8 +120,7 @@ class MultilineJoiner:
                         buffered.append(text)
                         self._bytes += size
                         self._end = ends[index]
-                        # IN_KEY tells that an event begins within a key; it must not reach one that only ends
-                        # there.
+                        # IN_KEY means that an event begins within a key, so only its first line can set it.
                         self._flags |= flags & ~IN_KEY
                         # Every line with these words has the flag, so other lines are not searched.
                         if flags & NEEDS_SANITIZING and "PRIVATE KEY" in text:

@@ -3,19 +3,24 @@
 import asyncio
 import errno
 import itertools
+import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
-from tickertape.producers.shipper.files.file_stream import Batch, FileStream
+from tickertape.producers.shipper.files.batch import Batch
+from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.files.file_watcher import FileWatcher
-from tickertape.producers.shipper.files.rotation import PathChanged, key_of, open_same, siblings
-from tickertape.producers.shipper.parsing.parser import Parser, ParserCounts, ParseSettings
+from tickertape.producers.shipper.files.rotation import PathChanged, open_same, siblings
+from tickertape.producers.shipper.files.tailed_file import TailedFile
+from tickertape.producers.shipper.parsing.parser import ParsedEvent, Parser, ParserCounts, ParseSettings
+from tickertape.producers.shipper.position import key_of
 from tickertape.producers.shipper.runner import DryRunSink
-from tickertape.producers.shipper.shipper import DRAIN_POLL_INTERVAL, POLL_INTERVAL, Shipper
+from tickertape.producers.shipper.shipper import DRAIN_POLL_INTERVAL, POLL_INTERVAL, ShipError, Shipper
 from tickertape.producers.shipper.sinks.sink import Checkpoint, OutgoingEvent, StoredCheckpoint
 from tickertape.producers.shipper.status import ShipCollector, health_event
 from tickertape.producers.shipper.stdin_spool import StdinSpool
@@ -183,3 +188,157 @@ def test_a_read_error_does_not_discard_the_batch_in_flight(
         "cannot be read: Input/output error; retrying"
     ]
     desk.close()
+
+
+def ship_once(desk: Desk, sink: SlowSink) -> list[str]:
+    """Ship everything that a desk's folder contains; return the reports."""
+    reports: list[str] = []
+    shipper = Shipper(desk.discovery, sink, FileWatcher([]), 1 << 20, reports.append)
+
+    async def main() -> None:
+        async with asyncio.timeout(PATIENCE):
+            await shipper.run(lambda: True, once=True)
+
+    try:
+        asyncio.run(main())
+    finally:
+        desk.close()
+    return reports
+
+
+def fail_reads(monkeypatch: pytest.MonkeyPatch, path: Path, times: int = 1 << 30) -> None:
+    """Make the first reads of a file fail."""
+    calls, read = itertools.count(1), TailedFile.read
+
+    def failing(file: TailedFile, now: float) -> list[ParsedEvent]:
+        if file.path == str(path) and next(calls) <= times:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(file, now)
+
+    monkeypatch.setattr(TailedFile, "read", failing)
+    monkeypatch.setattr("tickertape.producers.shipper.files.file_stream.READ_RETRY_WAIT", 0.05)
+
+
+def test_what_cannot_be_read_is_an_error_at_the_end_of_the_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that stays unreadable ends the shipper with an error after the other files are shipped."""
+    desk, sink = Desk(tmp_path), SlowSink()
+    desk.write("good.log", "good\n")
+    desk.write("bad.log", "bad\n")
+    fail_reads(monkeypatch, tmp_path / "bad.log")
+    with pytest.raises(ShipError, match=r"bad\.log cannot be read: Input/output error") as failed:
+        ship_once(desk, sink)
+    assert "run the same command again" in failed.value.hint
+    assert sink.messages == ["good"]
+
+
+def test_a_read_that_succeeds_in_time_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of the input waits for a file that cannot be read for a moment."""
+    desk, sink = Desk(tmp_path), SlowSink()
+    desk.write("app.log", "one\ntwo\n")
+    fail_reads(monkeypatch, tmp_path / "app.log", times=2)
+    assert ship_once(desk, sink) == [f"{tmp_path}/app.log: cannot be read: Input/output error; retrying"]
+    assert sink.messages == ["one", "two"]
+
+
+@pytest.mark.parametrize(("times", "ends"), [(1, True), (2, True), (1 << 30, False)])
+@pytest.mark.parametrize("call", ["scandir", "stat", "open"])
+def test_a_failed_scan_does_not_end_the_shipper(
+    call: str, times: int, ends: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files that cannot be found for a moment are shipped before the end; if it lasts, that is an error."""
+    monkeypatch.setattr("tickertape.producers.shipper.shipper.SCAN_INTERVAL", 0.05)
+    desk, sink = Desk(tmp_path), SlowSink()
+    desk.write("app.log", "one\n")
+    real, calls = getattr(os, call), itertools.count(1)
+
+    def failing(path: Any, *arguments: Any, **options: Any) -> Any:
+        if str(path).startswith(str(tmp_path)) and next(calls) <= times:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, call, failing)
+    if ends:
+        ship_once(desk, sink)
+        assert sink.messages == ["one"]
+    else:
+        with pytest.raises(ShipError, match="cannot be read: Too many open files"):
+            ship_once(desk, sink)
+    assert len(desk.complaints) == 1
+    assert desk.complaints[0].endswith("cannot be read: Too many open files; retrying")
+
+
+def test_a_stream_that_backs_off_is_not_caught_up(tmp_path: Path) -> None:
+    """While a file cannot be read, its lag grows: it has no work, but is not caught up either."""
+    desk = Desk(tmp_path)
+    desk.write("app.log", "one\n")
+    desk.ship()
+    (file_stream,) = desk.discovery.streams.values()
+    assert not file_stream.has_work(desk.now)
+    caught_up_at = file_stream.caught_up_at
+    desk.write("app.log", "two\n")
+    file_stream.back_off(desk.now)
+    assert not file_stream.has_work(desk.now + 1)
+    assert file_stream.is_backing_off(desk.now + 1)
+    assert file_stream.caught_up_at == caught_up_at
+    assert file_stream.has_work(desk.now + 60)
+    desk.close()
+
+
+def test_a_generation_is_stored_before_its_first_event(tmp_path: Path) -> None:
+    """Where message ids contain the generation, an earlier batch has stored that of every event, even if the
+    file was truncated while the batch was read.
+    """
+    desk = Desk(tmp_path)
+    counts = ParserCounts()
+    path = str(tmp_path / "app.log")
+    file_stream = FileStream(
+        path,
+        None,
+        lambda: Parser(PLAIN, "app", counts),
+        Throttle(ThrottleSettings(), path, "app"),
+        "run",
+        announce_generations=True,
+    )
+    stored: set[str] = set()
+    messages: list[str] = []
+
+    def ship() -> None:
+        while (batch := file_stream.next_batch(desk.now)) is not None:
+            assert {event.id.split("-")[0] for event in batch.events} <= stored
+            stored.update(position.generation for position in batch.checkpoint.positions)
+            messages.extend(orjson.loads(event.payload)["message"] for event in batch.events)
+            file_stream.mark_shipped(batch, 1)
+
+    desk.write("app.log", "one\ntwo\n")
+    file_stream.open(path, os.stat(path), desk.now)
+    ship()
+    desk.write("app.log", "three\n")
+    desk.copy_and_truncate("app.log", "app.log.1")
+    desk.write("app.log", "four\n")
+    ship()
+    ship()
+    assert messages == ["one", "two", "three", "four"]
+    file_stream.close()
+    desk.close()
+
+
+def test_a_spool_that_cannot_be_listed_is_not_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the spool's folder is no sign that everything is shipped, and the spool counts as full."""
+    spool = StdinSpool(tmp_path / "spool", stream("stdin-test"), limit=10_000)
+    scandir = os.scandir
+
+    def failing(path: Any) -> Any:
+        if str(path).startswith(str(tmp_path)):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", failing)
+    with pytest.raises(OSError, match="Too many open files"):
+        spool.scan(time.time())
+    assert spool._is_full()
+    monkeypatch.undo()
+    spool.scan(time.time())
+    assert not spool._is_full()
+    spool.close()

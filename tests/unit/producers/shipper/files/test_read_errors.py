@@ -1,6 +1,6 @@
-"""A file that cannot be read for a moment: lines are shipped once and in order, wherever the error occurs.
+"""Files and folders that cannot be read for a moment: every line is shipped once and in order.
 
-The error is raised by each system call of building a batch in turn, once or several times in a row.
+Each system call of a scan or of building a batch fails in turn, once or several times in a row.
 """
 
 import errno
@@ -12,33 +12,36 @@ from typing import Any
 import pytest
 from tickertape.contracts.subjects import LEVELS
 from tickertape.producers.shipper.files import tailed_file
-from tickertape.producers.shipper.files.file_stream import MAX_BATCH_EVENTS, Batch, FileStream
+from tickertape.producers.shipper.files.batch import Batch
+from tickertape.producers.shipper.files.discovery import FileDiscovery
+from tickertape.producers.shipper.files.file_stream import MAX_BATCH_EVENTS, FileStream
 from tickertape.producers.shipper.throttle import ThrottleSettings
 
 from tests.support.shipper_desk import Desk
 
 LINES = 40
-CALLS = ("pread", "fstat", "dup")
+BATCH_CALLS = ("pread", "fstat", "dup")
+SCAN_CALLS = ("open", "stat", "lstat", "scandir", *BATCH_CALLS)
 
 
 class Disk:
-    """Disk whose system calls fail while a batch is built.
+    """Disk whose system calls fail while a batch is built, or while files are looked for as well.
 
     Attributes:
-        calls: number of system calls while batches were built.
+        calls: number of system calls while batches were built and files were looked for.
         fails_at: number of the first call that fails; None for none.
         times: number of consecutive calls that fail.
     """
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, scans: bool) -> None:
         self.calls = 0
         self.fails_at: int | None = None
         self.times = 1
         self._building = False
         monkeypatch.setattr(tailed_file, "CHUNK_BYTES", 256)
-        for name in CALLS:
+        for name in SCAN_CALLS if scans else BATCH_CALLS:
             monkeypatch.setattr(os, name, self._wrap(getattr(os, name)))
-        next_batch = FileStream.next_batch
+        next_batch, scan = FileStream.next_batch, FileDiscovery.scan
 
         def build(stream: FileStream, now: float, *, finish: bool = False) -> Batch | None:
             self._building = True
@@ -50,15 +53,23 @@ class Disk:
             finally:
                 self._building = False
 
+        def find(discovery: FileDiscovery, now: float) -> None:
+            self._building = scans
+            try:
+                scan(discovery, now)
+            finally:
+                self._building = False
+
         monkeypatch.setattr(FileStream, "next_batch", build)
+        monkeypatch.setattr(FileDiscovery, "scan", find)
 
     def _wrap(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def checked(*arguments: Any) -> Any:
+        def checked(*arguments: Any, **options: Any) -> Any:
             if self._building:
                 self.calls += 1
                 if self.fails_at is not None and 0 <= self.calls - self.fails_at < self.times:
-                    raise OSError(errno.EIO, "Input/output error")
-            return call(*arguments)
+                    raise OSError(errno.EMFILE, "Too many open files")
+            return call(*arguments, **options)
 
         return checked
 
@@ -66,7 +77,7 @@ class Disk:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     """Return a disk without errors yet."""
-    return Disk(monkeypatch)
+    return Disk(monkeypatch, scans=False)
 
 
 def write(desk: Desk, start: int, count: int = LINES) -> None:
@@ -82,10 +93,16 @@ def run_plain(desk: Desk) -> None:
     desk.ship()
 
 
+def write_first(desk: Desk) -> None:
+    """Write lines and ship the first: a file that is renamed before it was ever found is not shipped."""
+    write(desk, 0)
+    while "app" not in desk.shipped:
+        desk.ship(1.0, batches=1)
+
+
 def run_renamed(desk: Desk) -> None:
     """Ship a file that is renamed while it has unread lines."""
-    write(desk, 0)
-    desk.ship(batches=1)
+    write_first(desk)
     write(desk, LINES)
     desk.rename("app.log", "app.log.1")
     write(desk, 2 * LINES)
@@ -94,20 +111,47 @@ def run_renamed(desk: Desk) -> None:
 
 def run_truncated(desk: Desk) -> None:
     """Ship a file that is copied and truncated after it was read, and then grows."""
-    write(desk, 0)
+    write_first(desk)
     desk.ship()
     desk.copy_and_truncate("app.log", "app.log.1")
     write(desk, LINES)
     desk.ship()
 
 
+def run_restarted(desk: Desk) -> None:
+    """Ship a file that is renamed twice while the shipper is not running."""
+    write_first(desk)
+    desk.ship()
+    write(desk, LINES)
+    desk.rename("app.log", "app.log.1")
+    write(desk, 2 * LINES)
+    desk.rename("app.log.1", "app.log.2")
+    desk.rename("app.log", "app.log.1")
+    write(desk, 3 * LINES)
+    desk.kill()
+    desk.ship()
+
+
+def run_missed(desk: Desk) -> None:
+    """Ship a file that appears and is renamed between two scans."""
+    run_renamed(desk)
+    desk.settle()
+    desk.rename("app.log.1", "app.log.3")
+    desk.rename("app.log", "app.log.2")
+    write(desk, 3 * LINES)
+    desk.rename("app.log", "app.log.1")
+    write(desk, 4 * LINES)
+    desk.ship()
+
+
 SCENARIOS = {"plain": (run_plain, 2), "renamed": (run_renamed, 3), "truncated": (run_truncated, 2)}
+SCAN_SCENARIOS = SCENARIOS | {"restarted": (run_restarted, 4), "missed": (run_missed, 5)}
 
 
-def shipped(folder: Path, scenario: Callable[[Desk], None]) -> list[str]:
+def shipped(folder: Path, scenario: Callable[[Desk], None], *patterns: str) -> list[str]:
     """Run a scenario to its end; return the shipped lines in order."""
     folder.mkdir()
-    desk = Desk(folder)
+    desk = Desk(folder, *patterns)
     scenario(desk)
     desk.settle()
     desk.close()
@@ -125,6 +169,25 @@ def test_no_read_error_loses_or_repeats_a_line(name: str, times: int, disk: Disk
     for number in _spread(total):
         disk.calls, disk.fails_at = 0, number
         assert shipped(tmp_path / str(number), scenario) == expected, f"call {number} of {total} fails"
+
+
+@pytest.mark.parametrize("pattern", ["*.log", "**"])
+@pytest.mark.parametrize("times", [1, 4])
+@pytest.mark.parametrize("name", SCAN_SCENARIOS)
+def test_no_error_of_a_scan_makes_a_file_look_removed(
+    name: str, times: int, pattern: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whichever system call of a scan fails, files are found by a later scan, and read once and in order."""
+    disk = Disk(monkeypatch, scans=True)
+    scenario, parts = SCAN_SCENARIOS[name]
+    expected = [f"line {number:03}" for number in range(parts * LINES)]
+    assert shipped(tmp_path / "none", scenario, pattern) == expected
+    total, disk.times = disk.calls, times
+    # The calls recur in every scan, so a part of them shows each kind; the scenarios differ in it.
+    for number in range(1 + parts, total + 1, 3 + 2 * times):
+        disk.calls, disk.fails_at = 0, number
+        found = shipped(tmp_path / str(number), scenario, pattern)
+        assert found == expected, f"call {number} of {total} fails"
 
 
 def _spread(total: int) -> Iterator[int]:

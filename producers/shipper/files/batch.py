@@ -1,0 +1,34 @@
+"""Batch: events of a file stream, with the checkpoint after them and what to record once they are shipped."""
+
+from dataclasses import dataclass
+
+from tickertape.producers.shipper.files.tailed_file import TailedFile
+from tickertape.producers.shipper.sinks.sink import Checkpoint, OutgoingEvent
+
+
+@dataclass(slots=True)
+class Batch:
+    """Events that are committed together with a checkpoint.
+
+    Attributes:
+        events: the events.
+        checkpoint: positions of the files after this batch.
+        offsets: offset up to which each file is shipped after this batch.
+        completed: files that are shipped to their end after this batch.
+    """
+
+    events: list[OutgoingEvent]
+    checkpoint: Checkpoint
+    offsets: list[tuple[TailedFile, int]]
+    completed: list[TailedFile]
+
+    def drop_oversized(self, limit: int) -> int:
+        """Drop the events that are larger than ``limit`` bytes; return their number."""
+        accepted = [event for event in self.events if len(event.payload) <= limit]
+        dropped = len(self.events) - len(accepted)
+        self.events = accepted
+        return dropped
+
+    def drop_largest(self) -> None:
+        """Drop the largest event."""
+        self.events.remove(max(self.events, key=lambda event: len(event.payload)))

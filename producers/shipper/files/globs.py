@@ -1,0 +1,182 @@
+"""Globs: expansion into paths, and as regular expressions for the paths of files that no longer exist.
+
+Unlike ``glob.glob``, a folder that cannot be listed is reported, as it must not be taken for an empty one,
+and ``**`` lists each folder once, however many symbolic links lead to it.
+"""
+
+import errno
+import fnmatch
+import glob
+import os
+import re
+import stat
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+_LASTING: Final = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO}
+)
+"""Errors that say something about a path. All others, such as too many open files, say nothing about it."""
+
+
+def may_pass(error: OSError) -> bool:
+    """Return whether an error may pass without a change of the path, so that it is no sign of absence."""
+    return error.errno not in _LASTING
+
+
+class Match(NamedTuple):
+    """Path that a pattern matches.
+
+    Attributes:
+        path: path of a file or folder.
+        linked: the path, or a folder that a wildcard has matched, may be a symbolic link.
+    """
+
+    path: str
+    linked: bool
+
+
+def fixed_folder(pattern: str) -> str:
+    """Return the last folder before the first wildcard of a path or glob."""
+    folder = os.path.dirname(pattern)
+    while glob.has_magic(folder):
+        folder = os.path.dirname(folder)
+    return folder
+
+
+def expand(
+    pattern: str, report: Callable[[str, OSError], None], follow: Callable[[str], bool] = lambda _: True
+) -> list[Match]:
+    """Return the paths that a path or glob matches, in order; a path without wildcards is not checked.
+
+    Args:
+        pattern: absolute path or glob; ``**`` matches folders recursively.
+        report: called with each folder that cannot be listed, and the error.
+        follow: returns whether to enter a folder to which a symbolic link leads.
+    """
+    if not glob.has_magic(pattern):
+        return [Match(pattern, linked=True)]
+    folder = fixed_folder(pattern)
+    parts = pattern[len(folder) :].strip("/").split("/")
+    # ``**/**`` matches the same as ``**``.
+    parts = [
+        part for part, previous in zip(parts, ["", *parts], strict=False) if (part, previous) != ("**",) * 2
+    ]
+    return sorted(set(_Expansion(report, follow).matches(Match(folder, linked=False), parts)))
+
+
+class _Entry(NamedTuple):
+    name: str
+    is_link: bool
+    is_folder: bool
+
+
+class _Expansion:
+    def __init__(self, report: Callable[[str, OSError], None], follow: Callable[[str], bool]) -> None:
+        self._report = report
+        self._follow = follow
+        self._listed: tuple[str, list[_Entry]] = ("", [])
+
+    def matches(self, folder: Match, parts: list[str]) -> Iterator[Match]:
+        """Yield what the parts of a glob match in a folder."""
+        part, rest = parts[0], parts[1:]
+        if part == "**":
+            for inner in self._tree(folder):
+                yield from self.matches(inner, rest or ["*"])
+            return
+        for path, is_link in (self._like if glob.has_magic(part) else self._named)(folder, part):
+            found = Match(path, folder.linked or is_link)
+            if not rest:
+                yield found
+            elif self._is_folder(path) and (not is_link or self._follow(path)):
+                yield from self.matches(found, rest)
+
+    def _named(self, folder: Match, name: str) -> Iterator[tuple[str, bool]]:
+        path = os.path.join(folder.path, name)
+        try:
+            yield path, stat.S_ISLNK(os.lstat(path).st_mode)
+        except OSError as error:
+            self._report_unlisted(folder.path, error)
+
+    def _like(self, folder: Match, part: str) -> Iterator[tuple[str, bool]]:
+        is_match = re.compile(fnmatch.translate(part)).match
+        for entry in self._list(folder.path):
+            if is_match(entry.name) and (part.startswith(".") or not entry.name.startswith(".")):
+                yield os.path.join(folder.path, entry.name), entry.is_link
+
+    def _is_folder(self, path: str) -> bool:
+        try:
+            return stat.S_ISDIR(os.stat(path).st_mode)
+        except OSError as error:
+            self._report_unlisted(path, error)
+            return False
+
+    def _tree(self, top: Match) -> Iterator[Match]:
+        """Yield a folder and all folders below it, except hidden ones."""
+        # Real folders come first, so that the path of a file does not depend on links to its folder.
+        real, linked, seen = deque([top]), deque[Match](), set[tuple[int, int]]()
+        while real or linked:
+            folder = real.popleft() if real else linked.popleft()
+            try:
+                status = os.stat(folder.path)
+            except OSError as error:
+                self._report_unlisted(folder.path, error)
+                continue
+            key = (status.st_dev, status.st_ino)
+            if key in seen or not stat.S_ISDIR(status.st_mode):
+                continue
+            seen.add(key)
+            yield folder
+            for entry in self._list(folder.path):
+                path = os.path.join(folder.path, entry.name)
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_folder:
+                    real.append(Match(path, folder.linked))
+                elif entry.is_link and self._is_folder(path) and self._follow(path):
+                    linked.append(Match(path, linked=True))
+
+    def _list(self, folder: str) -> list[_Entry]:
+        # The caller of ``_tree`` has just listed the same folder.
+        if self._listed[0] == folder:
+            return self._listed[1]
+        try:
+            with os.scandir(folder) as entries:
+                found = [_Entry(e.name, e.is_symlink(), e.is_dir(follow_symlinks=False)) for e in entries]
+        except OSError as error:
+            self._report_unlisted(folder, error)
+            return []
+        self._listed = (folder, found)
+        return found
+
+    def _report_unlisted(self, folder: str, error: OSError) -> None:
+        if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            self._report(folder, error)
+
+
+def pattern_of(patterns: list[str]) -> re.Pattern[str]:
+    """Return one regular expression for all paths that the globs can match."""
+    return re.compile("|".join(_expression(pattern) for pattern in patterns))
+
+
+def _expression(pattern: str) -> str:
+    if not glob.has_magic(pattern):
+        return re.escape(pattern)
+    # ``fnmatch.translate`` lets a star match slashes, and ``glob.translate`` needs Python 3.13.
+    parts = []
+    for part in re.split(r"(\*\*/|(?<=/)\*\*$|\*|\?|\[[^/]+?\])", pattern):
+        match part:
+            case "**":
+                parts.append(".*")
+            case "**/":
+                parts.append("(?:[^/]+/)*")
+            case "*":
+                parts.append("[^/]*")
+            case "?":
+                parts.append("[^/]")
+            case _ if part.startswith("[") and part.endswith("]"):
+                parts.append(f"[^{part[2:]}" if part.startswith("[!") else part)
+            case _:
+                parts.append(re.escape(part))
+    return "".join(parts)
