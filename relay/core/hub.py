@@ -60,9 +60,7 @@ class Hub:
         self.log = EventLog(settings.log_events, settings.log_bytes)
         self.snapshot = Snapshot()
         self.fanout = Fanout(self.log, self.snapshot, self.stats, settings.max_catch_up, wake, fetch)
-        self.sessions = Sessions(
-            settings, self.log, self.snapshot, self.fanout, self.stats, locate, verify, report
-        )
+        self.sessions = Sessions(settings, self.log, self.fanout, self.stats, locate, verify, report)
         self.generation = 0
         self._heartbeat_at = 0.0
 
@@ -104,7 +102,7 @@ class Hub:
 
     def refresh_sessions(self, now: float) -> None:
         """Send all sessions the newest states as of their positions; deleted events included some."""
-        # After the flush, live members are at the head, where they share one encoded snapshot for each feed.
+        # After the flush, live members are at the head, where those of a feed share the encoded pieces.
         self.fanout.flush_live(now)
         self.sessions.send_snapshots()
 

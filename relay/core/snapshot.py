@@ -1,4 +1,13 @@
-"""Snapshot: the newest event of each state subject, which a client without a cursor receives first."""
+"""Snapshot: the newest event of each state subject, which a client without a cursor receives first.
+
+Clients read it in pieces, as their sockets accept them, from a list of states that all of them share.
+
+Invariants:
+
+1. A reading shows only states that are the newest of their subject, none of them after its position. A
+   state that is replaced while a client reads is not shown: the newer one follows as an event.
+2. A list only grows at its end, so a reading needs no copy. It is replaced before it holds many stale states.
+"""
 
 from bisect import bisect_right
 from collections.abc import Mapping
@@ -20,7 +29,40 @@ FAMILIES: Final[Mapping[str, Bounds]] = MappingProxyType(
 OTHER_FAMILIES: Final = Bounds(16_000, 32 * _MIB)
 """Bounds of each family that a later version of the contract adds."""
 
+MAX_EXAMINED: Final = 1_000
+"""Maximum number of states to examine for one piece: filters may match few of them."""
+
+MAX_STALE: Final = 1_000
+"""Number of stale states that a list may hold, or a quarter of the others if that is more."""
+
+MAX_STALE_BYTES: Final = 8 * _MIB
+"""Bytes of stale states that a list may hold."""
+
 _sequence = attrgetter("seq")
+
+
+class Reading:
+    """Snapshot that a client is reading: a part of a list of states, and the position of the client in it.
+
+    Args:
+        generation: number of the list, which identifies it.
+        states: list of states in stream order, shared by all clients that started with it.
+        end: index after the last state of this reading.
+
+    Attributes:
+        index: index of the next state to read.
+    """
+
+    __slots__ = ("end", "generation", "index", "states")
+
+    def __init__(self, generation: int, states: list[Record], end: int) -> None:
+        self.generation = generation
+        self.states = states
+        self.end = end
+        self.index = 0
+
+    def __repr__(self) -> str:
+        return f"Reading({self.index} of {self.end} in list {self.generation})"
 
 
 class Snapshot:
@@ -39,8 +81,9 @@ class Snapshot:
     def __init__(self, families: Mapping[str, Bounds] = FAMILIES) -> None:
         self.pools = {family: StatePool(bounds) for family, bounds in families.items()}
         self.version = 0
-        self._ordered: list[Record] = []  # in stream order, as of ``_ordered_at``
-        self._ordered_at = 0
+        self._states: list[Record] | None = None  # in stream order; replaced states stay in it
+        self._bytes = 0  # of the events in this list
+        self._generation = 0
 
     def __len__(self) -> int:
         return sum(len(pool.records) for pool in self.pools.values())
@@ -52,6 +95,7 @@ class Snapshot:
         """Remove all records."""
         for pool in self.pools.values():
             pool.clear()
+        self._states = None
         self.version += 1
 
     def put(self, record: Record) -> bool:
@@ -64,25 +108,13 @@ class Snapshot:
             return False
         pool.put(record)
         self.version += 1
+        self._append(record)
         return known is None or known.seq < record.seq
 
     def is_newest(self, record: Record) -> bool:
         """Return whether no newer event of the record's subject is known."""
         known = self._pool(record).get(record.route.subject)
         return known is None or known.seq <= record.seq
-
-    def select(self, event_filter: Filter, upto: int) -> tuple[Record, ...]:
-        """Return the newest states that a filter matches, up to a sequence, in stream order."""
-        found: list[Record] = []
-        for family, pool in self.pools.items():
-            covered = event_filter.covers(f"{family}.>")
-            if covered is not False:
-                found += [
-                    record
-                    for subject, record in pool.records.items()
-                    if record.seq <= upto and (covered or event_filter.matches(subject))
-                ]
-        return tuple(sorted(found, key=_sequence))
 
     def missing(self, event_filter: Filter) -> dict[str, int]:
         """Return how many states are missing from the families that a filter can match, by family.
@@ -96,11 +128,81 @@ class Snapshot:
             if pool.missing and event_filter.covers(f"{family}.>") is not False
         }
 
+    def read(self, upto: int) -> Reading:
+        """Start to read the newest states up to a sequence; this takes no copy of them."""
+        states = self._ordered()
+        return Reading(self._generation, states, bisect_right(states, upto, key=_sequence))
+
+    def advance(self, reading: Reading, event_filter: Filter, max_bytes: int) -> tuple[list[Record], int]:
+        """Return the next states of a reading.
+
+        Args:
+            reading: reading, which is not changed.
+            event_filter: filter that the states have to match.
+            max_bytes: maximum bytes of their encoded events; a larger state is returned alone.
+
+        Returns:
+            The states, which may be none although others follow, and the index after them.
+        """
+        found: list[Record] = []
+        size, index = 0, reading.index
+        # Decided once per family where possible, so that a filter does not have to remember each subject.
+        matched = {family: event_filter.covers(f"{family}.>") for family in self.pools}
+        while index < min(reading.end, reading.index + MAX_EXAMINED):
+            record = reading.states[index]
+            route = record.route
+            if (
+                matched[route.bucket] is not False
+                and self.pools[route.bucket].records.get(route.subject) is record
+                and (matched[route.bucket] or event_filter.matches(route.subject))
+            ):
+                size += len(record.encoded) + 1  # with the comma between events
+                if size > max_bytes and found:
+                    break
+                found.append(record)
+            index += 1
+        return found, index
+
     def changed(self, event_filter: Filter, after: int, upto: int) -> list[Record]:
         """Return the newest states in ``after < sequence <= upto``, including removals, in stream order."""
-        if self._ordered_at != self.version:
-            # Sorted once for all gaps of members that catch up; there can be thousands in a row.
-            self._ordered = sorted(
+        states = self._ordered()
+        begin = bisect_right(states, after, key=_sequence)
+        end = bisect_right(states, upto, lo=begin, key=_sequence)
+        # Removals are included, since the client may still show the gateway.
+        return [
+            record
+            for record in states[begin:end]
+            if self._pool(record).get(record.route.subject) is record
+            and event_filter.matches(record.route.subject)
+        ]
+
+    def _pool(self, record: Record) -> StatePool:
+        family = record.route.bucket
+        pool = self.pools.get(family)
+        if pool is None:
+            pool = self.pools[family] = StatePool(OTHER_FAMILIES)
+        return pool
+
+    def _append(self, record: Record) -> None:
+        """Add a new state to the list, or discard the list if that would break its order or its bound."""
+        states = self._states
+        if states is None:
+            return
+        self._bytes += len(record.encoded)
+        live = sum(len(pool.records) + len(pool.tombstones) for pool in self.pools.values())
+        if (
+            (states and states[-1].seq >= record.seq)
+            or len(states) - live > max(MAX_STALE, live // 4)
+            or self._bytes - sum(pool.bytes for pool in self.pools.values()) > MAX_STALE_BYTES
+        ):
+            self._states = None
+        else:
+            states.append(record)
+
+    def _ordered(self) -> list[Record]:
+        """Return the list of all newest states in stream order, with some stale ones among them."""
+        if self._states is None:
+            self._states = sorted(
                 (
                     record
                     for pool in self.pools.values()
@@ -109,15 +211,6 @@ class Snapshot:
                 ),
                 key=_sequence,
             )
-            self._ordered_at = self.version
-        begin = bisect_right(self._ordered, after, key=_sequence)
-        end = bisect_right(self._ordered, upto, lo=begin, key=_sequence)
-        # Removals are included, since the client may still show the gateway.
-        return [record for record in self._ordered[begin:end] if event_filter.matches(record.route.subject)]
-
-    def _pool(self, record: Record) -> StatePool:
-        family = record.route.bucket
-        pool = self.pools.get(family)
-        if pool is None:
-            pool = self.pools[family] = StatePool(OTHER_FAMILIES)
-        return pool
+            self._bytes = sum(pool.bytes for pool in self.pools.values())
+            self._generation += 1
+        return self._states

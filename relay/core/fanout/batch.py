@@ -8,13 +8,12 @@ Invariants:
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final, Protocol
 
 from tickertape.contracts.cursors import format_cursor
-from tickertape.contracts.encode import EncodedEvents, EncodedSnapshot, Outgoing
+from tickertape.contracts.encode import EncodedEvents, Outgoing
 from tickertape.contracts.messages import Gap as GapMessage
 from tickertape.contracts.messages import GapReason
 from tickertape.relay.core import server_messages as messages
@@ -127,19 +126,6 @@ class Batch:
         cursor = format_cursor(self._epoch, self.reached, self._stored_ns)
         outgoing.append(EncodedEvents([record.encoded for record in last], cursor, conflated))
         return outgoing
-
-
-def snapshot(records: Sequence[Record], missing: Mapping[str, int] = MappingProxyType({})) -> list[Outgoing]:
-    """Return the messages of a snapshot, the last with ``done``; without records, one empty message.
-
-    Args:
-        records: states in stream order.
-        missing: number of evicted states, by family.
-    """
-    *parts, last = _split(records)
-    outgoing: list[Outgoing] = [EncodedSnapshot([record.encoded for record in part], False) for part in parts]
-    outgoing.append(EncodedSnapshot([record.encoded for record in last], True, missing))
-    return outgoing
 
 
 def lost_batch(epoch: str, start: int, end: int, reason: GapReason, states: Sequence[Record] = ()) -> Batch:

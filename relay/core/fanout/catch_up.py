@@ -5,9 +5,10 @@ Invariants:
 1. A member behind the head is in exactly one set: members that await a turn, members that their own rate
    limit holds back, or members that wait for a replay chunk. A member that cannot be written to is in none.
 2. A turn is bounded: a bounded number of members get a bounded number of batches.
+3. A member that has a snapshot to read gets it before any event, piece by piece, as its socket accepts them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from itertools import islice
 from typing import Final
 
@@ -15,6 +16,7 @@ from tickertape.contracts.messages import GapReason
 from tickertape.relay.core.event_log import EventLog
 from tickertape.relay.core.fanout.batch import Batch, batch_with_gap, lost_batch, newest_per_subject
 from tickertape.relay.core.fanout.feed import Feed, Member
+from tickertape.relay.core.fanout.snapshot_pieces import SnapshotPieces
 from tickertape.relay.core.replay_cache import CHUNK_SEQUENCES, ReplayCache
 from tickertape.relay.core.snapshot import Snapshot
 
@@ -23,6 +25,9 @@ TURN_MEMBERS: Final = 32
 
 TURN_BATCHES: Final = 12
 """Maximum number of batches for one member in one turn."""
+
+TURN_PIECES: Final = 4
+"""Maximum number of pieces of a snapshot for one member in one turn; encoding one may take milliseconds."""
 
 PACED_INTERVAL: Final = 0.05
 """Minimum seconds between two batches of a member with a rate limit of its own."""
@@ -53,6 +58,7 @@ class CatchUp:
         replay_cache: chunks of the stream, for events older than the log.
         max_behind: maximum number of missed events that a member in mode ``live`` is sent.
         deliver: writes a batch to a member, and counts it.
+        send: writes an encoded message to a member, and counts it.
         reposition: called after the turn of a member, which may have reached the head.
     """
 
@@ -63,13 +69,16 @@ class CatchUp:
         replay_cache: ReplayCache[Member],
         max_behind: int,
         deliver: Callable[[Member, Batch], None],
+        send: Callable[[Member, Sized], None],
         reposition: Callable[[Member], None],
     ) -> None:
         self.replay_cache = replay_cache
+        self.pieces = SnapshotPieces(snapshot)
         self._log = log
         self._snapshot = snapshot
         self._max_behind = max_behind
         self._deliver = deliver
+        self._send = send
         self._reposition = reposition
         # A dict as an ordered set: turns are taken in order of arrival, and removal takes constant time.
         self._ready: dict[Member, None] = {}
@@ -105,8 +114,10 @@ class CatchUp:
         return [*self._ready, *self._paced, *self.replay_cache.waiters()]
 
     def can_advance(self, member: Member) -> bool:
-        """Return whether a member is behind its feed."""
-        return member.feed is not None and member.cursor < member.feed.position(self._log.head)
+        """Return whether a member is behind its feed, or has a snapshot to read."""
+        return member.feed is not None and (
+            member.reading is not None or member.cursor < member.feed.position(self._log.head)
+        )
 
     @property
     def paced(self) -> int:
@@ -154,8 +165,21 @@ class CatchUp:
         # Members ahead of the head, with a cursor from another relay, do not count: they wait for events.
         return any(self.can_advance(member) for member in self._ready)
 
+    def send_pieces(self, member: Member, feed: Feed, limit: int) -> None:
+        """Send the next pieces of a member's snapshot, as long as its socket accepts them."""
+        for _ in range(limit):
+            reading = member.reading
+            if reading is None or not member.writable:
+                return
+            piece = self.pieces.take(reading, feed.filter, member.encoding)
+            if piece.done:
+                member.reading = None
+            if piece.data is not None:
+                self._send(member, piece.data)
+
     def _serve(self, member: Member, feed: Feed, epoch: str, now: float) -> None:
-        for _ in range(TURN_BATCHES):
+        self.send_pieces(member, feed, TURN_PIECES)
+        for _ in range(TURN_BATCHES if member.reading is None else 0):
             # Checked before each batch, since the write of a batch pauses the member if it fills the socket.
             if not member.writable or not self._within_rate(member, now):
                 break

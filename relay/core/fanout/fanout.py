@@ -61,8 +61,11 @@ class Fanout:
         self.pacer = FlushPacer()
         self.replay_cache: ReplayCache[Member] = ReplayCache(fetch)
         self._index = FeedIndex()
-        self._catch_up = CatchUp(log, snapshot, self.replay_cache, max_catch_up, self._deliver, self.start)
+        self._catch_up = CatchUp(
+            log, snapshot, self.replay_cache, max_catch_up, self._deliver, self._send_message, self.start
+        )
         self._log = log
+        self._snapshot = snapshot
         self._stats = stats
         self._wake = wake
         self._flush_requested = False
@@ -144,6 +147,7 @@ class Fanout:
     def set_position(self, member: Member, position: int) -> None:
         """Set the position of a member that has no feed yet, or whose log restarted."""
         member.cursor = position
+        member.reading = None
 
     def attach(
         self, member: Member, event_filter: Filter, mode: Mode, rate: float, interval_ms: int, now: float
@@ -177,20 +181,33 @@ class Fanout:
         if feed is None:
             return
         self._stall(member)  # first: a live member has its position from the feed
-        member.feed = None
+        member.feed = member.reading = None
         feed.members -= 1
         if feed.members == 0:
             self._index.remove(feed)
 
+    def send_snapshot(self, member: Member) -> None:
+        """Send a member the newest states as of its position before any further event, then continue it.
+
+        A snapshot that the member is still reading is replaced.
+        """
+        feed = member.feed
+        assert feed is not None
+        self._stall(member)
+        member.reading = self._snapshot.read(member.cursor)
+        # A small snapshot is complete with this piece; the others are sent in turns.
+        self._catch_up.send_pieces(member, feed, 1)
+        self.start(member)
+
     def start(self, member: Member) -> None:
-        """Continue a member from its cursor: as a live member at the head, otherwise by catching up."""
+        """Continue a member: as a live member at the head, otherwise by catching up, a snapshot first."""
         feed = member.feed
         if feed is None or not member.writable or member in feed.live or member in self.replay_cache:
             return
         at_head = member.cursor == feed.position(self._log.head)  # a member ahead waits
         if at_head:
             member.reached_head = True
-        if at_head and member.bucket is None:
+        if at_head and member.bucket is None and member.reading is None:
             feed.join(member)
         elif self._catch_up.add(member):
             self._request_flush()
@@ -258,12 +275,15 @@ class Fanout:
     def heartbeat(self, now: float) -> None:
         """Send a heartbeat with its position to every member that can be written to."""
         time = format_time(now)
+        self._catch_up.pieces.clear()  # as with the blocks below
         for feed in list(self.feeds.values()):
             feed.blocks.clear()  # the members that shared them have read them by now
             message = messages.heartbeat(self.cursor(feed.position(self._log.head)), time)
             for encoding, senders in feed.writers().items():
                 self._send(feed, senders, encoding.encode([message]))
         for member in self._catch_up.members():  # a copy: a write may fill a socket and pause its member
+            if member.reading is not None:
+                continue  # the pieces of its snapshot show that the relay is alive
             try:
                 message = messages.heartbeat(self.cursor(member.cursor), time)
                 member.send(member.encoding.encode([message]))
@@ -330,6 +350,11 @@ class Fanout:
         data = batch.encoded(member.encoding)
         member.send(data)
         self._count(batch, 1, len(data))
+
+    def _send_message(self, member: Member, data: Sized) -> None:
+        member.send(data)
+        self._stats.frames += 1
+        self._stats.bytes += len(data)
 
     def _count(self, batch: Batch, members: int, size: int) -> None:
         stats = self._stats

@@ -4,7 +4,7 @@ Invariant: every live member (one at the head of the feed) has been sent every m
 position of the feed, or a gap in its place.
 """
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,10 +17,9 @@ from tickertape.relay.core.fanout.batch import (
     newest_per_subject,
     split_by_bytes,
 )
-from tickertape.relay.core.fanout.batch import snapshot as snapshot_messages
 from tickertape.relay.core.fanout.flush_pacer import GAP_HOLD, TokenBucket
 from tickertape.relay.core.filters import Filter, Route
-from tickertape.relay.core.snapshot import Snapshot
+from tickertape.relay.core.snapshot import Reading
 
 BATCH_BYTES: Final = 1024 * 1024
 """Maximum bytes of events in one batch of a feed; the rest follows with the next flush."""
@@ -46,13 +45,16 @@ class Member:
     Attributes:
         feed: feed that the member is attached to; None before ``attach`` and after ``detach``.
         cursor: position while the member is behind the head; at the head, the feed has the position.
+        reading: snapshot that the member receives before any event; None once it is complete.
         reached_head: whether the member has been at the head; until then, it catches up on history that the
             client requested.
         writable: False while the send buffer of its socket is full.
         bucket: the member's own rate limit, in mode ``complete`` under a grant with a rate; otherwise None.
     """
 
-    __slots__ = ("_on_failure", "bucket", "cursor", "encoding", "feed", "reached_head", "send", "writable")
+    __slots__ = (
+        "_on_failure", "bucket", "cursor", "encoding", "feed", "reached_head", "reading", "send", "writable",
+    )  # fmt: skip
 
     def __init__(
         self, send: Callable[[Any], None], encoding: Encoding, on_failure: Callable[[Any, Exception], None]
@@ -61,6 +63,7 @@ class Member:
         self.encoding = encoding
         self.feed: Feed | None = None
         self.cursor = 0
+        self.reading: Reading | None = None
         self.reached_head = False
         self.writable = True
         self.bucket: TokenBucket | None = None
@@ -91,9 +94,8 @@ class Feed:
     """
 
     __slots__ = (
-        "_conflate_at", "_conflated", "_snapshot_version", "_snapshots", "_writers", "blocks", "bucket",
-        "counted", "counted_at", "cursor", "dense", "filter", "held_until", "key", "live", "members",
-        "pending", "routes", "writing",
+        "_conflate_at", "_conflated", "_writers", "blocks", "bucket", "counted", "counted_at", "cursor",
+        "dense", "filter", "held_until", "key", "live", "members", "pending", "routes", "writing",
     )  # fmt: skip
 
     def __init__(self, key: FeedKey, event_filter: Filter, now: float) -> None:
@@ -111,8 +113,6 @@ class Feed:
         self.routes: dict[Route, None] = {}  # routes that lead to this feed
         self.blocks: dict[int, Batch] = {}  # shared catch-up batches by start position
         self.dense = True  # whether blocks are worth sharing; assumed until a sparse block shows otherwise
-        self._snapshot_version = -1
-        self._snapshots: dict[Encoding, tuple[Sized, int]] = {}  # encoded snapshots of that version
         self._writers: Writers | None = None
         self._conflated = 0
         self._conflate_at = _CONFLATE_FROM
@@ -148,26 +148,10 @@ class Feed:
                 self._writers.setdefault(member.encoding, []).append(member.send)
         return self._writers
 
-    def snapshot(self, snapshot: Snapshot, head: int, encoding: Encoding) -> tuple[Sized, int]:
-        """Encode the newest states that match the filter, as of the log's head, once for all members.
-
-        Returns:
-            The encoded messages, and their number.
-        """
-        if self._snapshot_version != snapshot.version:
-            self._snapshot_version = snapshot.version
-            self._snapshots.clear()
-        encoded = self._snapshots.get(encoding)
-        if encoded is None:
-            messages = snapshot_messages(snapshot.select(self.filter, head), snapshot.missing(self.filter))
-            encoded = self._snapshots[encoding] = encoding.encode(messages), len(messages)
-        return encoded
-
     def reset(self) -> None:
         """Discard everything derived from the log, which restarts."""
         self.clear()
         self.blocks.clear()
-        self._snapshot_version = -1
 
     def take_batch(
         self, log: EventLog, epoch: str, now: float, *, hold: bool = True, shared: Batch | None = None

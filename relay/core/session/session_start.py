@@ -7,14 +7,12 @@ from tickertape.contracts.messages import Gap, Subscribed
 from tickertape.relay.core import server_messages as messages
 from tickertape.relay.core.counters import Stats
 from tickertape.relay.core.event_log import EventLog
-from tickertape.relay.core.fanout.batch import snapshot as snapshot_messages
 from tickertape.relay.core.fanout.fanout import Fanout
 from tickertape.relay.core.fanout.feed import Feed
 from tickertape.relay.core.hub_config import HubSettings
 from tickertape.relay.core.session.registry import SessionRegistry
 from tickertape.relay.core.session.session import Session, State
 from tickertape.relay.core.session.subscription import Request
-from tickertape.relay.core.snapshot import Snapshot
 
 
 class SessionStart:
@@ -23,7 +21,6 @@ class SessionStart:
     Args:
         settings: settings of the hub.
         log: event log.
-        snapshot: newest states.
         fanout: fan-out with the feeds.
         stats: statistics to update.
         registry: registry that writes to sessions.
@@ -35,7 +32,6 @@ class SessionStart:
         self,
         settings: HubSettings,
         log: EventLog,
-        snapshot: Snapshot,
         fanout: Fanout,
         stats: Stats,
         registry: SessionRegistry,
@@ -43,7 +39,6 @@ class SessionStart:
     ) -> None:
         self._settings = settings
         self._log = log
-        self._snapshot = snapshot
         self._fanout = fanout
         self._stats = stats
         self._registry = registry
@@ -147,11 +142,12 @@ class SessionStart:
         session.filter = feed.filter  # an equal filter, shared by all members to save memory
         subscribed = self.subscribed(session, feed, position, resumed=resumed)
         self._registry.send(session, subscribed, *([] if gap is None else [gap]))
-        # A client that resumes has the states as of its cursor already.
-        if not resumed:
-            self.send_snapshot(session, feed, position)
-        # Last, since events follow ``subscribed`` and the snapshot.
-        self._fanout.start(session)
+        # Last, since events follow ``subscribed`` and the snapshot. A client that resumes has the states as
+        # of its cursor already.
+        if resumed:
+            self._fanout.start(session)
+        else:
+            self._fanout.send_snapshot(session)
 
     def subscribed(self, session: Session, feed: Feed, position: int, *, resumed: bool) -> Subscribed:
         """Build the reply to a session that follows a feed from a position."""
@@ -173,13 +169,3 @@ class SessionStart:
             resumed=resumed,
             expires_at=session.grant.expires_at,
         )
-
-    def send_snapshot(self, session: Session, feed: Feed, position: int) -> None:
-        """Send the newest states of a feed as of a position; at the head, the encoded snapshot is cached."""
-        if position == self._log.head:
-            data, count = feed.snapshot(self._snapshot, position, session.encoding)
-        else:
-            states = self._snapshot
-            messages = snapshot_messages(states.select(feed.filter, position), states.missing(feed.filter))
-            data, count = session.encoding.encode(messages), len(messages)
-        self._registry.write(session, data, count)

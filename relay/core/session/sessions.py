@@ -36,7 +36,6 @@ from tickertape.relay.core.session.registry import SessionRegistry
 from tickertape.relay.core.session.session import Action, Link, Session, State, decide
 from tickertape.relay.core.session.session_start import SessionStart
 from tickertape.relay.core.session.subscription import Request, request_from_subscribe
-from tickertape.relay.core.snapshot import Snapshot
 
 AUTH_TIMEOUT: Final = 5.0
 """Seconds within which a client has to send ``auth``."""
@@ -51,7 +50,6 @@ class Sessions(SessionRegistry):
     Args:
         settings: settings of the hub.
         log: event log.
-        snapshot: newest states.
         fanout: fan-out with the feeds.
         stats: statistics to update.
         locate: called with a session whose position only the stream knows: ``locating`` has a cursor outside
@@ -67,7 +65,6 @@ class Sessions(SessionRegistry):
         self,
         settings: HubSettings,
         log: EventLog,
-        snapshot: Snapshot,
         fanout: Fanout,
         stats: Stats,
         locate: Callable[[Session], None] | None,
@@ -80,7 +77,7 @@ class Sessions(SessionRegistry):
         self._settings = settings
         self._log = log
         self._verify = verify
-        self._start = SessionStart(settings, log, snapshot, fanout, stats, self, locate)
+        self._start = SessionStart(settings, log, fanout, stats, self, locate)
 
     # Client messages.
 
@@ -339,7 +336,7 @@ class Sessions(SessionRegistry):
     @contained
     def _send_snapshot(self, session: Session) -> None:
         if session.feed is not None:
-            self._start.send_snapshot(session, session.feed, self._fanout.position(session))
+            self._fanout.send_snapshot(session)
 
     def _upstream_message(self) -> Upstream:
         return messages.upstream(self.upstream_connected, self._upstream_since)

@@ -25,6 +25,7 @@ from tickertape.relay.ingest.replay_requests import ReplayRequests
 from tickertape.relay.ingest.unparsable_messages import find_unparsable, start_after
 
 import tickertape.nats.client as client
+from tests.support.clients.feed_bench import states_of
 from tests.support.clients.feed_client import PATIENCE, jetstream, line, publish, run, status
 from tests.support.servers.nats_server import NatsServer
 from tickertape.names import Names
@@ -197,7 +198,7 @@ def test_nothing_is_missing_wherever_the_connection_ends(
     async def check(faults: Faults, lacks: bool) -> None:
         complete = {1, 2, 3, 4, 5} - ({POISON} if lacks else set())
         async with started(nats_server.url, faults) as (hub, _):
-            states = {record.seq for record in hub.snapshot.select(ALL, hub.log.head)}
+            states = {record.seq for record in states_of(hub.snapshot, ALL, hub.log.head)}
             assert states == complete & {1, 2, 3}
             async with asyncio.timeout(8 * PATIENCE):
                 while hub.log.floor:

@@ -70,6 +70,15 @@ class Bench:
         return next_batch(session, self.feed, self.log, self.snapshot, "e", upto, max_behind, reason)
 
 
+def states_of(snapshot: Snapshot, event_filter: Filter, upto: int) -> list[Record]:
+    """Return all states that a client at a position is shown."""
+    reading, found = snapshot.read(upto), []
+    while reading.index < reading.end:
+        states, reading.index = snapshot.advance(reading, event_filter, 1 << 16)
+        found += states
+    return found
+
+
 def read(batch: Batch | None) -> list[RelayMessage]:
     """Return the messages of a batch."""
     assert batch is not None

@@ -377,9 +377,9 @@ class TestEncodings:
         feed = plain[1].feed
         assert feed is not None
         assert feed is deflated[1].feed
-        kept = dict(feed._snapshots)
-        stage.open(encoding=DEFLATED)
-        assert all(feed._snapshots[encoding] is kept[encoding] for encoding in (PLAIN, DEFLATED))
+        for link in (plain[0], deflated[0]):
+            other, _ = stage.open(encoding=link.encoding)
+            assert other.sent[-1] is link.sent[-1]
         stage.status(21, "g1")
         stage.settle()
         late, _ = stage.open()

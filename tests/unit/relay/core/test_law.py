@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import orjson
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -19,6 +20,8 @@ from tickertape.contracts.events import STREAM_SUBJECTS, Event
 from tickertape.contracts.messages import Mode, ProtocolError
 from tickertape.contracts.subjects import level_of, matches
 from tickertape.relay.core.event_log import EventLog
+from tickertape.relay.core.fanout import snapshot_pieces
+from tickertape.relay.core.fanout.batch import MESSAGE_BYTES
 from tickertape.relay.core.filters import RANK, Filter
 from tickertape.relay.core.grants import EVERYTHING, Grant
 from tickertape.relay.core.hub import Hub, HubSettings
@@ -91,6 +94,7 @@ class Client:
         self.cursor: Cursor | None = None
         self.resets = 0
         self.states: dict[str, int] = {}
+        self.reading = False
         self.request = Request()
         self.grant = EVERYTHING
         self.expected = Filter((">",))
@@ -131,10 +135,13 @@ class Client:
         if kind == "subscribed":
             start = parse_cursor(message["cursor"])[1]
             self.span = Span(start, self.expected, position=start)
+            # A renewal that changes nothing leaves a snapshot in progress as it is.
+            self.reading = self.reading or not message["resumed"]
         span = self.span
         if span is None:
             return
         if kind == "snapshot":
+            self.reading = not message["done"]
             for item in message["events"]:
                 assert self.sees(item["subject"])
                 assert item["seq"] <= max(span.start, self.hub.log.head), (
@@ -147,9 +154,11 @@ class Client:
                 assert message["dropped"] is None
                 self.cursor = parse_cursor(message["to"])
                 self.resets += 1
+                self.reading = False
                 self.span = Span(end, self.expected, position=end)
                 self.states.clear()
                 return
+            assert not self.reading, "nothing is skipped before the snapshot is complete"
             assert span.position <= begin < end, "gaps do not overlap and lie ahead of the position"
             span.gaps.append((begin, end))
             if message["dropped"] is None:
@@ -160,6 +169,7 @@ class Client:
                 assert set(message["by"]) <= buckets, "only subjects that the client may see are counted"
                 span.counted += message["dropped"]
         elif kind == "events":
+            assert not self.reading, "no event comes before the snapshot is complete"
             for item in message["events"]:
                 assert self.sees(item["subject"])
                 assert not span.seen or item["seq"] > span.seen[-1], "events come once and in stream order"
@@ -172,6 +182,7 @@ class Client:
             assert position >= span.seen[-1]
             span.position = position
         elif kind == "heartbeat":
+            assert not self.reading, "no cursor passes states that were not sent"
             assert parse_cursor(message["cursor"])[1] >= span.position
             span.position = parse_cursor(message["cursor"])[1]
 
@@ -215,10 +226,21 @@ class Law(RuleBasedStateMachine):
         head=st.sampled_from([0, CHUNK_SEQUENCES - 10]),
         reads=st.booleans(),
         ceiling=st.sampled_from([0.0, 5.0, 5_000.0]),
+        piece=st.sampled_from([1, MESSAGE_BYTES]),
     )
     def begin(
-        self, rate: float, log_events: int, max_catch_up: int, head: int, reads: bool, ceiling: float
+        self,
+        rate: float,
+        log_events: int,
+        max_catch_up: int,
+        head: int,
+        reads: bool,
+        ceiling: float,
+        piece: int,
     ) -> None:
+        self.patch = pytest.MonkeyPatch()
+        # With 1 byte, each state is a piece of its own.
+        self.patch.setattr(snapshot_pieces, "MESSAGE_BYTES", piece)
         self.now = 1_000_000.0
         self.lookups: list[Session] = []
         self.woken = 0
@@ -551,6 +573,8 @@ class Law(RuleBasedStateMachine):
             paced = session in self.hub.fanout._catch_up._paced
             assert at_head + catching + waiting + paced + (not session.writable) == 1
             assert not (at_head and session.bucket is not None), "a paced session is not live"
+            assert not client.reading or session.reading is not None
+            assert not (at_head and session.reading is not None), "the snapshot comes before live events"
 
     @invariant()
     def bounds_hold(self) -> None:
@@ -602,6 +626,12 @@ class Law(RuleBasedStateMachine):
         """Check that all clients are live and know the newest states once they are writable."""
         if not hasattr(self, "hub"):
             return
+        try:
+            self.settle()
+        finally:
+            self.patch.undo()
+
+    def settle(self) -> None:
         for client in self.clients:
             client.fills = False
             if client.session is not None and not client.session.writable:
@@ -625,6 +655,7 @@ class Law(RuleBasedStateMachine):
             else:
                 assert client.session.cursor == feed.position(self.hub.log.head)
             self.check(client)
+            assert not client.reading
             for subject, seq in newest.items():
                 expected = client.expected.matches(subject) and level_of(subject) is None
                 if expected and client.span is not None and seq > client.span.start:

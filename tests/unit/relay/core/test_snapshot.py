@@ -7,6 +7,8 @@ from tickertape.relay.core.filters import Filter, Route
 from tickertape.relay.core.snapshot import Snapshot
 from tickertape.relay.core.state_pool import Bounds
 
+from tests.support.clients.feed_bench import states_of
+
 ALL = Filter((">",))
 
 
@@ -31,31 +33,31 @@ def seqs(records: Sequence[Record]) -> list[int]:
 def test_the_newest_of_a_subject_is_kept() -> None:
     """The newest record of a subject is kept, in whatever order records arrive."""
     snapshot = filled(state(3), state(5), state(4), state(2, "b"))
-    assert seqs(snapshot.select(ALL, 9)) == [2, 5]
+    assert seqs(states_of(snapshot, ALL, 9)) == [2, 5]
     assert len(snapshot) == 2
 
 
 def test_states_after_the_position_are_omitted() -> None:
     """Subjects whose newest state is after the position are omitted; that state comes as an event."""
     snapshot = filled(state(3), state(7, "b"))
-    assert seqs(snapshot.select(ALL, 6)) == [3]
-    assert seqs(snapshot.select(ALL, 7)) == [3, 7]
+    assert seqs(states_of(snapshot, ALL, 6)) == [3]
+    assert seqs(states_of(snapshot, ALL, 7)) == [3, 7]
 
 
 def test_only_matching_states_are_shown() -> None:
     """Only states that match the filter are shown."""
     snapshot = filled(state(3), state(7, "b"))
-    assert seqs(snapshot.select(Filter(("gateway.*.*.b",)), 9)) == [7]
+    assert seqs(states_of(snapshot, Filter(("gateway.*.*.b",)), 9)) == [7]
 
 
 def test_a_removed_state_is_not_brought_back() -> None:
     """A removed state is not brought back by an older record that arrives late, but by a newer one."""
     snapshot = filled(state(3), state(5, removed=True), state(4))
-    assert snapshot.select(ALL, 9) == ()
+    assert states_of(snapshot, ALL, 9) == []
     assert len(snapshot) == 0
     assert seqs(snapshot.changed(ALL, 3, 9)) == [5], "clients that have the state must learn of its removal"
     snapshot.put(state(6))
-    assert seqs(snapshot.select(ALL, 9)) == [6]
+    assert seqs(states_of(snapshot, ALL, 9)) == [6]
 
 
 def test_changes_lie_between_two_positions() -> None:
@@ -100,9 +102,9 @@ def test_each_family_is_bounded() -> None:
     snapshot = Snapshot({"gateway.status": Bounds(3, 1_000)})
     for seq in range(1, 6):
         snapshot.put(state(seq, f"g{seq}"))
-    assert seqs(snapshot.select(ALL, 9)) == [3, 4, 5]
+    assert seqs(states_of(snapshot, ALL, 9)) == [3, 4, 5]
     snapshot.put(state(9, "g4"))
-    assert seqs(snapshot.select(ALL, 9)) == [3, 5, 9], "an update of a known subject evicts none"
+    assert seqs(states_of(snapshot, ALL, 9)) == [3, 5, 9], "an update of a known subject evicts none"
     assert snapshot.missing(ALL) == {"gateway.status": 2}
 
 

@@ -10,6 +10,8 @@ from tickertape.relay.core.filters import Filter, Route
 from tickertape.relay.core.snapshot import FAMILIES, Snapshot
 from tickertape.relay.core.state_pool import MAX_MISSING, SHARES, Bounds, StatePool
 
+from tests.support.clients.feed_bench import states_of
+
 ALL = Filter((">",))
 BOUNDS = Bounds(16, 640)
 SMALL = {"gateway.status": BOUNDS, "system.health": BOUNDS}
@@ -112,7 +114,7 @@ def test_a_family_never_evicts_another(puts: list[tuple[str, int, bool, int, int
             snapshot.put(state(seq, f"{other}.t.{seq}"))
         for seq, (group, instance, removed, size, _) in enumerate(puts, 20):
             snapshot.put(state(seq, f"{flooded}.{group}.{instance}", removed=removed, size=size))
-        shown = [record.seq for record in snapshot.select(Filter((f"{other}.>",)), 1_000)]
+        shown = [record.seq for record in states_of(snapshot, Filter((f"{other}.>",)), 1_000)]
         assert shown == list(range(1, 17))
         assert snapshot.missing(Filter((f"{other}.>",))) == {}
 
@@ -125,7 +127,7 @@ def test_a_flood_of_components_leaves_the_gateways() -> None:
         snapshot.put(record)
     for seq in range(100, 100_100):
         snapshot.put(state(seq, f"system.health.x{seq}"))
-    assert snapshot.select(Filter(("gateway.>",)), 200_000) == tuple(gateways)
+    assert states_of(snapshot, Filter(("gateway.>",)), 200_000) == gateways
     lost = 100_000 - FAMILIES["system.health"].max_states
     assert snapshot.missing(ALL) == {"system.health": lost}
     assert snapshot.missing(Filter(("gateway.>", "log.>"))) == {}

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tickertape.contracts.cursors import parse_cursor
-from tickertape.contracts.encode import MessageParts, encode_event
+from tickertape.contracts.encode import EncodedSnapshot, MessageParts, encode_event
 from tickertape.contracts.events import MAX_EVENT_BYTES
-from tickertape.contracts.messages import MAX_MESSAGE_BYTES, Events, Snapshot, relay_message
+from tickertape.contracts.messages import MAX_MESSAGE_BYTES, Events, relay_message
 from tickertape.contracts.subjects import MAX_SUBJECT_LENGTH
 from tickertape.relay.core import server_messages as messages
 from tickertape.relay.core.event_log import Record
@@ -38,8 +38,8 @@ def events(
 
 
 def snapshot(records: list[Record], encoding: Frames = PLAIN) -> bytes:
-    """Return the frames of a snapshot."""
-    return encoding.encode(batch.snapshot(records))
+    """Return the frame of a snapshot in one piece."""
+    return encoding.encode([EncodedSnapshot([record.encoded for record in records], True)])
 
 
 def record(seq: int, payload: bytes = b'{"n":1}', route: Route = ROUTE) -> Record:
@@ -153,23 +153,6 @@ def test_batches_of_any_size_are_read_back(sizes: list[int], beyond: int) -> Non
     for text, part in zip(found, parts, strict=True):
         assert len(text) <= batch.MESSAGE_BYTES + 100 or len(part["events"]) == 1
         assert part["cursor"] == f"e-{end if part is parts[-1] else part['events'][-1]['seq']}"
-
-
-def test_an_empty_snapshot_is_sent() -> None:
-    """An empty snapshot is sent, since a client must also learn that there is no state."""
-    assert texts(snapshot([])) == [b'{"type":"snapshot","events":[],"done":true}']
-
-
-@pytest.mark.parametrize(
-    ("sizes", "done"), [([100], [True]), ([100, 200], [True]), ([40_000] * 3, [False, False, True])]
-)
-def test_only_the_last_part_of_a_snapshot_is_done(sizes: list[int], done: list[bool]) -> None:
-    """All states are sent in order, and only the last part of a snapshot is marked as done."""
-    records = [sized(index + 1, size) for index, size in enumerate(sizes)]
-    found = [relay_message.validate_json(text) for text in texts(snapshot(records))]
-    parts = [message for message in found if isinstance(message, Snapshot)]
-    assert [part.done for part in parts] == done
-    assert [item.seq for part in parts for item in part.events] == list(range(1, len(sizes) + 1))
 
 
 def noise(size: int) -> bytes:
