@@ -16,6 +16,7 @@ from tickertape.contracts.decode import decode
 from tickertape.contracts.events import Rejection, RejectionReason
 from tickertape.relay.core.hub import Hub
 from tickertape.relay.ingest.dead_letters import DeadLetter, DeadLetters
+from tickertape.relay.ingest.eviction_log import EvictionLog
 from tickertape.relay.ingest.gap_detector import GapDetector
 from tickertape.relay.ingest.latest_states import LatestStates
 from tickertape.relay.ingest.range_reader import RangeReader
@@ -159,6 +160,7 @@ class Ingest:
                 tasks.start(self._round_trip.measure(nc), "round-trip")
                 tasks.start(self._gaps.run(nc), "gaps")
                 tasks.start(self._states.reload(nc), "states")
+                tasks.start(EvictionLog(self.hub.snapshot, self._clock).run(), "evictions")
                 await tasks.until()
         finally:
             # Closing the connection calls ``_on_disconnect``, which must not report an outage.

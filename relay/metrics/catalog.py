@@ -57,6 +57,21 @@ FAMILIES: Final = (
     MetricFamily(
         "events_rejected", "counter", "Events rejected because they violate the contract", "reason", "max"
     ),
+    MetricFamily("states", "gauge", "States of gateways and components in snapshots", "family", "max"),
+    MetricFamily(
+        "states_evicted",
+        "counter",
+        "States evicted because there are more than a relay can hold",
+        "family",
+        "max",
+    ),
+    MetricFamily(
+        "states_missing",
+        "gauge",
+        "Evicted states that have not changed since and are missing from snapshots",
+        "family",
+        "max",
+    ),
     MetricFamily("events_delivered", "counter", "Events written to clients, counted per client"),
     MetricFamily(
         "events_dropped", "counter", "Events reported as missing in a gap, counted per client", "reason"

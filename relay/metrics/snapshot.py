@@ -94,7 +94,7 @@ def read_snapshot(
     """
     hub = connections.hub
     stats, log, fanout, admission = hub.stats, hub.log, hub.fanout, connections.admission
-    since = log.since
+    since, pools = log.since, list(hub.snapshot.pools.items())
     unlabelled: dict[str, float | None] = {
         "connections": len(connections),
         "events_delivered": stats.delivered,
@@ -121,6 +121,10 @@ def read_snapshot(
         "sessions": _sessions(connections),
         "events_received": _known(stats.received, ("state", "log")),
         "events_rejected": _known(stats.rejected, tuple(RejectionReason)),
+        # The families are those of the contract's state events.
+        "states": {family: float(len(pool.records)) for family, pool in pools},
+        "states_evicted": {family: float(pool.evicted) for family, pool in pools},
+        "states_missing": {family: float(pool.missing) for family, pool in pools},
         "events_dropped": _known(stats.dropped, ("rate", "slow", "retention", "reset")),
         "gaps": _known(stats.gaps, ("rate", "slow", "retention", "reset")),
         "clients_waiting": {

@@ -12,7 +12,7 @@ PAGE = (DEPLOY / "README.md").read_text(encoding="utf-8")
 ALERTS = {
     *("TickertapeRelayDown", "TickertapeUpstreamLost", "TickertapeIngestLag", "TickertapeRetentionGaps"),
     *("TickertapeAuthFailures", "TickertapeGatewayUnhealthy", "TickertapeMonitorSilent"),
-    *("TickertapeShipperLag", "TickertapeDescriptors"),
+    *("TickertapeShipperLag", "TickertapeDescriptors", "TickertapeStatesMissing"),
 }
 ELSEWHERE = {"prometheus", "grafana"}
 """Folders that are covered elsewhere."""
