@@ -25,6 +25,10 @@ import { parseTime } from "/assets/times.js";
 const TICK_MS = 1_000;
 const DOWN = "UNHEALTHY";
 
+/** Families of states, as snapshots name them. */
+const GATEWAYS = "gateway.status";
+const COMPONENTS = "system.health";
+
 /** Return when the page was opened; computed each time, because the clock may be corrected later. */
 const openedAt = () => relayNow() - performance.now();
 
@@ -112,15 +116,18 @@ const handlers = {
     panel.add(lines, now);
     draw();
   },
-  onSnapshot(items, done, start) {
+  onSnapshot(items, done, start, missing) {
     const now = relayNow();
     // After a long disconnect only the snapshot shows that a gateway went down meanwhile.
     const notDown = items.filter(({ subject }) => ![undefined, DOWN].includes(gateways.get(subject)?.status));
-    gateways.snapshot(items, done, start, now);
+    // A snapshot that lacks states of a family does not show which of them no longer exist.
+    const complete = (family) => (missing[family] ? -Infinity : start);
+    gateways.snapshot(items, done, complete(GATEWAYS), now);
     for (const gateway of notDown.map(({ subject }) => gateways.get(subject))) {
       if (gateway?.status === DOWN) alarm.down(gateway, now);
     }
-    components.snapshot(items, done, start, now);
+    components.snapshot(items, done, complete(COMPONENTS), now);
+    if (done) notShown = missing;
     draw();
   },
   onGap(gap) {
@@ -198,6 +205,17 @@ function draw() {
   });
 }
 
+/** Number of states that the last snapshot lacked, by family. @type {Record<string, number>} */
+let notShown = {};
+
+/** Show how many states are not shown: those that the relay lacks, and those that this page has dropped. */
+function showMissing(id, family, dropped) {
+  const number = (notShown[family] ?? 0) + dropped;
+  const note = byId(id);
+  note.hidden = number === 0;
+  setText(note, number === 0 ? "" : STRINGS.missing.note(number));
+}
+
 let summary = "";
 
 function showSummary() {
@@ -227,6 +245,8 @@ function tick() {
   tiles.tick(now);
   historyPanel.tick(now);
   components.tick(now);
+  showMissing("gateways-missing", GATEWAYS, gateways.dropped);
+  showMissing("components-missing", COMPONENTS, components.dropped);
   draw();
 }
 

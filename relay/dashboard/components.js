@@ -2,7 +2,7 @@
  * Components that report their own health (monitor, shipper, ...), as a strip.
  *
  * Invariants: the latest report of each subject is shown; a component that is REMOVED, or missing from a snapshot
- * that covers it, is removed; components are sorted by name, so that they do not move.
+ * that covers it, is removed; components are sorted by name, so that they do not move. At most 500 are kept.
  */
 
 import { arrange, element, setAttribute, setText } from "/assets/dom.js";
@@ -10,7 +10,13 @@ import { REMOVED, readStatus, statusMark } from "/assets/status.js";
 import { STRINGS } from "/assets/strings.js";
 import { duration, fullTime, parseTime } from "/assets/times.js";
 
+/** Number of components that are kept; those that have not reported for the longest time are dropped. */
+const MAX_COMPONENTS = 500;
+
 export class Components {
+  /** Number of components that were dropped, because there are too many, in this session. */
+  dropped = 0;
+
   /**
    * @type {Map<string, {seq: number, status: string, name: string, at: number,
    *   mark: ReturnType<typeof statusMark>, age: HTMLElement, root: HTMLElement}>}
@@ -33,6 +39,13 @@ export class Components {
    * @returns {boolean} whether the status of a known component changed
    */
   apply(item, now) {
+    const before = this.#known.get(item.subject);
+    const changed = this.#take(item, now);
+    if (before !== this.#known.get(item.subject)) this.#arrange();
+    return changed;
+  }
+
+  #take(item, now) {
     const { subject, seq, event } = item;
     const known = this.#known.get(subject);
     if (known && seq <= known.seq) return false;
@@ -42,6 +55,12 @@ export class Components {
       this.#known.delete(subject);
     } else {
       const entry = known ?? this.#build(subject, event);
+      this.#known.delete(subject); // moves it to the end: a map keeps the order of insertion
+      this.#known.set(subject, entry);
+      if (this.#known.size > MAX_COMPONENTS) {
+        this.#known.delete(this.#known.keys().next().value);
+        this.dropped += 1;
+      }
       entry.seq = seq;
       entry.status = status;
       entry.at = parseTime(event.timestamp, now);
@@ -50,13 +69,13 @@ export class Components {
       setAttribute(entry.root, "title", STRINGS.components.reported(fullTime(entry.at)));
       setText(entry.age, duration(now - entry.at));
     }
-    this.#arrange();
     return changed;
   }
 
   /** Start a session: an unfinished snapshot of the previous session is discarded. */
   startSession() {
     this.#mentioned.clear();
+    this.dropped = 0;
   }
 
   /** Apply one message of a snapshot; see Gateways.snapshot. */
@@ -64,7 +83,7 @@ export class Components {
     for (const item of items) {
       if (item.event.event_type !== "system_health") continue;
       this.#mentioned.add(item.subject);
-      this.apply(item, now);
+      this.#take(item, now); // arranged once, below
     }
     if (!done) return;
     for (const [key, entry] of this.#known) {
@@ -89,9 +108,7 @@ export class Components {
     const mark = statusMark();
     const age = element("span", "component-age");
     const root = element("li", "component", element("span", "component-name", name || subject), mark.root, age);
-    const entry = { seq: -1, status: "", name: name || subject, at: 0, mark, age, root };
-    this.#known.set(subject, entry);
-    return entry;
+    return { seq: -1, status: "", name: name || subject, at: 0, mark, age, root };
   }
 
   #arrange() {

@@ -2,13 +2,16 @@
  * Store of the gateways: status, since when, and the last 50 states of each.
  *
  * Invariants: only an event with a newer sequence changes a gateway; a gateway that is REMOVED, or missing from a
- * snapshot that covers it, is forgotten; at most 50 states and 50 latencies are kept of each, in stream order and
- * without duplicates, whether they were received or loaded from the history.
+ * snapshot that covers it, is forgotten; at most 20 000 gateways are kept, and 50 states and 50 latencies of each, in
+ * stream order and without duplicates, whether they were received or loaded from the history.
  */
 
 import { REMOVED, rank, readStatus, reasonLabel, STATUSES } from "/assets/status.js";
 import { STRINGS } from "/assets/strings.js";
 import { parseTime } from "/assets/times.js";
+
+/** Number of gateways that are kept; those that have not changed for the longest time are dropped. */
+const MAX_GATEWAYS = 20_000;
 
 /** Number of states that a bar shows. */
 export const HISTORY = 50;
@@ -99,6 +102,9 @@ export class Gateways {
   /** @type {Map<string, Gateway>} */ #known = new Map();
   #mentioned = new Set();
 
+  /** Number of gateways that were dropped, because there are too many, in this session. */
+  dropped = 0;
+
   /** Keys of gateways that changed or were forgotten since the last `takeChanged`. @type {Set<string>} */
   #changed = new Set();
 
@@ -144,6 +150,7 @@ export class Gateways {
     if (latencies.length > HISTORY) latencies.shift();
     const previous = readStatus(event.previous_status);
     if (!known) this.#order = null;
+    this.#known.delete(subject); // moves it to the end: a map keeps the order of insertion
     this.#known.set(subject, {
       key: subject,
       id: text(event.gateway_id) || subject,
@@ -161,7 +168,16 @@ export class Gateways {
       latencies,
       seq,
     });
+    if (this.#known.size > MAX_GATEWAYS) this.#drop();
     return true;
+  }
+
+  /** Drop the gateway that has not changed for the longest time. */
+  #drop() {
+    const [oldest] = this.#known.keys();
+    this.#known.delete(oldest);
+    this.#changed.add(oldest);
+    this.dropped += 1;
   }
 
   /**
@@ -190,6 +206,7 @@ export class Gateways {
   /** Start a session: an unfinished snapshot of the previous session is discarded. */
   startSession() {
     this.#mentioned.clear();
+    this.dropped = 0;
   }
 
   /**

@@ -36,7 +36,8 @@ const EVERYTHING = [">"];
  * @property {() => void} onStart a session starts: an unfinished snapshot of the previous one is discarded
  * @property {(cursor: string, subscription: import("/assets/filters.js").Subscription) => void} onSubscribed a subscription takes effect
  * @property {(items: Item[]) => void} onEvents in stream order
- * @property {(items: Item[], done: boolean, start: number) => void} onSnapshot one message of a snapshot as of sequence `start`
+ * @property {(items: Item[], done: boolean, start: number, missing: Record<string, number>) => void} onSnapshot one
+ *   message of a snapshot as of sequence `start`, and the number of states that it lacks by family
  * @property {(gap: Record<string, any>) => void} onGap
  * @property {(upstream: {connected: boolean, since: string|null}) => void} onUpstream
  * @property {(token: import("/assets/access.js").AccessState) => void} onToken
@@ -142,7 +143,7 @@ export class Link {
         this.#subscribed(message);
         break;
       case "snapshot":
-        this.#handlers.onSnapshot(message.events, message.done, this.#start);
+        this.#handlers.onSnapshot(message.events, message.done, this.#start, message.truncated_by ?? {});
         break;
       case "events":
         this.#enter(message.cursor);

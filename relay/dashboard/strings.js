@@ -145,6 +145,11 @@ export const STRINGS = {
     millis: (number) => `${number} ms`,
   },
 
+  missing: {
+    title: "There are too many: those that have not changed for the longest time are not shown",
+    note: (number) => `${number} ${plural(number, "state", "states")} not shown`,
+  },
+
   states: {
     label: (number) => (number === 1 ? "The last state" : `The last ${number} states`),
     none: "no states yet",

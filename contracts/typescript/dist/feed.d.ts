@@ -15,6 +15,7 @@ export declare class Feed implements Client {
     #private;
     upstream: Upstream;
     cursor: Cursor | null;
+    truncated: number;
     constructor(url: string | URL, options: Options);
     get state(): State;
     on(pattern: string, handler: (event: Received) => void): Off;

@@ -18,6 +18,7 @@ const MAX_ROUTES = 2_000;
 export class Feed {
     upstream = { connected: true, since: null };
     cursor = null;
+    truncated = 0;
     #url;
     #options;
     #filterOptions;
@@ -187,8 +188,10 @@ export class Feed {
             case "snapshot":
                 if (!this.#dispatch(message.events, true))
                     return;
-                if (message.done)
+                if (message.done) {
                     this.#snapshots = this.#answered;
+                    this.truncated = message.truncated ?? 0;
+                }
                 break;
             case "events":
                 this.#catchUp?.observe(message.events.map((item) => item.event.timestamp), performance.now());

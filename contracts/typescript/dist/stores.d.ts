@@ -30,6 +30,8 @@ export declare abstract class Store<T> {
 export interface Connection {
     readonly state: State;
     readonly upstream: Upstream;
+    /** Number of states that the last snapshot lacked, because the relay cannot hold all; 0 if it was complete. */
+    readonly truncated: number;
     readonly client: Client | null;
 }
 export declare const NO_CONNECTION: Connection;

@@ -48,6 +48,7 @@ export class Store {
 export const NO_CONNECTION = {
     state: { phase: "connecting", reason: "" },
     upstream: { connected: true, since: null },
+    truncated: 0,
     client: null,
 };
 export class ConnectionStore extends Store {
@@ -57,13 +58,25 @@ export class ConnectionStore extends Store {
     }
     attach(client) {
         this.#client = client;
-        return [client.onState(() => this.changed()), client.onUpstream(() => this.changed())];
+        return [
+            client.onState(() => this.changed()),
+            client.onUpstream(() => this.changed()),
+            client.onMessage((message) => {
+                if (message.type === "snapshot" && message.done)
+                    this.changed();
+            }),
+        ];
     }
     compute() {
         const client = this.#client;
-        return client ? { client, state: client.state, upstream: client.upstream } : NO_CONNECTION;
+        if (!client)
+            return NO_CONNECTION;
+        const { state, upstream, truncated } = client;
+        return { client, state, upstream, truncated };
     }
 }
+/** Maximum number of gateways; a relay holds no more. Those that have not changed for the longest time are dropped. */
+const MAX_GATEWAYS = 100_000;
 export const NO_GATEWAYS = [];
 export class GatewaysStore extends Store {
     #gateways = new Map();
@@ -100,7 +113,12 @@ export class GatewaysStore extends Store {
             this.#order = null;
         }
         else {
+            this.#gateways.delete(subject); // moves it to the end: a map keeps the order of insertion
             this.#gateways.set(subject, { subject, seq, event });
+            if (this.#gateways.size > MAX_GATEWAYS) {
+                this.#gateways.delete(this.#gateways.keys().next().value ?? "");
+                this.#order = null;
+            }
         }
         this.changed();
     }

@@ -44,6 +44,8 @@ export interface Client {
   readonly state: State;
   /** State of the relay's connection to NATS. */
   readonly upstream: Upstream;
+  /** Number of states that the last snapshot lacked, because the relay cannot hold all; 0 if it was complete. */
+  readonly truncated: number;
   /** Cursor of the last position reached; null before the first. */
   readonly cursor: Cursor | null;
   /**

@@ -29,6 +29,7 @@ const MAX_ROUTES = 2_000;
 export class Feed implements Client {
   upstream: Upstream = { connected: true, since: null };
   cursor: Cursor | null = null;
+  truncated = 0;
 
   readonly #url;
   readonly #options;
@@ -204,7 +205,10 @@ export class Feed implements Client {
         break;
       case "snapshot":
         if (!this.#dispatch(message.events, true)) return;
-        if (message.done) this.#snapshots = this.#answered;
+        if (message.done) {
+          this.#snapshots = this.#answered;
+          this.truncated = message.truncated ?? 0;
+        }
         break;
       case "events":
         this.#catchUp?.observe(

@@ -70,12 +70,15 @@ export abstract class Store<T> {
 export interface Connection {
   readonly state: State;
   readonly upstream: Upstream;
+  /** Number of states that the last snapshot lacked, because the relay cannot hold all; 0 if it was complete. */
+  readonly truncated: number;
   readonly client: Client | null;
 }
 
 export const NO_CONNECTION: Connection = {
   state: { phase: "connecting", reason: "" },
   upstream: { connected: true, since: null },
+  truncated: 0,
   client: null,
 };
 
@@ -88,12 +91,20 @@ export class ConnectionStore extends Store<Connection> {
 
   protected override attach(client: Client): Off[] {
     this.#client = client;
-    return [client.onState(() => this.changed()), client.onUpstream(() => this.changed())];
+    return [
+      client.onState(() => this.changed()),
+      client.onUpstream(() => this.changed()),
+      client.onMessage((message) => {
+        if (message.type === "snapshot" && message.done) this.changed();
+      }),
+    ];
   }
 
   protected override compute(): Connection {
     const client = this.#client;
-    return client ? { client, state: client.state, upstream: client.upstream } : NO_CONNECTION;
+    if (!client) return NO_CONNECTION;
+    const { state, upstream, truncated } = client;
+    return { client, state, upstream, truncated };
   }
 }
 
@@ -103,6 +114,9 @@ export interface Gateway {
   readonly seq: number;
   readonly event: GatewayStatusChange;
 }
+
+/** Maximum number of gateways; a relay holds no more. Those that have not changed for the longest time are dropped. */
+const MAX_GATEWAYS = 100_000;
 
 export const NO_GATEWAYS: readonly Gateway[] = [];
 
@@ -140,7 +154,12 @@ export class GatewaysStore extends Store<readonly Gateway[]> {
       this.#gateways.delete(subject);
       this.#order = null;
     } else {
+      this.#gateways.delete(subject); // moves it to the end: a map keeps the order of insertion
       this.#gateways.set(subject, { subject, seq, event });
+      if (this.#gateways.size > MAX_GATEWAYS) {
+        this.#gateways.delete(this.#gateways.keys().next().value ?? "");
+        this.#order = null;
+      }
     }
     this.changed();
   }

@@ -9,7 +9,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 import type { Options } from "../src/index.js";
 import { TickertapeProvider, useEvents, useGateways, useLogs, useTickertape } from "../src/react.js";
-import { events, FakeSocket, item, welcome } from "./fake.js";
+import { events, FakeSocket, item, subscribed, welcome } from "./fake.js";
 
 declare global {
   var IS_REACT_ACT_ENVIRONMENT: boolean;
@@ -62,6 +62,7 @@ const Logs = ({ limit }: { limit: number }): ReactNode =>
   useLogs({ limit })
     .map((row) => (row.kind === "line" ? row.event.message : `${row.gap.dropped ?? "unknown"} missing`))
     .join(", ");
+const Missing = (): ReactNode => `${useTickertape().truncated} not shown`;
 const Phase = (): ReactNode => useTickertape().state.phase;
 
 beforeEach(() => {
@@ -137,6 +138,18 @@ describe("the hooks", () => {
     FakeSocket.last.receive({ type: "snapshot", events: [gateway(1, "b", "HEALTHY")], done: true });
     await frame();
     expect(host.textContent).toBe("b:HEALTHY ");
+  });
+
+  it("show how many states the last snapshot lacked", async () => {
+    await render(createElement("p", null, createElement(Gateways), createElement(Missing)));
+    FakeSocket.last.receive(welcome(), subscribed("e-1"), { type: "snapshot", events: [], done: false });
+    const truncated = { truncated: 12, truncated_by: { "system.health": 12 } };
+    FakeSocket.last.receive({ type: "snapshot", events: [], done: true, ...truncated });
+    await frame();
+    expect(host.textContent).toBe("12 not shown");
+    FakeSocket.last.receive({ type: "snapshot", events: [], done: true });
+    await frame();
+    expect(host.textContent).toBe("0 not shown");
   });
 
   it("show gaps between the lines, and no more rows than the limit", async () => {
