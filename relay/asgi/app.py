@@ -46,7 +46,7 @@ from tickertape.relay.auth.settings import Algorithm
 from tickertape.relay.core.connection_limits import SERVER_LIMITS, Limit
 from tickertape.relay.settings import RelaySettings
 from tickertape.relay.transport.connections import Health
-from tickertape.relay.transport.http_errors import request_peer
+from tickertape.relay.transport.http_responses import request_peer
 
 from tickertape.urls import is_loopback
 

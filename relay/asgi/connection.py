@@ -35,7 +35,7 @@ from tickertape.relay.transport.connections import (
     Connections,
     Decision,
 )
-from tickertape.relay.transport.http_errors import error_response, request_headers, request_peer
+from tickertape.relay.transport.http_responses import error_response, request_headers, request_peer
 from tickertape.relay.transport.message_rate import MessageRate, max_frames
 
 from tickertape.process.tasks import Tasks

@@ -16,7 +16,7 @@ from tickertape.relay.core.counters import Stats
 from tickertape.relay.core.event_log import EventLog, Record
 from tickertape.relay.core.fanout.fanout import Fanout
 from tickertape.relay.core.grants import Grant
-from tickertape.relay.core.hub_config import HubSettings
+from tickertape.relay.core.hub_settings import HubSettings
 from tickertape.relay.core.session.session import Session
 from tickertape.relay.core.session.sessions import Sessions
 from tickertape.relay.core.snapshot import Snapshot

@@ -20,7 +20,7 @@ import httptools
 import orjson
 from tickertape.relay.core.connection_limits import ClientSlot, Limit
 from tickertape.relay.transport.acceptor import Acceptor
-from tickertape.relay.transport.http_errors import WEBSOCKET_VERSION, http_error_body
+from tickertape.relay.transport.http_responses import WEBSOCKET_VERSION, http_error_body
 from tickertape.relay.transport.lingering_close import LingeringTransport
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 

@@ -9,7 +9,7 @@ from tickertape.relay.core.counters import Stats
 from tickertape.relay.core.event_log import EventLog
 from tickertape.relay.core.fanout.fanout import Fanout
 from tickertape.relay.core.fanout.feed import Feed
-from tickertape.relay.core.hub_config import HubSettings
+from tickertape.relay.core.hub_settings import HubSettings
 from tickertape.relay.core.session.registry import SessionRegistry
 from tickertape.relay.core.session.session import Session, State
 from tickertape.relay.core.session.subscription import Request

@@ -30,7 +30,7 @@ from tickertape.relay.core.event_log import EventLog
 from tickertape.relay.core.fanout.fanout import Fanout
 from tickertape.relay.core.filters import Filter
 from tickertape.relay.core.grants import EVERYTHING, Grant
-from tickertape.relay.core.hub_config import HubSettings
+from tickertape.relay.core.hub_settings import HubSettings
 from tickertape.relay.core.session.faults import contained
 from tickertape.relay.core.session.registry import SessionRegistry
 from tickertape.relay.core.session.session import Action, Link, Session, State, decide
