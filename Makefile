@@ -12,16 +12,18 @@ NODE := $(TS)/node_modules/.ready
 NEXT := tests/e2e/nextjs
 TYPING := build/typing
 NEXT_READY := $(NEXT)/node_modules/.ready
+ISSUER := tests/e2e/issuer
+ISSUER_READY := $(ISSUER)/node_modules/.ready
 
 .PHONY: demo test python chaos fuzz bench audit lint typing unit lock schema typescript dist clean
 
 demo: $(RUN)  ## run everything on this machine; Ctrl-C stops it
 	$(BIN)/tickertape demo
 
-test: $(DEV) $(NEXT_READY)  ## run what CI runs
+test: $(DEV) $(NEXT_READY) $(ISSUER_READY)  ## run what CI runs
 	$(MAKE) -j3 lint typescript python
 
-python: $(DEV) $(NEXT_READY)  ## run the Python tests
+python: $(DEV) $(NEXT_READY) $(ISSUER_READY)  ## run the Python tests
 	$(BIN)/python -m tickertape.contracts.export --check
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 
@@ -87,6 +89,10 @@ $(NEXT_READY): $(NEXT)/package-lock.json $(NEXT)/.npmrc $(TS)/package.json $(wil
 	cd $(NEXT) && mv "$$(npm pack --silent $(CURDIR)/$(TS))" tickertape.tgz && npm ci --no-progress
 	touch $@
 
+$(ISSUER_READY): $(ISSUER)/package-lock.json $(ISSUER)/.npmrc
+	cd $(ISSUER) && npm ci --no-progress
+	touch $@
+
 UV := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-header
 lock:  ## needs uv
 	$(UV) pyproject.toml --extra all --extra build -o deploy/requirements.txt
@@ -94,4 +100,4 @@ lock:  ## needs uv
 
 clean:
 	rm -rf $(VENV) $(TS)/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -rf $(NEXT)/node_modules $(NEXT)/.next $(NEXT)/tickertape.tgz tests/e2e/artefacts
+	rm -rf $(ISSUER)/node_modules $(NEXT)/node_modules $(NEXT)/.next $(NEXT)/tickertape.tgz tests/e2e/artefacts

@@ -58,7 +58,7 @@ class Components:
     authority: Authority | None
 
     def ready(self) -> bool:
-        """Return whether to route clients here: newest states loaded, NATS connected, not draining."""
+        """Return whether to route clients here: states and keys loaded, NATS connected, not draining."""
         return self.ingest.loaded and self.connections.healthy
 
     def token_failures(self) -> Mapping[str, int]:
@@ -167,7 +167,9 @@ def assemble(
         worker.limit_counters(capacity) if worker else None,
     )
     certificate_grant = None if authority is None else authority.certificate_grant
-    request_auth = RequestAuth(verify, origins, trusted, certificate_grant)
+    request_auth = RequestAuth(
+        verify, origins, trusted, certificate_grant, lambda: authority is None or authority.ready
+    )
     # Not accepting until the newest states are loaded: a snapshot that is sent before would lack some.
     connections = Connections(hub, now, request_auth, admission, settings.message_rate, accepting=False)
     return Components(hub, connections, ingest, flush_loop, History(hub, readers), authority)

@@ -216,6 +216,8 @@ def tickertape_app(
     jwt_key: str | SecretStr | None = None,
     jwt_key_file: str | None = None,
     jwt_jwks_url: str | None = None,
+    oidc_issuer: str | None = None,
+    jwt_grant_claim: str | None = None,
     jwt_issuer: str | None = None,
     jwt_audience: str | None = None,
     insecure: bool | None = None,
@@ -232,8 +234,8 @@ def tickertape_app(
         client_rate: log events per second and client; 100 by default, 0 disables the limit.
         allowed_origins: origins of pages that may connect, in addition to the host's own.
         auth: ``none`` accepts all clients, on loopback addresses only; ``jwt`` requires a token.
-        jwt_algorithm, jwt_key, jwt_key_file, jwt_jwks_url, jwt_issuer, jwt_audience: settings for verifying
-            tokens.
+        jwt_algorithm, jwt_key, jwt_key_file, jwt_jwks_url, oidc_issuer, jwt_grant_claim, jwt_issuer,
+            jwt_audience: settings for verifying tokens.
         insecure: allow ``auth="none"`` on addresses that other hosts can reach.
         settings: complete settings, instead of the arguments above.
 
@@ -254,6 +256,8 @@ def tickertape_app(
         "jwt_key": jwt_key,
         "jwt_key_file": jwt_key_file,
         "jwt_jwks_url": jwt_jwks_url,
+        "oidc_issuer": oidc_issuer,
+        "jwt_grant_claim": jwt_grant_claim,
         "jwt_issuer": jwt_issuer,
         "jwt_audience": jwt_audience,
         "insecure": insecure,

@@ -15,7 +15,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from tickertape.relay.auth.key_parsing import MAX_KEY_BYTES, read_key_set
@@ -54,8 +54,10 @@ class Jwks:
     """Key source for a ``Verifier`` that fetches a JWKS from a URL.
 
     Args:
-        url: URL of the JWKS, validated by ``TokenSettings``.
+        url: URL of the JWKS or of its issuer, validated by ``TokenSettings``.
         algorithm: signature algorithm of the tokens.
+        find_keys: returns the URL of the JWKS before each fetch, or raises ``KeysError``; None if ``url`` is
+            that URL.
         clock: returns monotonic seconds.
         random: returns a number in 0..1 for the jitter.
 
@@ -69,6 +71,7 @@ class Jwks:
         self,
         url: str,
         algorithm: Algorithm,
+        find_keys: Callable[[], Awaitable[str]] | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = random.random,
@@ -78,6 +81,7 @@ class Jwks:
         self.failures = 0
         self._url = url
         self._algorithm = algorithm
+        self._find_keys = find_keys
         self._clock = clock
         self._random = random
         self._refresh_requested = asyncio.Event()
@@ -140,7 +144,9 @@ class Jwks:
         self.fetches += 1
         self._fetching = True
         try:
-            document, max_age = await fetch_document(f"the JWKS at {redact_url(self._url)}", self._url)
+            # Before each fetch, since an issuer may move its keys.
+            url = self._url if self._find_keys is None else await self._find_keys()
+            document, max_age = await fetch_document(f"the JWKS at {redact_url(url)}", url)
             # An unchanged document keeps its Keys object, and with it the verifier's cache of valid tokens.
             if document != self._document or self.keys is None:
                 self.keys = self._read(document)

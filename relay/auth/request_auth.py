@@ -46,6 +46,7 @@ class RequestAuth:
         trusted: proxies whose headers about the client address are trusted.
         certificates: returns the grant of a client certificate in DER, or raises ProtocolError; None if
             certificates are not requested.
+        ready: returns whether tokens can be verified, for which the issuer's keys have to be fetched first.
     """
 
     def __init__(
@@ -54,9 +55,11 @@ class RequestAuth:
         origins: Origins | None = None,
         trusted: Networks | None = None,
         certificates: Callable[[bytes], Grant] | None = None,
+        ready: Callable[[], bool] = lambda: True,
     ) -> None:
         self.verify = verify
         self._certificates = certificates
+        self.ready = ready
         self.origins = origins or Origins()
         self._trusted = trusted or Networks("")
 

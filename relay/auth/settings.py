@@ -14,17 +14,37 @@ from tickertape.urls import is_loopback, parse_url
 
 Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
 
+MAX_CLAIM: Final = 256
+"""Maximum characters of the name of a claim."""
+
 MAX_LEEWAY: Final = 300.0
 """Maximum seconds of leeway; a larger clock skew has to be fixed at its source."""
 
 
-def _checked_url(text: str) -> str:
-    url = parse_url(text, ("https", "http"), "https://issuer.example.com/jwks.json")
+def check_issuer_url(text: str) -> str:
+    """Return the URL of an issuer or of its keys unchanged if it is valid.
+
+    Raises:
+        ValueError: the URL is not https (http is allowed for loopback addresses only), or has a query.
+    """
+    url = parse_url(text, ("https", "http"), "https://issuer.example.com")
     if url.scheme == "http" and not is_loopback(url.hostname or ""):
         raise ValueError(
-            "the JWKS URL is http, so an attacker on the network could replace the keys; use https "
+            "the URL is http, so an attacker on the network could replace the keys; use https "
             "(http is allowed for loopback addresses only)"
         )
+    return text
+
+
+def _checked_issuer(text: str) -> str:
+    if "?" in text or "#" in text:
+        raise ValueError("an issuer has neither a query nor a fragment")
+    return check_issuer_url(text)
+
+
+def _checked_claim(text: str) -> str:
+    if not text.isprintable() or text != text.strip() or not 0 < len(text) <= MAX_CLAIM:
+        raise ValueError(f"the name of a claim has 1 to {MAX_CLAIM} printable characters")
     return text
 
 
@@ -55,9 +75,19 @@ class TokenSettings(BaseSettings):
     jwt_key_file: Annotated[Path | None, _EMPTY] = Field(
         None, description="file that contains the key of --jwt-key"
     )
-    jwt_jwks_url: Annotated[Annotated[str, AfterValidator(_checked_url)] | None, _EMPTY] = Field(
+    jwt_jwks_url: Annotated[Annotated[str, AfterValidator(check_issuer_url)] | None, _EMPTY] = Field(
         None,
         description="URL of the issuer's keys (JWKS), refreshed after their max-age, or after 5 minutes",
+    )
+    oidc_issuer: Annotated[Annotated[str, AfterValidator(_checked_issuer)] | None, _EMPTY] = Field(
+        None,
+        description="OpenID Connect issuer of tokens (required iss), whose metadata names its keys; requires "
+        "--jwt-audience",
+    )
+    jwt_grant_claim: Annotated[str, AfterValidator(_checked_claim)] = Field(
+        "tickertape",
+        description="name of the claim that contains the grant, such as https://example.com/tickertape for "
+        "issuers that accept names with a URL only",
     )
     jwt_issuer: Annotated[str | None, _EMPTY] = Field(None, description="required iss of tokens")
     jwt_audience: Annotated[str | None, _EMPTY] = Field(
@@ -134,18 +164,34 @@ def token_settings_error(settings: TokenSettings) -> ConfigurationError | None:
             ("jwt_key", settings.jwt_key),
             ("jwt_key_file", settings.jwt_key_file),
             ("jwt_jwks_url", settings.jwt_jwks_url),
+            ("oidc_issuer", settings.oidc_issuer),
         )
         if value is not None
     ]
     if not key_settings:
         return ConfigurationError(
-            "jwt_key: a key is required to verify tokens", "set jwt_key, jwt_key_file or jwt_jwks_url"
+            "jwt_key: a key is required to verify tokens",
+            "set jwt_key, jwt_key_file, jwt_jwks_url or oidc_issuer",
         )
     if len(key_settings) > 1:
         names = " and ".join(key_settings)
         return ConfigurationError(f"{key_settings[0]}: {names} are mutually exclusive", "keep exactly one")
-    if settings.jwt_algorithm == "HS256" and settings.jwt_jwks_url is not None:
+    published = "jwt_jwks_url" if settings.jwt_jwks_url is not None else "oidc_issuer"
+    if settings.jwt_algorithm == "HS256" and key_settings == [published]:
         return ConfigurationError(
-            "jwt_jwks_url: a JWKS is public and cannot contain an HS256 secret", "set jwt_key or jwt_key_file"
+            f"{published}: a JWKS is public and cannot contain an HS256 secret",
+            "set jwt_key or jwt_key_file",
         )
+    return None if settings.oidc_issuer is None else _oidc_error(settings)
+
+
+def _oidc_error(settings: TokenSettings) -> ConfigurationError | None:
+    if settings.jwt_audience is None:
+        # An issuer has many clients; without an audience, the token of any of them would be accepted.
+        return ConfigurationError(
+            "jwt_audience: required with --oidc-issuer, which issues tokens for other services too",
+            "set it to the audience (resource) of this relay",
+        )
+    if settings.jwt_issuer not in (None, settings.oidc_issuer):
+        return ConfigurationError("jwt_issuer: differs from --oidc-issuer", "remove --jwt-issuer")
     return None

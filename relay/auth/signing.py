@@ -28,7 +28,7 @@ from tickertape.relay.auth.claims import TokenError
 from tickertape.relay.auth.keys import UNREADABLE, KeysError, check_public_key, check_secret
 from tickertape.relay.auth.settings import Algorithm
 from tickertape.relay.auth.verifier import MAX_TOKEN
-from tickertape.relay.core.grants import grant_of
+from tickertape.relay.core.grants import CLAIM, grant_of
 
 SECRET_BYTES: Final = 48
 """Number of random bytes in a new HS256 secret, which is written as 64 characters."""
@@ -71,7 +71,13 @@ def read_signing_key(algorithm: Algorithm, data: bytes, origin: str) -> SigningK
     return key
 
 
-def mint(algorithm: Algorithm, key: SigningKey, claims: Mapping[str, Any], kid: str | None = None) -> str:
+def mint(
+    algorithm: Algorithm,
+    key: SigningKey,
+    claims: Mapping[str, Any],
+    kid: str | None = None,
+    grant_claim: str = CLAIM,
+) -> str:
     """Sign a token.
 
     Args:
@@ -79,13 +85,14 @@ def mint(algorithm: Algorithm, key: SigningKey, claims: Mapping[str, Any], kid: 
         key: key from ``read_signing_key``.
         claims: claims with ``exp`` and the grant.
         kid: id of the key, needed if the relay has several keys.
+        grant_claim: name of the claim that contains the grant.
 
     Raises:
         ProtocolError: a relay would reject the grant.
         TokenError: the token is too long.
     """
     # Called for its errors only: no token is signed whose grant every relay would reject.
-    grant_of(claims, str(claims.get("sub", "")))
+    grant_of(claims, str(claims.get("sub", "")), grant_claim)
     payload = orjson.dumps(dict(claims))
     headers = None if kid is None else {"kid": kid}
     token = PyJWS(algorithms=[algorithm]).encode(payload, key, algorithm, headers)

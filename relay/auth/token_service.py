@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import get_args
 
 from tickertape.relay.auth.claims import ExpectedClaims, Reason
+from tickertape.relay.auth.discovery import Discovery
 from tickertape.relay.auth.jwks import Jwks
 from tickertape.relay.auth.key_parsing import read_configured_keys
 from tickertape.relay.auth.keys import FixedKeys, KeysError
@@ -45,8 +46,11 @@ class TokenService:
         self._fixed: FixedKeys | None = None
         self._jwks: Jwks | None = None
         if keys is None:
-            assert settings.jwt_jwks_url is not None
-            self._jwks = Jwks(settings.jwt_jwks_url, settings.jwt_algorithm)
+            issuer, find_keys = settings.oidc_issuer, None
+            if issuer is not None:
+                find_keys = Discovery(issuer, settings.jwt_algorithm).find_keys
+            self._key_url = issuer or settings.jwt_jwks_url or ""
+            self._jwks = Jwks(self._key_url, settings.jwt_algorithm, find_keys)
         else:
             self._fixed = FixedKeys(keys)
         source = self._jwks or self._fixed
@@ -54,9 +58,12 @@ class TokenService:
         self._verifier = Verifier(
             settings.jwt_algorithm,
             source,
-            expected=ExpectedClaims(settings.jwt_issuer, settings.jwt_audience, settings.jwt_leeway),
+            expected=ExpectedClaims(
+                settings.oidc_issuer or settings.jwt_issuer, settings.jwt_audience, settings.jwt_leeway
+            ),
             revoked=(lambda _: False) if revocations is None else revocations.is_revoked,
             wall=wall,
+            grant_claim=settings.jwt_grant_claim,
         )
 
     def __repr__(self) -> str:
@@ -103,8 +110,7 @@ class TokenService:
     async def _reload_keys(self) -> str:
         if self._jwks is not None:
             await self._jwks.load()
-            assert self._settings.jwt_jwks_url is not None
-            return f"keys from {redact_url(self._settings.jwt_jwks_url)}"
+            return f"keys from {redact_url(self._key_url)}"
         keys = await asyncio.to_thread(read_configured_keys, self._settings)
         assert self._fixed is not None
         assert keys is not None

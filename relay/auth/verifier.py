@@ -12,6 +12,7 @@ import re
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from typing import Final, Protocol
 
@@ -30,7 +31,7 @@ from tickertape.relay.auth.claims import (
 )
 from tickertape.relay.auth.keys import Keys
 from tickertape.relay.auth.settings import Algorithm
-from tickertape.relay.core.grants import Grant, grant_of
+from tickertape.relay.core.grants import CLAIM, Grant, grant_of
 
 MAX_TOKEN: Final = 16 * 1024
 """Maximum characters of a token, also in an ``auth`` message."""
@@ -65,6 +66,7 @@ class Verifier:
         expected: claims that a token must have.
         revoked: returns whether the token of a grant is revoked.
         wall: returns UNIX seconds.
+        grant_claim: name of the claim that contains the grant.
 
     Attributes:
         failures: number of rejected tokens by reason.
@@ -78,6 +80,7 @@ class Verifier:
         expected: ExpectedClaims = _ANY_CLAIMS,
         revoked: Callable[[Grant], bool] = lambda _: False,
         wall: Callable[[], float] = time.time,
+        grant_claim: str = CLAIM,
     ) -> None:
         self.failures: Counter[Reason] = Counter()
         self._algorithm = algorithm
@@ -85,6 +88,7 @@ class Verifier:
         self._expected = expected
         self._revoked = revoked
         self._wall = wall
+        self._grant_claim = grant_claim
         # PyJWS verifies signatures only; ``claims.py`` checks the claims, by stricter rules than PyJWT's.
         # Restricted to this algorithm, so that even a bug here could not make PyJWT accept another.
         self._signatures = PyJWS(algorithms=[algorithm])
@@ -147,10 +151,11 @@ class Verifier:
         claims = parse_json_object(payload, "the token's claims")
         self._expected.check(claims, self._wall())
         try:
-            return grant_of(claims, claims.get("sub") or anonymous_subject(token))
+            grant = grant_of(claims, claims.get("sub") or anonymous_subject(token), self._grant_claim)
         except ProtocolError as error:
             reason: Reason = "empty_grant" if error.code is ErrorCode.FORBIDDEN else "claim"
             raise TokenError(reason, error.message, error.code) from None
+        return replace(grant, key_id=kid)
 
     def _check_header(self, token: str) -> str | None:
         """Check the header, and return its key id, or None if it has none.

@@ -146,8 +146,9 @@ class Connections:
 
     @property
     def healthy(self) -> bool:
-        """Whether clients should be sent here: accepting, not draining, and connected upstream."""
-        return self.accepting and not self.draining and self.hub.sessions.upstream_connected
+        """Whether to send clients here: accepting, not draining, with keys, and connected upstream."""
+        usable = self.accepting and not self.draining and self.request_auth.ready()
+        return usable and self.hub.sessions.upstream_connected
 
     def health(self) -> Health:
         """Return the response body of ``/health``."""

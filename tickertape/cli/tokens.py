@@ -30,7 +30,7 @@ from tickertape.relay.auth.settings import TokenSettings, token_settings_error
 from tickertape.relay.auth.signing import generate_key, mint, read_signing_key
 from tickertape.relay.auth.token_service import TokenService
 from tickertape.relay.auth.verifier import MAX_TOKEN, anonymous_subject
-from tickertape.relay.core.grants import CLAIM, grant_of
+from tickertape.relay.core.grants import grant_of
 
 MAX_LIFETIME: Final = 366 * 86_400
 """Maximum lifetime of a token in seconds; longer-lived tokens would amount to passwords that never change."""
@@ -58,7 +58,9 @@ class _JwtVariables(EnvSettingsSource):
     """Environment variables for keys only: ``TICKERTAPE_SUBJECTS`` is for the relay, not for grants."""
 
     def __call__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__call__().items() if name.startswith("jwt_")}
+        return {
+            name: value for name, value in super().__call__().items() if name.startswith(("jwt_", "oidc_"))
+        }
 
 
 class TokenCommandSettings(TokenSettings):
@@ -174,9 +176,9 @@ def _mint(settings: TokenCommandSettings) -> str:
         "iat": now,
         "nbf": None if settings.not_before is None else _parse_moment(settings.not_before, now),
         "exp": now + int(parse_duration(settings.expires)),
-        CLAIM: _without_none(grant),
+        settings.jwt_grant_claim: _without_none(grant),
     }
-    return mint(settings.jwt_algorithm, key, _without_none(claims), settings.kid)
+    return mint(settings.jwt_algorithm, key, _without_none(claims), settings.kid, settings.jwt_grant_claim)
 
 
 def _keygen(settings: TokenCommandSettings) -> int:
@@ -213,7 +215,7 @@ async def _inspect(settings: TokenCommandSettings) -> int:
         "header": header,
         "claims": claims,
         "times": _describe_times(claims),
-        "grant": _describe_grant(claims, token),
+        "grant": _describe_grant(claims, token, settings.jwt_grant_claim),
         "verified": is_valid,
         "result": result,
     }
@@ -236,12 +238,12 @@ async def _verify(settings: TokenCommandSettings, token: str) -> tuple[bool, str
     return True, "verified"
 
 
-def _describe_grant(claims: dict[str, Any], token: str) -> dict[str, Any] | str:
+def _describe_grant(claims: dict[str, Any], token: str, claim: str) -> dict[str, Any] | str:
     subject = claims.get("sub")
     try:
         # The expiry is not part of the grant and may be missing in an inspected token.
         grant = grant_of(
-            {**claims, "exp": 0}, subject if isinstance(subject, str) else anonymous_subject(token)
+            {**claims, "exp": 0}, subject if isinstance(subject, str) else anonymous_subject(token), claim
         )
     except ProtocolError as error:
         return error.message

@@ -76,7 +76,7 @@ def _check_token_rules(settings: RelaySettings) -> Iterator[Finding]:
             "token_rules",
             "no --jwt-audience: tokens minted for other services are accepted if they have no audience",
         )
-    if settings.jwt_issuer is None:
+    if settings.jwt_issuer is None and settings.oidc_issuer is None:
         yield Finding.warn(
             "token_rules", "no --jwt-issuer: tokens of any issuer that has the key are accepted"
         )
@@ -91,11 +91,12 @@ def _check_token_rules(settings: RelaySettings) -> Iterator[Finding]:
             "token_rules",
             f"--jwt-leeway {settings.jwt_leeway:g}: synchronize the clocks (NTP) and set it to a few seconds",
         )
-    if settings.jwt_jwks_url is not None and settings.jwt_jwks_url.startswith("http://"):
-        yield Finding.warn(
-            "token_rules",
-            "--jwt-jwks-url uses http: any program that listens on that port of this machine can supply keys",
-        )
+    for option, url in (("--jwt-jwks-url", settings.jwt_jwks_url), ("--oidc-issuer", settings.oidc_issuer)):
+        if url is not None and url.startswith("http://"):
+            yield Finding.warn(
+                "token_rules",
+                f"{option} uses http: any program that listens on that port of this machine can supply keys",
+            )
 
 
 def _check_tls(settings: RelaySettings) -> Iterator[Finding]:

@@ -155,6 +155,8 @@ def _describe_grant(grant: Grant) -> str:
 def _key_source(settings: RelaySettings) -> str:
     if settings.jwt_jwks_url is not None:
         return "the JWKS contains matching keys"
+    if settings.oidc_issuer is not None:
+        return f"issuer {settings.oidc_issuer} has matching keys"
     if settings.jwt_key_file is not None:
         return f"the key in {settings.jwt_key_file} is valid"
     return "the key in --jwt-key is valid"

@@ -25,8 +25,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if eq .Values.auth.mode "jwt" }}
 {{- if and .Values.auth.existingSecret .Values.auth.jwksUrl }}
 {{- fail "auth.existingSecret and auth.jwksUrl are both set; set only one of them" }}
-{{- else if not (or .Values.auth.existingSecret .Values.auth.jwksUrl) }}
-{{- fail "auth.mode is jwt without a key; set auth.existingSecret or auth.jwksUrl, or auth.mode=none to let everyone read" }}
+{{- else if and .Values.auth.oidcIssuer .Values.auth.jwksUrl }}
+{{- fail "auth.oidcIssuer and auth.jwksUrl are both set; set only one of them" }}
+{{- else if and .Values.auth.oidcIssuer (not .Values.auth.audience) }}
+{{- fail "auth.oidcIssuer is set without auth.audience, so tokens for other services would be accepted; set it" }}
+{{- else if not (or .Values.auth.existingSecret .Values.auth.jwksUrl .Values.auth.oidcIssuer) }}
+{{- fail "auth.mode is jwt without a key; set auth.existingSecret, auth.jwksUrl or auth.oidcIssuer, or auth.mode=none to let everyone read" }}
 {{- end }}
 {{- end }}
 {{- if and .Values.autoscaling.enabled (not (or .Values.autoscaling.targetConnections .Values.autoscaling.targetCPU)) }}
