@@ -25,11 +25,12 @@ def settings(**values: Any) -> TokenSettings:
     return TokenSettings(**values)
 
 
-def test_only_the_leeway_has_a_default() -> None:
-    """Only the leeway has a default."""
+def test_only_the_leeway_and_the_claim_have_defaults() -> None:
+    """Only the leeway and the name of the claim have defaults."""
     found = settings()
     assert found.jwt_leeway == 5.0
-    assert all(value is None for name, value in found if name != "jwt_leeway")
+    assert found.jwt_grant_claim == "tickertape"
+    assert all(value is None for name, value in found if name not in ("jwt_leeway", "jwt_grant_claim"))
 
 
 def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,3 +126,48 @@ def test_a_secret_is_not_shown() -> None:
     """The secret is not part of any text form of the settings."""
     found = settings(jwt_key="hunter2-hunter2")
     assert "hunter2" not in f"{found} {found!r} {found.model_dump()} {found.model_dump_json()}"
+
+
+OIDC: dict[str, Any] = {
+    "jwt_algorithm": "ES256",
+    "oidc_issuer": "https://issuer.example.com/realms/desk",
+    "jwt_audience": "desk",
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({}, None),
+        ({"jwt_issuer": OIDC["oidc_issuer"]}, None),
+        ({"jwt_audience": None}, "jwt_audience: required with --oidc-issuer"),
+        ({"jwt_issuer": "https://issuer.example.com/realms/desk/"}, "jwt_issuer: differs from --oidc-issuer"),
+        ({"jwt_algorithm": None}, "jwt_algorithm: required"),
+        ({"jwt_algorithm": "HS256"}, "oidc_issuer: a JWKS is public"),
+        ({"jwt_jwks_url": "https://a/jwks"}, "jwt_jwks_url and oidc_issuer are mutually exclusive"),
+    ],
+)
+def test_an_issuer_needs_an_audience_and_no_other_key(changes: dict[str, Any], problem: str | None) -> None:
+    """Tokens of an issuer are accepted for one audience and by the issuer's own keys only."""
+    error = token_settings_error(settings(**{**OIDC, **changes}))
+    assert error is None if problem is None else problem in str(error)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"oidc_issuer": "http://issuer.example.com"},
+        {"oidc_issuer": "https://issuer.example.com?a=b"},
+        {"oidc_issuer": "https://issuer.example.com/#a"},
+        {"oidc_issuer": "https://user@issuer.example.com"},
+        {"oidc_issuer": "issuer.example.com"},
+        {"jwt_grant_claim": ""},
+        {"jwt_grant_claim": " a"},
+        {"jwt_grant_claim": "a\n"},
+        {"jwt_grant_claim": "a" * 257},
+    ],
+)
+def test_invalid_issuers_and_claims_are_rejected(values: dict[str, str]) -> None:
+    """Issuers without https or with other parts, and names that no claim has, are errors."""
+    with pytest.raises(ValidationError):
+        settings(**values)

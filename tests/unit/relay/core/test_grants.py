@@ -244,3 +244,15 @@ def test_a_token_and_a_certificate_without_a_common_subject_are_forbidden() -> N
     many = tuple(f"*.{number}.>" for number in range(20))
     with pytest.raises(ProtocolError, match="have 400 patterns in common"):
         Grant(tuple(f"a{number}.>" for number in range(20))).restrict(certificate(subjects=many))
+
+
+def test_the_claim_may_have_another_name() -> None:
+    """Only the configured claim is read, so that two claims cannot disagree."""
+    other = {
+        "exp": 100,
+        "https://example.com/grant": {"subjects": ["log.>"]},
+        "tickertape": {"subjects": [">"]},
+    }
+    assert grant_of(other, "alice", "https://example.com/grant").subjects == ("log.>",)
+    with pytest.raises(ProtocolError, match="has no claim 'other'"):
+        grant_of(other, "alice", "other")
