@@ -2,13 +2,13 @@
 
 Invariants:
 
-1. A record is one line, whatever a client put into it; only the traceback of a text record spans several.
+1. A record is one line without control characters, whatever a client put into it; only the traceback of a
+   text record spans several lines.
 2. No line is logged per event, and above ``debug`` none per client.
 3. A line about a session has the session's id in ``session``; the client received this id in ``welcome``.
 """
 
 import logging
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ import orjson
 from pydantic import BeforeValidator
 
 from tickertape.errors import ConfigurationError
-from tickertape.text import printable
+from tickertape.text import escape_surrogates, printable, printable_json, printable_lines
 
 ROOT_LOGGER: Final = "tickertape"
 """Parent of all Tickertape loggers."""
@@ -64,11 +64,11 @@ class JsonFormatter(logging.Formatter):
             "time": f"{created:%Y-%m-%dT%H:%M:%S}.{created.microsecond // 1000:03d}Z",
             "level": record.levelname,
             "logger": record.name,
-            "message": _escape_surrogates(record.getMessage()),
+            "message": escape_surrogates(record.getMessage()),
         }
         line |= self._slot_field
         if record.exc_info:
-            line["exception"] = _escape_surrogates(self.formatException(record.exc_info))
+            line["exception"] = escape_surrogates(self.formatException(record.exc_info))
         extras = {name: value for name, value in record.__dict__.items() if name not in _STANDARD_FIELDS}
         try:
             return _dumps(line | extras)
@@ -91,6 +91,14 @@ class TextFormatter(logging.Formatter):
         """Format a record as one line, even if an untrusted client chose a part of its text."""
         return printable(super().formatMessage(record))
 
+    def formatException(self, *arguments: Any) -> str:
+        """Format a traceback, whose exception may contain untrusted text."""
+        return printable_lines(super().formatException(*arguments))
+
+    def formatStack(self, stack_info: str) -> str:
+        """Format a stack, whose lines of source may contain any text."""
+        return printable_lines(super().formatStack(stack_info))
+
 
 def configure(log_format: Format, level: Level, slot: int | None = None) -> None:
     """Configure logging of this process to standard error.
@@ -100,8 +108,8 @@ def configure(log_format: Format, level: Level, slot: int | None = None) -> None
         level: minimum level of Tickertape's own loggers.
         slot: slot of this worker process; None without workers.
     """
-    handler = logging.StreamHandler(sys.stderr)
-    text = log_format == "text" or (log_format == "auto" and _is_terminal())
+    handler = logging.StreamHandler()
+    text = log_format == "text" or (log_format == "auto" and handler.stream.isatty())
     handler.setFormatter(TextFormatter(slot) if text else JsonFormatter(slot))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for library in LIBRARIES:
@@ -139,18 +147,9 @@ HandlerFactory = Callable[[str], logging.Handler]
 """Function that makes a handler which publishes log records to NATS, given the URL of NATS."""
 
 
-def _is_terminal() -> bool:
-    return sys.stderr.isatty()
-
-
-def _escape_surrogates(text: str) -> str:
-    # Lone surrogates, as in undecodable file names, cannot be encoded in JSON.
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
 def _dumps(record: dict[str, Any]) -> str:
-    return orjson.dumps(record, default=_to_text, option=orjson.OPT_NON_STR_KEYS).decode()
+    return printable_json(orjson.dumps(record, default=_to_text, option=orjson.OPT_NON_STR_KEYS).decode())
 
 
 def _to_text(value: Any) -> str:
-    return _escape_surrogates(str(value))
+    return escape_surrogates(str(value))

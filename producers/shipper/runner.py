@@ -5,11 +5,9 @@ import contextlib
 import functools
 import os
 import secrets
-import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from tickertape.producers.sdk.errors import PublishError
 from tickertape.producers.sdk.publisher import Publisher
@@ -30,10 +28,12 @@ from tickertape.producers.shipper.sinks.sink import Checkpoint, OutgoingEvent, S
 from tickertape.producers.shipper.stdin_spool import StdinSpool
 from tickertape.producers.shipper.throttle import Throttle
 
-from tickertape.process.console import print_notice
+from tickertape.process.console import is_terminal, print_lines, print_notice
 from tickertape.process.limits import raise_descriptor_limit
 from tickertape.process.metrics_port import MetricsPort
 from tickertape.process.tasks import Tasks, run_until_stopped
+from tickertape.process.terminal import Terminal
+from tickertape.text import printable_json
 
 PROGRAM: Final = "ship"
 """Name of the program in notices."""
@@ -54,9 +54,10 @@ class DryRunSink:
 
     async def commit(self, events: Sequence[OutgoingEvent], checkpoint: Checkpoint, expected: int) -> int:
         """Print each event with its subject; see ``Sink.commit``."""
-        for event in events:
-            sys.stdout.write(f"{event.subject} {event.payload.decode()}\n")
-        sys.stdout.flush()
+        if events:
+            print_lines(
+                "\n".join(f"{event.subject} {printable_json(event.payload.decode())}" for event in events)
+            )
         return checkpoint.count
 
 
@@ -127,7 +128,7 @@ async def run_shipper(
             tasks.start(port.watch()).add_done_callback(lambda _: stop.set())
         if publisher is not None:
             tasks.start(_publish_health_periodically(settings, shipper, counts, publisher))
-        if settings.once and sys.stderr.isatty():
+        if settings.once and is_terminal():
             tasks.start(_show_progress(shipper))
         await run_until_stopped(stop.wait(), shipper.run(input_ended, once=settings.once or piped))
         # The last health event shows the final numbers, so it follows the last batch.
@@ -200,7 +201,7 @@ async def _publish_health(
 async def _show_progress(shipper: Shipper) -> None:
     """Show a progress bar of the bytes that are shipped."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=Terminal(stderr=True), transient=True) as progress:
         task = progress.add_task("shipping", total=None)
         total = 0
         while True:

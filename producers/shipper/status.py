@@ -9,7 +9,6 @@ import orjson
 from nats.aio.client import Client
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from rich.console import Console
 from rich.text import Text
 from tickertape.contracts.decode import decode
 from tickertape.contracts.events import Rejection, Status, SystemHealth
@@ -19,6 +18,8 @@ from tickertape.producers.shipper.shipper import Shipper
 
 from tickertape.names import Names
 from tickertape.nats import direct_get
+from tickertape.process.terminal import Terminal
+from tickertape.text import printable
 
 SHOWN_FILES: Final = 100
 """Maximum number of files in a health event; those with the most lag come first."""
@@ -118,7 +119,7 @@ class ShipCollector(Collector):
             yield GaugeMetricFamily(f"tickertape_ship_{name}", text, value=value)
 
 
-async def print_status(client: Client, names: Names, host: str, console: Console) -> bool:
+async def print_status(client: Client, names: Names, host: str, console: Terminal) -> bool:
     """Print the last health event of a host's shipper; return False if there is none.
 
     Raises:
@@ -133,12 +134,16 @@ async def print_status(client: Client, names: Names, host: str, console: Console
         return False
     event = SystemHealth.model_validate(orjson.loads(message.data))
     checks = event.checks if isinstance(event.checks, dict) else {}
-    console.print(f"shipper of [bold]{host}[/] at {event.timestamp}: {event.status.value}", highlight=False)
-    console.print(f"[dim]{'not shipped':>12}  {'lag':>10}  file[/]", highlight=False)
+    console.print(
+        Text.assemble(
+            "shipper of ", (printable(host), "bold"), f" at {event.timestamp}: {event.status.value}"
+        )
+    )
+    console.print(Text(f"{'not shipped':>12}  {'lag':>10}  file", "dim"))
     for file in checks.get("by_file", ()):
         lag = f"{file['lag_seconds']:.1f} s"
         line = f"{_format_bytes(file['lag_bytes']):>12}  {lag:>10}  {file['path']}"
-        console.print(Text(line), soft_wrap=True)
+        console.print(printable(line), soft_wrap=True)
     parts = [f"{checks.get('shipped', 0):,} events shipped"]
     for key, text in (
         ("suppressed", "suppressed"),
@@ -147,7 +152,7 @@ async def print_status(client: Client, names: Names, host: str, console: Console
     ):
         if checks.get(key):
             parts.append(f"{checks[key]:,} {text}")
-    console.print(", ".join(parts), highlight=False)
+    console.print(", ".join(parts))
     return True
 
 

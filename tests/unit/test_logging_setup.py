@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.deceptive import SURROGATES, TEXT, deceptive
 from tickertape import logging_setup as logs
 
 
@@ -90,6 +91,23 @@ def test_untrusted_text_cannot_forge_a_log_line() -> None:
     text = logs.TextFormatter().format(record("no feed at %s", "/a\n2026 ERROR all is lost\x1b[2J\u2028"))
     assert text.endswith(" WARNING no feed at /a\\n2026 ERROR all is lost\\x1b[2J\\u2028")
     assert len(text.splitlines()) == 1
+
+
+@pytest.mark.parametrize("formatter", [logs.TextFormatter(), logs.JsonFormatter()])
+def test_a_record_deceives_no_terminal(formatter: logging.Formatter) -> None:
+    """The message, the extras, the traceback and the stack contain no deceptive character."""
+    made = record("%s", TEXT + SURROGATES, extra={TEXT: [TEXT]})
+    made.stack_info = TEXT
+    try:
+        raise ValueError(TEXT + SURROGATES)
+    except ValueError:
+        made.exc_info = sys.exc_info()
+    text = formatter.format(made)
+    assert deceptive(text) == set()
+    assert deceptive(formatter.format(record("x", extra=TEXT + SURROGATES))) == set()
+    if isinstance(formatter, logs.JsonFormatter):
+        assert json.loads(text)["message"].startswith(TEXT)
+        assert json.loads(text)["extra"] == {TEXT: [TEXT]}
 
 
 class Terminal(io.StringIO):

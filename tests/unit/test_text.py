@@ -1,10 +1,13 @@
-"""Untrusted text in log lines and errors."""
+"""Untrusted text in log lines, errors and the output of commands."""
+
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tickertape.text import count, join_lines, printable, truncate
+from tests.support.deceptive import INVISIBLE, MARKUP, SURROGATES, TEXT, deceptive
+from tickertape.text import count, join_lines, printable, printable_json, printable_lines, truncate
 
 
 @pytest.mark.parametrize(
@@ -16,6 +19,8 @@ from tickertape.text import count, join_lines, printable, truncate
         ("\x1b[31mred", r"\x1b[31mred"),
         ("\u202eleft", r"\u202eleft"),
         ("half \ud800", r"half \ud800"),
+        ("a\u200bb\u3164", r"a\u200bb\u3164"),
+        ("disk ⚠\ufe0f", "disk ⚠\ufe0f"),
     ],
 )
 def test_what_cannot_be_printed_is_escaped(text: str, expected: str) -> None:
@@ -36,6 +41,29 @@ def test_no_output_controls_a_terminal(text: str) -> None:
     """No output can control a terminal."""
     assert printable(text).isprintable()
     printable(text).encode()  # it has no lone surrogate
+
+
+def test_every_deceptive_character_is_escaped() -> None:
+    """Control, format, private-use and invisible characters are escaped, one by one; markup is kept."""
+    for character in TEXT.removesuffix(f"{MARKUP}行情") + INVISIBLE + SURROGATES:
+        if ord(character) not in (0x1B, *range(0x20, 0x7F)):
+            assert deceptive(printable(character)) == set()
+            assert printable(character) == ascii(character)[1:-1]
+    assert printable(TEXT).endswith(f"{MARKUP}行情")
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_json_keeps_its_value(text: str) -> None:
+    """A JSON document without deceptive characters has the same value, with and without indentation."""
+    for indent in (None, 2):
+        document = json.dumps({text: [text, TEXT]}, ensure_ascii=False, indent=indent)
+        assert json.loads(printable_json(document)) == {text: [text, TEXT]}
+        assert deceptive(printable_json(document)) == set()
+
+
+def test_the_line_feeds_of_a_text_are_kept() -> None:
+    """Only the line feeds of a text of several lines are kept."""
+    assert printable_lines("a\n\x1bb\r\n") == "a\n\\x1bb\\r\n"
 
 
 def test_lines_are_joined() -> None:

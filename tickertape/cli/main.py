@@ -12,6 +12,15 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
 
+from tickertape.process.console import (
+    escape_tracebacks,
+    flush,
+    print_error,
+    print_line,
+    print_lines,
+    print_notice,
+)
+
 EXIT_USAGE: Final = 2
 EXIT_FAILURE: Final = 1
 EXIT_INTERRUPTED: Final = 130
@@ -129,10 +138,12 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         the exit code.
     """
+    if argv is None:
+        escape_tracebacks()
     try:
         code = _main(sys.argv[1:] if argv is None else argv)
         # Here rather than at the exit of the interpreter, so that a closed pipe is noticed in this block.
-        sys.stdout.flush()
+        flush()
         return code
     except BrokenPipeError:
         # The reader of the output has exited, as in `tickertape tail | head`. os._exit discards the buffered
@@ -143,12 +154,12 @@ def main(argv: list[str] | None = None) -> int:
 def _main(arguments: list[str]) -> int:
     name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     if name in ("", "-h", "--help"):
-        print(_overview())
+        print_lines(_overview())
         return 0 if name else EXIT_USAGE
     if name in ("-V", "--version"):
         from importlib.metadata import version
 
-        print(version("tickertape"))
+        print_line(version("tickertape"))
         return 0
     command = COMMANDS.get(name)
     if command is None:
@@ -159,10 +170,7 @@ def _main(arguments: list[str]) -> int:
         # A missing module of Tickertape itself is a defect, which no extra can fix.
         if error.name is None or error.name.partition(".")[0] == "tickertape":
             raise
-        print(
-            f"tickertape {name}: {error.name} is not installed; pip install 'tickertape[{command.extra}]'",
-            file=sys.stderr,
-        )
+        print_notice(name, f"{error.name} is not installed; pip install 'tickertape[{command.extra}]'")
         return EXIT_FAILURE
 
 
@@ -173,7 +181,7 @@ def _command(name: str, command: Command, arguments: list[str]) -> int:
     if "-h" in arguments or "--help" in arguments:
         from tickertape.cli.help import format_help
 
-        print(format_help(name, command.summary, model, command.examples))
+        print_lines(format_help(name, command.summary, model, command.examples))
         return 0
     try:
         settings = _parse(name, model, arguments)
@@ -189,7 +197,6 @@ def _run(name: str, function: Callable[[Any], Any], settings: Any) -> int:
     import asyncio
 
     from tickertape.errors import TickertapeError
-    from tickertape.process.console import print_notice
     from tickertape.process.event_loop import run_async
 
     try:
@@ -252,7 +259,7 @@ def _overview() -> str:
 
 
 def _print_usage_error(message: str) -> int:
-    print(f"tickertape {message}", file=sys.stderr)
+    print_error(f"tickertape {message}")
     return EXIT_USAGE
 
 

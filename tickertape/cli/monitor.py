@@ -15,7 +15,7 @@ from tickertape.nats import connection
 from tickertape.nats.provisioning import connect_or_report
 from tickertape.nats.settings import NatsSettings
 from tickertape.nats.streams import StreamsError
-from tickertape.process.console import print_notice
+from tickertape.process.console import print_line, print_notice
 from tickertape.process.listeners import ListenError
 from tickertape.process.metrics_port import MetricsPort
 from tickertape.process.signals import add_signal_handlers, stop_on_signals
@@ -145,7 +145,7 @@ async def _silence(settings: MonitorSettings) -> int:
         return 1
     try:
         names = settings.names()
-        print(await silences.set_silence(client, names, settings.gateway, seconds, settings.reason))
+        print_line(await silences.set_silence(client, names, settings.gateway, seconds, settings.reason))
     except (StreamsError, NatsError) as error:
         print_notice(PROGRAM, str(error))
         return 1

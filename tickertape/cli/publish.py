@@ -8,7 +8,6 @@ Invariants:
 
 import asyncio
 import contextlib
-import sys
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -24,14 +23,13 @@ from tickertape.contracts.events import MAX_EVENT_BYTES, MODELS, format_time
 from tickertape.contracts.subjects import SubjectError
 from tickertape.nats.connect_errors import ConnectFailure
 from tickertape.nats.settings import NatsSettings
-from tickertape.process.console import print_notice
+from tickertape.process.console import print_error, print_line, print_notice
 from tickertape.process.signals import stop_on_signals
 from tickertape.process.tasks import cancel_and_wait, race, run_until_stopped
 from tickertape.producers.sdk.errors import InvalidEvent, PublishError
 from tickertape.producers.sdk.in_flight import AckFuture
 from tickertape.producers.sdk.publisher import DEADLINE, Publisher
 from tickertape.producers.shipper.parsing.line_splitter import LineSplitter, standard_input
-from tickertape.text import join_lines
 from tickertape.validation import describe_first_error
 
 PROGRAM: Final = "publish"
@@ -168,11 +166,11 @@ class _Command:
                 self._fail(pending.line, str(error))
             else:
                 suffix = " (duplicate)" if ack.duplicate else ""
-                print(f"{pending.subject} seq {ack.seq}{suffix}", flush=True)
+                print_line(f"{pending.subject} seq {ack.seq}{suffix}")
 
     def _fail(self, number: int, reason: str) -> None:
         self._failures += 1
-        print(f"line {number}: {join_lines(reason)}", file=sys.stderr, flush=True)
+        print_error(f"line {number}: {reason}")
 
 
 def complete_event(subject: str, text: bytes, now: float) -> tuple[str, bytes]:

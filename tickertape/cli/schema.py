@@ -7,6 +7,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
 
 from tickertape.contracts.export import __main__ as export
+from tickertape.process.console import print_json, print_lines
 
 
 class SchemaSettings(BaseSettings):
@@ -26,12 +27,12 @@ def run(settings: SchemaSettings) -> int:
         0.
     """
     if settings.form == "typescript":
-        print(export.generate_typescript(), end="")
+        print_lines(export.generate_typescript())
         return 0
     document = (
         export.generate_asyncapi()
         if settings.form == "asyncapi"
         else export.generate_schemas()[settings.form]
     )
-    print(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+    print_json(orjson.dumps(document, option=orjson.OPT_INDENT_2))
     return 0

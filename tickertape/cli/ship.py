@@ -7,7 +7,6 @@ from typing import Final
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
-from rich.console import Console
 
 from tickertape.errors import TickertapeError
 from tickertape.nats import connection
@@ -16,6 +15,7 @@ from tickertape.nats.streams import server_version
 from tickertape.process.console import print_notice
 from tickertape.process.signals import stop_on_signals
 from tickertape.process.tasks import run_until_stopped
+from tickertape.process.terminal import Terminal
 from tickertape.producers.sdk.publisher import FOREVER, Publisher
 from tickertape.producers.shipper import status as shipper_status
 from tickertape.producers.shipper.runner import PROGRAM, DryRunSink, run_shipper
@@ -103,7 +103,7 @@ async def _show_status(settings: ShipSettings) -> int:
     if client is None:
         return 1
     try:
-        if await shipper_status.print_status(client, settings.names(), settings.host, Console()):
+        if await shipper_status.print_status(client, settings.names(), settings.host, Terminal()):
             return 0
         print_notice(PROGRAM, f"no status of a shipper on host {settings.host!r} found; check --host")
     except (NatsError, TimeoutError) as error:

@@ -24,9 +24,8 @@ from tickertape.nats.streams import (
     stream_configs,
     stream_info,
 )
-from tickertape.process.console import print_notice
+from tickertape.process.console import print_line, print_notice
 from tickertape.relay.ingest import stream_reader
-from tickertape.text import printable
 
 PROGRAM: Final = "streams"
 
@@ -79,7 +78,7 @@ async def run(settings: StreamsSettings) -> int:
     try:
         if settings.action == "apply":
             for line in await apply(client, names, settings.replicas) or ["all streams match the contract"]:
-                print(line)
+                print_line(line)
             return 0
         if settings.action == "rejected":
             return await _rejected(client, names, settings.replay)
@@ -95,16 +94,16 @@ async def _show(client: Client, names: Names) -> int:
     for config in stream_configs(names, server_version(client)):
         existing = await stream_info(client, config["name"])
         if existing is None:
-            print(f"{config['name']:<12} missing")
+            print_line(f"{config['name']:<12} missing")
             continue
         state = existing["state"]
-        print(
+        print_line(
             f"{config['name']:<12} {state['messages']:>9} messages  {state['bytes'] / MIB:>8.1f} MiB"
             f" of {format_size(existing['config']['max_bytes'])}  {state['first_seq']}..{state['last_seq']}"
         )
     found = await differences(client, names)
     for difference in found:
-        print(f"{difference}{'' if difference.is_breaking else ' (allowed)'}")
+        print_line(f"{difference}{'' if difference.is_breaking else ' (allowed)'}")
     return 1 if any(difference.is_breaking for difference in found) else 0
 
 
@@ -115,7 +114,7 @@ async def _rejected(client: Client, names: Names, replay_seq: int | None) -> int
             headers = delivery.headers or {}
             seq, reason = headers.get("Tickertape-Sequence", "-"), headers.get("Tickertape-Reason", "-")
             if replay_seq is None:
-                print(printable(f"{seq:>9}  {_subject(delivery, names)}  {reason}"))
+                print_line(f"{seq:>9}  {_subject(delivery, names)}  {reason}")
             elif seq == str(replay_seq):
                 found = delivery
     return 0 if replay_seq is None else await _replay(client, names, replay_seq, found)
@@ -131,7 +130,7 @@ async def _replay(client: Client, names: Names, seq: int, found: Delivery | None
         )
         return 1
     if (obstacle := _replay_obstacle(seq, found, names)) is not None:
-        print_notice(PROGRAM, printable(obstacle))
+        print_notice(PROGRAM, obstacle)
         return 1
     subject = _subject(found, names)
     # The message id deduplicates repeated replays within the duplicate window.
@@ -141,10 +140,10 @@ async def _replay(client: Client, names: Names, seq: int, found: Delivery | None
     except (NatsError, TimeoutError) as error:
         print_notice(
             PROGRAM,
-            printable(f"event {seq} was not published: {error}; check the permissions of this NATS user"),
+            f"event {seq} was not published: {error}; check the permissions of this NATS user",
         )
         return 1
-    print(printable(f"event {seq} on {subject} was published as event {ack.seq}"))
+    print_line(f"event {seq} on {subject} was published as event {ack.seq}")
     return 0
 
 

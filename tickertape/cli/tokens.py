@@ -21,7 +21,7 @@ from tickertape.contracts.messages import LevelName, ProtocolError
 from tickertape.contracts.subjects import check_pattern
 from tickertape.durations import is_duration, parse_duration
 from tickertape.errors import OperatorError
-from tickertape.process.console import print_notice
+from tickertape.process.console import print_json, print_line, print_lines, print_notice
 from tickertape.relay.auth.claims import TokenError, decode_base64url, parse_json_object, read_time
 from tickertape.relay.auth.key_parsing import read_key_file
 from tickertape.relay.auth.keys import KeysError
@@ -135,7 +135,7 @@ async def run(settings: TokenCommandSettings) -> int:
     """
     try:
         if settings.action == "mint":
-            print(_mint(settings))
+            print_line(_mint(settings))
             return 0
         if settings.action == "keygen":
             return _keygen(settings)
@@ -195,7 +195,7 @@ def _keygen(settings: TokenCommandSettings) -> int:
             raise KeysError(
                 f"{settings.public_file} already exists", "choose another --public-file"
             ) from None
-    print(private.decode(), end="")
+    print_lines(private.decode())
     return 0
 
 
@@ -219,7 +219,7 @@ async def _inspect(settings: TokenCommandSettings) -> int:
         "verified": is_valid,
         "result": result,
     }
-    print(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
+    print_json(orjson.dumps(report, option=orjson.OPT_INDENT_2))
     return 0 if is_valid else 1
 
 

@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -28,6 +27,7 @@ from tickertape.demo.failure_model import FailureModel
 from tickertape.demo.fleet import FLEET, Condition, DemoGateway, Kind, write_conditions
 from tickertape.demo.ports import HOST
 from tickertape.demo.restart_api import PORT_NAME, start_restart_api
+from tickertape.process.console import print_error, print_line
 
 TICK: Final = 0.25
 """Seconds between two steps of the failure model."""
@@ -81,7 +81,7 @@ class ProbeServer:
             except OSError as error:
                 # Another program has taken the port. Each tick retries; until one succeeds, probes fail.
                 if not self._open_failed:
-                    print(f"{self._gateway_id}: cannot open port {self._port}: {error}", file=sys.stderr)
+                    print_error(f"{self._gateway_id}: cannot open port {self._port}: {error}")
                 self._open_failed = True
 
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -160,14 +160,14 @@ class Fleet:
 
     def restart(self, gateway_id: str, now: float) -> bool:
         """Restart a gateway ``now`` seconds after the start; return False if no gateway has this id."""
-        print(f"{now:7.1f} s  {gateway_id}: restart requested", flush=True)
+        print_line(f"{now:7.1f} s  {gateway_id}: restart requested")
         return self._failure_model.restart(gateway_id, now)
 
     async def advance(self, now: float) -> bool:
         """Apply the changes due ``now`` seconds after the start; return whether any condition changed."""
         changes = self._failure_model.advance(now)
         for gateway_id, condition in changes:
-            print(f"{now:7.1f} s  {gateway_id} is {condition}", flush=True)
+            print_line(f"{now:7.1f} s  {gateway_id} is {condition}")
             self.conditions[gateway_id] = condition
         for gateway_id, servers in self._servers.items():
             for server in servers:

@@ -17,7 +17,6 @@ from pathlib import Path
 from string import Template
 from typing import IO, Any, Final
 
-from rich.console import Console
 from rich.text import Text
 
 from tickertape.demo.children import Child
@@ -26,10 +25,11 @@ from tickertape.demo.ports import HOST, free_ports, port_or_free
 from tickertape.demo.restart_api import PORT_NAME
 from tickertape.demo.settings import DemoSettings
 from tickertape.errors import OperatorError
-from tickertape.process.console import print_notice
+from tickertape.process.console import print_error, print_notice
 from tickertape.process.lockfile import acquire_lock
 from tickertape.process.signals import STOP_SIGNALS, add_signal_handlers
 from tickertape.process.tasks import race
+from tickertape.process.terminal import Terminal
 
 READY_TIMEOUT: Final = 60.0
 """Maximum seconds until the relay is ready."""
@@ -80,7 +80,7 @@ class Demo:
 
     def __init__(self, settings: DemoSettings) -> None:
         self._settings = settings
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = Terminal(soft_wrap=True)
         self._stopping = asyncio.Event()
         folder = settings.folder.absolute()
         self._folder = folder
@@ -206,7 +206,7 @@ class Demo:
     def _relay_exited(self) -> DemoError:
         """Print the relay's last output lines, which show why it exited, and return the error."""
         for line in self._relay.last_lines(SHOWN_LINES):
-            print(line, file=sys.stderr)
+            print_error(line)
         return DemoError("relay exited", f"see its output in {self._relay.output}")
 
     def _print_addresses(self) -> None:

@@ -1,13 +1,35 @@
-"""Output for the operator, flushed line by line because supervising programs read it through a pipe."""
+"""Output for the operator, flushed line by line because supervising programs read it through a pipe.
+
+Invariant: text that others chose, such as a file name or a message of a server, cannot control the terminal.
+All commands print through this module or ``terminal``, and ruff rejects any other output.
+"""
 
 import sys
+import threading
+import traceback
+from types import TracebackType
 
-from tickertape.text import join_lines
+from tickertape.text import join_lines, printable, printable_json, printable_lines
 
 
 def print_line(line: str) -> None:
     """Print a line to standard output and flush it."""
-    print(line, flush=True)
+    print(printable(line), flush=True)
+
+
+def print_lines(text: str) -> None:
+    """Print a text of several lines, such as the help, to standard output."""
+    print(printable_lines(text.removesuffix("\n")), flush=True)
+
+
+def print_json(document: bytes) -> None:
+    """Print a JSON document to standard output, with the same value and without control characters."""
+    print(printable_json(document.decode()), flush=True)
+
+
+def print_error(line: str) -> None:
+    """Print a line to standard error; line breaks are joined."""
+    print(printable(join_lines(line)), file=sys.stderr, flush=True)
 
 
 def print_notice(program: str, text: str) -> None:
@@ -17,4 +39,32 @@ def print_notice(program: str, text: str) -> None:
         program: name of the command that prints it, such as ``ship``.
         text: the message; line breaks are joined.
     """
-    print(f"tickertape {program}: {join_lines(text)}", file=sys.stderr, flush=True)
+    print_error(f"tickertape {program}: {text}")
+
+
+def flush() -> None:
+    """Write what standard output still buffers."""
+    sys.stdout.flush()
+
+
+def print_traceback(
+    kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
+) -> None:
+    """Print the traceback of an uncaught exception, as ``sys.excepthook`` does."""
+    text = "".join(traceback.format_exception(kind, error, trace))
+    print(printable_lines(text), end="", file=sys.stderr, flush=True)
+
+
+def is_terminal() -> bool:
+    """Return whether standard error is a terminal."""
+    return sys.stderr.isatty()
+
+
+def escape_tracebacks() -> None:
+    """Print the tracebacks of this process by ``print_traceback``, also those of its threads."""
+
+    def print_failure(failure: threading.ExceptHookArgs) -> None:
+        if not issubclass(failure.exc_type, SystemExit):
+            print_traceback(failure.exc_type, failure.exc_value, failure.exc_traceback)
+
+    sys.excepthook, threading.excepthook = print_traceback, print_failure

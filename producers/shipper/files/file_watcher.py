@@ -10,6 +10,8 @@ from typing import Final
 
 from watchfiles import awatch
 
+from tickertape.text import escape_surrogates
+
 # It logs every change that it detects, and none of them is of interest to an operator.
 logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
@@ -42,7 +44,8 @@ class FileWatcher:
 
     async def run(self) -> None:
         """Watch the folders until cancelled; return early where the system does not support it."""
-        folders = folders_of(self._patterns)
+        # watchfiles takes no name that is not UTF-8; files in such a folder are found by polling alone.
+        folders = {folder for folder in folders_of(self._patterns) if escape_surrogates(folder) == folder}
         # The watch is not recursive, so files below a "**" are found by polling alone.
         if not folders or any("**" in pattern for pattern in self._patterns):
             return

@@ -13,10 +13,12 @@ from pydantic import BaseModel
 from pydantic_settings import EnvSettingsSource
 from tickertape.relay.settings import ServeSettings
 
+from tests.support.deceptive import SURROGATES, TEXT, UNDECODABLE, deceptive
 from tests.support.patience import PATIENCE
 from tickertape.cli import main as cli
 from tickertape.cli.help import GROUPS, iter_options
 from tickertape.cli.main import COMMANDS, Command, main
+from tickertape.errors import OperatorError
 
 ORIGINAL = dict(COMMANDS)
 
@@ -175,6 +177,42 @@ def test_a_mistake_is_one_line(arguments: list[str], named: str, capsys: pytest.
     assert named in err
     assert err.count("\n") == 1
     assert ran.settings == []
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_arguments_and_variables_are_escaped(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Errors and help of every command escape the names and values of options and variables."""
+    command = ORIGINAL[name]
+    monkeypatch.setitem(cli.COMMANDS, name, Command("x", command.settings, f"{__name__}:fake_run_plain"))
+    options = [option for option in iter_options(cli._load(command.settings)) if not option.positional]
+    bad = TEXT.replace("\0", "") + UNDECODABLE
+    for arguments in ([f"--{bad}"], [f"--{bad}=1"], [f"--no-such={bad}"], [bad, bad, bad], ["-" + bad]):
+        main([name, *arguments])  # argparse takes an option with a space for an argument
+    with monkeypatch.context() as patch:
+        for variable in ("HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"):
+            patch.setenv(variable, str(tmp_path / bad))
+        patch.setattr("socket.gethostname", lambda: bad)
+        assert main([name, "--help"]) == 0
+    for option in options[::3]:
+        main([name, f"--{option.name.replace('_', '-')}={bad}"])
+        with monkeypatch.context() as patch:
+            patch.setenv(f"TICKERTAPE_{option.name.upper()}", bad)
+            main([name])
+    out, err = capsys.readouterr()
+    assert deceptive(out + err) == set()
+
+
+def test_an_unknown_command_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    """The name of an unknown command is escaped, and so is an error of a command."""
+    assert main([TEXT + SURROGATES]) == 2
+    for error in (OSError(2, TEXT, TEXT + SURROGATES), OperatorError(TEXT + SURROGATES, TEXT)):
+        ran.result = error
+        assert main(["serve"]) == 1
+    err = capsys.readouterr().err
+    assert deceptive(err) == set()
+    assert err.count("\n") == 3
 
 
 @pytest.mark.parametrize("code", [0, 1, 2])

@@ -37,6 +37,7 @@ from tickertape.cli.check.ports import check_ports
 from tickertape.cli.check.report import Sections, passed, print_report, to_json
 from tickertape.cli.check.settings import check_settings
 from tickertape.cli.check.tokens import check_origin, check_tokens, validate_origin
+from tickertape.process.console import print_json
 from tickertape.relay.settings import MAX_WORKERS, RelaySettings
 
 with warnings.catch_warnings():
@@ -87,7 +88,7 @@ async def run(settings: CheckSettings, now: Callable[[], float] = time.time) -> 
         return health_probe.probe(settings.ops_host, settings.ops_port, ready=settings.ready)
     found = _check_monitor(settings.file) if settings.file is not None else await _check_relay(settings, now)
     if settings.json:
-        print(to_json(found))
+        print_json(to_json(found))
     else:
         print_report(found)
     return 0 if passed(found) else 1

@@ -12,6 +12,7 @@ import os
 import socket
 import time
 
+from tickertape.process.console import print_line
 from tickertape.text import printable
 from tickertape.urls import host_port
 
@@ -74,13 +75,13 @@ def probe(host: str, port: int, *, ready: bool) -> int:
     """
     address = f"{connect_host(host)}:{port}"
     if port == 0:
-        print("error  --ops-port 0 picks a random port, which cannot be probed; set --ops-port")
+        print_line("error  --ops-port 0 picks a random port, which cannot be probed; set --ops-port")
         return 1
     path = "/readyz" if ready else "/livez"
     try:
         status, body = http_get(host, port, path)
     except OSError as error:
-        print(
+        print_line(
             f"error  no response from a relay at {address}: {describe_error(error)}; "
             "check that it is running with this --ops-host and --ops-port"
         )
@@ -88,9 +89,11 @@ def probe(host: str, port: int, *, ready: bool) -> int:
     if status == 200:
         return 0
     if ready and status == 503:
-        print(f"error  relay at {address} reports: {first_line(body)}; check its log")
+        print_line(f"error  relay at {address} reports: {first_line(body)}; check its log")
     else:
-        print(f"error  {address} responded to {path} with {status}; check that a relay uses this --ops-port")
+        print_line(
+            f"error  {address} responded to {path} with {status}; check that a relay uses this --ops-port"
+        )
     return 1
 
 

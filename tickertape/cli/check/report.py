@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import orjson
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from tickertape.cli.check.finding import Finding, State
-from tickertape.text import count
+from tickertape.process.terminal import Terminal
+from tickertape.text import count, escape_surrogates, printable
 
 Sections = Mapping[str, Sequence[Finding]]
 """Findings by heading of their section."""
@@ -28,31 +28,36 @@ def passed(sections: Sections) -> bool:
     return not any(finding.state == "error" for findings in sections.values() for finding in findings)
 
 
-def to_json(sections: Sections) -> str:
+def to_json(sections: Sections) -> bytes:
     """Return the findings as ``{"ok", "checks": [{"name", "state", "text", "hint"}]}`` on one line."""
     checks = [
-        {"name": finding.name, "state": finding.state, "text": finding.text, "hint": finding.hint}
+        {
+            "name": finding.name,
+            "state": finding.state,
+            "text": escape_surrogates(finding.text),
+            "hint": escape_surrogates(finding.hint),
+        }
         for findings in sections.values()
         for finding in findings
     ]
-    return orjson.dumps({"ok": passed(sections), "checks": checks}).decode()
+    return orjson.dumps({"ok": passed(sections), "checks": checks})
 
 
-def print_report(sections: Sections, console: Console | None = None) -> None:
+def print_report(sections: Sections, console: Terminal | None = None) -> None:
     """Print the findings: as tables on a terminal, else one line each.
 
     Args:
         sections: findings by section.
         console: output; None uses standard output.
     """
-    console = console or Console()
+    console = console or Terminal()
     if not console.is_terminal:
         for findings in sections.values():
             for finding in findings:
-                print(finding, file=console.file)
+                console.print(printable(str(finding)), soft_wrap=True)
         return
     marks = _MARKS if console.encoding.lower().startswith("utf") else _PLAIN_MARKS
-    console = Console(file=console.file, width=min(console.width, _MAX_WIDTH), force_terminal=True)
+    console = Terminal(file=console.file, width=min(console.width, _MAX_WIDTH), force_terminal=True)
     for heading, findings in sections.items():
         if findings:
             console.print(Text(heading, style="bold"))
@@ -67,7 +72,8 @@ def _table(findings: Sequence[Finding], marks: Mapping[State, str], arrow: str) 
     table.add_column(ratio=1, overflow="fold")
     for finding in findings:
         table.add_row(
-            Text(f"{marks[finding.state]} {finding.state}", style=_COLOURS[finding.state]), Text(finding.text)
+            Text(f"{marks[finding.state]} {finding.state}", style=_COLOURS[finding.state]),
+            Text(printable(finding.text)),
         )
         if finding.hint:
             # Hints of warnings are dimmed, so that hints of errors stand out.
@@ -75,7 +81,7 @@ def _table(findings: Sequence[Finding], marks: Mapping[State, str], arrow: str) 
             hint.add_column(no_wrap=True)
             hint.add_column(ratio=1, overflow="fold")
             style = "bold" if finding.state == "error" else "dim"
-            hint.add_row(Text(arrow, style=style), Text(finding.hint, style=style))
+            hint.add_row(Text(arrow, style=style), Text(printable(finding.hint), style=style))
             table.add_row("", hint)
     return table
 

@@ -5,7 +5,6 @@ import contextlib
 import math
 import random
 import ssl
-import sys
 import warnings
 from pathlib import Path
 from typing import Any, Final, Self
@@ -14,7 +13,6 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 import orjson
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from rich.console import Console
 from rich.text import Text
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
@@ -24,9 +22,10 @@ from tickertape.cli.tail.format import format_event
 from tickertape.cli.tail.token import HINT, NoTokenError, TokenSource
 from tickertape.contracts.close_codes import CLOSE_CODES, CloseCode, Reconnect
 from tickertape.contracts.messages import HEARTBEAT_MS, MAX_MESSAGE_BYTES, SUBPROTOCOL
-from tickertape.process.console import print_notice
+from tickertape.process.console import print_json, print_notice
 from tickertape.process.signals import stop_on_signals
 from tickertape.process.tasks import run_until_stopped
+from tickertape.process.terminal import Terminal
 from tickertape.text import count, printable
 from tickertape.urls import parse_url
 
@@ -154,8 +153,8 @@ class _Tail:
         self._token_check_at = math.inf
         self._expires_at = ""
         self._save_at = 0.0
-        self._stdout = Console(highlight=False, soft_wrap=True)
-        self._stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._stdout = Terminal(soft_wrap=True)
+        self._stderr = Terminal(stderr=True, soft_wrap=True)
 
     def print_status(self, text: str, style: str = "dim") -> None:
         """Print a status line on standard error."""
@@ -345,8 +344,7 @@ class _Tail:
 
     def _print_event(self, item: dict[str, Any]) -> None:
         if self._settings.json:
-            sys.stdout.buffer.write(orjson.dumps(item) + b"\n")
-            sys.stdout.buffer.flush()
+            print_json(orjson.dumps(item))
         else:
             self._stdout.print(format_event(item))
 

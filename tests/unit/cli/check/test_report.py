@@ -5,11 +5,11 @@ import json
 import re
 
 import pytest
-from rich.console import Console
 
 from tickertape.cli.check.finding import NAMES, Finding
 from tickertape.cli.check.report import Sections, passed, print_report, to_json
 from tickertape.errors import OperatorError
+from tickertape.process.terminal import Terminal
 
 SECTIONS: Sections = {
     "NATS": [Finding.ok("nats", "NATS 2.15.1 answers")],
@@ -30,7 +30,7 @@ FINE: Sections = {"NATS": [Finding.ok("nats", "it answers")]}
 def printed(sections: Sections, *, terminal: bool, encoding: str = "utf-8") -> str:
     """Return the output on a terminal of 80 columns, or in a pipe."""
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    print_report(sections, Console(file=file, width=80, force_terminal=terminal, color_system=None))
+    print_report(sections, Terminal(file=file, width=80, force_terminal=terminal, color_system=None))
     file.flush()
     assert isinstance(file.buffer, io.BytesIO)
     return file.buffer.getvalue().decode(encoding)
@@ -100,7 +100,7 @@ def test_findings_are_not_interpreted_as_markup() -> None:
 def test_json_is_one_object_with_the_documented_shape() -> None:
     """JSON output is one object with the documented fields."""
     text = to_json(SECTIONS)
-    assert "\n" not in text
+    assert b"\n" not in text
     output = json.loads(text)
     assert output["ok"] is False
     assert [one["name"] for one in output["checks"]] == ["nats", "clock", "main_port"]
