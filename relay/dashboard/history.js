@@ -224,11 +224,10 @@ export class History {
   async #fetch() {
     const { key } = this.#gateway;
     const { signal } = (this.#request = new AbortController());
-    const query = { subjects: subjectOf(key), order: "newest", limit: String(PAGE), until: this.#until };
     this.#older.hidden = true;
     setText(this.#state, STRINGS.history.loading);
     try {
-      const page = await fetchPage(query, signal);
+      const page = await fetchPage({ subjects: subjectOf(key), order: "newest", limit: String(PAGE), until: this.#until }, signal);
       if (!signal.aborted) this.#addPage(key, page);
     } catch (error) {
       if (signal.aborted) return;

@@ -136,7 +136,8 @@ def build_url(settings: TailSettings, cursor: str | None = None) -> str:
         "since": None if cursor else settings.since,
     }
     url = urlsplit(settings.url)
-    query = urlencode({key: value for key, value in parameters.items() if value})
+    # Arguments may contain bytes that are not UTF-8, which the relay rejects with a reason.
+    query = urlencode({key: value for key, value in parameters.items() if value}, errors="surrogateescape")
     return urlunsplit(url._replace(query="&".join(filter(None, (url.query, query)))))
 
 
@@ -313,12 +314,8 @@ class _Tail:
             for item in message["events"]:
                 self._print_event(item)
         elif kind == "gap":
-            dropped = message["dropped"]
-            loss = (
-                f"{count(dropped, 'event')} skipped"
-                if dropped is not None
-                else "an unknown number of events lost"
-            )
+            lost = message["dropped"]
+            loss = "an unknown number of events lost" if lost is None else f"{count(lost, 'event')} skipped"
             self.print_status(
                 f"-- {loss} ({message['reason']}): {message['from']} to {message['to']}", "yellow"
             )

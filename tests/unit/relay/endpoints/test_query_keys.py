@@ -1,9 +1,11 @@
 """The project's own clients and documents use only query keys that the relay knows."""
 
+import os
 import re
 from urllib.parse import parse_qsl, urlsplit
 
-from tickertape.contracts.messages import Subscribe
+import pytest
+from tickertape.contracts.messages import ProtocolError, Subscribe
 from tickertape.relay.core.session.subscription import QUERY_KEYS, Request, Since, parse_query
 from tickertape.relay.endpoints.history import PAGE_KEYS
 
@@ -18,7 +20,7 @@ SOURCES = (
     "contracts/typescript/src/*.ts",
     "relay/**/*.js",
 )
-LITERAL = re.compile(r"readPage\(\{([^}]*)\}|URLSearchParams\(\{([^}]*)\}")
+LITERAL = re.compile(r"(?:readPage|fetchPage|URLSearchParams)\(\{([^}]*)\}")
 
 
 def test_query_keys_are_the_fields_of_subscribe() -> None:
@@ -47,8 +49,8 @@ def test_the_dashboard_uses_known_keys() -> None:
     keys = {
         part.partition(":")[0].strip()
         for path in (ROOT / "relay" / "dashboard").glob("*.js")
-        for groups in LITERAL.findall(path.read_text())
-        for part in "".join(groups).split(",")
+        for literal in LITERAL.findall(path.read_text())
+        for part in literal.split(",")
         if part.strip() and not part.strip().startswith("...")
     }
     assert {"subjects", "order", "limit", "until", "cursor"} <= keys
@@ -62,3 +64,11 @@ def test_tail_uses_known_keys() -> None:
     )
     request = parse_query(urlsplit(build_url(settings)).query)
     assert request == Request(("log.>", "gateway.>"), "WARN", "complete", since=Since(ago=600.0))
+
+
+def test_tail_sends_bytes_that_are_no_text_unchanged() -> None:
+    """An argument that is not UTF-8 reaches the relay, whose error names the parameter."""
+    settings = TailSettings(subjects=os.fsdecode(b"log.\xff"))
+    assert urlsplit(build_url(settings)).query == "subjects=log.%FF"
+    with pytest.raises(ProtocolError, match="query: 'utf-8'"):
+        parse_query(urlsplit(build_url(settings)).query)
