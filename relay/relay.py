@@ -67,7 +67,8 @@ class Components:
 
     def metrics_snapshot(self) -> MetricsSnapshot:
         """Return a snapshot of all metrics of this relay."""
-        return read_snapshot(self.connections, self.ingest.upstream_status(), self.token_failures())
+        sources = {} if self.authority is None else self.authority.sources
+        return read_snapshot(self.connections, self.ingest.upstream_status(), self.token_failures(), sources)
 
     async def run(self, loaded: asyncio.Event) -> None:
         """Run ingest, flushes and periodic work until cancelled.

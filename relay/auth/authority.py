@@ -51,6 +51,16 @@ class Authority:
         return {} if self._tokens is None else self._tokens.failures
 
     @property
+    def sources(self) -> Mapping[str, bool]:
+        """Whether the revocations, client grants and keys in force are those of their file or URL."""
+        sources = {
+            "revocations": None if self._revocations is None else self._revocations.valid,
+            "client_grants": None if self._certificates is None else self._certificates.valid,
+            "keys": None if self._tokens is None else self._tokens.valid,
+        }
+        return {name: valid for name, valid in sources.items() if valid is not None}
+
+    @property
     def ready(self) -> bool:
         """Whether clients can be authenticated: the issuer's keys have been fetched."""
         return self._tokens is None or self._tokens.ready

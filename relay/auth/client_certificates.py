@@ -80,11 +80,15 @@ class ClientCertificates:
     Args:
         path: path of the file, which is loaded immediately.
 
+    Attributes:
+        valid: whether the rules in force are those of the file, as of the last check.
+
     Raises:
         CertificateGrantsError: the file is missing or invalid.
     """
 
     def __init__(self, path: Path) -> None:
+        self.valid = True
         self._path = path
         self._rules: tuple[Rule, ...] = ()
         self._stamp: _Stamp | None = None
@@ -145,6 +149,7 @@ class ClientCertificates:
                 return False
             self._load()
         except OSError as error:
+            self.valid = False
             if self._stamp is not None:
                 self._stamp = None  # so that this is logged once, and the file is loaded when it is back
                 log.error("cannot read %s: %s; the previous rules stay in force", self._path, error.strerror)
@@ -171,6 +176,7 @@ class ClientCertificates:
         return None
 
     def _load(self) -> None:
+        self.valid = False
         try:
             # Before reading, so that a change during the read is noticed by the next poll.
             self._stamp = _stamp(self._path)
@@ -181,7 +187,7 @@ class ClientCertificates:
                 f"cannot read certificate grants {self._path}: {error.strerror}", "check --tls-client-grants"
             ) from None
         # Parsed completely before the assignment, so that an invalid file changes nothing.
-        self._rules = tuple(_parse_rules(data, self._path))
+        self._rules, self.valid = tuple(_parse_rules(data, self._path)), True
 
 
 def _stamp(path: Path) -> _Stamp:

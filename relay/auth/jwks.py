@@ -97,6 +97,11 @@ class Jwks:
             f"Jwks({redact_url(self._url)}, {count} keys, {self.failures} of {self.fetches} fetches failed)"
         )
 
+    @property
+    def valid(self) -> bool:
+        """Whether the last fetch succeeded."""
+        return self._consecutive_failures == 0
+
     def request_refresh(self) -> bool:
         """Request a fetch, because a token names an unknown key.
 

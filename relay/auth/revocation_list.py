@@ -3,19 +3,25 @@
 Invariants:
 
 1. The last valid list stays in force until a newer one is loaded: a broken or missing file reinstates no
-   token.
-2. A file that is modified in place is loaded once it stops changing; a replaced file is loaded immediately.
+   token. One that has become empty counts as broken, unless a comment says that it is meant to be.
+2. A line that may be a misspelt entry makes the file invalid. A bare token id therefore has few characters;
+   ``jti:`` accepts every id that a token can have.
+3. A file that is modified in place is loaded once it stops changing; a replaced file is loaded immediately.
 """
 
 import asyncio
+import errno
 import logging
 import os
 import re
+import stat
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tickertape.relay.auth.claims import MAX_NAME
 from tickertape.relay.core.grants import Grant
 
 from tickertape.errors import ConfigurationError
@@ -34,6 +40,11 @@ MAX_BYTES: Final = 8 * 1024 * 1024
 """Maximum bytes of the file."""
 
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
+_BARE_ID: Final = re.compile(r"[A-Za-z0-9._~+/-]+|(?i:urn):[a-z0-9][a-z0-9-]{0,31}:\S+")
+_TOKEN: Final = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
+_MISSPELT: Final = re.compile(r"\W*(subs?|subjects?|jtis?|certs?)[\W_]", re.IGNORECASE)
+_ODD_SUBJECT: Final = re.compile(r"""^(["'`]).*\1$|[,;*]$|\s(?://|--|;)|#\s""")
+"""Subject with quotes, a separator, a wildcard or a comment of another format, which no issuer uses."""
 
 _Stamp = tuple[int, int, int]
 """Modification time in nanoseconds, size and inode of the file."""
@@ -43,27 +54,48 @@ class RevocationsError(ConfigurationError):
     """Error for a revocation file that cannot be used."""
 
 
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """Entries of a revocation file.
+
+    Attributes:
+        ids: revoked values of ``jti``.
+        subjects: subjects whose tokens and certificates are revoked.
+        fingerprints: SHA-256 fingerprints of revoked certificates, in lower case without colons.
+    """
+
+    ids: frozenset[str] = frozenset()
+    subjects: frozenset[str] = frozenset()
+    fingerprints: frozenset[str] = frozenset()
+
+    def __len__(self) -> int:
+        return len(self.ids) + len(self.subjects) + len(self.fingerprints)
+
+
 class Revocations:
     """Revoked tokens from the last valid version of a file.
 
-    The file has one entry per line: a token's ``jti``, bare or as ``jti:<id>``; ``sub:<subject>`` for all
-    tokens of a subject; or ``cert:`` and the SHA-256 fingerprint of a client certificate. The subject of a
-    token without ``sub`` is ``token:<digest>``; see ``anonymous_subject``. Empty lines are ignored, and so is
-    text after a ``#`` at the start of a line or after a space. Replace the file atomically (write a new file,
-    then rename it), so that a partial file is never loaded.
+    The file has one entry per line: a token's ``jti``, as ``jti:<id>`` or, if it consists of letters, digits
+    and ``._~+/-`` or is a URN, bare; ``sub:<subject>`` for all tokens of a subject; or ``cert:`` and the
+    SHA-256 fingerprint of a client certificate. The subject of a token without ``sub`` is ``token:<digest>``;
+    see ``anonymous_subject``. Empty lines are ignored, and so is text after a ``#`` at the start of a line or
+    after a space. Replace the file atomically (write a new file, then rename it), so that a partial file is
+    never loaded.
 
     Args:
         path: path of the file, which is loaded immediately.
+
+    Attributes:
+        valid: whether the list in force is that of the file, as of the last check.
 
     Raises:
         RevocationsError: the file is missing or invalid. Later failures are only logged.
     """
 
     def __init__(self, path: Path) -> None:
+        self.valid = True
         self._path = path
-        self._ids: frozenset[str] = frozenset()
-        self._subjects: frozenset[str] = frozenset()
-        self._fingerprints: frozenset[str] = frozenset()
+        self._entries = Entries()
         self._last_stamp: _Stamp | None = None  # at the last check
         self._loaded_stamp: _Stamp | None = None  # at the last load, valid or not
         self._logged_failure = ""
@@ -75,15 +107,15 @@ class Revocations:
         return f"Revocations({str(self._path)!r}, {len(self)} entries)"
 
     def __len__(self) -> int:
-        return len(self._ids) + len(self._subjects) + len(self._fingerprints)
+        return len(self._entries)
 
     def is_revoked(self, grant: Grant) -> bool:
         """Return whether a token or a certificate, or its subject, is revoked."""
-        if grant.token_id in self._ids or grant.subject in self._subjects:
+        entries, certificate = self._entries, grant.certificate
+        if grant.token_id in entries.ids or grant.subject in entries.subjects:
             return True
-        certificate = grant.certificate
         return certificate is not None and (
-            certificate.fingerprint in self._fingerprints or certificate.grant.subject in self._subjects
+            certificate.fingerprint in entries.fingerprints or certificate.grant.subject in entries.subjects
         )
 
     def poll(self) -> bool:
@@ -116,11 +148,12 @@ class Revocations:
             # tokens; the next check loads it if it has not changed again.
             if stamp == self._loaded_stamp or not (replaced or unchanged):
                 return False
-            previous = (self._ids, self._subjects, self._fingerprints)
+            previous = self._entries
             self._load()
         except OSError as error:
             # So that the file is loaded as soon as it is readable again, even if it is the same.
             self._last_stamp = self._loaded_stamp = None
+            self.valid = False
             self._log_failure(f"cannot read revocation file {self._path}: {error.strerror}")
             return False
         except RevocationsError as error:
@@ -129,7 +162,7 @@ class Revocations:
         if self._logged_failure:
             self._logged_failure = ""
             log.info("revocation file %s is valid again", self._path)
-        return (self._ids, self._subjects, self._fingerprints) != previous
+        return self._entries != previous
 
     async def run(self, changed: Callable[[], None]) -> None:
         """Poll the file until cancelled.
@@ -145,10 +178,27 @@ class Revocations:
                 changed()
 
     def _load(self) -> None:
+        self.valid = False
+        # Parsed completely before the assignment, so that an invalid file changes nothing.
+        data = self._read()
+        entries = _parse(data, self._path)
+        if not data.strip(b"\xef\xbb\xbf \t\r\n") and self._entries:
+            raise RevocationsError(
+                f"revocation file {self._path} has become empty",
+                "restore it, or write a comment such as '# none' to lift all revocations",
+            )
+        self._entries, self.valid = entries, True
+
+    def _read(self) -> bytes:
         try:
-            with self._path.open("rb") as file:
+            # A pipe or device could block the thread, or never end.
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            with open(descriptor, "rb") as file:
+                state = os.fstat(descriptor)
+                if not stat.S_ISREG(state.st_mode):
+                    raise OSError(errno.EINVAL, "not a regular file")
                 # Taken before reading, so that the next check notices a change during the read.
-                self._loaded_stamp = _stamp(os.fstat(file.fileno()))
+                self._loaded_stamp = _stamp(state)
                 data = file.read(MAX_BYTES + 1)
         except OSError as error:
             self._loaded_stamp = None
@@ -156,52 +206,11 @@ class Revocations:
                 f"cannot read revocation file {self._path}: {error.strerror}",
                 "create it (empty if no token is revoked), or remove the setting",
             ) from None
-        # Parsed completely before the assignment, so that an invalid file changes nothing.
-        self._ids, self._subjects, self._fingerprints = self._parse(data)
-
-    def _parse(self, data: bytes) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
         if len(data) > MAX_BYTES:
             raise RevocationsError(
-                f"revocation file {self._path} has more than {MAX_BYTES} bytes",
-                "remove expired tokens",
+                f"revocation file {self._path} has more than {MAX_BYTES} bytes", "remove expired tokens"
             )
-        try:
-            # Some editors write a byte order mark, which would become part of the first id.
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            raise RevocationsError(f"revocation file {self._path} is not UTF-8", "save it as UTF-8") from None
-        ids: set[str] = set()
-        subjects: set[str] = set()
-        fingerprints: set[str] = set()
-        for number, line in enumerate(text.split("\n"), start=1):
-            entry = _without_comment(line)
-            if not entry:
-                continue
-            kind, colon, rest = entry.partition(":")
-            # An id may itself contain a colon (``urn:uuid:…``); any other prefix belongs to the id.
-            has_prefix = bool(colon) and kind in ("jti", "sub", "cert")
-            value = rest.strip() if has_prefix else entry
-            if not value:
-                raise RevocationsError(
-                    f"line {number} of revocation file {self._path} has '{kind}:' without a value",
-                    "write jti:<id>, sub:<subject> or cert:<fingerprint>",
-                )
-            if has_prefix and kind == "cert":
-                value = value.replace(":", "").lower()
-                if not _FINGERPRINT.fullmatch(value):
-                    raise RevocationsError(
-                        f"line {number} of revocation file {self._path} is not a SHA-256 fingerprint",
-                        "write cert: and the output of 'openssl x509 -noout -fingerprint -sha256' after '='",
-                    )
-                fingerprints.add(value)
-            else:
-                (subjects if has_prefix and kind == "sub" else ids).add(value)
-            if len(ids) + len(subjects) + len(fingerprints) > MAX_ENTRIES:
-                raise RevocationsError(
-                    f"revocation file {self._path} has more than {MAX_ENTRIES} entries",
-                    "remove expired tokens, or revoke by subject",
-                )
-        return frozenset(ids), frozenset(subjects), frozenset(fingerprints)
+        return data
 
     def _log_failure(self, message: str) -> None:
         if message != self._logged_failure:
@@ -209,8 +218,68 @@ class Revocations:
             log.warning("%s; the previous list stays in force: %s", message, count(len(self), "revocation"))
 
 
-def _stamp(stat: os.stat_result) -> _Stamp:
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+def _parse(data: bytes, path: Path) -> Entries:
+    """Parse a revocation file.
+
+    Raises:
+        RevocationsError: a line is not an entry. The error does not show the line, which may be a token.
+    """
+    try:
+        # Some editors write a byte order mark, which would become part of the first id.
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise RevocationsError(f"revocation file {path} is not UTF-8", "save it as UTF-8") from None
+    entries: dict[str, set[str]] = {"jti": set(), "sub": set(), "cert": set()}
+    for number, line in enumerate(text.split("\n"), start=1):
+        if entry := _without_comment(line):
+            try:
+                kind, value = _parse_entry(entry)
+            except ValueError as error:
+                raise RevocationsError(
+                    f"line {number} of revocation file {path} {error}",
+                    "write jti:<id>, sub:<subject> or cert:<fingerprint>",
+                ) from None
+            entries[kind].add(value)
+    found = Entries(*map(frozenset, entries.values()))
+    if len(found) > MAX_ENTRIES:
+        raise RevocationsError(
+            f"revocation file {path} has more than {MAX_ENTRIES} entries",
+            "remove expired tokens, or revoke by subject",
+        )
+    return found
+
+
+def _parse_entry(entry: str) -> tuple[str, str]:
+    """Return the kind and the value of an entry; raise ValueError with what is wrong with the line."""
+    kind, colon, rest = entry.partition(":")
+    if not colon or kind not in ("jti", "sub", "cert"):
+        kind, rest = "jti", entry
+        # Compared without case: ``SUB:carol`` would match no token, and ``sub.carol`` hardly is an id.
+        if _MISSPELT.match(entry):
+            raise ValueError("looks like a misspelt jti:, sub: or cert:")
+        if _TOKEN.fullmatch(entry):
+            raise ValueError("looks like a token; revoke its jti")
+        if not _BARE_ID.fullmatch(entry):
+            raise ValueError("is neither an entry nor a plain token id")
+    value = rest.strip()
+    if not value:
+        raise ValueError(f"has '{kind}:' without a value")
+    # ``read_name`` rejects other names in a token, so that the entry could not match any.
+    if len(value) > MAX_NAME or not value.isprintable():
+        raise ValueError(f"has a value that is not printable or has more than {MAX_NAME} characters")
+    if kind == "cert":
+        value = value.replace(":", "").lower()
+        if not _FINGERPRINT.fullmatch(value):
+            raise ValueError(
+                "is not a SHA-256 fingerprint, as in the output of 'openssl x509 -noout -fingerprint -sha256'"
+            )
+    elif kind == "sub" and _ODD_SUBJECT.search(value):
+        raise ValueError("has quotes, a wildcard, a separator or a comment that would be part of the subject")
+    return kind, value
+
+
+def _stamp(state: os.stat_result) -> _Stamp:
+    return state.st_mtime_ns, state.st_size, state.st_ino
 
 
 def _without_comment(line: str) -> str:

@@ -43,6 +43,7 @@ class TokenService:
         assert settings.jwt_algorithm is not None
         keys = read_configured_keys(settings)
         self._settings = settings
+        self._valid = True
         self._fixed: FixedKeys | None = None
         self._jwks: Jwks | None = None
         if keys is None:
@@ -92,6 +93,11 @@ class TokenService:
         return self._verifier.verify(token)
 
     @property
+    def valid(self) -> bool:
+        """Whether the last load of the keys succeeded."""
+        return self._valid if self._jwks is None else self._jwks.valid
+
+    @property
     def ready(self) -> bool:
         """Whether there are keys; those of an issuer have to be fetched first."""
         return self._jwks is None or self._jwks.keys is not None
@@ -111,7 +117,9 @@ class TokenService:
         if self._jwks is not None:
             await self._jwks.load()
             return f"keys from {redact_url(self._key_url)}"
+        self._valid = False
         keys = await asyncio.to_thread(read_configured_keys, self._settings)
+        self._valid = True
         assert self._fixed is not None
         assert keys is not None
         # A new object, by which the verifier notices that its cache is stale.

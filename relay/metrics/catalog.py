@@ -128,6 +128,13 @@ FAMILIES: Final = (
         "resumes", "counter", "Sessions that started in the past, by where their events came from", "source"
     ),
     MetricFamily("auth_failures", "counter", "Rejected tokens", "reason"),
+    MetricFamily(
+        "auth_source_valid",
+        "gauge",
+        "1 while the revocations, client grants and keys in force are those of their file or URL",
+        "source",
+        "min",
+    ),
     MetricFamily("sockets", "gauge", "Sockets on the main port, including those of HTTP requests"),
     MetricFamily("sockets_unauthenticated", "gauge", "Sockets on the main port without a session"),
     MetricFamily(

@@ -11,6 +11,7 @@ Invariants:
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final, get_args
 
 from tickertape.contracts.close_codes import CloseCode
@@ -81,7 +82,10 @@ class MetricsSnapshot:
 
 
 def read_snapshot(
-    connections: Connections, upstream: UpstreamStatus, failures: Mapping[str, int]
+    connections: Connections,
+    upstream: UpstreamStatus,
+    failures: Mapping[str, int],
+    sources: Mapping[str, bool] = MappingProxyType({}),
 ) -> MetricsSnapshot:
     """Take a snapshot of a relay's metrics.
 
@@ -91,6 +95,7 @@ def read_snapshot(
         connections: connections of the relay, with its hub.
         upstream: state of the connection to NATS.
         failures: number of rejected tokens by reason.
+        sources: whether each source of authentication settings is valid.
     """
     hub = connections.hub
     stats, log, fanout, admission = hub.stats, hub.log, hub.fanout, connections.admission
@@ -134,6 +139,7 @@ def read_snapshot(
         },
         "resumes": _known(stats.resumes, ("log", "stream", "gap")),
         "auth_failures": _known(failures, get_args(Reason)),
+        "auth_source_valid": {name: float(valid) for name, valid in sources.items()},
         "rejected": _known(admission.rejected, tuple(Limit)),
         "internal_errors": dict(stats.errors),
         "event_age_outliers": dict(stats.age_outliers),

@@ -16,7 +16,7 @@ import trustme
 from websockets.exceptions import InvalidStatus
 
 from tests.support.clients import forge
-from tests.support.clients.attacker import claims
+from tests.support.clients.attacker import claims, count
 from tests.support.clients.feed_client import follow, run
 from tests.support.programs.relay_process import Relay, eventually
 from tests.support.servers.nats_server import NatsServer
@@ -138,8 +138,14 @@ def test_a_revocation_ends_its_session_immediately(relay: Relay, files: Files) -
             assert await feed.closed() == 4401
 
     run(check())
+    assert count(relay, "auth_source_valid", source="revocations") == 1
     files.revoked.write_bytes(b"\xff\xfe")
     assert "is not UTF-8" in reload(relay)
+    assert count(relay, "auth_source_valid", source="revocations") == 0
+    files.revoked.write_text("SUB:mallory\n")
+    assert "line 1 of revocation file" in reload(relay)
+    assert count(relay, "auth_source_valid", source="revocations") == 0
+    assert count(relay, "auth_source_valid", source="keys") == 1
 
     async def again() -> None:
         with pytest.raises(InvalidStatus):

@@ -145,8 +145,36 @@ def test_secrets_are_mounted_and_never_written_out() -> None:
     assert "env" not in relay
     mounted = [mount["mountPath"] for mount in relay["volumeMounts"]]
     files = [part.partition("=")[2] for part in relay["args"] if "-file=" in part]
-    assert sorted(files) == ["/run/secrets/jwt/key", "/run/secrets/nats/password"]
+    assert sorted(files) == [
+        "/run/secrets/jwt/key",
+        "/run/secrets/nats/password",
+        "/run/secrets/revoked/revoked",
+    ]
     assert all(any(file.startswith(f"{mount_path}/") for mount_path in mounted) for file in files)
+
+
+@pytest.mark.parametrize(
+    ("values", "secret"),
+    [
+        (KEY, "jwt"),
+        ((*KEY, "--set", "auth.revokedSecret=left"), "left"),
+        (("--set", "auth.jwksUrl=https://a.example/keys", "--set", "auth.revokedSecret=left"), "left"),
+        ((*KEY, "--set", "auth.revoked=false"), None),
+        (("--set", "auth.jwksUrl=https://a.example/keys"), None),
+        (OPEN, None),
+    ],
+)
+def test_revocations_come_from_a_secret(values: tuple[str, ...], secret: str | None) -> None:
+    """The key `revoked` of the Secret is required and read, so that no misspelt key revokes nothing."""
+    spec = pod(rendered(*values))
+    found = {
+        volume["secret"]["secretName"]: volume for volume in spec["volumes"] if volume["name"] == "revoked"
+    }
+    assert list(found) == ([secret] if secret else [])
+    assert all("optional" not in volume["secret"] for volume in found.values())
+    (relay,) = spec["containers"]
+    assert ("--jwt-revoked-file=/run/secrets/revoked/revoked" in relay["args"]) == bool(secret)
+    assert ("/run/secrets/revoked" in {mount["mountPath"] for mount in relay["volumeMounts"]}) == bool(secret)
 
 
 def test_selectors_select_the_pods() -> None:
@@ -175,6 +203,14 @@ def test_selectors_select_the_pods() -> None:
         ((), "without a key"),
         ((*KEY, "--set", "auth.jwksUrl=https://a.example/keys"), "both set"),
         ((*KEY, "--set", "auht.mode=none"), "auht"),
+        ((*KEY, "--set", "auth.revokd=true"), "revokd"),
+        ((*KEY, "--set", "auth.revoked=false", "--set", "auth.revokedSecret=x"), "remove one"),
+        ((*OPEN, "--set", "auth.revokedSecret=x"), "auth.mode is none"),
+        ((*KEY, "--set", "options.jwt-revoked-file=/x"), "is set by the chart"),
+        ((*KEY, "--set", "networkPolicy.feedFrom[0].podSelecter.matchLabels.a=b"), "podSelecter"),
+        ((*KEY, "--set", "networkPolicy.feedFrom[0].podSelector.matchLables.a=b"), "matchLables"),
+        ((*KEY, "--set", "networkPolicy.natsTo[0].ipBlock.cdir=10.0.0.0/8"), "cidr"),
+        ((*KEY, "--set", "networkPolicy.extraEgress[0].too[0].ipBlock.cidr=10.0.0.0/8"), "too"),
         ((*KEY, "--set", "nats.url=http://nats:4222"), "/nats/url"),
         ((*KEY, "--set", "nats.url=nats://relay:secret@nats:4222"), "/nats/url"),
         ((*KEY, "--set", "replicas=-1"), "/replicas"),

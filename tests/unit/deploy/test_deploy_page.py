@@ -13,6 +13,7 @@ ALERTS = {
     *("TickertapeRelayDown", "TickertapeUpstreamLost", "TickertapeIngestLag", "TickertapeRetentionGaps"),
     *("TickertapeAuthFailures", "TickertapeGatewayUnhealthy", "TickertapeMonitorSilent"),
     *("TickertapeShipperLag", "TickertapeDescriptors", "TickertapeStatesMissing"),
+    "TickertapeAuthSourceInvalid",
 }
 ELSEWHERE = {"prometheus", "grafana"}
 """Folders that are covered elsewhere."""

@@ -20,6 +20,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- with .Values.image }}{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}{{ end }}
 {{- end }}
 
+{{- define "tickertape.revokedSecret" -}}
+{{- with .Values.auth }}{{ if and (eq .mode "jwt") .revoked }}{{ .revokedSecret | default .existingSecret }}{{ end }}{{ end }}
+{{- end }}
+
 {{- /* Fail on invalid values here instead of in a pod that keeps restarting. */ -}}
 {{- define "tickertape.problems" -}}
 {{- if eq .Values.auth.mode "jwt" }}
@@ -32,11 +36,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- else if not (or .Values.auth.existingSecret .Values.auth.jwksUrl .Values.auth.oidcIssuer) }}
 {{- fail "auth.mode is jwt without a key; set auth.existingSecret, auth.jwksUrl or auth.oidcIssuer, or auth.mode=none to let everyone read" }}
 {{- end }}
+{{- if and .Values.auth.revokedSecret (not .Values.auth.revoked) }}
+{{- fail "auth.revokedSecret is set, but auth.revoked is false; remove one of them" }}
+{{- end }}
+{{- else if .Values.auth.revokedSecret }}
+{{- fail "auth.revokedSecret is set, but auth.mode is none, which knows no tokens" }}
 {{- end }}
 {{- if and .Values.autoscaling.enabled (not (or .Values.autoscaling.targetConnections .Values.autoscaling.targetCPU)) }}
 {{- fail "autoscaling is enabled, but targetConnections and targetCPU are both 0; set one of them" }}
 {{- end }}
-{{- range $name := list "host" "port" "ops-host" "ops-port" "nats-password" "nats-token" "jwt-key" }}
+{{- range $name := list "host" "port" "ops-host" "ops-port" "nats-password" "nats-token" "jwt-key" "jwt-revoked-file" }}
 {{- if hasKey $.Values.options $name }}
 {{- fail (printf "options.%s is set by the chart, or is a secret and must come from a Secret" $name) }}
 {{- end }}

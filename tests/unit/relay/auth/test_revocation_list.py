@@ -37,18 +37,19 @@ def test_every_form_of_an_entry_is_read(path: Path) -> None:
     """A list may have bare or prefixed ids, subjects, comments, CRLF line endings and a byte order mark."""
     path.write_bytes(
         "\ufeffbare\r\n\n# comment\n  #also\njti:named # why\nsub: bob\nurn:uuid:5\n"
-        "sub:Carol Smith\t# left\nsub:token:0123\njti:sub:x\na#b".encode()
+        "sub:Carol Smith\t# left\nsub:token:0123\njti:sub:x\njti:a#b\nsub:a#b, c;d\nsubway-7\njti:x=\n"
+        "sub:uri:spiffe://desk.example/a\nsub:Zoë\nAb0._~+/-".encode()
     )
     revocations = Revocations(path)
-    for token_id in ("bare", "named", "urn:uuid:5", "sub:x", "a#b"):
+    for token_id in ("bare", "named", "urn:uuid:5", "sub:x", "a#b", "subway-7", "x=", "Ab0._~+/-"):
         assert revoked(revocations, token_id), token_id
-    for subject in ("bob", "Carol Smith", "token:0123"):
+    for subject in ("bob", "Carol Smith", "token:0123", "a#b, c;d", "uri:spiffe://desk.example/a", "Zoë"):
         assert revoked(revocations, None, subject), subject
     for other_id in (None, "", "comment", "bob", "#", "jti:named", "a"):
         assert not revoked(revocations, other_id), other_id
     assert not revoked(revocations, "x", "bare")
-    assert len(revocations) == 8
-    assert repr(revocations) == f"Revocations('{path}', 8 entries)"
+    assert len(revocations) == 14
+    assert repr(revocations) == f"Revocations('{path}', 14 entries)"
 
 
 def test_an_empty_file_revokes_no_token(path: Path) -> None:
@@ -63,6 +64,11 @@ def test_an_empty_file_revokes_no_token(path: Path) -> None:
         (b"ok\njti:\n", "line 2 .* has 'jti:' without a value; write"),
         (b"sub: # comment", "line 1 .* has 'sub:' without a value"),
         (b"\xff\xfe", "not UTF-8"),
+        ("sub:carol\n".encode("utf-16"), "not UTF-8"),
+        ("sub:carol\n".encode("utf-16-le"), "line 1 "),
+        (b"ok\nsub:carol\x00\n", "line 2 .* not printable"),
+        (b"jti:one\rjti:two\r", "line 1 .* not printable"),
+        (b"jti:" + b"x" * 257, "line 1 .* more than 256 characters"),
         (b"x" * (8 * 1024 * 1024 + 1), "more than 8388608 bytes"),
         (b"".join(b"%d\n" % number for number in range(100_001)), "more than 100000 entries"),
     ],
@@ -71,6 +77,71 @@ def test_an_invalid_file_is_an_error_at_startup(path: Path, data: bytes, text: s
     """An invalid file is an error at startup that names the line."""
     path.write_bytes(data)
     with pytest.raises(RevocationsError, match=text):
+        Revocations(path)
+
+
+MISSPELT = (
+    (
+        "SUB:carol|Sub:carol|subject:carol|subjects: carol|sub=carol|sub carol|sub;carol|"
+        "sub,carol|sub.carol|sub-carol|sub_carol|sub/carol|sub->carol|sub :carol|-sub:carol|"
+        '- sub: carol|"sub:carol"|"sub": "carol"|{"sub": "carol"}|sub\uff1acarol|'
+        "user:carol|suject:carol|JTI:one|jti=one|jti-one|jtis:one|id:one|token:one|one,two|"
+        "one two|one;|'one'|one=|one\t// left|carol@example.com|*|sub:*|sub:carol*|sub:'carol'|"
+        'sub:"carol"|sub:carol,|sub:carol // left|sub:carol -- left|sub:carol# left|'
+        "sub:\ufeffcarol|\ufeffsub:carol|sub:caro\u200bl|jti:\x1b[2J|cert=Z64|CERT:Z64|cert:Z63|"
+        "cert:x|eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJjYXJvbCJ9.c2ln|-----BEGIN CERTIFICATE-----|<html>|"
+        "[]|null:"
+    )
+    .replace("Z64", "0" * 64)
+    .replace("Z63", "0" * 63)
+    .split("|")
+)
+
+
+@pytest.mark.parametrize("line", MISSPELT)
+def test_a_misspelt_line_changes_nothing(path: Path, line: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A line that may be a misspelt entry rejects the file with one log line, which does not show it."""
+    caplog.set_level(logging.INFO)
+    revocations = Revocations(path)
+    assert revocations.valid
+    replace(path, f"two\n{line}\n")
+    for _ in range(3):
+        assert not revocations.poll()
+    assert revoked(revocations, "one")
+    assert not revoked(revocations, "two")
+    assert not revocations.valid
+    assert len(caplog.records) == 1
+    assert "line 2 of revocation file" in caplog.text
+    assert len(line) < 5 or line not in caplog.text
+    with pytest.raises(RevocationsError, match="line 2"):
+        Revocations(path)
+    with pytest.raises(RevocationsError, match="line 2"):
+        revocations.reload()
+    assert not revocations.valid
+    replace(path, "two\n")
+    assert revocations.poll()
+    assert revocations.valid
+
+
+@pytest.mark.parametrize("data", [b"", b"\n \r\n", b"\xef\xbb\xbf"])
+def test_a_list_that_becomes_empty_needs_a_comment(path: Path, data: bytes) -> None:
+    """A file that has become empty changes nothing; a comment confirms that all revocations are lifted."""
+    revocations = Revocations(path)
+    replace(path, data)
+    assert not revocations.poll()
+    assert revoked(revocations, "one")
+    assert not revocations.valid
+    replace(path, "# none\n")
+    assert revocations.poll()
+    assert len(revocations) == 0
+    assert revocations.valid
+
+
+def test_a_pipe_is_an_error_instead_of_an_endless_read(path: Path) -> None:
+    """A pipe is an error, since reading it would block."""
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(RevocationsError, match="not a regular file"):
         Revocations(path)
 
 
@@ -156,7 +227,7 @@ def test_an_unreadable_file_is_read_again(path: Path, monkeypatch: pytest.Monkey
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", denied)
+        patch.setattr(os, "open", denied)
         assert not revocations.poll()
         assert not revocations.poll()
     assert revoked(revocations, "one")
