@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import orjson
 from nats.aio.client import Client
+from nats.errors import NoRespondersError
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from rich.text import Text
@@ -126,9 +127,12 @@ async def print_status(client: Client, names: Names, host: str, console: Termina
         NatsError: NATS does not respond.
     """
     subject = names.subject(SystemHealth.subject_of(component="shipper", instance=host))
-    stream = names.stream("LATEST")
     async with asyncio.timeout(_TIMEOUT):
-        message = await direct_get.get_last_message(client, stream, subject)
+        try:
+            message = await direct_get.get_last_message(client, names.stream("HEALTH"), subject)
+        # Until ``streams apply`` has created HEALTH, its states are in LATEST.
+        except NoRespondersError:
+            message = await direct_get.get_last_message(client, names.stream("LATEST"), subject)
     # Any client may publish on the subject.
     if message is None or isinstance(decode(names.strip_prefix(subject), message.data), Rejection):
         return False

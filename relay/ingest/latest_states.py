@@ -1,4 +1,4 @@
-"""Newest states, read from LATEST, the stream that keeps one message per subject."""
+"""Newest states, read from LATEST and HEALTH, the streams that keep one message per subject."""
 
 import asyncio
 import logging
@@ -14,12 +14,12 @@ from tickertape.relay.ingest import stream_reader
 
 from tickertape.names import Names
 from tickertape.nats.headers import server_header
-from tickertape.nats.streams import StreamsError, stream_info
+from tickertape.nats.streams import PermissionDenied, StreamsError, stream_info
 
 log = logging.getLogger("tickertape.ingest")
 
 LATEST_LAG_TIMEOUT: Final = 3.0
-"""Seconds to wait at startup until LATEST has caught up with EVENTS."""
+"""Seconds to wait at startup until a stream of states has caught up with EVENTS."""
 
 RELOAD_INTERVAL: Final = 2.0
 """Minimum seconds between two reloads; with short TTLs, every other event could request a reload."""
@@ -53,24 +53,36 @@ class LatestStates:
             nc: connected client.
             ahead: whether to load states after the log's head, too; they are hidden until it reaches them.
         """
+        changed = await self._load(nc, self._names.stream("LATEST"), ahead)
+        health = self._names.stream("HEALTH")
+        # In the layout of an earlier version, LATEST has the states of components as well.
+        if await stream_info(nc, health) is not None:
+            try:
+                changed |= await self._load(nc, health, ahead)
+            # Permissions of an earlier version: gateways are more important than components.
+            except PermissionDenied as error:
+                log.warning("cannot load the states of components: %s", error)
+        return changed
+
+    async def _load(self, nc: Client, stream: str, ahead: bool) -> bool:
+        """Load the states of one stream."""
         generation, changed = self._hub.generation, False
-        latest = self._names.stream("LATEST")
         loop = asyncio.get_running_loop()
         deadline = loop.time() + LATEST_LAG_TIMEOUT
-        info = await stream_info(nc, latest)
-        # LATEST copies from EVENTS asynchronously. Without this wait, states up to the head could be missing
-        # from the snapshot, and the consumer, which starts after the head, would not deliver them.
+        info = await stream_info(nc, stream)
+        # It copies from EVENTS asynchronously. Without this wait, states up to the head could be missing from
+        # the snapshot, and the consumer, which starts after the head, would not deliver them.
         while info and any(source.get("lag", 0) for source in info.get("sources") or ()):
             if loop.time() > deadline:
                 log.warning(
                     "stream %s lags behind %s; the first states may be stale",
-                    latest,
+                    stream,
                     self._names.stream("EVENTS"),
                 )
                 break
             await asyncio.sleep(0.05)
-            info = await stream_info(nc, latest)
-        async for batch in stream_reader.read(nc, latest, 1, subjects=self._patterns):
+            info = await stream_info(nc, stream)
+        async for batch in stream_reader.read(nc, stream, 1, subjects=self._patterns):
             for delivery in batch:
                 # Only the header that the server added counts; a producer may have sent malformed headers.
                 origin = server_header(delivery.header_block, "Nats-Stream-Source").split(" ")
@@ -81,7 +93,7 @@ class LatestStates:
                 event = decode(subject, delivery.data)
                 if (
                     isinstance(event, Event)
-                    # The stream may be replaced while LATEST is read; its old states are then invalid.
+                    # EVENTS may be replaced while a copy is read; its old states are then invalid.
                     and generation == self._hub.generation
                     and (ahead or seq <= self._hub.log.head)
                 ):
@@ -91,7 +103,8 @@ class LatestStates:
     async def reload(self, nc: Client) -> None:
         """Reload states after deleted events and send them to all sessions, until cancelled.
 
-        LATEST still has the newest states among the deleted events, and no later event need repeat them.
+        LATEST and HEALTH still have the newest states among the deleted events, and no later event need
+        repeat them.
         """
         while True:
             await self._reload_requested.wait()

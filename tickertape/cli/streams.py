@@ -103,7 +103,8 @@ async def _show(client: Client, names: Names) -> int:
         )
     found = await differences(client, names)
     for difference in found:
-        print_line(f"{difference}{'' if difference.is_breaking else ' (allowed)'}")
+        suffix = "" if difference.is_breaking or difference.problem else " (allowed)"
+        print_line(f"{difference}{suffix}")
     return 1 if any(difference.is_breaking for difference in found) else 0
 
 

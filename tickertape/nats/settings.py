@@ -61,7 +61,7 @@ class NatsSettings(BaseSettings):
     streams_max_bytes: SizesText = Field(
         "",
         description="maximum sizes of streams on creation, such as EVENTS=256MiB,LATEST=32MiB; the defaults "
-        "sum to 1472 MiB",
+        "sum to 1536 MiB",
     )
 
     def names(self) -> Names:

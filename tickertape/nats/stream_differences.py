@@ -1,9 +1,32 @@
-"""Differences between a stream on the server and its configuration in the contract or the settings."""
+"""Differences between a stream on the server and its configuration, and the move from an earlier layout.
 
-from dataclasses import dataclass
+LATEST also held the health of components in earlier versions; HEALTH has it now. Programs accept both, and
+only ``streams apply`` moves it. No state of a gateway is lost at any moment: LATEST keeps its messages, and
+its new source continues where the old one has stopped. The states of components are copied from EVENTS; those
+that it no longer retains are not carried over.
+"""
+
+import asyncio
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from nats.aio.client import Client
+
+from tickertape.contracts.events import SystemHealth
+from tickertape.names import Names
+from tickertape.nats import direct_get
+from tickertape.nats.headers import server_header
+from tickertape.nats.jetstream_api import StreamsError, request, stream_error, stream_info
 from tickertape.nats.stream_sizes import format_size
+
+HEALTH_SUBJECT: Final = f"{SystemHealth.SUBJECT.prefix}.>"
+"""Subjects of the stream HEALTH."""
+
+CATCH_UP_TIMEOUT: Final = 60.0
+"""Seconds to wait until HEALTH has copied the states of components from EVENTS."""
+
+POLL_INTERVAL: Final = 0.1
+"""Seconds between two looks at its progress."""
 
 _TUNABLE: Final = frozenset({"max_age", "max_bytes", "duplicate_window", "compression", "num_replicas"})
 """Settings that an operator may change without violating the contract."""
@@ -20,6 +43,8 @@ class Difference:
         actual: value on the server; None if the stream does not exist.
         is_breaking: whether the difference violates the contract, as opposed to a different size.
         configured: whether the expected value is from the operator's settings.
+        problem: description that replaces the two values; empty for none.
+        change: description of the change, with a ``problem``.
     """
 
     stream: str
@@ -28,14 +53,20 @@ class Difference:
     actual: Any
     is_breaking: bool
     configured: bool = False
+    problem: str = ""
+    change: str = ""
 
     def __str__(self) -> str:
+        if self.problem:
+            return f"stream {self.stream} {self.problem}"
         actual, expected = (self._format(value) for value in (self.actual, self.expected))
         source = "the settings require" if self.configured else "the contract requires"
         return f"stream {self.stream} has {self.setting} {actual}, {source} {expected}"
 
     def change_line(self) -> str:
         """Return a line that describes the change of the setting."""
+        if self.change:
+            return f"stream {self.stream}: {self.change}"
         actual, expected = (self._format(value) for value in (self.actual, self.expected))
         return f"stream {self.stream}: {self.setting} {actual} -> {expected}"
 
@@ -83,4 +114,87 @@ def _sources(sources: list[dict[str, Any]]) -> list[Any]:
             ),
         )
         for source in sources
+    )
+
+
+def is_combined(config: dict[str, Any], names: Names) -> bool:
+    """Return whether a configuration of LATEST is that of an earlier version."""
+    return any(
+        transform["src"] == names.subject(HEALTH_SUBJECT)
+        for source in config.get("sources") or []
+        for transform in source.get("subject_transforms") or []
+    )
+
+
+def compare_layout(
+    key: str, expected: dict[str, Any], actual: dict[str, Any], names: Names, *, ignore_sizes: bool = False
+) -> list[Difference]:
+    """List the settings of a stream that differ; the layout of an earlier version is not breaking.
+
+    Args:
+        key: name of the stream in the contract.
+        expected: configuration in the contract.
+        actual: configuration on the server.
+        names: names and sizes of the deployment.
+        ignore_sizes: whether the expected size is not from the operator's settings in any case.
+    """
+    sized = key in names.sizes and not ignore_sizes
+    found = compare(expected, actual, sized=sized)
+    if key != "LATEST" or not is_combined(actual, names):
+        return found
+    problem = "also holds system.health, which can evict gateways from it"
+    change = f"system.health moved to stream {names.stream('HEALTH')}"
+    return [
+        replace(one, is_breaking=False, problem=problem, change=change) if one.setting == "sources" else one
+        for one in found
+    ]
+
+
+async def prepare_layout(nc: Client, names: Names, config: dict[str, Any]) -> None:
+    """Wait for the copies in HEALTH, and set where the new source of LATEST starts.
+
+    Args:
+        nc: connected client.
+        names: names of the deployment.
+        config: new configuration of LATEST, which is changed.
+
+    Raises:
+        StreamsError: HEALTH does not catch up with EVENTS.
+    """
+    latest, health = names.stream("LATEST"), names.stream("HEALTH")
+    try:
+        async with asyncio.timeout(CATCH_UP_TIMEOUT):
+            while not _has_caught_up(await stream_info(nc, health)):  # noqa: ASYNC110 - NATS has no event for this
+                await asyncio.sleep(POLL_INTERVAL)
+    except TimeoutError:
+        raise StreamsError(
+            f"stream {health} has not copied the states of components within {CATCH_UP_TIMEOUT:.0f} s",
+            "nothing was moved; run 'tickertape streams apply' again",
+        ) from None
+    # The old source has copied everything up to its last message. A new source would start at the beginning
+    # of EVENTS and replace each state by its predecessors, until it has caught up.
+    last = await direct_get.get_message(nc, latest, last_by_subj=">")
+    origin = [] if last is None else server_header(last.header_block, "Nats-Stream-Source").split(" ")
+    if len(origin) > 1 and origin[1].isdigit():
+        (source,) = config["sources"]
+        config["sources"] = [{**source, "opt_start_seq": int(origin[1]) + 1}]
+
+
+async def remove_health(nc: Client, names: Names) -> list[str]:
+    """Remove the states of components from LATEST, which would take space from gateways; return a line."""
+    latest, pattern = names.stream("LATEST"), names.subject(HEALTH_SUBJECT)
+    response = await request(nc, f"STREAM.INFO.{latest}", {"subjects_filter": pattern})
+    if "error" in response or not response["state"].get("subjects"):
+        return []
+    response = await request(nc, f"STREAM.PURGE.{latest}", {"filter": pattern})
+    if "error" in response:
+        raise stream_error(latest, response)
+    return [f"stream {latest}: {response.get('purged', 0)} states of components removed; HEALTH has them"]
+
+
+def _has_caught_up(info: dict[str, Any] | None) -> bool:
+    sources = (info or {}).get("sources") or []
+    # ``active`` is negative until the source has received its first message or heartbeat.
+    return bool(sources) and all(
+        source.get("lag", 0) == 0 and source.get("active", -1) >= 0 for source in sources
     )

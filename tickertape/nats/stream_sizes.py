@@ -20,10 +20,11 @@ DEFAULT_SIZES: Final[dict[str, int]] = {
     "WATCHDOG": 64 * MIB,
     "EVENTS": 1024 * MIB,
     "LATEST": 256 * MIB,
+    "HEALTH": 64 * MIB,
     "CHECKPOINTS": 64 * MIB,
     "REJECTED": 64 * MIB,
 }
-"""Maximum bytes of each stream; 1 472 MiB in total."""
+"""Maximum bytes of each stream; 1 536 MiB in total."""
 
 MIN_SIZE: Final = MIB
 """Minimum bytes of a stream: a few events of the maximum size."""

@@ -18,12 +18,22 @@ from tickertape.nats.jetstream_api import (
     server_version,
     stream_info,
 )
-from tickertape.nats.stream_differences import Difference, compare
+from tickertape.nats.stream_differences import (
+    HEALTH_SUBJECT,
+    Difference,
+    compare,
+    compare_layout,
+    is_combined,
+    prepare_layout,
+    remove_health,
+)
 from tickertape.nats.stream_sizes import DEFAULT_SIZES, creation_error
 
 _SECOND: Final = 1_000_000_000
 _FRACTION: Final = re.compile(r"\.(\d+)", re.ASCII)
 _ERROR_NAME_IN_USE: Final = 10058
+_COPIES: Final = ("HEALTH", "LATEST")
+"""Streams whose messages name their sequences in EVENTS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,22 +111,23 @@ def stream_configs(names: Names, version: tuple[int, int] = (2, 12)) -> list[dic
         "max_msgs_per_subject": 1,
         "allow_direct": True,
     }
-    # Copies remain when EVENTS expires or purges the originals, so the state of a quiet gateway is kept.
-    latest: dict[str, Any] = {
-        "name": names.stream("LATEST"),
-        **last_per_subject,
-        "max_bytes": sizes["LATEST"],
-        "sources": [
-            {
-                "name": names.stream("EVENTS"),
-                # Identity transforms: a source has either one filter or several transforms.
-                "subject_transforms": [
-                    {"src": names.subject(subject), "dest": names.subject(subject)}
-                    for subject in STATE_SUBJECTS
-                ],
-            }
-        ],
-    }
+
+    def states(key: str, *subjects: str) -> dict[str, Any]:
+        # Copies remain when EVENTS expires or purges the originals, so the state of a quiet gateway is kept.
+        # Identity transforms: a source has either one filter or several transforms.
+        transforms = [{"src": names.subject(subject), "dest": names.subject(subject)} for subject in subjects]
+        source = {"name": names.stream("EVENTS"), "subject_transforms": transforms}
+        return {
+            "name": names.stream(key),
+            **last_per_subject,
+            "max_bytes": sizes[key],
+            "sources": [source],
+        }
+
+    # Separate streams, because any producer may report its health, and a full stream deletes its oldest
+    # messages: a flood of components must not delete gateways.
+    health = states("HEALTH", HEALTH_SUBJECT)
+    latest = states("LATEST", *(subject for subject in STATE_SUBJECTS if subject != HEALTH_SUBJECT))
     checkpoints: dict[str, Any] = {
         "name": names.stream("CHECKPOINTS"),
         **last_per_subject,
@@ -134,7 +145,7 @@ def stream_configs(names: Names, version: tuple[int, int] = (2, 12)) -> list[dic
         "duplicate_window": 120 * _SECOND,
         "allow_direct": True,
     }
-    return [*([watchdog] if has_schedules else []), events, latest, checkpoints, rejected]
+    return [*([watchdog] if has_schedules else []), events, health, latest, checkpoints, rejected]
 
 
 def epoch_of(created: str) -> str:
@@ -174,24 +185,26 @@ async def provision(nc: Client, names: Names) -> Provisioned:
     for key, config in streams:
         name = config["name"]
         existing = await stream_info(nc, name)
-        # EVENTS precedes LATEST in this loop. If EVENTS was recreated, LATEST
-        # would keep states of the old stream.
-        if existing and name == names.stream("LATEST") and events and _is_older(existing, events):
-            result.notes.append(await _delete_latest(nc, name, names))
+        # EVENTS precedes its copies in this loop. If it was recreated, they would keep states of the old one.
+        if existing and key in _COPIES and events and _is_older(existing, events):
+            result.notes.append(await _delete_copy(nc, name, names))
             existing = None
         if existing is None:
+            if key == "HEALTH" and events and await _is_combined(nc, names, events):
+                continue  # LATEST still has the states of components; ``apply`` moves them
             existing = await _create(nc, key, config, streams)
             result.created.append(name)
         if name == names.stream("EVENTS"):
             events = existing
         # Only breaking differences are errors: operators may size the streams themselves.
-        for difference in compare(config, existing["config"], sized=key in names.sizes):
+        for difference in compare_layout(key, config, existing["config"], names):
             if difference.is_breaking:
                 raise StreamsError(
                     str(difference),
                     "run 'tickertape streams apply', or choose another TICKERTAPE_SUBJECT_PREFIX",
                 )
-            hint = "; 'tickertape streams apply' changes it" if difference.configured else ""
+            alterable = difference.configured or difference.problem
+            hint = "; 'tickertape streams apply' changes it" if alterable else ""
             result.notes.append(f"{difference}; left unchanged{hint}")
     return result
 
@@ -199,13 +212,16 @@ async def provision(nc: Client, names: Names) -> Provisioned:
 async def differences(nc: Client, names: Names) -> list[Difference]:
     """Compare all streams with the contract and the settings; a missing stream differs in ``name``."""
     found = []
+    events: dict[str, Any] | None = None
     streams = _ExpectedStreams(names, server_version(nc))
     for key, config in streams:
         existing = await stream_info(nc, config["name"])
-        if existing is None:
+        if key == "EVENTS":
+            events = existing
+        if existing is not None:
+            found.extend(compare_layout(key, config, existing["config"], names))
+        elif key != "HEALTH" or not events or not await _is_combined(nc, names, events):
             found.append(Difference(config["name"], "name", config["name"], None, True))
-        else:
-            found.extend(compare(config, existing["config"], sized=key in names.sizes))
     return found
 
 
@@ -232,8 +248,8 @@ async def apply(nc: Client, names: Names, replicas: int | None = None) -> list[s
         existing = await stream_info(nc, name)
         if existing and key not in names.sizes:
             config["max_bytes"] = existing["config"]["max_bytes"]
-        if existing and name == names.stream("LATEST") and events and _is_older(existing, events):
-            changes.append(await _delete_latest(nc, name, names))
+        if existing and key in _COPIES and events and _is_older(existing, events):
+            changes.append(await _delete_copy(nc, name, names))
             await _create(nc, key, config, streams)
             continue
         if existing is None:
@@ -241,13 +257,17 @@ async def apply(nc: Client, names: Names, replicas: int | None = None) -> list[s
             changes.append(f"stream {name} created")
         if name == names.stream("EVENTS"):
             events = existing
-        found = compare(config, existing["config"])
+        found = compare_layout(key, config, existing["config"], names, ignore_sizes=True)
+        if any(difference.problem for difference in found):
+            await prepare_layout(nc, names, config)
         if found:
             # Settings that the contract does not name stay as they are.
             response = await request(nc, f"STREAM.UPDATE.{name}", {**existing["config"], **config})
             if "error" in response:
                 raise await creation_error(nc, key, config, streams.configs, response)
             changes.extend(difference.change_line() for difference in found)
+        if key == "LATEST":
+            changes.extend(await remove_health(nc, names))
     return changes
 
 
@@ -279,18 +299,25 @@ async def _create(nc: Client, key: str, config: dict[str, Any], streams: _Expect
     return response
 
 
-async def _delete_latest(nc: Client, latest: str, names: Names) -> str:
-    """Delete a LATEST stream that refers to sequences of a deleted EVENTS stream; return a message."""
+async def _delete_copy(nc: Client, copy: str, names: Names) -> str:
+    """Delete a stream that refers to sequences of a deleted EVENTS stream; return a message."""
     events = names.stream("EVENTS")
     try:
-        await request(nc, f"STREAM.DELETE.{latest}")
+        await request(nc, f"STREAM.DELETE.{copy}")
     except PermissionDenied:
         raise StreamsError(
-            f"stream {latest} is older than {events}, and this NATS user may not recreate it",
+            f"stream {copy} is older than {events}, and this NATS user may not recreate it",
             "run 'tickertape streams apply' as a user with that permission",
             transient=True,
         ) from None
-    return f"stream {latest} was older than {events} and was recreated"
+    return f"stream {copy} was older than {events} and was recreated"
+
+
+async def _is_combined(nc: Client, names: Names, events: dict[str, Any]) -> bool:
+    """Return whether there is a LATEST stream of an earlier version, which also has states of components."""
+    latest = await stream_info(nc, names.stream("LATEST"))
+    # One that is older than EVENTS is recreated in the current layout.
+    return latest is not None and not _is_older(latest, events) and is_combined(latest["config"], names)
 
 
 def _is_older(stream: dict[str, Any], other: dict[str, Any]) -> bool:

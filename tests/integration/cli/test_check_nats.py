@@ -71,7 +71,7 @@ def test_a_complete_server_is_ok(nats_server: NatsServer) -> None:
         ("round_trip", "ok"),
     ]
     assert f"at {nats_server.url}: connected to server N" in result[0].text
-    assert "may grow by 1,472 MiB" in only(result, "storage").text
+    assert "may grow by 1,536 MiB" in only(result, "storage").text
 
 
 def test_absent_streams_are_reported(nats_server: NatsServer) -> None:
@@ -80,7 +80,7 @@ def test_absent_streams_are_reported(nats_server: NatsServer) -> None:
         result = findings(nats_server.url)
         assert [finding.text for finding in with_name(result, "streams")] == [
             f"stream {name} does not exist"
-            for name in ("WATCHDOG", "EVENTS", "LATEST", "CHECKPOINTS", "REJECTED")
+            for name in ("WATCHDOG", "EVENTS", "HEALTH", "LATEST", "CHECKPOINTS", "REJECTED")
         ]
         assert only(result, "clock").state == "warn"
         assert "error" not in {finding.state for finding in result}

@@ -222,7 +222,7 @@ async def wait_for_health(url: str, monitor: str, expected: str) -> None:
     """Wait until a monitor's health event has a status."""
     async with asyncio.timeout(PATIENCE), jetstream(url) as js:
         while True:
-            message = await js.get_last_msg("LATEST", f"system.health.monitor.{monitor}")
+            message = await js.get_last_msg("HEALTH", f"system.health.monitor.{monitor}")
             if orjson.loads(message.data or b"{}").get("status") == expected:
                 return
             await asyncio.sleep(0.05)

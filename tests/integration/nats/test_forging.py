@@ -208,7 +208,7 @@ def test_a_snapshot_cannot_be_forged_from_another_subject(own_nats: Deployed, ow
                 await ask(client, "system.health.web", body)
             answer = await ask(client, "system.health.db", b"{}", Nats_Stream_Source=SOURCE)
             assert answer["error"]["err_code"] == 10227
-        while (await state(nats, "LATEST")).get("subjects", {}).get("system.health.web") is None:
+        while (await state(nats, "HEALTH")).get("subjects", {}).get("system.health.web") is None:
             await asyncio.sleep(0.02)
         await asyncio.to_thread(relay.kill)
         await asyncio.to_thread(relay.start)

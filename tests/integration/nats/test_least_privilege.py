@@ -242,7 +242,7 @@ def test_a_forgotten_inbox_is_named(nats: Deployed) -> None:
 _OF_STREAMS = [
     f"$JS.API.{verb}.{stream}"
     for verb in ("STREAM.CREATE", "STREAM.UPDATE", "STREAM.DELETE", "STREAM.PURGE", "STREAM.MSG.DELETE")
-    for stream in ("EVENTS", "LATEST", "CHECKPOINTS", "WATCHDOG", "REJECTED")
+    for stream in ("EVENTS", "LATEST", "HEALTH", "CHECKPOINTS", "WATCHDOG", "REJECTED")
 ] + ["$JS.API.STREAM.CREATE.MINE", "$JS.API.STREAM.SNAPSHOT.EVENTS", "$JS.API.STREAM.RESTORE.EVENTS"]
 _TO_READ = [
     "$JS.API.STREAM.MSG.GET.EVENTS",
@@ -256,8 +256,10 @@ _TO_READ = [
 _FOR_THE_RELAY = [
     "$JS.API.CONSUMER.CREATE.EVENTS",
     "$JS.API.CONSUMER.CREATE.LATEST",
+    "$JS.API.CONSUMER.CREATE.HEALTH",
     "$JS.API.DIRECT.GET.EVENTS",
     "$JS.API.DIRECT.GET.LATEST",
+    "$JS.API.DIRECT.GET.HEALTH",
 ]
 _OF_OTHERS = [
     "rejected.log.info.x",
@@ -314,6 +316,7 @@ PUBLISH = {
         "$JS.API.DIRECT.GET.CHECKPOINTS.checkpoint.web2.x",
         "$JS.API.DIRECT.GET.CHECKPOINTS",
         "$JS.API.DIRECT.GET.LATEST.gateway.status.ctp.a",
+        "$JS.API.DIRECT.GET.HEALTH.system.health.shipper.web2",
         "$JS.API.CONSUMER.CREATE.CHECKPOINTS",
         "$JS.API.CONSUMER.CREATE.EVENTS.mine.checkpoint.web1.>",
     ],

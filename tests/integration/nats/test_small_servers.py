@@ -18,7 +18,7 @@ from tickertape.nats import connection, streams
 from tickertape.nats.stream_sizes import MIB
 from tickertape.nats.streams import StreamsError
 
-SMALL: Final = "WATCHDOG=4MiB,EVENTS=16MiB,LATEST=8MiB,CHECKPOINTS=4MiB,REJECTED=4MiB"
+SMALL: Final = "WATCHDOG=4MiB,EVENTS=16MiB,LATEST=8MiB,HEALTH=4MiB,CHECKPOINTS=4MiB,REJECTED=4MiB"
 
 
 def server(folder: Path, limits: str = "") -> NatsServer:
@@ -48,12 +48,12 @@ def ask(url: str, question: Callable[[Client], Awaitable[None]]) -> None:
     [
         (
             "",
-            r"stream EVENTS reserves 1GiB of the 1472MiB of all streams, and the server has less"
+            r"stream EVENTS reserves 1GiB of the 1536MiB of all streams, and the server has less"
             r" storage left \(.*\): insufficient storage.*max_file_store of the server",
         ),
         (
             "max_file: 512MB",
-            r"stream EVENTS reserves 1GiB of the 1472MiB of all streams, and the account has 512MiB, of"
+            r"stream EVENTS reserves 1GiB of the 1536MiB of all streams, and the account has 512MiB, of"
             r" which 64MiB are reserved: insufficient storage.*max_file of the account",
         ),
         (
@@ -81,7 +81,7 @@ def test_a_limit_on_streams_is_reported(tmp_path: Path) -> None:
     """An account's limit on the number of streams is reported with the number needed."""
 
     async def question(client: Client) -> None:
-        with pytest.raises(StreamsError, match=r"limited to 2 streams, but 5 are needed .*raise max_streams"):
+        with pytest.raises(StreamsError, match=r"limited to 2 streams, but 6 are needed .*raise max_streams"):
             await streams.provision(client, Names())
 
     with server(tmp_path, "max_file: 5GB, max_streams: 2") as nats:

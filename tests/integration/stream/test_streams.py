@@ -1,4 +1,4 @@
-"""The five streams on a real server: created, compared, changed on request, and filled."""
+"""The streams on a real server: created, compared, changed on request, and filled."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ from tickertape.nats import jetstream_api as jetstream
 from tickertape.nats import streams
 from tickertape.nats.streams import StreamsError
 
-FIVE = ["WATCHDOG", "EVENTS", "LATEST", "CHECKPOINTS", "REJECTED"]
+ALL = ["WATCHDOG", "EVENTS", "HEALTH", "LATEST", "CHECKPOINTS", "REJECTED"]
 DEADLINE = 15.0
 """Seconds for a stream to source a message from another; usually some milliseconds."""
 
@@ -66,13 +66,13 @@ async def _newest(nc: Client, stream: str, subject: str, payload: bytes) -> dict
 
 
 def test_all_five_are_created_once(nats_url: str, nats_prefix: str) -> None:
-    """The first start creates all five streams, and a second finds them as required."""
+    """The first start creates all streams, and a second finds them as required."""
     names = Names(nats_prefix)
 
     async def body(nc: Client) -> None:
-        assert [d.setting for d in await streams.differences(nc, names)] == ["name"] * 5
+        assert [d.setting for d in await streams.differences(nc, names)] == ["name"] * 6
         first = await streams.provision(nc, names)
-        assert first.created == [names.stream(name) for name in FIVE]
+        assert first.created == [names.stream(name) for name in ALL]
         assert first.notes == []
         second = await streams.provision(nc, names)
         assert (second.created, second.notes) == ([], [])
@@ -83,7 +83,7 @@ def test_all_five_are_created_once(nats_url: str, nats_prefix: str) -> None:
 
 
 def test_many_relays_start_simultaneously(nats_server: NatsServer) -> None:
-    """Of several relays that start without streams each finds all five, and each stream is created once."""
+    """Of several relays that start without streams each finds all, and each stream is created once."""
 
     async def one() -> list[str]:
         nc = await nats.connect(nats_server.url)
@@ -152,7 +152,7 @@ def test_other_sizes_are_kept_with_a_note(nats_server: NatsServer) -> None:
             if expected["name"] == "EVENTS":
                 await _create(nc, {**expected, "max_bytes": 50_000_000, "compression": "none"})
         found = await streams.provision(nc, Names())
-        assert found.created == ["LATEST", "CHECKPOINTS", "REJECTED"]
+        assert found.created == ["HEALTH", "LATEST", "CHECKPOINTS", "REJECTED"]
         assert found.notes == [
             "stream EVENTS has max_bytes 50000000, the contract requires 1GiB; left unchanged",
             "stream EVENTS has compression 'none', the contract requires 's2'; left unchanged",
@@ -217,7 +217,7 @@ def test_subjects_of_another_stream_are_rejected(nats_server: NatsServer) -> Non
             "check for another stream with the same subjects ('nats stream ls') and the account limits"
         )
         # A deployment with its own prefix can share the server with it.
-        assert len((await streams.provision(nc, Names("own"))).created) == 5
+        assert len((await streams.provision(nc, Names("own"))).created) == 6
 
     _run(nats_server.url, body)
 
@@ -253,6 +253,7 @@ def test_apply_changes_what_provisioning_only_reports(nats_server: NatsServer) -
         assert await streams.apply(nc, Names()) == [
             "stream EVENTS: subjects ['log.>'] -> ['gateway.>', 'system.>', 'log.>', 'checkpoint.>']",
             "stream EVENTS: max_age 3600000000000 -> 86400000000000",
+            "stream HEALTH created",
             "stream LATEST created",
             "stream CHECKPOINTS created",
             "stream REJECTED created",
@@ -298,9 +299,9 @@ def test_latest_and_checkpoints_fill_from_events(nats_url: str, nats_prefix: str
         assert (last.stream, last.seq) == (names.stream("EVENTS"), 12)
         headers = await _newest(nc, names.stream("LATEST"), status, b"2")
         assert headers["Nats-Stream-Source"].split(" ")[:2] == [names.stream("EVENTS"), "9"]
-        await _newest(nc, names.stream("LATEST"), health, b"2")
+        await _newest(nc, names.stream("HEALTH"), health, b"2")
         await _newest(nc, names.stream("CHECKPOINTS"), checkpoint_subject, b"2")
-        for stream, held in (("LATEST", 2), ("CHECKPOINTS", 1)):
+        for stream, held in (("LATEST", 1), ("HEALTH", 1), ("CHECKPOINTS", 1)):
             found = await streams.stream_info(nc, names.stream(stream))
             assert found is not None
             assert found["state"]["messages"] == held
@@ -320,8 +321,10 @@ def test_latest_is_made_again_when_events_is_newer(nats_server: NatsServer) -> N
         await _newest(nc, "LATEST", "gateway.status.ctp.ghost", b"old")
         await js.delete_stream("EVENTS")
         found = await streams.provision(nc, Names())
-        assert found.created == ["EVENTS", "LATEST"]
-        assert found.notes == ["stream LATEST was older than EVENTS and was recreated"]
+        assert found.created == ["EVENTS", "HEALTH", "LATEST"]
+        assert found.notes == [
+            f"stream {name} was older than EVENTS and was recreated" for name in ("HEALTH", "LATEST")
+        ]
         await js.publish("gateway.status.ctp.main", b"new")
         headers = await _newest(nc, "LATEST", "gateway.status.ctp.main", b"new")
         assert headers["Nats-Stream-Source"].startswith("EVENTS 1 ")

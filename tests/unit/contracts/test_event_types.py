@@ -14,6 +14,7 @@ from tickertape.contracts.export.__main__ import generate_files
 import tickertape
 from tests.support.paths import ROOT
 from tickertape.names import Names
+from tickertape.nats.stream_differences import HEALTH_SUBJECT
 from tickertape.nats.streams import stream_configs
 
 TABLE = {
@@ -66,6 +67,7 @@ from tickertape.contracts.decode import decode
 from tickertape.contracts.events import FeedStatus, OrderEvent, Rejection
 from tickertape.contracts.export.__main__ import generate_files
 from tickertape.names import Names
+from tickertape.nats.stream_differences import HEALTH_SUBJECT
 from tickertape.nats.streams import stream_configs
 from tickertape.producers.sdk.publisher import validated
 from tickertape.relay.settings import RelaySettings
@@ -131,8 +133,12 @@ def test_everything_follows_from_the_declaration(event_type: str) -> None:
     kind, addresses = TABLE[event_type]
     assert model.SUBJECT.templates == addresses
     pattern = f"{model.SUBJECT.prefix}.>"
-    latest = next(config for config in stream_configs(Names()) if config["name"] == "LATEST")
-    kept = {transform["src"] for transform in latest["sources"][0]["subject_transforms"]}
+    kept = {
+        transform["src"]
+        for config in stream_configs(Names())
+        if config["name"] in ("LATEST", "HEALTH")
+        for transform in config["sources"][0]["subject_transforms"]
+    }
     assert (kind == "state") == (pattern in STATE_SUBJECTS) == (pattern in kept)
     assert f"{pattern.partition('.')[0]}.>" in STREAM_SUBJECTS
     texts = generate_files()
@@ -166,7 +172,7 @@ def test_an_additional_type_is_stored_and_followed(extended: dict[str, Any]) -> 
     streams = extended["streams"]
     assert set(streams["EVENTS"]["subjects"]) == {*STREAM_SUBJECTS, "feed.>", "order.>", "checkpoint.>"}
     kept = {transform["src"] for transform in streams["LATEST"]["sources"][0]["subject_transforms"]}
-    assert kept == {*STATE_SUBJECTS, "feed.status.>"}
+    assert kept == {*STATE_SUBJECTS, "feed.status.>"} - {HEALTH_SUBJECT}
     assert sorted(extended["patterns"]) == ["feed.>", "order.>"]
 
 

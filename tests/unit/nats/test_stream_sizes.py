@@ -49,7 +49,7 @@ def test_other_sizes_are_rejected(text: str, why: str) -> None:
 @pytest.mark.parametrize(
     ("size", "text"),
     [
-        (1472 * MIB, "1472MiB"),
+        (1536 * MIB, "1536MiB"),
         (1024 * MIB, "1GiB"),
         (50_000_000, "50000000"),
         (0, "0"),
@@ -68,4 +68,4 @@ def test_a_deployment_has_its_sizes() -> None:
     assert found == {
         f"{name}_p": 5 * MIB if name == "EVENTS" else size for name, size in DEFAULT_SIZES.items()
     }
-    assert sum(DEFAULT_SIZES.values()) == 1472 * MIB
+    assert sum(DEFAULT_SIZES.values()) == 1536 * MIB

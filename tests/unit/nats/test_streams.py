@@ -42,10 +42,10 @@ def test_a_bad_prefix_is_rejected(prefix: str) -> None:
         Names(prefix)
 
 
-def test_the_five_streams() -> None:
+def test_the_streams() -> None:
     """The streams are listed in an order in which each can be created after its sources."""
     streams = _by_name()
-    assert list(streams) == ["WATCHDOG", "EVENTS", "LATEST", "CHECKPOINTS", "REJECTED"]
+    assert list(streams) == ["WATCHDOG", "EVENTS", "HEALTH", "LATEST", "CHECKPOINTS", "REJECTED"]
     seen: set[str] = set()
     for name, stream in streams.items():
         assert {source["name"] for source in stream.get("sources", [])} <= seen
@@ -61,6 +61,7 @@ def test_a_producer_cannot_forge_or_erase() -> None:
     assert streams["EVENTS"]["subjects"] == [*STREAM_SUBJECTS, "checkpoint.>"]
     assert [name for name, stream in streams.items() if stream.get("allow_msg_schedules")] == ["WATCHDOG"]
     assert "subjects" not in streams["LATEST"]
+    assert "subjects" not in streams["HEALTH"]
     assert "subjects" not in streams["CHECKPOINTS"]
 
 
@@ -94,7 +95,7 @@ def test_an_old_server_gets_what_it_knows() -> None:
     assert missing_features((2, 12)) == missing_features((2, 15)) == []
 
 
-@pytest.mark.parametrize("name", ["WATCHDOG", "EVENTS", "LATEST", "CHECKPOINTS", "REJECTED"])
+@pytest.mark.parametrize("name", ["WATCHDOG", "EVENTS", "HEALTH", "LATEST", "CHECKPOINTS", "REJECTED"])
 def test_defaults_of_the_server_are_no_difference(name: str) -> None:
     """Settings that the contract does not name, and False values that the server omits, are no difference."""
     expected = _by_name()[name]
@@ -102,7 +103,7 @@ def test_defaults_of_the_server_are_no_difference(name: str) -> None:
     found |= {"max_msgs": -1, "num_replicas": 1, "mirror_direct": False, "metadata": {"_nats.ver": "2.15.1"}}
     if "subjects" in found:
         found["subjects"] = found["subjects"][::-1]
-    if name == "LATEST":
+    if name in ("LATEST", "HEALTH"):
         (source,) = found["sources"]
         moves = source["subject_transforms"][::-1]
         found["sources"] = [{**source, "subject_transforms": moves, "opt_start_seq": 1, "filter_subject": ""}]
@@ -124,6 +125,7 @@ def test_defaults_of_the_server_are_no_difference(name: str) -> None:
         ("EVENTS", "allow_rollup_hdrs", True, True),
         ("EVENTS", "allow_direct", None, True),
         ("LATEST", "sources", [{"name": "OTHER"}], True),
+        ("HEALTH", "sources", [{"name": "OTHER"}], True),
         ("LATEST", "max_msgs_per_subject", 5, True),
         ("CHECKPOINTS", "sources", [{"name": "EVENTS"}], True),
         ("CHECKPOINTS", "sources", [{"name": "EVENTS", "filter_subject": "log.>"}], True),

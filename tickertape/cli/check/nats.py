@@ -23,7 +23,7 @@ from nats.errors import Error as NatsError
 
 from tickertape.cli.check.finding import Finding
 from tickertape.cli.check.ports import program_on
-from tickertape.cli.check.storage import check_replicas, check_storage
+from tickertape.cli.check.storage import check_replicas, check_states, check_storage
 from tickertape.nats import connection
 from tickertape.nats.client import server_info
 from tickertape.nats.connect_errors import ConnectError
@@ -231,6 +231,7 @@ async def _check_server(clients: list[Client], names: Names, now: Clock) -> list
         streams = {name: await stream_info(client, names.stream(name)) for name in DEFAULT_SIZES}
         found += check_replicas(streams, clustered=bool(server_info(client).get("cluster")))
         found.append(check_storage(account, streams, names) if account else _not_permitted("storage"))
+        found += check_states(streams)
         found.append(check_rejected(streams["REJECTED"], now()))
         difference = await measure_skew(client, names.stream("EVENTS"), now)
         found.append(
@@ -308,6 +309,8 @@ async def _check_streams(client: Client, names: Names) -> list[Finding]:
             )
         elif difference.is_breaking:
             found.append(Finding.error("streams", str(difference), "run 'tickertape streams apply'"))
+        elif difference.problem:
+            found.append(Finding.warn("streams", str(difference), "run 'tickertape streams apply'"))
         else:
             found.append(Finding.warn("streams", str(difference), "left unchanged"))
     return found or [Finding.ok("streams", "all streams match the contract")]

@@ -1,11 +1,14 @@
 """Checks of stream storage and replicas, based on information from JetStream."""
 
-from typing import Any
+from typing import Any, Final
 
 from tickertape.cli.check.finding import Finding
 from tickertape.names import Names
 from tickertape.nats.stream_sizes import MIB
 from tickertape.nats.streams import stream_configs
+
+FULL: Final = 0.95
+"""Fraction of its maximum size from which a stream is full: there is no room for another large message."""
 
 
 def check_storage(
@@ -51,6 +54,26 @@ def check_storage(
             "set max_bytes, so that old events are deleted before the disk is full",
         )
     return Finding.ok("storage", text)
+
+
+def check_states(streams: dict[str, dict[str, Any] | None]) -> list[Finding]:
+    """Report streams that delete the states of gateways or components, because they are full.
+
+    Args:
+        streams: as in ``check_storage``.
+    """
+    found = []
+    for stream in filter(None, (streams["LATEST"], streams["HEALTH"])):
+        name, maximum = stream["config"]["name"], stream["config"].get("max_bytes", -1)
+        if 0 < maximum * FULL <= stream["state"]["bytes"]:
+            found.append(
+                Finding.warn(
+                    "states",
+                    f"stream {name} is full ({_mib(maximum)}): it deletes the least recently changed states",
+                    "purge the subjects that a producer should not use, or raise max_bytes of the stream",
+                )
+            )
+    return found
 
 
 def check_replicas(streams: dict[str, dict[str, Any] | None], *, clustered: bool) -> list[Finding]:

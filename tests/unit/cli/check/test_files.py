@@ -141,7 +141,7 @@ def test_a_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "100 MiB free" in one.text
     (tmp_path / "jetstream").mkdir()
     with (tmp_path / "jetstream" / "blocks").open("wb") as blocks:
-        blocks.truncate(1_440 * 2**20)
+        blocks.truncate(1_500 * 2**20)
     assert found(data_dir=tmp_path)["data_dir"].state == "ok"
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tickertape.cli.check.nats import Skew, clock_finding
-from tickertape.cli.check.storage import check_replicas, check_storage
+from tickertape.cli.check.storage import check_replicas, check_states, check_storage
 from tickertape.names import Names
 
 GIB = 2**30
@@ -28,7 +28,7 @@ def account(limit: int, used: int = 0) -> dict[str, Any]:
 
 def only(events: dict[str, Any] | None) -> dict[str, dict[str, Any] | None]:
     """Return a deployment in which only this stream matters."""
-    rest = {name: stream(name, 0) for name in ("LATEST", "CHECKPOINTS", "WATCHDOG", "REJECTED")}
+    rest = {name: stream(name, 0) for name in ("LATEST", "HEALTH", "CHECKPOINTS", "WATCHDOG", "REJECTED")}
     return {"EVENTS": events, **rest}
 
 
@@ -64,6 +64,17 @@ def test_free_storage_is_compared_with_stream_limits(
     assert one.state == state
     assert text in one.text
     assert (one.hint == "") == (state == "ok")
+
+
+def test_full_streams_of_states_are_reported() -> None:
+    """A stream that has to delete states is reported before its next message deletes one."""
+    streams = {name: stream(name) for name in ("LATEST", "HEALTH")}
+    assert check_states({**streams, "EVENTS": None}) == []
+    for name, one in streams.items():
+        one["state"]["bytes"] = GIB - 1
+        (found,) = check_states({**streams, "EVENTS": None})
+        assert (found.state, f"stream {name} is full" in found.text) == ("warn", True)
+        one["state"]["bytes"] = 0
 
 
 def test_replicas_that_lag_or_are_offline_are_named() -> None:
