@@ -24,10 +24,12 @@ from tickertape.producers.monitor.config.models import MonitorConfig
 from tickertape.producers.monitor.coordination.dead_mans_switch import DeadMansSwitch
 from tickertape.producers.monitor.coordination.peer_updates import PeerUpdates
 from tickertape.producers.monitor.coordination.status_publisher import StatusPublisher
-from tickertape.producers.monitor.gateway.model import StoredStatus
+from tickertape.producers.monitor.gateway.model import Gateway, StoredStatus
+from tickertape.producers.monitor.gateway.recovery_policy import HOUR
 from tickertape.producers.monitor.gateway.state import make_removal_event
 from tickertape.producers.monitor.monitored_gateway import MonitoredGateway
 from tickertape.producers.monitor.probe_scheduler import ProbeScheduler
+from tickertape.producers.monitor.probes.settings import ProbeSettings
 from tickertape.producers.sdk.errors import PublishError
 from tickertape.producers.sdk.publisher import Publisher
 
@@ -36,6 +38,7 @@ from tickertape.nats.provisioning import RETRY_DELAY, ensure_streams
 from tickertape.nats.streams import StreamsError
 from tickertape.process.console import print_notice
 from tickertape.process.tasks import Tasks
+from tickertape.rate_limit import SlidingWindow
 from tickertape.text import count
 
 PROGRAM: Final = "monitor"
@@ -94,6 +97,8 @@ class Monitor:
         self._names = names
         self._health_interval = health_interval
         self._monitored: dict[str, MonitoredGateway] = {}
+        # They outlive the settings of a gateway, or each reload would allow ``per_hour`` further attempts.
+        self._recovery_attempts: dict[str, SlidingWindow] = {}
         self.scheduler = ProbeScheduler(self._monitored, self._publish_change, _print_notice)
         self._peer_updates = PeerUpdates(
             id, names, self._monitored, self.status_publisher, self._publish_change
@@ -161,7 +166,7 @@ class Monitor:
             stored = stored_statuses.get(gateway.subject)
             if stored is not None:
                 self.status_publisher.record_sequence(gateway.subject, stored.sequence)
-            self._add(MonitoredGateway(gateway, self._id, stored, now), now)
+            self._add(self._monitored_gateway(gateway, stored, now), now)
         # Gateways that were removed from the file while this monitor was not running.
         for subject, stored in stored_statuses.items():
             # Only those whose status this monitor published last: the others may be in the file of another
@@ -170,6 +175,12 @@ class Monitor:
             if own and subject not in self._monitored:
                 self.status_publisher.record_sequence(subject, stored.sequence)
                 self._remove(stored, now)
+
+    def _monitored_gateway(
+        self, gateway: Gateway[ProbeSettings], stored: StoredStatus | None, now: float
+    ) -> MonitoredGateway:
+        attempts = self._recovery_attempts.setdefault(gateway.subject, SlidingWindow(HOUR))
+        return MonitoredGateway(gateway, self._id, stored, now, attempts)
 
     def _add(self, monitored: MonitoredGateway, now: float) -> None:
         subject = monitored.gateway.subject
@@ -218,9 +229,9 @@ class Monitor:
             if gateway is None:
                 self._remove(current.to_stored_status(), now)
             else:
-                self._add(MonitoredGateway(gateway, self._id, current.to_stored_status(), now), now)
+                self._add(self._monitored_gateway(gateway, current.to_stored_status(), now), now)
         for gateway in configured.values():
-            self._add(MonitoredGateway(gateway, self._id, None, now), now)
+            self._add(self._monitored_gateway(gateway, None, now), now)
         await self._subscribe()
         print_notice(PROGRAM, f"file reloaded; monitoring {count(len(self._monitored), 'gateway')}")
 

@@ -12,6 +12,8 @@ from tickertape.producers.monitor.gateway.recovery_policy import Recovery
 from tickertape.producers.monitor.gateway.state import GatewayState
 from tickertape.producers.monitor.probes.settings import ProbeSettings
 
+from tickertape.rate_limit import SlidingWindow
+
 MIN_RENEWAL_INTERVAL: Final = 0.4
 """Minimum seconds between two renewals of a gateway's dead man's switch."""
 
@@ -24,14 +26,21 @@ class MonitoredGateway(GatewayState[ProbeSettings]):
     """
 
     def __init__(
-        self, gateway: Gateway[ProbeSettings], monitor: str, stored: StoredStatus | None, now: float
+        self,
+        gateway: Gateway[ProbeSettings],
+        monitor: str,
+        stored: StoredStatus | None,
+        now: float,
+        attempts: SlidingWindow | None = None,
     ) -> None:
         super().__init__(gateway, monitor, stored, now)
         self.tasks: list[asyncio.Task[None]] = []
         self._next_renewal = 0.0
         settings = gateway.recovery
         self._recovery = (
-            Recovery(settings, gateway.type, gateway.id, {"monitor": monitor, "labels": gateway.labels})
+            Recovery(
+                settings, gateway.type, gateway.id, {"monitor": monitor, "labels": gateway.labels}, attempts
+            )
             if settings is not None
             else None
         )

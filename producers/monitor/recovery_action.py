@@ -5,7 +5,9 @@ from tickertape.producers.monitor.gateway.probe_health import Outcome
 from tickertape.producers.monitor.gateway.recovery_policy import RecoverySettings
 from tickertape.producers.monitor.probes import exec, http
 from tickertape.producers.monitor.probes.context import ProbeContext
-from tickertape.producers.monitor.probes.result import describe
+from tickertape.producers.monitor.probes.result import MAX_ERROR_LENGTH, describe, redact
+
+from tickertape.process.command import run_command
 
 _SUCCESS_STATUSES = [200, 201, 202, 204]
 
@@ -16,7 +18,8 @@ async def attempt(settings: RecoverySettings, event: GatewayRecovery) -> str | N
     Args:
         settings: the action.
         event: event of the attempt; a command receives its fields as the environment variables
-            TICKERTAPE_GATEWAY_ID, TICKERTAPE_GATEWAY_TYPE and TICKERTAPE_ATTEMPT.
+            TICKERTAPE_GATEWAY_ID, TICKERTAPE_GATEWAY_TYPE and TICKERTAPE_ATTEMPT, and no secrets of the
+            monitor.
 
     Returns:
         the error; None if the attempt succeeded.
@@ -24,12 +27,14 @@ async def attempt(settings: RecoverySettings, event: GatewayRecovery) -> str | N
     try:
         if settings.command is not None:
             environment = {
+                **settings.environment,
                 "TICKERTAPE_GATEWAY_ID": event.gateway_id,
                 "TICKERTAPE_GATEWAY_TYPE": event.gateway_type,
                 "TICKERTAPE_ATTEMPT": str(event.attempt),
             }
-            code, output = await exec.run_command(settings.command, environment, settings.timeout)
-            return f"exited with {code}: {exec.last_line(output)}"[:200] if code else None
+            code, output = await run_command(settings.command, environment, settings.timeout)
+            line = redact(exec.last_line(output), environment)
+            return f"exited with {code}: {line}"[:MAX_ERROR_LENGTH] if code else None
         request = {
             "kind": "http",
             "url": settings.url,

@@ -40,6 +40,9 @@ WebSocketUrl = Annotated[
 ]
 Pattern = Annotated[str, AfterValidator(subjects.check_pattern)]
 Command = Annotated[list[str], Field(min_length=1)]
+Environment = dict[
+    Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Annotated[str, Field(pattern=r"^[^\x00]*$")]
+]
 Id = Annotated[str, checked_by(subjects.escape)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 PositiveDuration = Annotated[float, BeforeValidator(parse_duration), AfterValidator(_check_positive)]

@@ -25,7 +25,7 @@ from tickertape.relay.workers.metrics_merge import SlotMetrics
 from tickertape.relay.workers.shared_counters import SharedCounters
 
 from tickertape.process.child import wait_or_kill
-from tickertape.process.stream_writer import write
+from tickertape.process.outgoing import write
 
 PendingResponse = asyncio.Future[tuple[int, Any] | None]
 

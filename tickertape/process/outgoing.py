@@ -1,4 +1,4 @@
-"""Outgoing connections, and the resolution of host names for them.
+"""Outgoing connections, the resolution of host names for them, and their errors.
 
 Invariants:
 
@@ -110,6 +110,19 @@ def resolve_blocking(host: str, port: int, seconds: float = LOOKUP_TIMEOUT) -> R
         return _look_up(host, port).result(seconds)
     except TimeoutError:
         raise TimeoutError(errno.ETIMEDOUT, f"look-up of {host!r} took more than {seconds:g} s") from None
+
+
+def write(writer: asyncio.StreamWriter, data: bytes) -> None:
+    """Write data to a connection.
+
+    Raises:
+        ConnectionResetError: the connection is closed. uvloop raises RuntimeError then, which callers of a
+            socket do not expect.
+    """
+    try:
+        writer.write(data)
+    except RuntimeError as error:
+        raise ConnectionResetError("connection lost") from error
 
 
 def describe_failure(error: BaseException) -> str:

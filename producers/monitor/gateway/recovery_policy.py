@@ -11,9 +11,17 @@ Invariants:
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from tickertape.contracts.events import GatewayRecovery, format_time
-from tickertape.producers.monitor.types import Command, Count, Duration, HttpUrl, PositiveDuration, Settings
+from tickertape.producers.monitor.types import (
+    Command,
+    Count,
+    Duration,
+    Environment,
+    HttpUrl,
+    PositiveDuration,
+    Settings,
+)
 
 from tickertape.rate_limit import SlidingWindow
 from tickertape.text import count
@@ -31,6 +39,8 @@ class RecoverySettings(Settings):
     command: Command | None = None
     url: HttpUrl | None = None
     method: Literal["GET", "POST", "PUT"] = "POST"
+    environment: Environment = Field(default={}, repr=False)
+    """Environment variables of the command, in addition to PATH, HOME, TMPDIR, TZ and the locale."""
     after: Duration = 0.0
     attempts: Count = 3
     backoff: PositiveDuration = 30.0
@@ -41,6 +51,8 @@ class RecoverySettings(Settings):
     def _check_one_action(self) -> "RecoverySettings":
         if (self.command is None) == (self.url is None):
             raise ValueError("needs exactly one of 'command' and 'url'")
+        if self.environment and self.command is None:
+            raise ValueError("'environment' is for a 'command'; remove it")
         return self
 
 
@@ -50,6 +62,7 @@ class Recovery:
     Args:
         settings: recovery settings of the gateway.
         metadata: metadata of each recovery event.
+        attempts: attempts on this gateway within the last hour, which outlive its settings.
 
     Attributes:
         active: whether a recovery is in progress, or has failed and the gateway has not been healthy since.
@@ -57,7 +70,12 @@ class Recovery:
     """
 
     def __init__(
-        self, settings: RecoverySettings, gateway_type: str, gateway_id: str, metadata: Mapping[str, Any]
+        self,
+        settings: RecoverySettings,
+        gateway_type: str,
+        gateway_id: str,
+        metadata: Mapping[str, Any],
+        attempts: SlidingWindow | None = None,
     ) -> None:
         self.active = False
         self.attempt = 0
@@ -67,7 +85,7 @@ class Recovery:
         self._gateway_id = gateway_id
         self._metadata = metadata
         self._due: float | None = None
-        self._attempts = SlidingWindow(HOUR)
+        self._attempts = attempts or SlidingWindow(HOUR)
 
     def __repr__(self) -> str:
         return f"Recovery({self._gateway_id}, attempt {self.attempt}, due {self._due})"

@@ -1,25 +1,21 @@
-"""Probe ``exec``: the exit code of a command is the outcome, its last line of output the error."""
+"""Probe ``exec``: the exit code of a command is the outcome, its last line of output the error.
 
-import asyncio
-import contextlib
-import os
+A command runs in a clean environment (``process/command.py``): it inherits neither settings nor secrets.
+"""
+
 import shutil
-import signal
 import time
-from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from typing import Final, Literal
 
 from pydantic import Field
 from tickertape.producers.monitor.gateway.probe_health import Outcome, Result
 from tickertape.producers.monitor.probes.context import ProbeContext
-from tickertape.producers.monitor.probes.result import MAX_ERROR_LENGTH, failed
+from tickertape.producers.monitor.probes.result import MAX_ERROR_LENGTH, failed, redact
 from tickertape.producers.monitor.probes.settings import ProbeSettings
-from tickertape.producers.monitor.types import Command
+from tickertape.producers.monitor.types import Command, Environment
 
+from tickertape.process.command import run_command
 from tickertape.text import printable
-
-MAX_OUTPUT_BYTES: Final = 64 * 1024
-"""Bytes kept of a command's output, counted from its end; a command may write more."""
 
 _OUTCOMES: Final = {0: Outcome.OK, 1: Outcome.DEGRADED, 2: Outcome.FAILED}
 
@@ -30,7 +26,8 @@ class ExecProbe(ProbeSettings):
     target = "command"
     kind: Literal["exec"]
     command: Command
-    environment: dict[str, str] = Field(default={}, repr=False)
+    environment: Environment = Field(default={}, repr=False)
+    """Environment variables, in addition to PATH, HOME, TMPDIR, TZ and the locale."""
 
     def unusable_reason(self) -> str | None:
         if shutil.which(self.command[0]) is None:
@@ -42,7 +39,7 @@ class ExecProbe(ProbeSettings):
         started = clock()
         code, output = await run_command(self.command, self.environment, time_limit)
         latency = clock() - started
-        message = last_line(output)
+        message = redact(last_line(output), self.environment)
         outcome = _OUTCOMES.get(code)
         if outcome is None:
             return failed(
@@ -51,46 +48,6 @@ class ExecProbe(ProbeSettings):
         if outcome is Outcome.OK:
             return Result(outcome, None, latency)
         return Result(outcome, (message or f"exited with {code}")[:MAX_ERROR_LENGTH], latency)
-
-
-async def run_command(
-    command: list[str], environment: dict[str, str], time_limit: float
-) -> tuple[int, bytes]:
-    """Run a command without a shell, in its own process group, which is killed before this call returns.
-
-    Args:
-        command: program and arguments.
-        environment: environment variables in addition to the monitor's own.
-        time_limit: seconds.
-
-    Returns:
-        the exit code, negative for a signal; and the end of the output.
-
-    Raises:
-        TimeoutError: the command timed out and was killed with all its child processes.
-        OSError: the command cannot be started.
-    """
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=DEVNULL,
-        stdout=PIPE,
-        stderr=STDOUT,
-        env={**os.environ, **environment},
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    output = b""
-    try:
-        async with asyncio.timeout(time_limit):
-            while data := await process.stdout.read(MAX_OUTPUT_BYTES):
-                output = (output + data)[-MAX_OUTPUT_BYTES:]
-            return await process.wait(), output
-    finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            # Also after a normal exit, because child processes of the command may still run.
-            os.killpg(process.pid, signal.SIGKILL)
-        # Shielded, so that a probe that is cancelled here still reaps its process.
-        await asyncio.shield(process.wait())
 
 
 def last_line(output: bytes) -> str:

@@ -15,14 +15,13 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 from tickertape.producers.monitor.gateway.probe_health import Result
 from tickertape.producers.monitor.probes.context import ProbeContext
-from tickertape.producers.monitor.probes.result import answered, failed
+from tickertape.producers.monitor.probes.result import answered, failed, redact
 from tickertape.producers.monitor.probes.settings import AddressProbe
 from tickertape.producers.monitor.probes.tls import create_ssl_context
 
 from tickertape.errors import TickertapeError
 from tickertape.process.http_client import CHUNK, close
-from tickertape.process.outgoing import open_connection
-from tickertape.process.stream_writer import write
+from tickertape.process.outgoing import open_connection, write
 from tickertape.rate_limit import SlidingWindow
 
 MAX_MESSAGE_BYTES: Final = 64 * 1024
@@ -85,6 +84,7 @@ class FixProbe(AddressProbe):
         if not context.state(LogonLimits).allow(account, self.max_logons_per_hour, started):
             return None
         writer: asyncio.StreamWriter | None = None
+        password: str | None = None
         try:
             password = _read_password(self)
             async with asyncio.timeout(time_limit):
@@ -96,7 +96,8 @@ class FixProbe(AddressProbe):
                 latency = clock() - started
             await session.log_out()
         except FixError as error:
-            return failed(str(error))
+            # A venue may quote the logon that it rejects.
+            return failed(redact(str(error), {"password": password or ""}))
         finally:
             if writer is not None:
                 await close(writer)

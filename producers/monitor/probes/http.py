@@ -7,7 +7,7 @@ import orjson
 from pydantic import Field, model_validator
 from tickertape.producers.monitor.gateway.probe_health import Result
 from tickertape.producers.monitor.probes.context import ProbeContext
-from tickertape.producers.monitor.probes.result import answered, failed
+from tickertape.producers.monitor.probes.result import answered, failed, redact
 from tickertape.producers.monitor.probes.settings import UrlProbe
 from tickertape.producers.monitor.probes.tls import create_ssl_context
 from tickertape.producers.monitor.types import HttpUrl
@@ -89,7 +89,7 @@ def _find_mismatch(probe: HttpProbe, body: bytes) -> str | None:
         value = _get_path(document, path)
         # In Python 1 == True, but not in JSON.
         if value != expected or isinstance(value, bool) != isinstance(expected, bool):
-            actual = "is absent" if value is _ABSENT else f"is {value!r:.60}"
+            actual = "is absent" if value is _ABSENT else f"is {redact(repr(value), probe.headers):.60}"
             return f"{path} {actual}, expected {expected!r:.60}"
     return None
 

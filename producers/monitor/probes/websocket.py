@@ -8,7 +8,7 @@ from typing import Final, Literal
 from pydantic import Field
 from tickertape.producers.monitor.gateway.probe_health import Result
 from tickertape.producers.monitor.probes.context import ProbeContext
-from tickertape.producers.monitor.probes.result import answered, describe, failed
+from tickertape.producers.monitor.probes.result import answered, failed, redact
 from tickertape.producers.monitor.probes.settings import UrlProbe
 from tickertape.producers.monitor.types import WebSocketUrl
 from websockets.asyncio.client import ClientConnection, connect
@@ -56,9 +56,9 @@ class WebSocketProbe(UrlProbe):
                 )
                 received = await _exchange(self, connection)
         except InvalidHandshake as error:
-            return failed(f"WebSocket handshake rejected: {error}")
+            return failed(f"WebSocket handshake rejected: {redact(str(error), self.headers)}")
         except WebSocketException as error:
-            return failed(f"WebSocket failed: {describe(error)}")
+            return failed(f"WebSocket failed: {redact(str(error), self.headers)}")
         finally:
             if connection is not None:
                 await _close(connection)

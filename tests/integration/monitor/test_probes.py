@@ -257,6 +257,7 @@ def proper(found: dict[int, str]) -> list[bytes]:
         (lambda _: [b"HTTP/1.1 400 no\r\n\r\n"], Outcome.FAILED, "response is not FIX"),
         (lambda _: [b"8=FIX.4.4\x01" + b"1=x\x01" * 20_000], Outcome.FAILED, "larger than 65536 bytes"),
         (lambda found: [reply("A")] if found[35] == "A" else [], Outcome.FAILED, "no response within"),
+        (lambda found: [] if found[35] == "5" else proper(found), Outcome.OK, "None"),
     ],
 )
 def test_fix(
@@ -317,6 +318,41 @@ def test_exec(script: str, outcome: Outcome, expected: str) -> None:
     found, error = outcome_and_error(result)
     assert found is outcome, error
     assert expected in error
+
+
+def test_no_secret_reaches_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors do not show secrets that a peer or a command quotes: the monitor's, and those sent to it."""
+    monkeypatch.setenv("TICKERTAPE_NATS_PASSWORD", "hunter2")
+    monkeypatch.setenv("TICKERTAPE_NATS_URL", "nats://relay:s3s@me@nats:4222")
+    monkeypatch.setenv("FIX_PASSWORD", "xyzzy")
+    script = "echo $API_TOKEN and hunter2 and s3s@me but not $ZONE; exit 2"
+    environment = {"API_TOKEN": "plugh", "ZONE": "east"}
+
+    async def main() -> list[str]:
+        errors = [await probe_once(kind="exec", command=["sh", "-c", script], environment=environment)]
+        async with serving(answering(b'{"sent": "Bearer abracadabra"}')) as port:
+            errors.append(
+                await probe_once(
+                    kind="http", url=f"http://127.0.0.1:{port}/", json={"sent": "x"},
+                    headers={"Authorization": "Bearer abracadabra"},
+                )
+            )  # fmt: skip
+        async with serving(
+            acceptor(lambda found: [reply("5", (58, f"wrong password {found[554]}"))])
+        ) as port:
+            errors.append(
+                await probe_once(
+                    kind="fix", address=f"127.0.0.1:{port}", sender_comp_id="US", target_comp_id="THEM",
+                    password_env="FIX_PASSWORD",
+                )
+            )  # fmt: skip
+        return [outcome_and_error(error)[1] for error in errors]
+
+    assert asyncio.run(main()) == [
+        "*** and *** and *** but not east",
+        "sent is '***', expected 'x'",
+        "rejected by the peer: wrong password ***",
+    ]
 
 
 def test_a_command_that_does_not_end_is_killed_with_its_children(tmp_path: Path) -> None:
