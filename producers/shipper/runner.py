@@ -6,6 +6,7 @@ import functools
 import os
 import secrets
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
@@ -16,6 +17,7 @@ from tickertape.producers.shipper.files.discovery import FileDiscovery
 from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.files.file_watcher import FileWatcher
 from tickertape.producers.shipper.files.globs import expand
+from tickertape.producers.shipper.files.roots import Roots
 from tickertape.producers.shipper.files.rotation import source_of
 from tickertape.producers.shipper.files.tailed_file import ROTATION_GRACE
 from tickertape.producers.shipper.parsing.line_splitter import standard_input
@@ -93,21 +95,23 @@ async def run_shipper(
         return 0
     counts = ParserCounts()
     # The message ids of DedupeSink contain the generation, so it must be stored before any line is sent.
-    make_stream = _stream_factory(settings, counts, announce_generations=isinstance(sink, DedupeSink))
+    piped = settings.paths == [STANDARD_INPUT]
+    paths = [_spool_folder(settings, state) + "/*"] if piped else settings.absolute_paths()
+    warn = functools.partial(print_notice, PROGRAM)
+    roots = Roots(paths, map(os.path.abspath, settings.root), warn)
+    make_stream = _stream_factory(settings, counts, roots, announce_generations=isinstance(sink, DedupeSink))
     async with Tasks() as tasks, contextlib.AsyncExitStack() as stack:
         files: FileSource
         input_ended: Callable[[], bool]
-        piped = settings.paths == [STANDARD_INPUT]
         if piped:
-            spool = files = _open_spool(settings, state, make_stream, stored)
+            spool = files = _open_spool(settings, os.path.dirname(paths[0]), make_stream, stored)
             fill_task = tasks.start(spool.fill(standard_input()))
             watcher = FileWatcher([])
             input_ended = fill_task.done
         else:
-            paths = [os.path.abspath(path) for path in settings.paths]  # noqa: ASYNC240 - touches no disk
             files = FileDiscovery(
-                paths, stored, make_stream, from_end=settings.from_end, max_open=_max_open(),
-                warn=functools.partial(print_notice, PROGRAM),
+                paths, stored, make_stream, roots=roots, from_end=settings.from_end, max_open=_max_open(),
+                warn=warn,
             )  # fmt: skip
             watcher = FileWatcher(paths)
             stack.callback(watcher.stop)
@@ -120,7 +124,7 @@ async def run_shipper(
                 return settings.once
 
         stack.callback(files.close)
-        shipper = Shipper(files, sink, watcher, limit, functools.partial(print_notice, PROGRAM))
+        shipper = Shipper(files, sink, watcher, limit, warn)
         if settings.metrics_port:
             collector = shipper_status.ShipCollector(shipper, counts)
             port = MetricsPort(settings.metrics_host, settings.metrics_port, collector)
@@ -143,7 +147,7 @@ def _matches_anything(pattern: str) -> bool:
 
 
 def _stream_factory(
-    settings: ShipSettings, counts: ParserCounts, *, announce_generations: bool
+    settings: ShipSettings, counts: ParserCounts, roots: Roots, *, announce_generations: bool
 ) -> Callable[[str, StoredCheckpoint | None], FileStream]:
     run_id = secrets.token_hex(6)
     piped = settings.paths == [STANDARD_INPUT]
@@ -157,6 +161,7 @@ def _stream_factory(
             lambda: Parser(parse_settings, source, counts),
             Throttle(throttle_settings, path, source),
             run_id,
+            roots=roots,
             announce_generations=announce_generations,
             # Only this process writes the segments of standard input, so a closed one is complete.
             grace=0.0 if piped else ROTATION_GRACE,
@@ -165,15 +170,19 @@ def _stream_factory(
     return make_stream
 
 
+def _spool_folder(settings: ShipSettings, state: LocalState | None) -> str:
+    name = f"stdin-{state.name if state is not None else secrets.token_hex(8)}"
+    return os.path.abspath(settings.state_dir / name)
+
+
 def _open_spool(
     settings: ShipSettings,
-    state: LocalState | None,
+    folder: str,
     make_stream: Callable[[str, StoredCheckpoint | None], FileStream],
     stored: dict[str, StoredCheckpoint],
 ) -> StdinSpool:
-    name = f"stdin-{state.name if state is not None else secrets.token_hex(8)}"
-    folder = settings.state_dir / name
-    return StdinSpool(folder, make_stream(name, stored.get(name)), settings.spool_size * 1024 * 1024)
+    name = os.path.basename(folder)
+    return StdinSpool(Path(folder), make_stream(name, stored.get(name)), settings.spool_size * 1024 * 1024)
 
 
 def _max_open() -> int:

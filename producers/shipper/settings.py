@@ -64,6 +64,8 @@ class ShipSettings(NatsSettings):
 
     paths: CliPositionalArg[list[str]] = Field(default=[])
     """Paths and globs of files, or - for standard input."""
+    root: list[str] = Field(default=[])
+    """Folder to which symbolic links may lead, beside that of each path or glob; repeatable."""
     source: Annotated[str, checked_by(subjects.escape)] | None = None
     """Source of lines that do not name one; default: the file name without its extension."""
     host: Annotated[str, Field(min_length=1), checked_by(subjects.escape)] = Field(
@@ -118,6 +120,10 @@ class ShipSettings(NatsSettings):
         self.throttle_settings()
         Parser(self.parse_settings(), "", ParserCounts())  # validates the patterns
         return self
+
+    def absolute_paths(self) -> list[str]:
+        """Return the absolute paths and globs of the files to ship, without accessing the disk."""
+        return [os.path.abspath(path) for path in self.paths]
 
     def throttle_settings(self) -> ThrottleSettings:
         """Build the settings of the throttle; raise ValueError if an option is invalid."""

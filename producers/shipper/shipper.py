@@ -60,6 +60,10 @@ class FileSource(Protocol):
     streams: dict[str, FileStream]
     read_error: tuple[str, OSError] | None
 
+    @property
+    def forbidden(self) -> int:
+        """Number of files that were found and must not be read."""
+
     def scan(self, now: float) -> None:
         """Find new files, and set ``read_error`` if some may not have been found.
 
@@ -119,6 +123,11 @@ class Shipper:
     def streams(self) -> list[FileStream]:
         """All file streams."""
         return list(self._files.streams.values())
+
+    @property
+    def forbidden(self) -> int:
+        """Number of files that were found and must not be read."""
+        return self._files.forbidden
 
     async def run(self, input_ended: Callable[[], bool], *, once: bool = False) -> None:
         """Ship until the input has ended and everything is shipped.

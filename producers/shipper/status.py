@@ -57,6 +57,7 @@ def health_event(shipper: Shipper, counts: ParserCounts, host: str) -> SystemHea
             "truncated_lines": counts.truncated,
             "rejected": shipper.rejected,
             "conflicts": shipper.conflicts,
+            "forbidden_files": shipper.forbidden,
             "by_file": files[:SHOWN_FILES],
         },
     )
@@ -110,6 +111,10 @@ class ShipCollector(Collector):
             yield CounterMetricFamily(f"tickertape_ship_{name}", text, value=count)
         gauges = {
             "files": ("File streams that are tailed.", float(len(streams))),
+            "forbidden_files": (
+                "Files that are not read: links out of the roots, and what is not a regular file.",
+                float(shipper.forbidden),
+            ),
             "lag_bytes": ("Bytes that are not shipped yet.", float(sum(stream.lag for stream in streams))),
             "lag_seconds": (
                 "Seconds since the most delayed file stream was last fully shipped.",
@@ -153,6 +158,7 @@ async def print_status(client: Client, names: Names, host: str, console: Termina
         ("suppressed", "suppressed"),
         ("rejected", "rejected"),
         ("truncated_lines", "lines truncated"),
+        ("forbidden_files", "files not read; the shipper's log has the reason"),
     ):
         if checks.get(key):
             parts.append(f"{checks[key]:,} {text}")

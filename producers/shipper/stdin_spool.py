@@ -11,12 +11,15 @@ import asyncio
 import contextlib
 import os
 import re
+import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
 from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.position import Key, key_of
+
+from tickertape.errors import OperatorError
 
 SEGMENT_BYTES: Final = 4 * 1024 * 1024
 """Bytes after which a segment is closed at the next line break."""
@@ -30,6 +33,10 @@ FULL_WAIT: Final = 0.05
 _SEGMENT: Final = re.compile(r"\d+\.spool").fullmatch
 
 
+class SpoolError(OperatorError):
+    """Spool that must not be used."""
+
+
 class StdinSpool:
     """Source of one file stream, whose files are the segments of standard input.
 
@@ -38,13 +45,19 @@ class StdinSpool:
         stream: file stream that reads the segments.
         limit: maximum total size of the segments in bytes.
 
+    Raises:
+        SpoolError: the folder is a symbolic link, which may have been planted.
+        OSError: the folder cannot be created or read.
+
     Attributes:
         streams: the file stream by its path.
         ended: standard input is at its end.
         read_error: always None, as ``scan`` raises errors.
+        forbidden: always 0: what is not a segment is not counted.
     """
 
     read_error: tuple[str, OSError] | None = None
+    forbidden = 0
 
     def __init__(self, folder: Path, stream: FileStream, limit: int) -> None:
         self.streams = {stream.path: stream}
@@ -53,7 +66,10 @@ class StdinSpool:
         self._stream = stream
         self._limit = limit
         self._segment_bytes = min(SEGMENT_BYTES, limit // MIN_SEGMENTS)
-        folder.mkdir(parents=True, exist_ok=True)
+        # Readable by the owner only, as secrets are redacted when lines are read from the spool.
+        folder.mkdir(0o700, parents=True, exist_ok=True)
+        if folder.is_symlink():
+            raise SpoolError(f"{folder}: is a symbolic link", "remove it, or choose another --state-dir")
         self._opened: set[Path] = set()
         # Numbers continue across restarts, so the order of the names is the order of the input.
         self._number = max((int(path.stem) for path, _ in self._segments()), default=0)
@@ -69,7 +85,9 @@ class StdinSpool:
         # Not ``Path.glob``, which takes a folder that cannot be read for an empty one.
         with os.scandir(self._folder) as entries:
             names = sorted((int(entry.name[:-6]), entry.path) for entry in entries if _SEGMENT(entry.name))
-        return [(Path(path), os.stat(path)) for _, path in names]
+        segments = [(Path(path), os.lstat(path)) for _, path in names]
+        # A link or a pipe was planted.
+        return [(path, status) for path, status in segments if stat.S_ISREG(status.st_mode)]
 
     async def fill(self, chunks: AsyncIterator[bytes]) -> None:
         """Write all chunks to the spool, waiting while it is full."""
@@ -95,12 +113,17 @@ class StdinSpool:
         if not chunk:
             return
         if self._fd is None:
-            self._number += 1
-            path = self._folder / f"{self._number:08}.spool"
-            # Readable by the owner only, as secrets are redacted when lines are read from the spool.
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            self._fd = self._create_segment()
             self._written = 0
         self._append(self._fd, chunk)
+
+    def _create_segment(self) -> int:
+        while True:
+            self._number += 1
+            path = self._folder / f"{self._number:08}.spool"
+            # With O_EXCL, a link that was planted is not followed.
+            with contextlib.suppress(FileExistsError):
+                return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def _append(self, fd: int, chunk: bytes) -> None:
         # A full disk can cut a write short; the next one then raises the error.

@@ -18,7 +18,7 @@ from typing import Final
 import nats
 import orjson
 from tickertape.producers.shipper.files.file_stream import FileStream
-from tickertape.producers.shipper.files.rotation import open_file
+from tickertape.producers.shipper.files.roots import Roots
 from tickertape.producers.shipper.files.tailed_file import TailedFile
 from tickertape.producers.shipper.parsing.parser import Parser, ParserCounts, ParseSettings
 from tickertape.producers.shipper.throttle import Throttle, ThrottleSettings
@@ -119,8 +119,9 @@ def _parse(folder: Path, kind: str, count: int) -> float:
     _write(path, _log_lines(kind, count))
     throttle = Throttle(ThrottleSettings(), str(path), "bench")
     parser = Parser(ParseSettings(), "bench", ParserCounts())
-    stream = FileStream(str(path), None, lambda: parser, throttle, "bench")
-    stream.chain.append(TailedFile(str(path), open_file(str(path)), parser, time.time()))
+    roots = Roots([str(path)])
+    stream = FileStream(str(path), None, lambda: parser, throttle, "bench", roots=roots)
+    stream.chain.append(TailedFile(str(path), roots.open(str(path)), parser, time.time()))
     began = time.process_time()
     found = 0
     while (batch := stream.next_batch(time.time(), finish=True)) is not None and batch.events:

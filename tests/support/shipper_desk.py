@@ -3,11 +3,13 @@
 import os
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
 from tickertape.producers.shipper.files.discovery import FileDiscovery
 from tickertape.producers.shipper.files.file_stream import FileStream
+from tickertape.producers.shipper.files.roots import Roots
 from tickertape.producers.shipper.files.rotation import source_of
 from tickertape.producers.shipper.parsing.parser import Parser, ParserCounts, ParseSettings
 from tickertape.producers.shipper.sinks.sink import StoredCheckpoint, decode
@@ -24,7 +26,9 @@ class Desk:
         folder: folder of the logs.
         patterns: names and globs in it.
         parsing: settings of the parser.
-        shape: settings of the throttle.
+        throttle: settings of the throttle.
+        from_end: skip the existing content.
+        roots: further folders whose files may be read.
     """
 
     def __init__(
@@ -34,6 +38,7 @@ class Desk:
         parsing: ParseSettings = PLAIN,
         throttle: ThrottleSettings | None = None,
         from_end: bool = False,
+        roots: Sequence[Path] = (),
     ) -> None:
         self.folder = folder
         self.now = T0
@@ -46,6 +51,7 @@ class Desk:
         self._parsing = parsing
         self._throttle = throttle or ThrottleSettings()
         self._from_end = from_end
+        self._others = [str(path) for path in roots]
         self._sequences: Counter[str] = Counter()
         self.discovery = self._start()
 
@@ -53,14 +59,21 @@ class Desk:
         stored = {
             path: StoredCheckpoint(decode(body), self._sequences[path]) for path, body in self.kept.items()
         }
+        self.roots = Roots(self._patterns, self._others, self.complaints.append)
         return FileDiscovery(
-            self._patterns, stored, self._make, from_end=self._from_end, warn=self.complaints.append
+            self._patterns,
+            stored,
+            self._make,
+            roots=self.roots,
+            from_end=self._from_end,
+            warn=self.complaints.append,
         )
 
     def _make(self, path: str, stored: StoredCheckpoint | None) -> FileStream:
         source = source_of(path)
         throttle = Throttle(self._throttle, path, source)
-        return FileStream(path, stored, lambda: Parser(self._parsing, source, self.counts), throttle, "run")
+        parser = lambda: Parser(self._parsing, source, self.counts)  # noqa: E731
+        return FileStream(path, stored, parser, throttle, "run", roots=self.roots)
 
     # Shipper.
 

@@ -35,7 +35,7 @@ GROUPS: Final = (
 
 METAVARS: Final = (
     ("URL", ("url", "*_url")),
-    ("DIR", ("*_dir",)),
+    ("DIR", ("*_dir", "root")),
     ("KEY", ("jwt_key",)),
     ("FILE", ("*_file", "*_cert", "*_key", "*_ca", "*_creds", "ca", "config")),
     ("HOST", ("host", "*_host")),

@@ -2,12 +2,12 @@
 
 import asyncio
 import functools
-import os
 from typing import Final
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
+from tickertape.contracts.events import MAX_EVENT_BYTES
 from tickertape.errors import TickertapeError
 from tickertape.nats import connection
 from tickertape.nats.provisioning import connect_or_report, ensure_streams
@@ -26,9 +26,6 @@ from tickertape.producers.shipper.sinks.local_state import LocalState
 from tickertape.producers.shipper.sinks.sink import Sink
 from tickertape.urls import redact_url
 
-MAX_EVENT_BYTES: Final = 256 * 1024
-"""Maximum bytes of an event."""
-
 HEADER_BYTES: Final = 1024
 """Bytes reserved for the headers of a message in addition to its event."""
 
@@ -42,10 +39,9 @@ async def run(settings: ShipSettings) -> int:
         if settings.dry_run:
             with stop_on_signals() as stop:
                 return await run_shipper(settings, DryRunSink(), None, stop, MAX_EVENT_BYTES)
-        # abspath does not access the disk.
-        paths = sorted(os.path.abspath(path) for path in settings.paths)  # noqa: ASYNC240
         # No path contains a null character, so different lists of paths have different keys.
-        state = LocalState(settings.state_dir, "\0".join([settings.host, *paths]))
+        key = "\0".join([settings.host, *sorted(settings.absolute_paths())])
+        state = LocalState(settings.state_dir, key)
         with stop_on_signals() as stop:
             return await _ship(settings, state, stop)
     except (TickertapeError, OSError) as error:

@@ -1,5 +1,6 @@
 """Lock files: one process at a time may use a directory."""
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -19,8 +20,11 @@ def acquire_lock(path: Path) -> IO[str]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not ``open(path, "w")``, which would truncate the file of the current holder. The file is never removed:
     # a process that opened it just before would lock a file that later processes do not see.
-    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "w")
+    # Without following a link, which another user of the directory may have planted.
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "w")
     try:
+        if os.fstat(file.fileno()).st_nlink > 1:
+            raise OSError(errno.EMLINK, "is the name of another file as well", str(path))
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         file.truncate()  # only while holding the lock: the file may contain the PID of its previous holder
         file.write(f"{os.getpid()}\n")

@@ -5,7 +5,7 @@ from collections.abc import Collection, Container
 from typing import Final
 
 from tickertape.producers.shipper.files.globs import may_pass
-from tickertape.producers.shipper.files.rotation import open_same
+from tickertape.producers.shipper.files.roots import Roots
 from tickertape.producers.shipper.position import FilePosition, Key
 
 MAX_COMPLETED: Final = 256
@@ -13,10 +13,15 @@ MAX_COMPLETED: Final = 256
 
 
 class CompletedFiles(dict[Key, FilePosition]):
-    """Positions of completed files by device and inode, the oldest first."""
+    """Positions of completed files by device and inode, the oldest first.
 
-    def __init__(self) -> None:
+    Args:
+        roots: folders whose files may be read.
+    """
+
+    def __init__(self, roots: Roots) -> None:
         super().__init__()
+        self._roots = roots
         # Modification times at which files were last compared with their positions.
         self._verified: dict[Key, int] = {}
 
@@ -46,7 +51,7 @@ class CompletedFiles(dict[Key, FilePosition]):
             OSError: the file cannot be read at the moment.
         """
         try:
-            fd = open_same(path, key)
+            fd = self._roots.open_same(path, key)
         except OSError as error:
             if may_pass(error):
                 raise

@@ -13,24 +13,16 @@ import itertools
 import os
 import stat
 from collections.abc import Callable
-from typing import Final
 
 from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.files.globs import expand, may_pass, pattern_of
-from tickertape.producers.shipper.files.rotation import COMPRESSED, PathChanged, base_of, open_file
+from tickertape.producers.shipper.files.possible_copies import PossibleCopies
+from tickertape.producers.shipper.files.roots import MAX_WARNINGS, ForbiddenPath, PathChanged, Roots
+from tickertape.producers.shipper.files.rotation import COMPRESSED, base_of
 from tickertape.producers.shipper.files.rotation_chain import CLOCK_MARGIN
 from tickertape.producers.shipper.files.tailed_file import TailedFile
-from tickertape.producers.shipper.position import HEAD_BYTES, Key, key_of
+from tickertape.producers.shipper.position import Key, key_of
 from tickertape.producers.shipper.sinks.sink import StoredCheckpoint
-
-COPY_WAIT: Final = 5.0
-"""Seconds without growth after which a file with the same head as a tailed one is compared with it."""
-
-_COMPARED_BYTES: Final = 64 * 1024
-"""Bytes at the end of a possible copy that are compared with the original."""
-
-_MAX_WARNINGS: Final = 1_000
-"""Distinct warnings that are remembered, and hence given."""
 
 
 class FileDiscovery:
@@ -40,6 +32,7 @@ class FileDiscovery:
         patterns: absolute paths and globs; ``**`` matches folders recursively.
         stored: last checkpoints by path.
         make_stream: factory of the file stream for a path and its checkpoint.
+        roots: folders whose files may be read.
         from_end: on the very first run, skip the existing content of files.
         max_open: maximum number of files that are open simultaneously.
         warn: called with a line about a file that cannot be tailed, once per file and reason.
@@ -56,6 +49,7 @@ class FileDiscovery:
         stored: dict[str, StoredCheckpoint],
         make_stream: Callable[[str, StoredCheckpoint | None], FileStream],
         *,
+        roots: Roots,
         from_end: bool = False,
         max_open: int = 512,
         warn: Callable[[str], None],
@@ -65,11 +59,11 @@ class FileDiscovery:
         self._patterns = patterns
         self._stored = stored
         self._make_stream = make_stream
+        self._roots = roots
         self._max_open = max_open
         self._warn = warn
         self._warnings: set[str] = set()
-        # Possible copies: their size and modification time, when they were first found, and the verdict.
-        self._copies: dict[Key, tuple[tuple[int, int], float, bool]] = {}
+        self._copies = PossibleCopies(roots)
         self._first_scan = True
         # UNIX seconds of the last scan that found everything.
         self._scanned_at = 0.0
@@ -85,6 +79,11 @@ class FileDiscovery:
                 self._stream(path, 0.0)
         # With a checkpoint this is not the very first run, and lines that were written since must be shipped.
         self._from_end = from_end and not self.streams
+
+    @property
+    def forbidden(self) -> int:
+        """Number of paths that the last scan found and that must not be read."""
+        return len(self._roots.forbidden)
 
     def __repr__(self) -> str:
         return f"<FileDiscovery of {len(self.streams)} streams>"
@@ -114,14 +113,14 @@ class FileDiscovery:
                     stream.open_missed(stream.scanned_at - CLOCK_MARGIN, now, visible)
         for _, path, key, status in self._update_files(found, now):
             stream = self._owner(key, path) or self._stream(self._stream_path(path, paths), now)
-            if not self._may_be_copy(path, key, status, stream, now):
+            if not self._copies.may_be_copy(path, status, stream, now, first=self._first_scan):
                 self._open(stream, path, status, visible, now)
         for stream in self.streams.values():
             self._end_scan(stream, visible, now)
         if self.read_error is None and not any(stream.deferred for stream in self.streams.values()):
             self._scanned_at = now
             self._from_end = False
-            self._copies = {key: value for key, value in self._copies.items() if key in found}
+            self._copies.prune(found)
         self._first_scan = False
 
     def _end_scan(self, stream: FileStream, visible: dict[Key, str], now: float) -> None:
@@ -167,6 +166,8 @@ class FileDiscovery:
                 return
         except PathChanged:
             stream.defer()
+        except ForbiddenPath:
+            return
         except OSError as error:
             if not may_pass(error):
                 self._warn_once(f"{path}: cannot be opened: {error.strerror}; check its permissions")
@@ -267,61 +268,20 @@ class FileDiscovery:
     def _is_renamed(file: TailedFile, found: dict[Key, tuple[str, os.stat_result]]) -> bool:
         return file.key not in found or found[file.key][0] != file.path
 
-    def _may_be_copy(
-        self, path: str, key: Key, status: os.stat_result, stream: FileStream, now: float
-    ) -> bool:
-        """Return whether a file is, or may become, a copy of a tailed file, which adds no lines."""
-        # Copies have the names of rotated files, and what has a position is known.
-        if base_of(path) != stream.path or key in stream.completed or key in stream.pending:
-            return False
-        fingerprint = (status.st_size, status.st_mtime_ns)
-        previous, since, is_copy = self._copies.get(key, (None, now, False))
-        if not self._first_scan and stream.unverified_since(since):
-            # The live file may have been truncated in the meantime: reading it shows what this file is.
-            self._copies.setdefault(key, ((-1, -1), now, False))
-            return True
-        if previous == fingerprint and (is_copy or now - since < COPY_WAIT):
-            return True
-        try:
-            fd = open_file(path)
-        except OSError as error:
-            if may_pass(error):
-                stream.defer(error)
-            return may_pass(error)
-        try:
-            head = os.pread(fd, HEAD_BYTES, 0)
-            originals = [file for file in stream.chain if file.has_same_head(head)]
-            if not originals:
-                return False
-            # It is new or has changed, so it may be a copy in the making, which is incomplete until it is
-            # stable.
-            if previous != fingerprint:
-                self._copies[key] = (fingerprint, now, False)
-                return True
-            # Equal heads prove nothing, as logs may begin with the same banner; the end of a copy is at the
-            # same place of the original.
-            start = max(0, status.st_size - _COMPARED_BYTES)
-            end = os.pread(fd, _COMPARED_BYTES, start)
-            is_copy = any(file.contains_at(end, start) for file in originals)
-            self._copies[key] = (fingerprint, since, is_copy)
-            return is_copy
-        except OSError as error:
-            stream.defer(error)
-            return True
-        finally:
-            os.close(fd)
-
     def _find_files(self) -> dict[Key, tuple[str, os.stat_result]]:
         """Return the regular files that match, by key; a file with several names has the first one."""
         found: dict[Key, tuple[str, os.stat_result]] = {}
         self._unknown = set()
-        matches = (expand(pattern, self._record_unknown) for pattern in self._patterns)
-        for path, _ in itertools.chain.from_iterable(matches):
+        forbidden = self._roots.begin_scan()
+        matches = (expand(pattern, self._record_unknown, self._may_enter) for pattern in self._patterns)
+        for path, linked in itertools.chain.from_iterable(matches):
             if path.endswith(COMPRESSED):
                 continue
             try:
-                status = os.stat(path)
-            except FileNotFoundError:
+                status = os.lstat(path)
+                if linked or stat.S_ISLNK(status.st_mode) or path in forbidden:
+                    status = os.stat(self._roots.resolve(path))
+            except (FileNotFoundError, ForbiddenPath):
                 continue
             except OSError as error:
                 self._record_unknown(path, error)
@@ -329,9 +289,22 @@ class FileDiscovery:
             if stat.S_ISREG(status.st_mode):
                 # Hard links have the same key, and each line of such a file is shipped once.
                 found.setdefault(key_of(status), (path, status))
+            elif not stat.S_ISDIR(status.st_mode):
+                self._roots.forbid_special(path)
         return found
 
+    def _may_enter(self, folder: str) -> bool:
+        """Return whether a link leads to a folder whose files may be read."""
+        try:
+            self._roots.resolve(folder)
+        except (FileNotFoundError, ForbiddenPath):
+            return False
+        except OSError as error:
+            self._record_unknown(folder, error)
+            return False
+        return True
+
     def _warn_once(self, text: str) -> None:
-        if text not in self._warnings and len(self._warnings) < _MAX_WARNINGS:
+        if text not in self._warnings and len(self._warnings) < MAX_WARNINGS:
             self._warnings.add(text)
             self._warn(text)

@@ -16,6 +16,7 @@ from typing import Final
 from tickertape.contracts.subjects import LEVELS
 from tickertape.producers.shipper.files.batch import Batch
 from tickertape.producers.shipper.files.completed_files import MAX_COMPLETED
+from tickertape.producers.shipper.files.roots import Roots
 from tickertape.producers.shipper.files.rotation import open_copy
 from tickertape.producers.shipper.files.rotation_chain import TICK, RotationChain
 from tickertape.producers.shipper.files.tailed_file import ROTATION_GRACE, TailedFile
@@ -44,6 +45,7 @@ class FileStream(RotationChain):
         stored: last checkpoint of this path.
         parser: factory of the parser for a file.
         throttle: decides which events are shipped.
+        roots: folders whose files may be read.
         run_id: identifier of this process in checkpoints.
         announce_generations: commit the generation of a file in a checkpoint before its first batch.
         grace: seconds; see ``TailedFile``.
@@ -63,10 +65,11 @@ class FileStream(RotationChain):
         throttle: Throttle,
         run_id: str,
         *,
+        roots: Roots,
         announce_generations: bool = False,
         grace: float = ROTATION_GRACE,
     ) -> None:
-        super().__init__(path, stored.checkpoint if stored is not None else None, parser, grace)
+        super().__init__(path, stored.checkpoint if stored is not None else None, parser, roots, grace)
         self.caught_up_at = 0.0
         self.failures = 0
         self.finished_paths: deque[str] = deque(maxlen=MAX_COMPLETED)
@@ -245,7 +248,7 @@ class FileStream(RotationChain):
         successor = file.next_generation(self._parser(), now)
         copy = None
         try:
-            copy = open_copy(self.path, file.matches_copy, {other.key for other in self.chain})
+            copy = open_copy(self._roots, self.path, file.matches_copy, {other.key for other in self.chain})
             if copy is not None:
                 path, fd = copy
                 file.switch_to_copy(fd, path)

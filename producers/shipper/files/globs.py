@@ -30,7 +30,7 @@ class Match(NamedTuple):
 
     Attributes:
         path: path of a file or folder.
-        linked: the path, or a folder that a wildcard has matched, may be a symbolic link.
+        linked: a wildcard has matched a symbolic link on this path.
     """
 
     path: str
@@ -56,7 +56,7 @@ def expand(
         follow: returns whether to enter a folder to which a symbolic link leads.
     """
     if not glob.has_magic(pattern):
-        return [Match(pattern, linked=True)]
+        return [Match(pattern, linked=False)]
     folder = fixed_folder(pattern)
     parts = pattern[len(folder) :].strip("/").split("/")
     # ``**/**`` matches the same as ``**``.
@@ -163,20 +163,21 @@ def pattern_of(patterns: list[str]) -> re.Pattern[str]:
 def _expression(pattern: str) -> str:
     if not glob.has_magic(pattern):
         return re.escape(pattern)
+    *folders, name = pattern.split("/")
+    texts = ["(?:[^/]+/)*" if folder == "**" else f"{_part_expression(folder)}/" for folder in folders]
+    return "".join([*texts, ".*" if name == "**" else _part_expression(name)])
+
+
+def _part_expression(part: str) -> str:
     # ``fnmatch.translate`` lets a star match slashes, and ``glob.translate`` needs Python 3.13.
-    parts = []
-    for part in re.split(r"(\*\*/|(?<=/)\*\*$|\*|\?|\[[^/]+?\])", pattern):
-        match part:
-            case "**":
-                parts.append(".*")
-            case "**/":
-                parts.append("(?:[^/]+/)*")
-            case "*":
-                parts.append("[^/]*")
-            case "?":
-                parts.append("[^/]")
-            case _ if part.startswith("[") and part.endswith("]"):
-                parts.append(f"[^{part[2:]}" if part.startswith("[!") else part)
-            case _:
-                parts.append(re.escape(part))
-    return "".join(parts)
+    texts = []
+    for text in re.split(r"(\*+|\?|\[[^/]+?\])", part):
+        if text.startswith("*"):
+            texts.append("[^/]*")
+        elif text == "?":
+            texts.append("[^/]")
+        elif text.startswith("[") and text.endswith("]"):
+            texts.append(f"[^{text[2:]}" if text.startswith("[!") else text)
+        else:
+            texts.append(re.escape(text))
+    return "".join(texts)

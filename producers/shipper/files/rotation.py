@@ -10,9 +10,8 @@ from typing import Final
 
 from tickertape.contracts.subjects import SubjectError, escape
 from tickertape.producers.shipper.files.globs import may_pass
+from tickertape.producers.shipper.files.roots import PathChanged, Roots
 from tickertape.producers.shipper.position import Key, key_of
-
-from tickertape.errors import TickertapeError
 
 COMPRESSED: Final = (".gz", ".zst", ".bz2", ".xz", ".lz4", ".zip")
 """Extensions of files that rotation compressed: they were shipped before, or cannot be read as text."""
@@ -71,7 +70,8 @@ def _scan(path: str) -> list[tuple[str, os.stat_result]]:
             if entry.name.endswith(COMPRESSED):
                 continue
             with _ignore_lasting():
-                status = entry.stat()
+                # No rotation makes links, so a link with such a name may have been planted.
+                status = entry.stat(follow_symlinks=False)
                 if stat.S_ISREG(status.st_mode):
                     files.append((entry.path, status))
     return files
@@ -87,45 +87,13 @@ def _ignore_lasting() -> Iterator[None]:
             raise
 
 
-class PathChanged(TickertapeError):
-    """Path that was renamed, replaced or removed since it was last checked."""
-
-
-def open_file(path: str) -> int:
-    """Open a file for reading without blocking, even if it is a pipe; return its descriptor.
-
-    Raises:
-        OSError: the file does not exist or cannot be read.
-    """
-    # Without O_NONBLOCK, opening a pipe blocks the event loop until another process opens it for writing.
-    return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-
-
-def open_same(path: str, key: Key) -> int:
-    """Open a file and verify that it is the one that was found before; return its descriptor.
-
-    Raises:
-        PathChanged: the path leads to another file by now, or to none.
-        OSError: the file cannot be read.
-    """
-    try:
-        fd = open_file(path)
-    except FileNotFoundError:
-        raise PathChanged(path) from None
-    try:
-        # Checked after opening: a rename between the scan and the open cannot be excluded, only detected.
-        if key_of(os.fstat(fd)) != key:
-            raise PathChanged(path)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
-def open_copy(path: str, matches: Callable[[int], bool], exclude: Collection[Key]) -> tuple[str, int] | None:
+def open_copy(
+    roots: Roots, path: str, matches: Callable[[int], bool], exclude: Collection[Key]
+) -> tuple[str, int] | None:
     """Find and open the copy that copytruncate made of a file; return its path and descriptor.
 
     Args:
+        roots: folders whose files may be read.
         path: the file that was copied and then truncated.
         matches: returns whether an open file contains everything that was read of the original.
         exclude: files that are not considered.
@@ -135,19 +103,21 @@ def open_copy(path: str, matches: Callable[[int], bool], exclude: Collection[Key
     """
     for _ in range(MAX_SCANS):
         try:
-            return _open_copy(path, matches, exclude)
+            return _open_copy(roots, path, matches, exclude)
         except PathChanged:
             continue
     return None
 
 
-def _open_copy(path: str, matches: Callable[[int], bool], exclude: Collection[Key]) -> tuple[str, int] | None:
+def _open_copy(
+    roots: Roots, path: str, matches: Callable[[int], bool], exclude: Collection[Key]
+) -> tuple[str, int] | None:
     for candidate, status in siblings(path):
         key = key_of(status)
         if key in exclude or base_of(candidate) != path:
             continue
         try:
-            fd = open_same(candidate, key)
+            fd = roots.open_same(candidate, key)
         except OSError as error:
             if may_pass(error):
                 raise  # the copy must not be missed

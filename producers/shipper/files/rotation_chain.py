@@ -18,14 +18,8 @@ from typing import Final
 
 from tickertape.producers.shipper.files.completed_files import CompletedFiles, has_position
 from tickertape.producers.shipper.files.globs import may_pass
-from tickertape.producers.shipper.files.rotation import (
-    MAX_SCANS,
-    PathChanged,
-    base_of,
-    open_copy,
-    open_same,
-    siblings,
-)
+from tickertape.producers.shipper.files.roots import PathChanged, Roots
+from tickertape.producers.shipper.files.rotation import MAX_SCANS, base_of, open_copy, siblings
 from tickertape.producers.shipper.files.tailed_file import TailedFile
 from tickertape.producers.shipper.parsing.parser import Parser
 from tickertape.producers.shipper.position import FilePosition, Key, key_of, unread_position
@@ -45,6 +39,7 @@ class RotationChain:
         path: the absolute path that the files were written under.
         checkpoint: last checkpoint of the previous run.
         parser: factory of the parser for a file.
+        roots: folders whose files may be read.
         grace: seconds; see ``TailedFile``.
 
     Attributes:
@@ -60,11 +55,16 @@ class RotationChain:
     """
 
     def __init__(
-        self, path: str, checkpoint: Checkpoint | None, parser: Callable[[], Parser], grace: float
+        self,
+        path: str,
+        checkpoint: Checkpoint | None,
+        parser: Callable[[], Parser],
+        roots: Roots,
+        grace: float,
     ) -> None:
         self.path = path
         self.chain: deque[TailedFile] = deque()
-        self.completed = CompletedFiles()
+        self.completed = CompletedFiles(roots)
         self.pending: dict[Key, FilePosition] = {}
         self.lost: list[FilePosition] = []
         self.deferred = False
@@ -72,6 +72,7 @@ class RotationChain:
         self.resumed = checkpoint is None
         self.scanned_at = 0.0
         self._parser = parser
+        self._roots = roots
         self._grace = grace
         self._unsaved = False
         if checkpoint is not None:
@@ -117,7 +118,7 @@ class RotationChain:
             OSError: the file cannot be opened.
         """
         key = key_of(found)
-        fd = open_same(path, key)
+        fd = self._roots.open_same(path, key)
         try:
             status = os.fstat(fd)
             position = self.pending.get(key) or self.completed.get(key)
@@ -209,7 +210,7 @@ class RotationChain:
         # An unread file is identified by its inode alone, which another file may have reused by now.
         if path is not None and (position.offset or self.path in (path, base_of(path))):
             try:
-                fd = open_same(path, key)
+                fd = self._roots.open_same(path, key)
             except OSError as error:
                 if may_pass(error):
                     raise
@@ -227,7 +228,7 @@ class RotationChain:
         # The file is gone or was truncated; what is not shipped may be in a copy. Any file matches an unread
         # position, so a copy of an unread file cannot be recognized.
         copy = (
-            open_copy(self.path, position.matches, {file.key for file in self.chain})
+            open_copy(self._roots, self.path, position.matches, {file.key for file in self.chain})
             if position.offset
             else None
         )
@@ -279,7 +280,7 @@ class RotationChain:
             if key in self.completed and self.completed.is_same(key, path):
                 continue
             try:
-                fd = open_same(path, key)
+                fd = self._roots.open_same(path, key)
             except OSError as error:
                 if may_pass(error):
                     raise

@@ -60,7 +60,7 @@ class LocalState:
             CheckpointError: the file is damaged.
         """
         try:
-            body = orjson.loads(self.path.read_bytes())
+            body = orjson.loads(_read(self.path))
             if body["version"] != VERSION:
                 raise ValueError(f"version {body['version']!r}")
             checkpoints = [decode(base64.b64decode(text)) for text in body["checkpoints"]]
@@ -89,7 +89,10 @@ class LocalState:
             return False
         temporary = self.path.with_suffix(".tmp")
         try:
-            with temporary.open("wb") as file:
+            temporary.unlink(missing_ok=True)
+            # With O_EXCL, a link that was planted is not followed.
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with open(fd, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -107,3 +110,9 @@ class LocalState:
     def _unwritable(self, error: OSError) -> CheckpointError:
         message = f"{self.path}: cannot be written: {error.strerror}"
         return CheckpointError(message, "choose a writable folder with --state-dir")
+
+
+def _read(path: Path) -> bytes:
+    # Neither a link nor a pipe, which would block, was made by this program.
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        return file.read()

@@ -15,30 +15,33 @@ from prometheus_client import CollectorRegistry, generate_latest
 from tickertape.producers.shipper.files.batch import Batch
 from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.files.file_watcher import FileWatcher
-from tickertape.producers.shipper.files.rotation import PathChanged, open_same, siblings
+from tickertape.producers.shipper.files.roots import PathChanged, Roots
+from tickertape.producers.shipper.files.rotation import siblings
 from tickertape.producers.shipper.files.tailed_file import TailedFile
 from tickertape.producers.shipper.parsing.parser import ParsedEvent, Parser, ParserCounts, ParseSettings
 from tickertape.producers.shipper.position import key_of
-from tickertape.producers.shipper.runner import DryRunSink
+from tickertape.producers.shipper.runner import DryRunSink, run_shipper
+from tickertape.producers.shipper.settings import ShipSettings
 from tickertape.producers.shipper.shipper import DRAIN_POLL_INTERVAL, POLL_INTERVAL, ShipError, Shipper
 from tickertape.producers.shipper.sinks.sink import Checkpoint, OutgoingEvent, StoredCheckpoint
 from tickertape.producers.shipper.status import ShipCollector, health_event
-from tickertape.producers.shipper.stdin_spool import StdinSpool
+from tickertape.producers.shipper.stdin_spool import SpoolError, StdinSpool
 from tickertape.producers.shipper.throttle import Throttle, ThrottleSettings
 
 from tests.support.patience import PATIENCE
 from tests.support.shipper_desk import PLAIN, Desk
 
 
-def stream(name: str, settings: ParseSettings = PLAIN) -> FileStream:
+def stream(name: str, folder: Path) -> FileStream:
     counts = ParserCounts()
-    parser = lambda: Parser(settings, "test", counts)  # noqa: E731
-    return FileStream(name, None, parser, Throttle(ThrottleSettings(), name, "test"), "run", grace=0.0)
+    parser = lambda: Parser(PLAIN, "test", counts)  # noqa: E731
+    throttle = Throttle(ThrottleSettings(), name, "test")
+    return FileStream(name, None, parser, throttle, "run", roots=Roots([f"{folder}/*"]), grace=0.0)
 
 
 def test_a_full_spool_applies_backpressure(tmp_path: Path) -> None:
     """A full spool stops reading from the pipe until its content is shipped, and no line is lost."""
-    file_stream = stream("stdin-test")
+    file_stream = stream("stdin-test", tmp_path / "spool")
     spool = StdinSpool(tmp_path / "spool", file_stream, limit=10_000)
     produced: list[int] = []
 
@@ -78,11 +81,12 @@ def test_a_replaced_path_is_detected(tmp_path: Path) -> None:
     path.write_text("old")
     ((_, found),) = siblings(str(path))
     path.rename(tmp_path / "app.log.1")
+    roots = Roots([str(path)])
     with pytest.raises(PathChanged):
-        open_same(str(path), key_of(found))
+        roots.open_same(str(path), key_of(found))
     path.write_text("new")
     with pytest.raises(PathChanged):
-        open_same(str(path), key_of(found))
+        roots.open_same(str(path), key_of(found))
 
 
 def test_the_poll_interval_is_short_when_a_line_is_due(tmp_path: Path) -> None:
@@ -254,7 +258,7 @@ def test_a_failed_scan_does_not_end_the_shipper(
     real, calls = getattr(os, call), itertools.count(1)
 
     def failing(path: Any, *arguments: Any, **options: Any) -> Any:
-        if str(path).startswith(str(tmp_path)) and next(calls) <= times:
+        if (str(path).startswith(str(tmp_path)) or path == "app.log") and next(calls) <= times:
             raise OSError(errno.EMFILE, "Too many open files")
         return real(path, *arguments, **options)
 
@@ -299,6 +303,7 @@ def test_a_generation_is_stored_before_its_first_event(tmp_path: Path) -> None:
         lambda: Parser(PLAIN, "app", counts),
         Throttle(ThrottleSettings(), path, "app"),
         "run",
+        roots=Roots([path]),
         announce_generations=True,
     )
     stored: set[str] = set()
@@ -326,7 +331,7 @@ def test_a_generation_is_stored_before_its_first_event(tmp_path: Path) -> None:
 
 def test_a_spool_that_cannot_be_listed_is_not_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of the spool's folder is no sign that everything is shipped, and the spool counts as full."""
-    spool = StdinSpool(tmp_path / "spool", stream("stdin-test"), limit=10_000)
+    spool = StdinSpool(tmp_path / "spool", stream("stdin-test", tmp_path / "spool"), limit=10_000)
     scandir = os.scandir
 
     def failing(path: Any) -> Any:
@@ -342,3 +347,64 @@ def test_a_spool_that_cannot_be_listed_is_not_empty(tmp_path: Path, monkeypatch:
     spool.scan(time.time())
     assert not spool._is_full()
     spool.close()
+
+
+def test_planted_segments_are_neither_read_nor_written(tmp_path: Path) -> None:
+    """Links and pipes in the spool are not shipped, and a segment is not written through them."""
+    victim = tmp_path / "victim"
+    victim.write_text("the secret of another folder\n")
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    (folder / "00000001.spool").symlink_to(victim)
+    os.mkfifo(folder / "00000002.spool")
+    (folder / "zzz.spool").write_text("no number\n")
+    file_stream = stream("stdin-test", folder)
+    spool = StdinSpool(folder, file_stream, limit=10_000)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"line 1\n"
+
+    asyncio.run(spool.fill(chunks()))
+    spool.scan(time.time())
+    batch = file_stream.next_batch(time.time(), finish=True)
+    assert batch is not None
+    assert [orjson.loads(event.payload)["message"] for event in batch.events] == ["line 1"]
+    assert victim.read_text() == "the secret of another folder\n"
+    spool.close()
+
+
+def test_a_spool_in_a_planted_folder_is_an_error(tmp_path: Path) -> None:
+    """Standard input is not spooled to a folder that another user chose."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "spool").symlink_to(tmp_path / "other")
+    with pytest.raises(SpoolError, match="is a symbolic link"):
+        StdinSpool(tmp_path / "spool", stream("stdin-test", tmp_path / "spool"), limit=10_000)
+
+
+def test_roots_are_an_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``--root`` names the folders to which links may lead; without it, a line says what is not read."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "pods").mkdir()
+    (tmp_path / "pods" / "0.log").write_text("from a pod\n")
+    (tmp_path / "logs" / "app.log").symlink_to(tmp_path / "pods" / "0.log")
+    for roots in ([], [str(tmp_path / "pods")]):
+        settings = ShipSettings(paths=[f"{tmp_path}/logs/*.log"], root=roots, once=True, dry_run=True)
+        assert asyncio.run(run_shipper(settings, DryRunSink(), None, asyncio.Event(), 1 << 20)) == 0
+        printed = capsys.readouterr()
+        assert ("from a pod" in printed.out) == bool(roots)
+        assert (f"--root {tmp_path}/pods" in printed.err) == (not roots)
+
+
+def test_metrics_and_status_count_forbidden_files(tmp_path: Path) -> None:
+    """Files that must not be read are counted in the metrics and the health event."""
+    desk = Desk(tmp_path)
+    (tmp_path / "app.log").symlink_to("/proc/self/environ")
+    desk.ship()
+    shipper = Shipper(desk.discovery, DryRunSink(), FileWatcher([]), 1_000, print)
+    registry = CollectorRegistry()
+    registry.register(ShipCollector(shipper, desk.counts))
+    assert "tickertape_ship_forbidden_files 1.0" in generate_latest(registry).decode()
+    event = health_event(shipper, desk.counts, "host")
+    assert isinstance(event.checks, dict)
+    assert event.checks["forbidden_files"] == 1
+    desk.close()

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,48 @@ def test_a_position_matches_only_its_file(tmp_path: Path) -> None:
 def test_rotated_names_yield_the_original_name(path: str, base: str | None, source: str) -> None:
     """The original name is found if a number or date is before or after the suffix."""
     assert (base_of(path), source_of(path)) == (base, source)
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+@pytest.mark.parametrize("suffix", [".tmp", ".json"])
+def test_a_planted_link_is_not_written_through(
+    link: Callable[[Path, Path], None], suffix: str, tmp_path: Path
+) -> None:
+    """Checkpoints replace a link that was planted in the folder, and do not change the file it leads to."""
+    victim = tmp_path / "victim"
+    victim.write_text("victim")
+    state = LocalState(tmp_path / "state", "a.log")
+    link(victim, state.path.with_suffix(suffix))
+    assert state.save({CHECKPOINT.path: CHECKPOINT.encode("host")})
+    assert state.load() == {CHECKPOINT.path: CHECKPOINT}
+    assert victim.read_text() == "victim"
+    assert not state.path.is_symlink()
+    state.close()
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_planted_lock_is_not_written_through(link: Callable[[Path, Path], None], tmp_path: Path) -> None:
+    """A lock that is a link to another file is an error; that file keeps its content."""
+    victim = tmp_path / "victim"
+    victim.write_text("victim")
+    state = LocalState(tmp_path / "state", "a.log")
+    lock = state.path.with_suffix(".lock")
+    state.close()
+    lock.unlink()
+    link(victim, lock)
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        LocalState(tmp_path / "state", "a.log")
+    assert victim.read_text() == "victim"
+
+
+def test_a_planted_checkpoint_file_is_not_followed(tmp_path: Path) -> None:
+    """A link or a pipe in the place of the checkpoints is an error, and does not block."""
+    state = LocalState(tmp_path / "state", "a.log")
+    state.path.symlink_to("/proc/self/environ")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        state.load()
+    state.path.unlink()
+    os.mkfifo(state.path)
+    with pytest.raises(CheckpointError, match="not a checkpoint file"):
+        state.load()
+    state.close()
