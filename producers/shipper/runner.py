@@ -20,13 +20,13 @@ from tickertape.producers.shipper.files.globs import expand
 from tickertape.producers.shipper.files.roots import Roots
 from tickertape.producers.shipper.files.rotation import source_of
 from tickertape.producers.shipper.files.tailed_file import ROTATION_GRACE
-from tickertape.producers.shipper.parsing.line_splitter import standard_input
 from tickertape.producers.shipper.parsing.parser import Parser, ParserCounts
 from tickertape.producers.shipper.settings import STANDARD_INPUT, ShipSettings
 from tickertape.producers.shipper.shipper import FileSource, Shipper
 from tickertape.producers.shipper.sinks.dedupe import DedupeSink
 from tickertape.producers.shipper.sinks.local_state import LocalState
 from tickertape.producers.shipper.sinks.sink import Checkpoint, OutgoingEvent, Sink, StoredCheckpoint
+from tickertape.producers.shipper.standard_input import standard_input
 from tickertape.producers.shipper.stdin_spool import StdinSpool
 from tickertape.producers.shipper.throttle import Throttle
 
@@ -143,7 +143,7 @@ async def run_shipper(
 
 
 def _matches_anything(pattern: str) -> bool:
-    return any(os.path.lexists(match.path) for match in expand(pattern, lambda *_: None))
+    return any(os.path.lexists(path) for path, _ in expand(pattern, lambda *_: None))
 
 
 def _stream_factory(

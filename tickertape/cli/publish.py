@@ -17,6 +17,7 @@ import orjson
 from pydantic import Field, ValidationError
 from pydantic_settings import CliPositionalArg
 
+from tickertape.cli.line_splitter import LineSplitter
 from tickertape.contracts import subjects
 from tickertape.contracts.decode import parse_subject
 from tickertape.contracts.events import MAX_EVENT_BYTES, MODELS, format_time
@@ -29,7 +30,7 @@ from tickertape.process.tasks import cancel_and_wait, race, run_until_stopped
 from tickertape.producers.sdk.errors import InvalidEvent, PublishError
 from tickertape.producers.sdk.in_flight import AckFuture
 from tickertape.producers.sdk.publisher import DEADLINE, Publisher
-from tickertape.producers.shipper.parsing.line_splitter import LineSplitter, standard_input
+from tickertape.producers.shipper.standard_input import standard_input
 from tickertape.validation import describe_first_error
 
 PROGRAM: Final = "publish"
@@ -138,12 +139,12 @@ class _Command:
         splitter = LineSplitter(MAX_EVENT_BYTES + 1)
         async with contextlib.aclosing(standard_input()) as chunks:
             async for chunk in chunks:
-                for raw in splitter.feed(chunk):
+                for line in splitter.feed(chunk):
                     number += 1
-                    yield number, raw.data
-        for raw in splitter.finish():
+                    yield number, line
+        for line in splitter.finish():
             number += 1
-            yield number, raw.data
+            yield number, line
 
     async def _publish(self, number: int, line: bytes) -> None:
         if not line.strip():

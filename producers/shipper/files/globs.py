@@ -12,7 +12,9 @@ import re
 import stat
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
+
+from tickertape.producers.shipper.position import Key, key_of
 
 _LASTING: Final = frozenset(
     {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO}
@@ -25,18 +27,6 @@ def may_pass(error: OSError) -> bool:
     return error.errno not in _LASTING
 
 
-class Match(NamedTuple):
-    """Path that a pattern matches.
-
-    Attributes:
-        path: path of a file or folder.
-        linked: a wildcard has matched a symbolic link on this path.
-    """
-
-    path: str
-    linked: bool
-
-
 def fixed_folder(pattern: str) -> str:
     """Return the last folder before the first wildcard of a path or glob."""
     folder = os.path.dirname(pattern)
@@ -47,8 +37,10 @@ def fixed_folder(pattern: str) -> str:
 
 def expand(
     pattern: str, report: Callable[[str, OSError], None], follow: Callable[[str], bool] = lambda _: True
-) -> list[Match]:
+) -> list[tuple[str, bool]]:
     """Return the paths that a path or glob matches, in order; a path without wildcards is not checked.
+
+    With each path comes whether a wildcard has matched a symbolic link on it.
 
     Args:
         pattern: absolute path or glob; ``**`` matches folders recursively.
@@ -56,54 +48,48 @@ def expand(
         follow: returns whether to enter a folder to which a symbolic link leads.
     """
     if not glob.has_magic(pattern):
-        return [Match(pattern, linked=False)]
+        return [(pattern, False)]
     folder = fixed_folder(pattern)
     parts = pattern[len(folder) :].strip("/").split("/")
     # ``**/**`` matches the same as ``**``.
     parts = [
         part for part, previous in zip(parts, ["", *parts], strict=False) if (part, previous) != ("**",) * 2
     ]
-    return sorted(set(_Expansion(report, follow).matches(Match(folder, linked=False), parts)))
-
-
-class _Entry(NamedTuple):
-    name: str
-    is_link: bool
-    is_folder: bool
+    return sorted(dict(_Expansion(report, follow).matches(folder, parts, linked=False)).items())
 
 
 class _Expansion:
     def __init__(self, report: Callable[[str, OSError], None], follow: Callable[[str], bool]) -> None:
         self._report = report
         self._follow = follow
-        self._listed: tuple[str, list[_Entry]] = ("", [])
+        self._listed: tuple[str, list[tuple[str, bool, bool]]] = ("", [])
 
-    def matches(self, folder: Match, parts: list[str]) -> Iterator[Match]:
+    def matches(self, folder: str, parts: list[str], *, linked: bool) -> Iterator[tuple[str, bool]]:
         """Yield what the parts of a glob match in a folder."""
         part, rest = parts[0], parts[1:]
         if part == "**":
-            for inner in self._tree(folder):
-                yield from self.matches(inner, rest or ["*"])
+            for inner, inner_linked in self._tree(folder, linked):
+                yield from self.matches(inner, rest or ["*"], linked=inner_linked)
             return
         for path, is_link in (self._like if glob.has_magic(part) else self._named)(folder, part):
-            found = Match(path, folder.linked or is_link)
             if not rest:
-                yield found
+                yield path, linked or is_link
             elif self._is_folder(path) and (not is_link or self._follow(path)):
-                yield from self.matches(found, rest)
+                yield from self.matches(path, rest, linked=linked or is_link)
 
-    def _named(self, folder: Match, name: str) -> Iterator[tuple[str, bool]]:
-        path = os.path.join(folder.path, name)
+    def _named(self, folder: str, name: str) -> Iterator[tuple[str, bool]]:
+        path = os.path.join(folder, name)
         try:
             yield path, stat.S_ISLNK(os.lstat(path).st_mode)
         except OSError as error:
-            self._report_unlisted(folder.path, error)
+            self._report_unlisted(folder, error)
 
-    def _like(self, folder: Match, part: str) -> Iterator[tuple[str, bool]]:
-        is_match = re.compile(fnmatch.translate(part)).match
-        for entry in self._list(folder.path):
-            if is_match(entry.name) and (part.startswith(".") or not entry.name.startswith(".")):
-                yield os.path.join(folder.path, entry.name), entry.is_link
+    def _like(self, folder: str, part: str) -> Iterator[tuple[str, bool]]:
+        is_match, hidden = re.compile(fnmatch.translate(part)).match, part.startswith(".")
+        prefix = folder.rstrip("/") + "/"
+        for name, is_link, _ in self._list(folder):
+            if is_match(name) and (hidden or not name.startswith(".")):
+                yield prefix + name, is_link
 
     def _is_folder(self, path: str) -> bool:
         try:
@@ -112,38 +98,39 @@ class _Expansion:
             self._report_unlisted(path, error)
             return False
 
-    def _tree(self, top: Match) -> Iterator[Match]:
+    def _tree(self, top: str, linked: bool) -> Iterator[tuple[str, bool]]:
         """Yield a folder and all folders below it, except hidden ones."""
         # Real folders come first, so that the path of a file does not depend on links to its folder.
-        real, linked, seen = deque([top]), deque[Match](), set[tuple[int, int]]()
-        while real or linked:
-            folder = real.popleft() if real else linked.popleft()
+        real, links, seen = deque([(top, linked)]), deque[str](), set[Key]()
+        while real or links:
+            folder, linked = real.popleft() if real else (links.popleft(), True)
             try:
-                status = os.stat(folder.path)
+                status = os.stat(folder)
             except OSError as error:
-                self._report_unlisted(folder.path, error)
+                self._report_unlisted(folder, error)
                 continue
-            key = (status.st_dev, status.st_ino)
+            key = key_of(status)
             if key in seen or not stat.S_ISDIR(status.st_mode):
                 continue
             seen.add(key)
-            yield folder
-            for entry in self._list(folder.path):
-                path = os.path.join(folder.path, entry.name)
-                if entry.name.startswith("."):
+            yield folder, linked
+            for name, is_link, is_folder in self._list(folder):
+                if name.startswith(".") or not (is_folder or is_link):
                     continue
-                if entry.is_folder:
-                    real.append(Match(path, folder.linked))
-                elif entry.is_link and self._is_folder(path) and self._follow(path):
-                    linked.append(Match(path, linked=True))
+                path = os.path.join(folder, name)
+                if is_folder:
+                    real.append((path, linked))
+                elif self._is_folder(path) and self._follow(path):
+                    links.append(path)
 
-    def _list(self, folder: str) -> list[_Entry]:
+    def _list(self, folder: str) -> list[tuple[str, bool, bool]]:
+        """Return the names in a folder, and whether each is a link and whether it is a folder."""
         # The caller of ``_tree`` has just listed the same folder.
         if self._listed[0] == folder:
             return self._listed[1]
         try:
             with os.scandir(folder) as entries:
-                found = [_Entry(e.name, e.is_symlink(), e.is_dir(follow_symlinks=False)) for e in entries]
+                found = [(e.name, e.is_symlink(), e.is_dir(follow_symlinks=False)) for e in entries]
         except OSError as error:
             self._report_unlisted(folder, error)
             return []

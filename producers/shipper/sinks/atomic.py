@@ -78,7 +78,6 @@ class AtomicSink:
         self._host = host
         self._warn = warn
         self._last_warning = ""
-        self._run_id = secrets.token_hex(6)
         self._batches = 0
 
     async def load(self) -> dict[str, StoredCheckpoint]:
@@ -104,7 +103,7 @@ class AtomicSink:
         """Commit a batch atomically; see ``Sink.commit``."""
         self._batches += 1
         # The same for all attempts: a checkpoint that carries it proves that one of them was stored.
-        batch = f"{self._run_id}-{self._batches}"
+        batch = f"{checkpoint.run}-{self._batches}"
         body = replace(checkpoint, batch=batch).encode(self._host)
         subject = self._subject(checkpoint.path)
         while True:
@@ -144,7 +143,8 @@ class AtomicSink:
     ) -> tuple[int, int, str]:
         """Send a batch once; return its sequence, or 0 with the code and the text of the error."""
         client = self._client
-        while not client.is_connected:  # noqa: ASYNC110 - a batch must not be split over two connections
+        # A batch that is sent over two connections would not be complete.
+        while not client.is_connected:  # noqa: ASYNC110 - nothing signals the connection
             await asyncio.sleep(_CONNECTION_POLL)
         condition = {"Nats-Expected-Last-Subject-Sequence": str(expected)}
         if events:
