@@ -6,11 +6,12 @@ bounded outbox here; the host's server frames, compresses and pings.
 Invariants:
 
 1. The outbox is bounded: a client whose socket is full is paused and keeps only a cursor into the log,
-   without delaying other clients; it resumes when the outbox has drained.
+   without delaying other clients; nothing is received from it until the outbox has drained.
 2. Messages queued before ``close`` are sent before it; a client that does not read them in time is
    disconnected.
 3. Every admitted client is released once; every connection that was counted as opened is counted as closed.
-4. An exception ends this connection, and nothing else; it never reaches the host.
+4. A client that reads nothing of what waits for it is disconnected.
+5. An exception ends this connection, and nothing else; it never reaches the host.
 """
 
 import asyncio
@@ -27,16 +28,10 @@ from tickertape.relay.core.connection_limits import SERVER_LIMITS, ClientSlot, L
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON
 from tickertape.relay.core.session.session import Session, State, close_code
-from tickertape.relay.transport.connections import (
-    BUFFER_HIGH,
-    BUFFER_LOW,
-    CLOSE_TIMEOUT,
-    MAX_AUTH_BYTES,
-    Connections,
-    Decision,
-)
+from tickertape.relay.transport.connections import CLOSE_TIMEOUT, MAX_AUTH_BYTES, Connections, Decision
 from tickertape.relay.transport.http_responses import error_response, request_headers, request_peer
 from tickertape.relay.transport.message_rate import MessageRate, max_frames
+from tickertape.relay.transport.outgoing import BUFFER_HIGH, BUFFER_LOW, ReadProgress
 
 from tickertape.process.tasks import Tasks
 from tickertape.text import count, truncate
@@ -98,7 +93,10 @@ class AsgiConnection:
         self._unsent = 0  # bytes in the outbox and in the current send
         self._wake = asyncio.Event()
         self._sending = False
-        self._paused = False
+        self._accepted = 0  # bytes that the server has accepted
+        self._progress = ReadProgress()
+        self._receiving = asyncio.Event()  # cleared while the session is paused
+        self._receiving.set()
         self._closing: tuple[int, str] | None = None
         self._timeout: asyncio.Timeout | None = None  # set while the connection is served
         self._code = 1006  # close code if the client disconnects
@@ -165,6 +163,7 @@ class AsgiConnection:
             self._closing = code, truncate(reason, MAX_REASON_BYTES)
             self._session = None
             self._wake.set()
+            self._receiving.set()  # for the disconnect
             self._abort_after(CLOSE_TIMEOUT)
 
     def abort(self) -> None:
@@ -172,7 +171,12 @@ class AsgiConnection:
         self._abort_after(0.0)
 
     def ping(self) -> None:
-        """Do nothing: ASGI servers send pings themselves."""
+        """Close the session if the client has read nothing that waits; ASGI servers send pings themselves."""
+        if not self._sending:
+            self._progress.record_read()
+        expired = self._progress.end_interval(self._accepted, waiting=self._sending)
+        if expired and self._session is not None:
+            self._connections.hub.sessions.close(self._session, CloseCode.TIMEOUT, "the client does not read")
 
     # Internals.
 
@@ -265,6 +269,7 @@ class AsgiConnection:
     async def _read(self) -> None:
         """Pass messages of the client to its session until it disconnects."""
         while True:
+            await self._receiving.wait()
             message = await self._receive()
             if message["type"] == "websocket.disconnect":
                 self._code = message.get("code") or 1005
@@ -320,10 +325,11 @@ class AsgiConnection:
             data = self._outbox.popleft()
             for text in data.texts:
                 await self._put({"type": "websocket.send", "text": text})
+                self._accepted += len(text)
             # Only after the entire batch: a batch in progress is memory, too.
             self._unsent -= len(data)
-            if self._paused and self._unsent <= BUFFER_LOW:
-                self._paused = False
+            if self._unsent <= BUFFER_LOW and not self._receiving.is_set():
+                self._receiving.set()
                 if self._session is not None:
                     self._connections.hub.sessions.resume(self._session)
         self._sending = False
@@ -338,8 +344,8 @@ class AsgiConnection:
     def _pause_if_full(self) -> None:
         # A send in progress means that the client is waiting for its socket.
         high = BUFFER_HIGH if self._sending else BURST_HIGH
-        if self._unsent > high and not self._paused and self._session is not None:
-            self._paused = True
+        if self._unsent > high and self._receiving.is_set() and self._session is not None:
+            self._receiving.clear()
             self._connections.hub.sessions.pause(self._session)
 
     def _abort_after(self, seconds: float) -> None:

@@ -26,7 +26,7 @@ from tickertape.relay.transport.rejection_log import RejectionLog
 log = logging.getLogger("tickertape.connections")
 
 PING_EVERY: Final = 20
-"""Seconds between two pings to a client; two unanswered pings end the connection."""
+"""Seconds between two pings to a client; one that reads nothing for two intervals is disconnected."""
 
 MESSAGE_RATE: Final = 200
 """Maximum frames per second from a client, including pings and fragments; it needs a few per minute."""
@@ -36,12 +36,6 @@ MAX_AUTH_BYTES: Final = 32 * 1024
 
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds that a client has to answer a close frame."""
-
-BUFFER_HIGH: Final = 64 * 1024
-"""Bytes of unsent data above which a client counts as slow and its session is paused."""
-
-BUFFER_LOW: Final = 16 * 1024
-"""Bytes of unsent data at which a paused session resumes."""
 
 RETRY_SPREAD_MS: Final = 5_000
 """Milliseconds over which reconnects are spread after a shutdown, so that they do not arrive together."""
@@ -62,7 +56,7 @@ class ConnectedClient(Protocol):
     ping_slot: int
 
     def ping(self) -> None:
-        """Ping the client."""
+        """Ping the client, and close its session if it does not read."""
 
     def abort(self) -> None:
         """Close the connection immediately and discard unsent data."""

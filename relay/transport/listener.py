@@ -7,6 +7,8 @@ import errno
 import socket
 from typing import Final
 
+from tickertape.relay.transport.outgoing import KERNEL_BUFFER
+
 from tickertape.process.addresses import Address, is_unavailable, resolve
 from tickertape.process.listeners import bound_address, is_listening
 
@@ -108,6 +110,9 @@ def _open_socket(
             # An IPv6 wildcard would also take the IPv4 port, which has its own socket here; a single wildcard
             # serves both families.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            # Inherited by the sockets of clients: one that does not read must not cost megabytes there.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_BUFFER)
         sock.bind(address)
         sock.setblocking(False)
         if not shared:

@@ -6,7 +6,8 @@ class. From then on this class owns the transport. A connection has no task, no 
 Invariants:
 
 1. A shared frame is written only in state OPEN; frames of the protocol itself are sent first.
-2. The session is paused as soon as the transport is full, and resumed as soon as it has drained.
+2. The session is paused as soon as the transport is full, and resumed as soon as it has drained. While it
+   is paused nothing is read, and input that was read before is not handled.
 3. Every connection that was counted as opened is counted as closed, with one close code.
 4. Messages of a client are answered in order: a pong is sent before the answer to a later message.
 5. An exception in a callback of the transport or of a timer ends this connection, and nothing else.
@@ -27,15 +28,10 @@ from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON
 from tickertape.relay.core.session.session import Session, State, close_code
 from tickertape.relay.transport.acceptor import socket_peer
-from tickertape.relay.transport.connections import (
-    BUFFER_HIGH,
-    BUFFER_LOW,
-    CLOSE_TIMEOUT,
-    MAX_AUTH_BYTES,
-    Connections,
-)
+from tickertape.relay.transport.connections import CLOSE_TIMEOUT, MAX_AUTH_BYTES, Connections
 from tickertape.relay.transport.encoding import DEFLATED, PLAIN
 from tickertape.relay.transport.message_rate import MessageRate, max_frames
+from tickertape.relay.transport.outgoing import BUFFER_HIGH, BUFFER_LOW, ReadProgress, accepted_bytes
 from tickertape.relay.transport.websocket_protocol import (
     WebSocket,
     handshake_request,
@@ -43,14 +39,11 @@ from tickertape.relay.transport.websocket_protocol import (
     rejection_response,
 )
 from websockets.extensions.permessage_deflate import PerMessageDeflate
-from websockets.frames import Frame
+from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING, OPEN
 
 from tickertape.text import count, truncate
-
-MAX_MISSED: Final = 2
-"""Number of unanswered pings after which a client is disconnected."""
 
 PARSE_CHUNK: Final = 512
 """Bytes to parse between two checks of the message rate: one read may contain forty thousand pings."""
@@ -88,7 +81,10 @@ class Connection(asyncio.Protocol):
         "_close_timer",
         "_conn",
         "_connections",
-        "_missed",
+        "_events",
+        "_input",
+        "_paused",
+        "_progress",
         "_rate",
         "_session",
         "_transport",
@@ -106,7 +102,10 @@ class Connection(asyncio.Protocol):
         self._client_slot: ClientSlot | None = None
         self._transport: asyncio.Transport
         self._close_timer: asyncio.TimerHandle | None = None  # set once the closing handshake has started
-        self._missed = 0
+        self._input: memoryview | bytes = b""  # received, but not parsed yet
+        self._events: list[Any] = []  # parsed, but not handled yet: frames, and replies of the protocol
+        self._paused = False
+        self._progress = ReadProgress()
         self._rate = MessageRate()
         self.ping_slot = -1
         self.encoding = PLAIN
@@ -146,50 +145,74 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._conn.state is CONNECTING:
             return  # the handshake was rejected or failed
-        self._missed = 0  # any data shows that the client is alive
-        if len(data) <= PARSE_CHUNK:
-            self._parse(data)
-            return
-        for offset in range(0, len(data), PARSE_CHUNK):
-            self._parse(data[offset : offset + PARSE_CHUNK])
+        # Bytes that wait already are few: reading is paused.
+        self._input = bytes(self._input) + data if self._input else data
+        self._handle_input()
+
+    def _handle_input(self) -> None:
+        """Handle what was received, until the client has to read first."""
+        while not self._paused and not self._transport.is_closing():
+            if self._events:
+                events, self._events = self._events, []
+                self._handle_events(events)
+            elif self._input:
+                data = memoryview(self._input)
+                self._input = data[PARSE_CHUNK:]
+                self._parse(bytes(data[:PARSE_CHUNK]))
+            else:
+                return
 
     def _parse(self, data: bytes) -> None:
-        if self._transport.is_closing():
-            return
         conn = self._conn
         conn.receive_data(data)
         events: list[Any] = conn.events_received()
         last = conn.data_to_send()  # reply to a frame that violates the protocol, sent after all others
         # Before any frame is handled: the messages of a flood are not answered.
-        exceeded = self._exceeds_rate(events, len(data))
-        for event in events:
+        if self._exceeds_rate(events, len(data)):
+            for event in events:
+                if not isinstance(event, Frame):
+                    self._put(event)
+            self._close_for_rate()
+            events = []
+        self._handle_events([*events, *last])
+
+    def _handle_events(self, events: list[Any]) -> None:
+        """Handle frames and replies in order; keep those that have to wait for the client to read."""
+        for index, event in enumerate(events):
+            if self._paused:
+                self._events = [*events[index:], *self._events]
+                return
             if not isinstance(event, Frame):
                 # A reply that ``WebSocket.recv_frame`` has inserted behind the frame that it answers.
                 self._put(event)
-            elif not exceeded:
-                text = conn.complete_message(event)
-                if text is not None and self._session is not None:
-                    self._connections.hub.sessions.receive(self._session, text, self._connections.clock())
-                if conn.writes:
-                    self._send_own()  # the connection is closing: later messages are not answered
-        if exceeded:
-            self._close_for_rate()
-        for data in last:
-            self._put(data)
+                continue
+            if event.opcode is Opcode.PONG:
+                self._progress.record_read()
+            text = self._conn.complete_message(event)
+            if text is not None and self._session is not None:
+                self._connections.hub.sessions.receive(self._session, text, self._connections.clock())
+            if self._conn.writes:
+                self._send_own()  # the connection is closing: later messages are not answered
         self._send_own()
 
     @_contained
     def eof_received(self) -> None:
-        if self._conn.state is not CONNECTING:
+        if self._conn.state is not CONNECTING and not self._paused:
             self._conn.receive_eof()
 
+    @_contained
     def pause_writing(self) -> None:
+        if not self._transport.is_closing():  # input is then discarded, and has to be read for that
+            self._paused = True
+            self._transport.pause_reading()
         if self._session is not None:
             self._connections.hub.sessions.pause(self._session)
 
+    @_contained
     def resume_writing(self) -> None:
         if self._session is not None:
             self._connections.hub.sessions.resume(self._session)
+        self._resume_input()
 
     @_contained
     def connection_lost(self, exc: Exception | None) -> None:
@@ -236,6 +259,7 @@ class Connection(asyncio.Protocol):
         # Also needed if an invalid frame in the same read has already started the closing handshake.
         self._send_own()
         self._start_close_timer()
+        self._resume_input()  # for the client's part of the closing handshake; nothing else is answered
 
     def abort(self) -> None:
         """Close the connection immediately and discard unsent data."""
@@ -243,12 +267,11 @@ class Connection(asyncio.Protocol):
 
     @_contained
     def ping(self) -> None:
-        """Ping the client; close the session if it has not answered the last pings."""
-        if self._missed >= MAX_MISSED and self._session is not None:
-            self._connections.hub.sessions.close(self._session, CloseCode.TIMEOUT, "no answer to pings")
-            return
-        self._missed += 1
-        if self._conn.state is OPEN:
+        """Ping the client; close the session if it has read nothing since the last pings."""
+        accepted, waiting = accepted_bytes(self._transport)
+        if self._progress.end_interval(accepted, waiting=waiting) and self._session is not None:
+            self._connections.hub.sessions.close(self._session, CloseCode.TIMEOUT, "the client does not read")
+        elif self._conn.state is OPEN and not self._paused:  # while it is paused, no answer would be read
             self._put(_PING)
 
     def fail(self, error: Exception) -> None:
@@ -325,8 +348,7 @@ class Connection(asyncio.Protocol):
             self._session = hub.sessions.open(
                 self, decision.request, self._connections.clock(), decision.grant, decision.filter
             )
-            if self._transport.get_write_buffer_size() > BUFFER_HIGH:
-                # The snapshot filled the socket before the session was assigned, so the pause was not seen.
+            if self._paused:  # the first messages filled the socket before the session was assigned
                 hub.sessions.pause(self._session)
         else:
             # A browser cannot see the status of a failed upgrade, so the reason is sent in the WebSocket.
@@ -338,6 +360,13 @@ class Connection(asyncio.Protocol):
         self._connections.handshake_results["rejected"] += 1
         self._conn.send_response(response)
         self._send_own()
+
+    def _resume_input(self) -> None:
+        """Read again after a pause, and handle the input that waits."""
+        if self._paused and not self._transport.is_closing():
+            self._paused = False
+            self._transport.resume_reading()
+            self._handle_input()
 
     def _put(self, data: bytes) -> None:
         """Write data of the protocol; empty data closes the connection."""

@@ -4,6 +4,7 @@ The client checks that every message is legal and that cursors never go back.
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -133,6 +134,7 @@ async def follow(
     live: bool = True,
     token: str | None = None,
     source: str | None = None,
+    context: ssl.SSLContext | None = None,
     **query: object,
 ) -> AsyncIterator[FeedClient]:
     """Connect to a feed.
@@ -143,6 +145,7 @@ async def follow(
         live: read up to ``subscribed`` and the end of the snapshot, if there is one.
         token: sent as ``Authorization: Bearer``.
         source: source address; each address of 127.0.0.0/8 is a different client to the relay.
+        context: TLS context; required for ``wss``.
         query: query parameters of the protocol.
     """
     url = f"{ws_url}?{urlencode(query)}" if query else ws_url
@@ -151,6 +154,7 @@ async def follow(
         subprotocols=[Subprotocol(SUBPROTOCOL)] if protocol else None,
         additional_headers={} if token is None else {"Authorization": f"Bearer {token}"},
         local_addr=None if source is None else (source, 0),
+        ssl=context,
         compression=None,
         max_size=MAX_MESSAGE_BYTES,
         max_queue=None,

@@ -14,7 +14,8 @@ from tickertape.relay.asgi.connection import TEXT, AsgiConnection
 from tickertape.relay.core import server_messages as messages
 from tickertape.relay.core.connection_limits import Admission, Limits
 from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON
-from tickertape.relay.transport.connections import BUFFER_HIGH, BUFFER_LOW, Connections
+from tickertape.relay.transport.connections import Connections
+from tickertape.relay.transport.outgoing import BUFFER_HIGH, BUFFER_LOW, MAX_MISSED
 
 from tests.support.clients.fake_link import Stage
 from tests.support.patience import PATIENCE
@@ -170,6 +171,37 @@ def test_a_client_that_does_not_read_its_close_is_dropped(monkeypatch: pytest.Mo
         await serving
         assert len(server.connections) == 0
         assert dict(server.connections.close_counts) == {4400: 1}
+
+    run_scenario(scenario)
+
+
+def test_a_client_that_does_not_read_is_paused_then_closed() -> None:
+    """Nothing is received from a client whose socket is full; without progress it is closed with 4408."""
+
+    async def scenario() -> None:
+        server = Server(Stage())
+        serving = server.serve()
+        await settled()
+        (session,) = server.stage.hub.sessions
+        server.writable_event.clear()
+        for seq in range(1, 801):
+            server.stage.log(seq, size=1_000)
+            server.stage.settle()
+            await settled()
+        assert not session.writable
+        for _ in range(50):
+            server.push(type="websocket.receive", text='{"type":"subscribe"}')
+        await settled()
+        assert server._incoming.qsize() >= 49, "at most one was received before the socket was full"
+        (client,) = server.connections.all()
+        for _ in range(MAX_MISSED):
+            client.ping()
+            assert len(server.stage.hub.sessions) == 1
+        client.ping()
+        assert len(server.stage.hub.sessions) == 0
+        client.abort()
+        await serving
+        assert dict(server.connections.close_counts) == {4408: 1}
 
     run_scenario(scenario)
 

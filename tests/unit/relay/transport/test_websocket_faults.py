@@ -33,10 +33,9 @@ def ping(connections: Connections, victim: FakeTransport, patch: pytest.MonkeyPa
 
 
 def given_up(connections: Connections, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
-    victim._protocol._missed = 99
     patch.setattr(connections, "record_close", broken)
-    for _ in range(20):
-        connections.ping_batch()
+    for _ in range(3):
+        victim._protocol.ping()
 
 
 def input_of_a_client(connections: Connections, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,91 @@
+"""Bound on what a client has not read yet, and evidence that it reads; the same for every transport.
+
+Invariants:
+
+1. Above ``BUFFER_HIGH`` unsent bytes a session is paused: nothing more is written to it, and nothing more is
+   read from its client, so that neither events nor replies can pile up.
+2. A client shows that it reads by answering pings, or by making room for bytes that wait. What else it sends
+   does not count.
+"""
+
+import asyncio
+import socket
+import struct
+from typing import Any, Final
+
+BUFFER_HIGH: Final = 64 * 1024
+"""Bytes of unsent data above which a client counts as slow and its session is paused."""
+
+BUFFER_LOW: Final = 16 * 1024
+"""Bytes of unsent data at which a paused session resumes."""
+
+KERNEL_BUFFER: Final = 128 * 1024
+"""Bytes that the kernel buffers per client beyond what is in flight; by default they grow to several MiB."""
+
+MAX_MISSED: Final = 2
+"""Number of ping intervals in which a client may read nothing."""
+
+_TCP_INFO_SIZE: Final = 148
+_BYTES_ACKED: Final = struct.Struct("<120xQ16xI")
+"""``tcpi_bytes_acked`` and ``tcpi_notsent_bytes`` of Linux's ``struct tcp_info``."""
+
+
+class ReadProgress:
+    """Evidence that a client reads, collected from one ping to the next."""
+
+    __slots__ = ("_accepted", "_missed", "_read", "_waiting")
+
+    def __init__(self) -> None:
+        self._accepted = 0
+        self._waiting = False
+        self._read = True
+        self._missed = 0
+
+    def __repr__(self) -> str:
+        return f"ReadProgress({self._missed} intervals without progress)"
+
+    def record_read(self) -> None:
+        """Record that the client has certainly read, such as by answering a ping."""
+        self._read = True
+
+    def end_interval(self, accepted: int, *, waiting: bool) -> bool:
+        """End an interval, with a ping.
+
+        Args:
+            accepted: number of bytes that the client has made room for so far.
+            waiting: whether bytes wait for the client to make room.
+
+        Returns:
+            True if the client has read nothing for ``MAX_MISSED`` intervals.
+        """
+        # Without waiting bytes, a growing number does not show that the client reads: its kernel may have
+        # buffered them.
+        if self._read or (self._waiting and accepted > self._accepted):
+            self._missed = 0
+        else:
+            self._missed += 1
+        self._accepted, self._waiting, self._read = accepted, waiting, False
+        return self._missed >= MAX_MISSED
+
+
+def accepted_bytes(transport: asyncio.Transport) -> tuple[int, bool]:
+    """Return the bytes that the client of a transport has made room for, and whether others wait for that.
+
+    Without ``TCP_INFO`` the number is relative: it only grows while the transport's own buffer shrinks.
+    """
+    unsent = transport.get_write_buffer_size()
+    sock: Any = transport.get_extra_info("socket")
+    if sock is None or not hasattr(socket, "TCP_INFO") or sock.fileno() < 0:
+        return -unsent, unsent > 0
+    # The object of a transport has no ``getsockopt`` with uvloop. This one is detached, so it closes nothing.
+    plain = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.fileno())
+    try:
+        info = plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
+    except OSError:  # not TCP, or closed meanwhile
+        return -unsent, unsent > 0
+    finally:
+        plain.detach()
+    if len(info) < _TCP_INFO_SIZE:
+        return -unsent, unsent > 0
+    acked, not_sent = _BYTES_ACKED.unpack_from(info)
+    return acked, unsent > 0 or not_sent > 0
