@@ -1,8 +1,8 @@
 """JSON Schema (draft 2020-12) of the contract, generated from the pydantic models.
 
-Two self-contained documents: ``events`` (payloads of NATS messages) and ``messages`` (WebSocket messages
-between relay and client). They describe the canonical form; the other spellings of a level, which the relay
-accepts and rewrites, are not part of them.
+Three self-contained documents: ``events`` (payloads of NATS messages), ``messages`` (WebSocket messages
+between relay and client) and ``audit`` (records of the audit stream). They describe the canonical form; the
+other spellings of a level, which the relay accepts and rewrites, are not part of them.
 """
 
 import ast
@@ -12,7 +12,7 @@ from typing import Any, Final, get_args
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
-from tickertape.contracts import events
+from tickertape.contracts import audit, events
 from tickertape.contracts import messages as wire
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -25,8 +25,8 @@ RELAY_MESSAGES: Final[tuple[type[wire.Message], ...]] = get_args(get_args(wire.R
 
 
 def generate_schemas() -> dict[str, dict[str, Any]]:
-    """Return both documents, keyed by their names: ``events`` and ``messages``."""
-    return {"events": _events(), "messages": _messages()}
+    """Return the documents, keyed by their names: ``events``, ``messages`` and ``audit``."""
+    return {"events": _events(), "messages": _messages(), "audit": _audit()}
 
 
 def message_type(model: type[wire.Message]) -> str:
@@ -66,6 +66,22 @@ def _messages() -> dict[str, Any]:
         f"of at most {wire.MAX_MESSAGE_BYTES} bytes, routed by its type.",
         "oneOf": [_ref("ClientMessage"), _ref("RelayMessage")],
         "$defs": dict(sorted({**definitions, **_event_definitions()}.items())),
+    }
+
+
+def _audit() -> dict[str, Any]:
+    models = get_args(audit.Record)
+    definitions = _definitions(list(models))
+    for model in models:
+        # Written into every record, although it has a default.
+        definitions[model.__name__]["required"] = ["record", *definitions[model.__name__]["required"]]
+    return {
+        "$schema": DIALECT,
+        "$id": "urn:tickertape:v1:audit",
+        "title": "Tickertape audit records",
+        "description": "Payload of a message of the stream AUDIT: a JSON object, routed by its record.",
+        "oneOf": [_ref(model.__name__) for model in models],
+        "$defs": dict(sorted(definitions.items())),
     }
 
 

@@ -15,8 +15,8 @@ class SchemaSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="TICKERTAPE_SCHEMA_", frozen=True, extra="ignore")
 
-    form: CliPositionalArg[Literal["events", "messages", "asyncapi", "typescript"]] = Field(
-        description="format: JSON Schema of the events or the messages, AsyncAPI, or TypeScript"
+    form: CliPositionalArg[Literal["events", "messages", "audit", "asyncapi", "typescript"]] = Field(
+        description="format: JSON Schema of events, messages or audit records, AsyncAPI, or TypeScript"
     )
 
 
