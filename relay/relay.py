@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from tickertape.contracts.audit import Revoked
+from tickertape.relay.audit.audit_log import AuditLog
 from tickertape.relay.auth.authority import Authority
 from tickertape.relay.auth.client_address import Networks
 from tickertape.relay.auth.origins import Origins
@@ -48,6 +50,7 @@ class Components:
         flush_loop: writes pending events to the sessions.
         history: answers ``GET /events``.
         authority: authenticates clients; None without authentication.
+        audit: audit log; None without one.
     """
 
     hub: Hub
@@ -56,6 +59,7 @@ class Components:
     flush_loop: FlushLoop
     history: History
     authority: Authority | None
+    audit: AuditLog | None
 
     def ready(self) -> bool:
         """Return whether to route clients here: states and keys loaded, NATS connected, not draining."""
@@ -102,6 +106,8 @@ class Components:
             self.hub.tick(self.connections.clock())
             self.connections.ping_batch()
             self.connections.rejections.tick(self.connections.clock(), self.connections.admission.rejected)
+            if self.audit is not None:
+                self.audit.tick()
             if tick % PRUNE_TICKS == 0:
                 self.connections.admission.prune(self.connections.clock())
 
@@ -111,8 +117,13 @@ class Components:
 
     def end_revoked(self) -> None:
         """End the sessions of revoked tokens and certificates; call this when the revocations change."""
-        if self.authority is not None and (ended := self.hub.sessions.end_revoked(self.authority.is_revoked)):
+        if self.authority is None:
+            return
+        ended = self.hub.sessions.end_revoked(self.authority.is_revoked)
+        if ended:
             log.info("ended %s: tokens or certificates revoked", count(ended, "session"))
+        if self.audit is not None:
+            self.audit.write(Revoked(**self.audit.now(), sessions=ended))
 
 
 def assemble(
@@ -154,7 +165,9 @@ def assemble(
         session_failed,
     )
     readers = ReplayReaders(hub, requests, names, patterns, now)
-    ingest = Ingest(hub, now, url, names, patterns, readers, settings.access())
+    audit = AuditLog(names, hub.settings.relay, now) if settings.audit else None
+    store_audit = None if audit is None else audit.run
+    ingest = Ingest(hub, now, url, names, patterns, readers, settings.access(), store_audit)
     flush_loop = FlushLoop(hub.fanout, hub.stats, flush_requested, now, ingest.pause_reading)
     trusted, unlimited = Networks(settings.trusted_proxies), Networks(settings.unlimited_addresses)
     limits = settings.limits(capacity)
@@ -173,7 +186,8 @@ def assemble(
     )
     # Not accepting until the newest states are loaded: a snapshot that is sent before would lack some.
     connections = Connections(hub, now, request_auth, admission, settings.message_rate, accepting=False)
-    return Components(hub, connections, ingest, flush_loop, History(hub, readers), authority)
+    connections.audit = audit
+    return Components(hub, connections, ingest, flush_loop, History(hub, readers), authority, audit)
 
 
 def session_failed(session: str, error: Exception) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
+from tickertape.contracts.audit import Reloaded
 from tickertape.relay.relay import Components
 from tickertape.relay.settings import ServeSettings
 from tickertape.relay.transport.tls import Certificate
@@ -77,6 +78,8 @@ class Reload:
         if (path := self._settings.log_level_file) is not None:
             await attempt(lambda: _reload_level(path))
         fields = {"read": reloaded, "failed": failed}
+        if components.audit is not None:
+            components.audit.write(Reloaded(**components.audit.now(), read=reloaded, failed=failed))
         if failed:
             log.error(
                 "reload: %s; the previous content stays in force. Reloaded: %s",

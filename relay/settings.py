@@ -113,6 +113,11 @@ class RelaySettings(NatsSettings, AuthSettings):
         "127.0.0.1,::1",
         description="addresses or networks that per-address limits do not apply to, such as NAT gateways",
     )
+    audit: bool = Field(
+        False,
+        description="record in the stream AUDIT who connects with which grant, what is rejected, and what is "
+        "reloaded",
+    )
     log_size: PositiveInt = Field(100_000, description="maximum number of events kept in memory")
     log_bytes: PositiveInt = Field(128 * 1024 * 1024, description="maximum bytes of events kept in memory")
     max_catch_up: PositiveInt = Field(

@@ -34,6 +34,8 @@ from tickertape.contracts.events import format_time
 from tickertape.relay.core.grants import Grant
 
 from tickertape.names import Names
+from tickertape.nats.audit_stream import ensure_audit
+from tickertape.nats.jetstream_api import StreamsError
 from tickertape.text import printable
 
 log = logging.getLogger("tickertape.audit")
@@ -159,6 +161,7 @@ class AuditLog:
     async def run(self, nc: Client) -> None:
         """Store records until cancelled, and then those that are left."""
         try:
+            await self._ensure_stream(nc)
             while True:
                 await self._added.wait()
                 self._added.clear()
@@ -173,6 +176,13 @@ class AuditLog:
                         pass
             if self._queue:
                 log.error("%d audit records could not be stored before the relay stopped", len(self._queue))
+
+    async def _ensure_stream(self, nc: Client) -> None:
+        try:
+            await ensure_audit(nc, self._names)
+        except (StreamsError, NatsError, OSError, TimeoutError) as error:
+            # Another user may create it later.
+            log.warning("%s; create stream AUDIT with 'tickertape streams apply --audit'", error)
 
     async def _store(self, nc: Client) -> bool:
         """Publish the oldest records; return whether all of them were stored."""
@@ -204,9 +214,7 @@ class AuditLog:
             await nc.jetstream().publish(record.subject, record.data, timeout=2.0, headers=headers)
         # nats-py raises ValueError and KeyError for an acknowledgement that it cannot parse.
         except (NatsError, OSError, TimeoutError, ValueError, KeyError) as error:
-            return (
-                f"{error or type(error).__name__}; create the stream with 'tickertape streams apply --audit'"
-            )
+            return str(error) or type(error).__name__
         return None
 
     def _write_counted(self) -> None:

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.messages import ProtocolError
+from tickertape.relay.auth.request_auth import header_value
 from tickertape.relay.core.filters import Filter
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON
@@ -72,6 +73,10 @@ class HistoryEndpoint:
         self._in_flight[client_key] += 1
         try:
             page = await self._page(query, filter)
+            if self._connections.audit is not None:
+                address = self._connections.request_auth.client_address(request_peer(scope), headers)
+                user_agent = header_value(headers, "user-agent")
+                self._connections.audit.count_read(grant, address, user_agent)
             response = StreamedResponse(
                 page,
                 media_type="application/json",

@@ -7,7 +7,7 @@ starts a consumer right after the head. Only then is the tail of the stream read
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from nats.aio.client import Client
@@ -74,6 +74,7 @@ class Ingest:
         patterns: subject patterns to receive, as in NATS.
         readers: readers of older events for clients; they share the connection.
         access: credentials and certificates for NATS.
+        audit: stores audit records over the connection until cancelled; None without an audit log.
 
     Attributes:
         loaded: whether the newest states are loaded and events are received.
@@ -89,6 +90,7 @@ class Ingest:
         patterns: tuple[str, ...],
         readers: ReplayReaders,
         access: Access | None = None,
+        audit: Callable[[Client], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self.hub = hub
         self.loaded = False
@@ -96,6 +98,7 @@ class Ingest:
         self._clock = clock
         self._url = url
         self._access = access
+        self._audit = audit
         self._names = names
         self._readers = readers
         self._range = RangeReader(names, patterns)
@@ -158,6 +161,8 @@ class Ingest:
                 tasks.start(self._readers.run(nc), "readers")
                 tasks.start(self._dead_letters.run(nc), "dead-letters")
                 tasks.start(self._round_trip.measure(nc), "round-trip")
+                if self._audit is not None:
+                    tasks.start(self._audit(nc), "audit")
                 tasks.start(self._gaps.run(nc), "gaps")
                 tasks.start(self._states.reload(nc), "states")
                 tasks.start(EvictionLog(self.hub.snapshot, self._clock).run(), "evictions")

@@ -12,6 +12,7 @@ from typing import Final, Protocol, TypedDict
 
 from tickertape.contracts.close_codes import CLOSE_CODES, CloseCode, ErrorCode
 from tickertape.contracts.messages import ProtocolError
+from tickertape.relay.audit.audit_log import AuditLog, SessionAudit, Transport
 from tickertape.relay.auth.claims import TokenError
 from tickertape.relay.auth.request_auth import Headers, RequestAuth, parse_subprotocols
 from tickertape.relay.core.connection_limits import Admission, ClientSlot, Limit, Limits
@@ -104,6 +105,7 @@ class Connections:
     Attributes:
         accepting: whether new handshakes are accepted.
         draining: whether the relay is shutting down: it reports not ready, but may still accept handshakes.
+        audit: audit log; None without one.
     """
 
     def __init__(
@@ -127,6 +129,7 @@ class Connections:
         self.close_counts: Counter[int] = Counter()
         self.handshake_durations = Histogram()
         self.rejections = RejectionLog()
+        self.audit: AuditLog | None = None
         # One timer pings one slot per second, so that no client needs a timer of its own.
         self._ping_slots: list[set[ConnectedClient]] = [set() for _ in range(PING_EVERY)]
         self._current_slot = 0
@@ -245,7 +248,7 @@ class Connections:
                 self._record_fault(client_slot)
             if code in _CLIENT_FAULT_CODES or code is CloseCode.TOO_MANY:
                 reason = reason or (error.reason if isinstance(error, TokenError) else error.code)
-                self.rejections.record(code, reason, client_slot.address if client_slot else peer)
+                self.record_rejection(code, reason, client_slot.address if client_slot else peer)
             rejected = error.with_traceback(None)  # the traceback and this frame form a reference cycle
             rejected.__context__ = None  # for the same reason
             return Decision(request, rejection=rejected, after_upgrade=after_upgrade)
@@ -285,6 +288,25 @@ class Connections:
                 )
         return Decision(request, grant, filter)
 
+    def record_rejection(self, code: int, reason: str, address: str, session: str = "") -> None:
+        """Log a rejection, and count it in the audit log; see ``RejectionLog.record``."""
+        self.rejections.record(code, reason, address, session)
+        if self.audit is not None:
+            self.audit.count_rejection(reason, address)
+
+    def audit_session(self, transport: Transport, peer: str, headers: Headers) -> SessionAudit | None:
+        """Return the audit log of a new session; None if there is none.
+
+        Args:
+            transport: transport of its connection.
+            peer: address of the socket.
+            headers: headers of its request.
+        """
+        if self.audit is None:
+            return None
+        address = self.request_auth.client_address(peer, headers)
+        return self.audit.session(transport, address, request_auth.header_value(headers, "user-agent"))
+
     def record_open(self, client_slot: ClientSlot | None) -> None:
         """Count an accepted handshake and its duration."""
         self.handshake_results["accepted"] += 1
@@ -317,7 +339,7 @@ class Connections:
                 self.admission.rejected[Limit.AUTH_TIME] += 1
         expected = code in _EXPECTED_CODES and not unsettled
         if session and not expected and (code in _CLIENT_FAULT_CODES or code == CloseCode.TOO_MANY):
-            self.rejections.record(code, CLOSE_CODES[CloseCode(code)].meaning, client_slot.address, session)
+            self.record_rejection(code, CLOSE_CODES[CloseCode(code)].meaning, client_slot.address, session)
 
     def release(self, client_slot: ClientSlot, *, awaiting_auth: bool) -> None:
         """Release the slot of a closed connection; called once.
