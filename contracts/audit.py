@@ -84,8 +84,8 @@ class SessionEnded(AuditRecord):
     """Close code; 1006 without a closing handshake."""
     seconds: float
     """Duration of the session."""
-    bytes_sent: Count
-    """Bytes that the client received, including the overhead of its transport."""
+    bytes_sent: Count | None = None
+    """Bytes that the client received, including the overhead of its transport; absent if unknown."""
 
 
 class HistoryRead(_Client):

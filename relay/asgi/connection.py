@@ -24,6 +24,7 @@ from starlette.types import Message, Receive, Scope, Send
 from tickertape.contracts.close_codes import MAX_REASON_BYTES, CloseCode, ErrorCode
 from tickertape.contracts.encode import Outgoing, encode_message
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL, ProtocolError
+from tickertape.relay.audit.audit_log import SessionAudit
 from tickertape.relay.core.connection_limits import SERVER_LIMITS, ClientSlot, Limit
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON
@@ -89,6 +90,7 @@ class AsgiConnection:
         self._send = send
         self._session: Session | None = None
         self._client_slot: ClientSlot | None = None
+        self._audit: SessionAudit | None = None
         self._outbox: deque[TextBatch] = deque()
         self._unsent = 0  # bytes in the outbox and in the current send
         self._wake = asyncio.Event()
@@ -131,7 +133,10 @@ class AsgiConnection:
             connections.release(admitted, awaiting_auth=awaiting_auth)
             if self.ping_slot >= 0:
                 connections.discard(self)
-                connections.close_counts[self._closing[0] if self._closing is not None else self._code] += 1
+                closed_with = self._closing[0] if self._closing is not None else self._code
+                connections.close_counts[closed_with] += 1
+                if self._audit is not None:
+                    self._audit.ended(closed_with)
 
     @property
     def sent(self) -> bool:
@@ -153,6 +158,8 @@ class AsgiConnection:
         if not self._connections.admit(self._client_slot, grant):
             return False
         self._max_size = MAX_MESSAGE_BYTES
+        if self._audit is not None and self._session is not None:
+            self._audit.granted(self._session.id, grant)
         return True
 
     def close(self, code: int, reason: str) -> None:
@@ -257,6 +264,11 @@ class AsgiConnection:
         session = hub.sessions.open(
             self, decision.request, self._connections.clock(), decision.grant, decision.filter
         )
+        self._audit = self._connections.audit_session(
+            "asgi", request_peer(self._scope), request_headers(self._scope)
+        )
+        if self._audit is not None and session.grant is not None:
+            self._audit.granted(session.id, session.grant)
         # Opening it may have rejected it, after which it has to stay unassigned.
         if self._closing is None:
             self._session = session

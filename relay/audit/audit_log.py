@@ -265,18 +265,18 @@ class SessionAudit:
         self._session, self._started = session, self._started or self._audit.seconds()
         self._audit.write(record)
 
-    def ended(self, code: int, bytes_sent: int) -> None:
+    def ended(self, code: int, bytes_sent: int | None = None) -> None:
         """Record the end of the session, if it had a grant.
 
         Args:
             code: close code.
-            bytes_sent: bytes that the client has received.
+            bytes_sent: bytes that the client has received; None if unknown.
         """
         if self._session:
             seconds = round(max(0.0, self._audit.seconds() - self._started), 3)
             record = SessionEnded(
                 **self._audit.now(),
-                session=self._session, code=code, seconds=seconds, bytes_sent=max(0, bytes_sent),
+                session=self._session, code=code, seconds=seconds, bytes_sent=bytes_sent,
             )  # fmt: skip
             self._audit.write(record)
 

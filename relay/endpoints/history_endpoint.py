@@ -8,6 +8,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.messages import ProtocolError
+from tickertape.relay.auth.claims import TokenError
 from tickertape.relay.auth.request_auth import header_value
 from tickertape.relay.core.filters import Filter
 from tickertape.relay.core.grants import Grant
@@ -26,6 +27,9 @@ from tickertape.nats.streams import StreamsError
 
 MAX_CONCURRENT_PAGES: Final = 4
 """Maximum number of pages that one client may read simultaneously; each holds up to 4 MiB until sent."""
+
+_REJECTIONS: Final = frozenset({ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.TOO_MANY})
+"""Errors that the audit log counts: the client was rejected, not its query."""
 
 
 class HistoryEndpoint:
@@ -117,6 +121,12 @@ class HistoryEndpoint:
         )
 
     async def _send_error(self, error: ProtocolError, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._connections.audit is not None and error.code in _REJECTIONS:
+            reason = error.reason if isinstance(error, TokenError) else str(error.code)
+            self._connections.audit.count_rejection(
+                reason,
+                self._connections.request_auth.client_address(request_peer(scope), request_headers(scope)),
+            )
         client_slot = scope["state"].get("client_slot")
         if client_slot is not None and error.code in (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN):
             self._connections.admission.penalize(client_slot.address, self._connections.clock())

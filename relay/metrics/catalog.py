@@ -127,6 +127,7 @@ FAMILIES: Final = (
     MetricFamily(
         "resumes", "counter", "Sessions that started in the past, by where their events came from", "source"
     ),
+    MetricFamily("audit_records", "counter", "Audit records, if --audit is set, by result", "result"),
     MetricFamily("auth_failures", "counter", "Rejected tokens", "reason"),
     MetricFamily(
         "auth_source_valid",

@@ -98,6 +98,7 @@ def read_snapshot(
         sources: whether each source of authentication settings is valid.
     """
     hub = connections.hub
+    audit = connections.audit
     stats, log, fanout, admission = hub.stats, hub.log, hub.fanout, connections.admission
     since, pools = log.since, list(hub.snapshot.pools.items())
     unlabelled: dict[str, float | None] = {
@@ -138,6 +139,7 @@ def read_snapshot(
             "pace": fanout.paced,
         },
         "resumes": _known(stats.resumes, ("log", "stream", "gap")),
+        "audit_records": {"stored": float(audit.stored), "lost": float(audit.lost)} if audit else {},
         "auth_failures": _known(failures, get_args(Reason)),
         "auth_source_valid": {name: float(valid) for name, valid in sources.items()},
         "rejected": _known(admission.rejected, tuple(Limit)),

@@ -14,7 +14,7 @@ from tickertape.contracts.close_codes import CLOSE_CODES, CloseCode, ErrorCode
 from tickertape.contracts.messages import ProtocolError
 from tickertape.relay.audit.audit_log import AuditLog, SessionAudit, Transport
 from tickertape.relay.auth.claims import TokenError
-from tickertape.relay.auth.request_auth import Headers, RequestAuth, parse_subprotocols
+from tickertape.relay.auth.request_auth import Headers, RequestAuth, header_value, parse_subprotocols
 from tickertape.relay.core.connection_limits import Admission, ClientSlot, Limit, Limits
 from tickertape.relay.core.counters import Histogram
 from tickertape.relay.core.filters import Filter
@@ -305,7 +305,7 @@ class Connections:
         if self.audit is None:
             return None
         address = self.request_auth.client_address(peer, headers)
-        return self.audit.session(transport, address, request_auth.header_value(headers, "user-agent"))
+        return self.audit.session(transport, address, header_value(headers, "user-agent"))
 
     def record_open(self, client_slot: ClientSlot | None) -> None:
         """Count an accepted handshake and its duration."""

@@ -23,6 +23,7 @@ from urllib.parse import unquote
 
 from tickertape.contracts.close_codes import MAX_REASON_BYTES, CloseCode, ErrorCode
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES, ProtocolError
+from tickertape.relay.audit.audit_log import SessionAudit
 from tickertape.relay.core.connection_limits import ClientSlot, Limit
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON
@@ -77,6 +78,7 @@ class Connection(asyncio.Protocol):
     """WebSocket connection of one client, and the ``Link`` of its session."""
 
     __slots__ = (
+        "_audit",
         "_client_slot",
         "_close_timer",
         "_conn",
@@ -100,6 +102,7 @@ class Connection(asyncio.Protocol):
         self._conn = WebSocket()
         self._session: Session | None = None
         self._client_slot: ClientSlot | None = None
+        self._audit: SessionAudit | None = None
         self._transport: asyncio.Transport
         self._close_timer: asyncio.TimerHandle | None = None  # set once the closing handshake has started
         self._input: memoryview | bytes = b""  # received, but not parsed yet
@@ -234,6 +237,8 @@ class Connection(asyncio.Protocol):
             sent, received = self._conn.close_sent, self._conn.close_rcvd
             code = sent.code if sent is not None else received.code if received is not None else 1006
             self._connections.close_counts[code] += 1
+            if self._audit is not None:
+                self._audit.ended(code)
         # The parser and the exceptions form reference cycles with the protocol. The garbage collector seldom
         # runs here, so without this a flood of connections would hold tens of megabytes.
         self._conn.parser.close()
@@ -246,6 +251,8 @@ class Connection(asyncio.Protocol):
         if not self._connections.admit(self._client_slot, grant):
             return False
         self._conn.set_max_size(MAX_MESSAGE_BYTES)
+        if self._audit is not None and self._session is not None:
+            self._audit.granted(self._session.id, grant)
         return True
 
     def close(self, code: int, reason: str) -> None:
@@ -345,9 +352,13 @@ class Connection(asyncio.Protocol):
             self._connections.record_open(self._client_slot)
             if decision.grant is None:
                 self._conn.set_max_size(MAX_AUTH_BYTES)
+            audit = self._connections.audit_session("websocket", peer, headers)
             self._session = hub.sessions.open(
                 self, decision.request, self._connections.clock(), decision.grant, decision.filter
             )
+            self._audit = audit
+            if audit is not None and self._session.grant is not None:
+                audit.granted(self._session.id, self._session.grant)
             if self._paused:  # the first messages filled the socket before the session was assigned
                 hub.sessions.pause(self._session)
         else:

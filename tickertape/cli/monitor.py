@@ -61,6 +61,8 @@ class MonitorSettings(NatsSettings):
     """silence: reason for the silence."""
     end: bool = False
     """silence: end the silence of the gateway now."""
+    audit: bool = False
+    """silence: record who silenced the gateway in the stream AUDIT."""
 
 
 async def run(settings: MonitorSettings) -> int:
@@ -145,7 +147,10 @@ async def _silence(settings: MonitorSettings) -> int:
         return 1
     try:
         names = settings.names()
-        print_line(await silences.set_silence(client, names, settings.gateway, seconds, settings.reason))
+        line = await silences.set_silence(
+            client, names, settings.gateway, seconds, settings.reason, audit=settings.audit
+        )
+        print_line(line)
     except (StreamsError, NatsError) as error:
         print_notice(PROGRAM, str(error))
         return 1

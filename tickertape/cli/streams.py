@@ -2,6 +2,7 @@
 
 from typing import Annotated, Final, Literal, Self
 
+import orjson
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from pydantic import BeforeValidator, Field, model_validator
@@ -11,6 +12,8 @@ from tickertape.contracts.decode import decode
 from tickertape.contracts.events import Rejection
 from tickertape.contracts.subjects import find_subject_error
 from tickertape.nats import connection
+from tickertape.nats.audit_stream import STREAM as AUDIT
+from tickertape.nats.audit_stream import apply_audit, audit_config, audit_differences
 from tickertape.nats.ordered_consumer import Delivery
 from tickertape.nats.provisioning import connect_or_report
 from tickertape.nats.settings import NatsSettings
@@ -24,7 +27,7 @@ from tickertape.nats.streams import (
     stream_configs,
     stream_info,
 )
-from tickertape.process.console import print_line, print_notice
+from tickertape.process.console import print_json, print_line, print_notice
 from tickertape.relay.ingest import stream_reader
 
 PROGRAM: Final = "streams"
@@ -39,8 +42,8 @@ class StreamsSettings(NatsSettings):
 
     model_config = SettingsConfigDict(env_prefix="TICKERTAPE_", frozen=True, extra="ignore")
 
-    action: CliPositionalArg[Literal["show", "apply", "rejected"]] = "show"
-    """Show the streams, create or update them, or list rejected events."""
+    action: CliPositionalArg[Literal["show", "apply", "rejected", "audit"]] = "show"
+    """Show the streams, create or update them, list rejected events, or list audit records."""
     replicas: Annotated[int, Field(ge=1, le=5)] | None = None
     """apply: replicas of each stream in a cluster; by default existing streams keep theirs, and new ones get
     1."""
@@ -49,6 +52,8 @@ class StreamsSettings(NatsSettings):
         description="apply: maximum size of a stream, such as EVENTS=256MiB; separate several with commas, "
         "or repeat the option. Overrides --streams-max-bytes. Shrinking a stream deletes its oldest messages",
     )
+    audit: bool = False
+    """show, apply: include the stream AUDIT, in which relays with --audit store records."""
     replay: Annotated[int, Field(ge=1)] | None = None
     """rejected: publish the event with this sequence again, after the contract was corrected."""
 
@@ -77,12 +82,17 @@ async def run(settings: StreamsSettings) -> int:
         return 1
     try:
         if settings.action == "apply":
-            for line in await apply(client, names, settings.replicas) or ["all streams match the contract"]:
+            changes = await apply(client, names, settings.replicas)
+            if settings.audit:
+                changes += await apply_audit(client, names, settings.replicas)
+            for line in changes or ["all streams match the contract"]:
                 print_line(line)
             return 0
+        if settings.action == "audit":
+            return await _audit(client, names)
         if settings.action == "rejected":
             return await _rejected(client, names, settings.replay)
-        return await _show(client, names)
+        return await _show(client, names, audit=settings.audit)
     except StreamsError as error:
         print_notice(PROGRAM, str(error))
         return 1
@@ -90,8 +100,9 @@ async def run(settings: StreamsSettings) -> int:
         await connection.close(client)
 
 
-async def _show(client: Client, names: Names) -> int:
-    for config in stream_configs(names, server_version(client)):
+async def _show(client: Client, names: Names, *, audit: bool) -> int:
+    configs = stream_configs(names, server_version(client)) + ([audit_config(names)] if audit else [])
+    for config in configs:
         existing = await stream_info(client, config["name"])
         if existing is None:
             print_line(f"{config['name']:<12} missing")
@@ -102,10 +113,33 @@ async def _show(client: Client, names: Names) -> int:
             f" of {format_size(existing['config']['max_bytes'])}  {state['first_seq']}..{state['last_seq']}"
         )
     found = await differences(client, names)
+    if audit:
+        found += await audit_differences(client, names)
     for difference in found:
         suffix = "" if difference.is_breaking or difference.problem else " (allowed)"
         print_line(f"{difference}{suffix}")
     return 1 if any(difference.is_breaking for difference in found) else 0
+
+
+async def _audit(client: Client, names: Names) -> int:
+    stream = names.stream(AUDIT)
+    if await stream_info(client, stream) is None:
+        print_notice(
+            PROGRAM, f"stream {stream} does not exist; create it with 'tickertape streams apply --audit'"
+        )
+        return 1
+    async for batch in stream_reader.read(client, stream, 1):
+        for delivery in batch:
+            print_json(_one_line(delivery.data))
+    return 0
+
+
+def _one_line(data: bytes) -> bytes:
+    try:
+        return orjson.dumps(orjson.loads(data))
+    except orjson.JSONDecodeError:
+        # Whoever may write records may write anything.
+        return orjson.dumps({"unreadable": data.decode(errors="replace")})
 
 
 async def _rejected(client: Client, names: Names, replay_seq: int | None) -> int:

@@ -4,12 +4,15 @@
 """
 
 import getpass
+import socket
 import time
 from typing import Any, Final
 
 import orjson
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 from tickertape.contracts import subjects
+from tickertape.contracts.audit import Silenced, record_subject
 from tickertape.contracts.events import format_time, parse_time
 from tickertape.producers.monitor.coordination.stored_status import read_stored_statuses
 from tickertape.producers.monitor.gateway.model import Silence
@@ -71,7 +74,9 @@ async def read(client: Client, names: Names) -> dict[str, Silence]:
     return found
 
 
-async def set_silence(client: Client, names: Names, gateway: str, seconds: float, reason: str) -> str:
+async def set_silence(
+    client: Client, names: Names, gateway: str, seconds: float, reason: str, *, audit: bool = False
+) -> str:
     """Silence a gateway, or end its silence.
 
     Args:
@@ -80,6 +85,7 @@ async def set_silence(client: Client, names: Names, gateway: str, seconds: float
         gateway: id of the gateway, or ``type/id`` if the id is not unique.
         seconds: duration from now; 0 ends a silence.
         reason: free text that events and the dashboard show.
+        audit: whether to record the silence in the stream AUDIT first; without a record, there is no silence.
 
     Returns:
         a line for the operator that describes the new state.
@@ -111,9 +117,32 @@ async def set_silence(client: Client, names: Names, gateway: str, seconds: float
     except (KeyError, OSError):
         by = "unknown"
     silence = Silence(time.time() + seconds, reason[:MAX_REASON_LENGTH], by)
+    if audit:
+        await _record(client, names, f"{match.gateway_type}/{match.gateway_id}", silence, ended=seconds <= 0)
     await client.jetstream().publish(
         names.subject(silence_subject(match.gateway_type, match.gateway_id)), encode(silence), timeout=5.0
     )
     if seconds <= 0:
         return f"{match.gateway_type}/{match.gateway_id} is no longer silenced"
     return f"{match.gateway_type}/{match.gateway_id} is silenced until {format_time(silence.until)}"
+
+
+async def _record(client: Client, names: Names, gateway: str, silence: Silence, *, ended: bool) -> None:
+    record = Silenced(
+        timestamp=format_time(time.time()),
+        source=socket.gethostname(),
+        gateway=gateway,
+        by=silence.by,
+        reason=silence.reason,
+        until=None if ended else format_time(silence.until),
+    )
+    headers = {"Nats-Expected-Stream": names.stream("AUDIT")}
+    try:
+        await client.jetstream().publish(
+            names.subject(record_subject(record)), record.encode(), timeout=5.0, headers=headers
+        )
+    except (NatsError, TimeoutError) as error:
+        raise StreamsError(
+            f"the silence cannot be recorded in the stream AUDIT: {error or 'no answer'}",
+            "create it with 'tickertape streams apply --audit', and grant this NATS user audit.silenced.>",
+        ) from None
