@@ -17,6 +17,7 @@ from tickertape.relay.core.connection_limits import Limits
 from tickertape.errors import ConfigurationError
 from tickertape.logging_setup import Format, Level
 from tickertape.nats.settings import NatsSettings, NatsUrl
+from tickertape.text import printable
 from tickertape.urls import is_loopback
 from tickertape.validation import Port, checked_by
 
@@ -207,5 +208,5 @@ class ServeSettings(RelaySettings):
                 "workers: only Linux balances connections across processes; run several relays instead"
             )
         if (problem := self.problem()) is not None:
-            raise ValueError(str(problem))
+            raise ValueError(printable(str(problem)))  # pydantic fails on bytes that are not UTF-8
         return self

@@ -61,7 +61,15 @@ STOP_TIMEOUT: Final = 2.0
 Transport = Literal["websocket", "asgi"]
 
 
-class _Queued(NamedTuple):
+class Queued(NamedTuple):
+    """Record that waits for NATS.
+
+    Attributes:
+        id: id by which the stream recognizes a record that is published again.
+        subject: subject in NATS.
+        data: encoded record.
+    """
+
     id: str
     subject: str
     data: bytes
@@ -86,7 +94,7 @@ class AuditLog:
         self._names = names
         self._source = source
         self._clock = clock
-        self._queue: deque[_Queued] = deque()
+        self._queue: deque[Queued] = deque()
         self._bytes = 0
         self._added = asyncio.Event()
         self._unreported = 0  # lost records that no ``lost`` record counts yet
@@ -114,9 +122,13 @@ class AuditLog:
         if self._bytes + len(data) > MAX_QUEUED_BYTES:
             self._lose(1)
             return
-        self._queue.append(_Queued(next(self._ids), self._names.subject(record_subject(record)), data))
+        self._queue.append(Queued(next(self._ids), self._names.subject(record_subject(record)), data))
         self._bytes += len(data)
         self._added.set()
+
+    def queued(self) -> list[Queued]:
+        """Return the records that are not stored yet, oldest first."""
+        return list(self._queue)
 
     def session(self, transport: Transport, address: str, user_agent: str | None) -> "SessionAudit":
         """Return the log of one session.
@@ -207,7 +219,7 @@ class AuditLog:
             self.write(Lost(**self.now(), count=count))
         return not failure
 
-    async def _publish(self, nc: Client, record: _Queued) -> str | None:
+    async def _publish(self, nc: Client, record: Queued) -> str | None:
         """Publish a record; return the error, or None if it is stored."""
         headers = {"Nats-Msg-Id": record.id, "Nats-Expected-Stream": self._names.stream("AUDIT")}
         try:
