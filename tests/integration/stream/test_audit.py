@@ -1,6 +1,7 @@
 """The audit stream of real relays: who connected, what was rejected, and that nothing is lost in silence."""
 
 import asyncio
+import getpass
 import json
 import signal
 import time
@@ -11,13 +12,14 @@ from urllib.request import Request, urlopen
 
 import jsonschema
 import pytest
+from nats.js.errors import NotFoundError
 from tickertape.contracts.audit import Record, Reloaded
 from tickertape.contracts.messages import Bye
 from tickertape.relay.audit import audit_log
 from tickertape.relay.audit.audit_log import AuditLog
 
 from tests.support.clients import forge
-from tests.support.clients.feed_client import connection, follow, run
+from tests.support.clients.feed_client import connection, follow, jetstream, publish, run, status
 from tests.support.paths import ROOT
 from tests.support.patience import PATIENCE
 from tests.support.programs.asgi_host import Host
@@ -227,3 +229,37 @@ def test_strange_records_do_not_reach_the_terminal(nats_server: NatsServer) -> N
     assert len(lines) == 3
     assert all(line.isprintable() for line in lines)
     assert json.loads(lines[1]) == {"a": "\x9b\u202e"}
+
+
+def test_a_silence_is_recorded_or_does_not_happen(nats_server: NatsServer) -> None:
+    """With ``--audit``, a gateway is silenced only if it is recorded who did it."""
+    url = ("--nats-url", nats_server.url)
+    silence = ("monitor", "silence", "main", "--reason", "exchange test", "--audit", *url)
+    assert run_command("streams", "apply", *url).returncode == 0
+
+    async def stored() -> bool:
+        async with jetstream(nats_server.url) as js:
+            try:
+                await js.get_last_msg("WATCHDOG", "watchdog.silenced.ctp.main")
+            except NotFoundError:
+                return False
+            return True
+
+    async def report() -> None:
+        async with jetstream(nats_server.url) as js:
+            await publish(js, status("main"))
+
+    run(report())
+    done = run_command(*silence)
+    assert (done.returncode, run(stored())) == (1, False)
+    assert "the silence cannot be recorded in the stream AUDIT" in done.stderr
+    assert run_command("streams", "apply", "--audit", *url).returncode == 0
+    done = run_command(*silence)
+    assert (done.returncode, run(stored())) == (0, True)
+    (record,) = records(nats_server.url)
+    assert (record["record"], record["gateway"], record["reason"]) == (
+        "silenced",
+        "ctp/main",
+        "exchange test",
+    )
+    assert record["by"] == getpass.getuser()

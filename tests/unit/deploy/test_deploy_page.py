@@ -14,6 +14,7 @@ ALERTS = {
     *("TickertapeAuthFailures", "TickertapeGatewayUnhealthy", "TickertapeMonitorSilent"),
     *("TickertapeShipperLag", "TickertapeDescriptors", "TickertapeStatesMissing"),
     "TickertapeAuthSourceInvalid",
+    "TickertapeAuditRecordsLost",
 }
 ELSEWHERE = {"prometheus", "grafana"}
 """Folders that are covered elsewhere."""
