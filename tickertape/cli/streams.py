@@ -138,7 +138,7 @@ def _one_line(data: bytes) -> bytes:
     try:
         return orjson.dumps(orjson.loads(data))
     except orjson.JSONDecodeError:
-        # Whoever may write records may write anything.
+        # A program that may write records may write anything.
         return orjson.dumps({"unreadable": data.decode(errors="replace")})
 
 

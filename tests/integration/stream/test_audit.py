@@ -214,7 +214,7 @@ def test_a_relay_may_write_records_but_not_read_or_delete_them(least: Deployed) 
 
 
 def test_strange_records_do_not_reach_the_terminal(nats_server: NatsServer) -> None:
-    """Whoever may write records may write anything, of which the command prints one safe line each."""
+    """A program that may write records may write anything, of which the command prints one safe line each."""
     assert run_command("streams", "apply", "--audit", "--nats-url", nats_server.url).returncode == 0
 
     async def write() -> None:
