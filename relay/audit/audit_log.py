@@ -31,10 +31,10 @@ from tickertape.contracts.audit import (
     record_subject,
 )
 from tickertape.contracts.events import format_time
+from tickertape.relay.audit.audit_stream import ensure_audit
 from tickertape.relay.core.grants import Grant
 
 from tickertape.names import Names
-from tickertape.nats.audit_stream import ensure_audit
 from tickertape.nats.jetstream_api import StreamsError
 from tickertape.text import printable
 

@@ -12,8 +12,6 @@ from tickertape.contracts.decode import decode
 from tickertape.contracts.events import Rejection
 from tickertape.contracts.subjects import find_subject_error
 from tickertape.nats import connection
-from tickertape.nats.audit_stream import STREAM as AUDIT
-from tickertape.nats.audit_stream import apply_audit, audit_config, audit_differences
 from tickertape.nats.ordered_consumer import Delivery
 from tickertape.nats.provisioning import connect_or_report
 from tickertape.nats.settings import NatsSettings
@@ -28,6 +26,8 @@ from tickertape.nats.streams import (
     stream_info,
 )
 from tickertape.process.console import print_json, print_line, print_notice
+from tickertape.relay.audit.audit_stream import STREAM as AUDIT
+from tickertape.relay.audit.audit_stream import apply_audit, audit_config, audit_differences
 from tickertape.relay.ingest import stream_reader
 
 PROGRAM: Final = "streams"

@@ -6,8 +6,8 @@ It is separate from all other streams, with its own retention, and no feed reads
 from typing import Any, Final
 
 from nats.aio.client import Client
-
 from tickertape.contracts.audit import PREFIX
+
 from tickertape.names import Names
 from tickertape.nats.jetstream_api import request, stream_error, stream_info
 from tickertape.nats.stream_differences import Difference, compare
