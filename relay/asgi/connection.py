@@ -136,7 +136,7 @@ class AsgiConnection:
                 closed_with = self._closing[0] if self._closing is not None else self._code
                 connections.close_counts[closed_with] += 1
                 if self._audit is not None:
-                    self._audit.ended(closed_with)
+                    self._audit.ended(closed_with, self._accepted)
 
     @property
     def sent(self) -> bool:

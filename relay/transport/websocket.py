@@ -238,7 +238,9 @@ class Connection(asyncio.Protocol):
             code = sent.code if sent is not None else received.code if received is not None else 1006
             self._connections.close_counts[code] += 1
             if self._audit is not None:
-                self._audit.ended(code)
+                received_bytes = accepted_bytes(self._transport)[0]
+                # Negative if the system does not count them.
+                self._audit.ended(code, received_bytes if received_bytes >= 0 else None)
         # The parser and the exceptions form reference cycles with the protocol. The garbage collector seldom
         # runs here, so without this a flood of connections would hold tens of megabytes.
         self._conn.parser.close()

@@ -97,6 +97,7 @@ def test_who_connected_and_what_was_rejected(nats_server: NatsServer, tmp_path: 
         assert "websockets" in record["user_agent"]
     ended = {record["session"]: record for record in found if record["record"] == "session_ended"}
     assert [ended[record["session"]]["code"] for record in started] == [1000, 4401]
+    assert all(0 < record["bytes_sent"] < 100_000 for record in ended.values())
     reads = [record for record in found if record["record"] == "history_read"]
     assert sum(record["count"] for record in reads) == 3
     assert {(record["subject"], record["user_agent"]) for record in reads} == {("alice", "audited")}
