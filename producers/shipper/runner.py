@@ -116,7 +116,7 @@ async def run_shipper(
             watcher = FileWatcher(paths)
             stack.callback(watcher.stop)
             tasks.start(watcher.run())
-            if not any(map(_matches_anything, paths)):
+            if not any(_matches_anything(path, roots) for path in paths):
                 waiting = "" if settings.once else " yet; waiting for one"
                 print_notice(PROGRAM, f"no file matches {', '.join(settings.paths)}{waiting}")
 
@@ -142,8 +142,13 @@ async def run_shipper(
     return 0
 
 
-def _matches_anything(pattern: str) -> bool:
-    return any(os.path.lexists(path) for path, _ in expand(pattern, lambda *_: None))
+def _matches_anything(pattern: str, roots: Roots) -> bool:
+    def follow(folder: str) -> bool:
+        with contextlib.suppress(OSError):
+            return bool(roots.resolve(folder))
+        return False
+
+    return any(os.path.lexists(path) for path, _ in expand(pattern, lambda *_: None, follow))
 
 
 def _stream_factory(

@@ -46,8 +46,20 @@ def source_of(path: str) -> str:
     return name
 
 
+def names_of(path: str) -> tuple[str, ...]:
+    """Return the path of a log, and where it leads if it is a symbolic link: rotation renames the target.
+
+    Raises:
+        OSError: the path cannot be read at the moment.
+    """
+    with _ignore_lasting():
+        if stat.S_ISLNK(os.lstat(path).st_mode):
+            return path, os.path.realpath(path)
+    return (path,)
+
+
 def siblings(path: str) -> list[tuple[str, os.stat_result]]:
-    """List the regular, uncompressed files in the folder of a path, least recently modified first.
+    """List the regular, uncompressed files beside a path and its target, least recently modified first.
 
     Raises:
         OSError: the folder cannot be read at the moment, which must not look like the removal of its files.
@@ -64,8 +76,13 @@ def siblings(path: str) -> list[tuple[str, os.stat_result]]:
 
 
 def _scan(path: str) -> list[tuple[str, os.stat_result]]:
+    folders = dict.fromkeys(os.path.dirname(name) or "." for name in names_of(path))
+    return [file for folder in folders for file in _list(folder)]
+
+
+def _list(folder: str) -> list[tuple[str, os.stat_result]]:
     files = []
-    with _ignore_lasting(), os.scandir(os.path.dirname(path) or ".") as entries:
+    with _ignore_lasting(), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.endswith(COMPRESSED):
                 continue
@@ -112,9 +129,10 @@ def open_copy(
 def _open_copy(
     roots: Roots, path: str, matches: Callable[[int], bool], exclude: Collection[Key]
 ) -> tuple[str, int] | None:
+    names = names_of(path)
     for candidate, status in siblings(path):
         key = key_of(status)
-        if key in exclude or base_of(candidate) != path:
+        if key in exclude or base_of(candidate) not in names:
             continue
         try:
             fd = roots.open_same(candidate, key)

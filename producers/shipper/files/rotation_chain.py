@@ -19,7 +19,7 @@ from typing import Final
 from tickertape.producers.shipper.files.completed_files import CompletedFiles, has_position
 from tickertape.producers.shipper.files.globs import may_pass
 from tickertape.producers.shipper.files.roots import PathChanged, Roots
-from tickertape.producers.shipper.files.rotation import MAX_SCANS, base_of, open_copy, siblings
+from tickertape.producers.shipper.files.rotation import MAX_SCANS, base_of, names_of, open_copy, siblings
 from tickertape.producers.shipper.files.tailed_file import TailedFile
 from tickertape.producers.shipper.parsing.parser import Parser
 from tickertape.producers.shipper.position import FilePosition, Key, key_of, unread_position
@@ -208,7 +208,7 @@ class RotationChain:
         key = position.key
         path = visible.get(key) or self._path_of(position)
         # An unread file is identified by its inode alone, which another file may have reused by now.
-        if path is not None and (position.offset or self.path in (path, base_of(path))):
+        if path is not None and (position.offset or {path, base_of(path)} & {*names_of(self.path)}):
             try:
                 fd = self._roots.open_same(path, key)
             except OSError as error:
@@ -270,11 +270,11 @@ class RotationChain:
     def _open_missed(
         self, since: float, now: float, exclude: Collection[Key], before: TailedFile | None
     ) -> None:
-        opened = {file.key for file in self.chain}
+        opened, names = {file.key for file in self.chain}, names_of(self.path)
         for path, status in siblings(self.path):
             key = key_of(status)
             known = key in opened or key in exclude or key in self.pending
-            if known or status.st_mtime <= since or base_of(path) != self.path:
+            if known or status.st_mtime <= since or base_of(path) not in names:
                 continue
             # A completed file with a new modification time was touched, or its inode is reused.
             if key in self.completed and self.completed.is_same(key, path):

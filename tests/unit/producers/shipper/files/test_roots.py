@@ -143,8 +143,11 @@ def test_a_link_within_the_folder_needs_no_root(logs: Path) -> None:
     assert desk.complaints == []
 
 
-def test_containers_of_kubernetes(tmp_path: Path) -> None:
-    """/var/log/containers holds links to links into other folders; naming these ships the logs."""
+@pytest.mark.parametrize("restarted", [False, True])
+def test_containers_of_kubernetes(restarted: bool, tmp_path: Path) -> None:
+    """/var/log/containers holds links to links into other folders; naming these ships the logs, also after a
+    rotation of the target while the shipper was not running.
+    """
     containers, pods, docker = tmp_path / "containers", tmp_path / "pods", tmp_path / "docker"
     for folder in (containers, pods / "pod" / "app", docker / "1"):
         folder.mkdir(parents=True)
@@ -154,10 +157,14 @@ def test_containers_of_kubernetes(tmp_path: Path) -> None:
     desk = Desk(containers, roots=[pods, docker])
     desk.ship()
     assert desk.shipped == {"app": ["line 1"]}
+    with (docker / "1" / "1-json.log").open("a") as file:
+        file.write("line 2\n")
     (docker / "1" / "1-json.log").rename(docker / "1" / "1-json.log.1")
-    (docker / "1" / "1-json.log").write_text("line 2\n")
+    (docker / "1" / "1-json.log").write_text("line 3\n")
+    if restarted:
+        desk.kill()
     desk.settle()
-    assert desk.shipped == {"app": ["line 1", "line 2"]}
+    assert desk.shipped == {"app": ["line 1", "line 2", "line 3"]}
     assert desk.complaints == []
     desk.close()
     unnamed = Desk(containers)
