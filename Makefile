@@ -48,8 +48,8 @@ chaos: $(DEV)  ## run the long tests: delivery guarantees on real sockets, kills
 audit: $(DEV)  ## check the locked packages for known vulnerabilities; needs access to PyPI
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes -r deploy/requirements.txt
 
-fuzz: $(DEV)  ## fuzz everything that an untrusted client can send; FUZZ_CASES and FUZZ_SEED change the run
-	$(BIN)/python -m tests.fuzz
+fuzz: $(DEV)  ## fuzz every parser that strangers reach; FUZZ_SECONDS per target (600), TARGETS="event lines"
+	$(BIN)/python -m tests.fuzz $(TARGETS)
 
 unit: $(DEV)
 	$(BIN)/python -m pytest -q tests/unit

@@ -1,4 +1,4 @@
-"""Fuzzer for everything that an untrusted client can send to the main port: heads, frames and messages.
+"""Fuzzer for everything that a stranger can send: to the main port, to NATS, into a log file or a token.
 
-``make fuzz`` runs a million cases; ``python -m tests.fuzz --seed N`` repeats one of them.
+``make fuzz`` runs every target for ten minutes; see ``__main__``.
 """
