@@ -7,7 +7,7 @@ Invariants:
    any later cursor.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 from tickertape.contracts.encode import encode_event
@@ -109,33 +109,6 @@ class Hub:
     def load_state(self, seq: int, subject: str, event: Event, stored_ns: int) -> bool:
         """Put a state event into the snapshot; return whether it is new to the snapshot."""
         return event.state and self.snapshot.put(self.make_record(seq, subject, event, stored_ns))
-
-    def warm(
-        self,
-        events: Iterable[tuple[int, str, Event, int]],
-        floor: int,
-        missing: Iterable[tuple[int, int]] = (),
-    ) -> int:
-        """Fill the log backwards with events that the stream had before the relay started.
-
-        Args:
-            events: sequence, subject, event and time of storage (UNIX nanoseconds) of all events after
-                ``floor``, in order.
-            floor: position before the first of them.
-            missing: ranges of deleted sequences (first, last) after ``floor``.
-
-        Returns:
-            The number of events that fit into the log.
-        """
-        records = [
-            self.make_record(seq, subject, event, stored_ns, stored_ns / 1e9)
-            for seq, subject, event, stored_ns in events
-        ]
-        # The snapshot takes all states, also those of events that do not fit into the log.
-        for record in records:
-            if record.state:
-                self.snapshot.put(record)
-        return self.log.prepend(records, floor, missing)
 
     def publish(
         self,

@@ -4,10 +4,11 @@ Invariants:
 
 1. A chunk is requested once, however many members wait for it; the request that has waited longest is read
    next.
-2. The chunks in memory are bounded in bytes; the least recently used one is evicted first.
+2. Each chunk, and all chunks in memory, are bounded in bytes; the least recently used one is evicted first.
 3. No waiter is leaked: a member that disconnects or stalls is removed from the cache.
 """
 
+from bisect import bisect_right, insort
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -25,16 +26,28 @@ PREFETCH_CHUNKS: Final = 2
 MAX_BYTES: Final = 64 * 1024 * 1024
 """Maximum bytes of encoded events in the cache."""
 
+MAX_CHUNK_BYTES: Final = 8 * 1024 * 1024
+"""Bytes of encoded events after which a chunk ends early; the rest of it is a chunk as well."""
+
+MAX_CHUNKS: Final = 1_024
+"""Maximum number of chunks in the cache, some of which may be empty."""
+
 
 class ChunkRequest(NamedTuple):
-    """Request for a chunk: sequences ``first`` to ``last``; chunk 0 starts at sequence 1."""
+    """Request for a chunk, or the rest of one: sequences ``first`` to ``last``; chunk 0 starts at sequence 1.
+
+    Attributes:
+        number: number of the chunk.
+        skip: number of sequences at its beginning that an earlier request has read.
+    """
 
     number: int
+    skip: int = 0
 
     @property
     def first(self) -> int:
-        """First sequence of the chunk."""
-        return self.number * CHUNK_SEQUENCES + 1
+        """First sequence to read."""
+        return self.number * CHUNK_SEQUENCES + self.skip + 1
 
     @property
     def last(self) -> int:
@@ -53,10 +66,13 @@ class ReplayCache(Generic[W]):
     def __init__(self, fetch: Callable[[], None] | None, max_bytes: int = MAX_BYTES) -> None:
         self._fetch = fetch
         self._max_bytes = max_bytes
-        self._chunks: OrderedDict[int, EventLog] = OrderedDict()
+        self._chunks: OrderedDict[int, EventLog] = OrderedDict()  # by the position that each continues from
+        # Positions at which chunks have ended early, by number. All members use the same parts of a chunk, so
+        # that these are shared as well.
+        self._ends: OrderedDict[int, list[int]] = OrderedDict()
         self._requested: dict[int, None] = {}
         self._reading: set[int] = set()
-        self._waiters: dict[int, dict[W, None]] = {}
+        self._waiters: dict[int, dict[W, int]] = {}  # positions by waiter, by number of the chunk
         self._chunk_of: dict[W, int] = {}  # inverse of ``_waiters``, so that ``forget`` takes constant time
 
     def __repr__(self) -> str:
@@ -81,30 +97,31 @@ class ReplayCache(Generic[W]):
 
     def get(self, position: int) -> EventLog | None:
         """Return the chunk that continues from a position, or None if it is not cached."""
-        # Sequences start at 1: a position at the end of a chunk continues in the next one.
-        number = position // CHUNK_SEQUENCES
-        chunk = self._chunks.get(number)
-        if chunk is None:
+        begin = self._begin(position)
+        chunk = self._chunks.get(begin)
+        # A chunk that has ended before the position was not recorded in ``_ends``, or that was forgotten.
+        if chunk is None or chunk.head <= position:
             return None
-        if chunk.head <= position:
-            # The stream ended here when the chunk was read, and may have grown since.
-            del self._chunks[number]
-            return None
-        self._chunks.move_to_end(number)
+        self._chunks.move_to_end(begin)
         return chunk
+
+    def request_for(self, position: int) -> ChunkRequest:
+        """Return the request for the chunk that continues from a position."""
+        number, skip = divmod(self._begin(position), CHUNK_SEQUENCES)
+        return ChunkRequest(number, skip)
 
     def wait(self, waiter: W, position: int) -> None:
         """Add a waiter for the chunk that continues from a position, and request the chunk."""
         number = position // CHUNK_SEQUENCES
         self._chunk_of[waiter] = number
-        self._waiters.setdefault(number, {})[waiter] = None
+        self._waiters.setdefault(number, {})[waiter] = position
         self._request(number)
 
     def prefetch(self, position: int, upto: int) -> None:
         """Request the next chunks after a position, as far as they start before ``upto``."""
         current = position // CHUNK_SEQUENCES
         for number in range(current + 1, current + 1 + PREFETCH_CHUNKS):
-            if number * CHUNK_SEQUENCES < upto and number not in self._chunks:
+            if number * CHUNK_SEQUENCES < upto and number * CHUNK_SEQUENCES not in self._chunks:
                 self._request(number)
 
     def forget(self, waiter: W) -> None:
@@ -124,20 +141,31 @@ class ReplayCache(Generic[W]):
             # Deleting is safe, since the loop ends here.
             del self._requested[number]
             self._reading.add(number)
-            return ChunkRequest(number)
+            waiters = self._waiters.get(number)
+            # Members further on request the next part when they find that this one ends before them.
+            return self.request_for(min(waiters.values()) if waiters else number * CHUNK_SEQUENCES)
         return None
 
-    def add(self, number: int, chunk: EventLog) -> list[W]:
-        """Add a chunk, and return the waiters for it."""
-        self._reading.discard(number)
-        self._chunks[number] = chunk
-        self._chunks.move_to_end(number)
+    def add(self, request: ChunkRequest, chunk: EventLog) -> list[W]:
+        """Add the chunk that was read for a request, and return the waiters for its number."""
+        self._reading.discard(request.number)
+        begin = request.first - 1
+        self._chunks[begin] = chunk
+        self._chunks.move_to_end(begin)
+        if chunk.head < request.last:
+            # Because of its size, or because the stream ended here and may have grown since.
+            ends = self._ends.setdefault(request.number, [])
+            if chunk.head not in ends:
+                insort(ends, chunk.head)
+            self._ends.move_to_end(request.number)
+            if len(self._ends) > MAX_CHUNKS:
+                self._ends.popitem(last=False)
         size = sum(cached.bytes for cached in self._chunks.values())
         # The new chunk stays even if it is too large by itself, since its waiters read it next.
-        while size > self._max_bytes and len(self._chunks) > 1:
+        while (size > self._max_bytes and len(self._chunks) > 1) or len(self._chunks) > MAX_CHUNKS:
             _, evicted = self._chunks.popitem(last=False)
             size -= evicted.bytes
-        return self._pop_waiters(number)
+        return self._pop_waiters(request.number)
 
     def retry(self, number: int) -> None:
         """Request a chunk again after a failed read, if members still wait for it."""
@@ -155,9 +183,17 @@ class ReplayCache(Generic[W]):
     def clear(self) -> list[W]:
         """Remove all chunks and requests, since the stream was replaced, and return all waiters."""
         self._chunks.clear()
+        self._ends.clear()
         # Reads in progress are not interrupted: their readers notice the new stream and call ``retry``.
         self._requested.clear()
         return [waiter for number in list(self._waiters) for waiter in self._pop_waiters(number)]
+
+    def _begin(self, position: int) -> int:
+        """Return the position where the chunk that continues from a position begins."""
+        number = position // CHUNK_SEQUENCES
+        ends = self._ends.get(number, ())
+        index = bisect_right(ends, position)
+        return ends[index - 1] if index else number * CHUNK_SEQUENCES
 
     def _pop_waiters(self, number: int) -> list[W]:
         waiters = list(self._waiters.pop(number, ()))

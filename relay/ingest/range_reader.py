@@ -6,6 +6,7 @@ and ``DeletedSequences`` distinguishes deleted sequences from those outside of t
 """
 
 from collections.abc import Callable
+from contextlib import aclosing
 
 from nats.aio.client import Client
 from tickertape.contracts.events import STREAM_SUBJECTS
@@ -41,28 +42,35 @@ class RangeReader:
         """Return whether messages on a subject are events; checkpoints of shippers, for example, are not."""
         return subject.startswith(self._event_prefixes)
 
-    async def read(self, nc: Client, first: int, last: int, take: Callable[[Delivery], None]) -> list[Range]:
+    async def read(self, nc: Client, first: int, last: int, take: Callable[[Delivery], bool]) -> list[Range]:
         """Read events in order.
 
         Args:
             nc: connected client.
             first: first sequence.
             last: last sequence, which the stream has reached.
-            take: called with each event.
+            take: called with each event; returns whether to continue after it.
 
         Returns:
-            The ranges that never arrive, in order: deleted messages, and messages that cannot be parsed.
+            The ranges that never arrive, in order, up to the last event that was taken: deleted messages, and
+            messages that cannot be parsed.
 
         Raises:
             StreamsError: the server rejects the request, does not respond, or lags behind the leader.
         """
         seen: list[int] = []
         skipped: list[int] = []  # messages that the stream has, but that cannot be parsed
-        async for batch in stream_reader.read(nc, self.stream, first, last, self.filters, skipped.append):
-            for delivery in batch:
-                seen.append(delivery.seq)
-                if self.is_event(delivery.subject):
-                    take(delivery)
+        messages = stream_reader.read(nc, self.stream, first, last, self.filters, skipped.append)
+        # Closed here, so that its consumer does not go on after the last event that is taken.
+        async with aclosing(messages) as batches:
+            async for batch in batches:
+                for delivery in batch:
+                    seen.append(delivery.seq)
+                    if self.is_event(delivery.subject) and not take(delivery):
+                        last = delivery.seq
+                        break
+                if seen and seen[-1] == last:
+                    break
         # With a filter, the message that is tested next may be beyond the range.
         skipped = [seq for seq in skipped if seq <= last]
         if self.filters:

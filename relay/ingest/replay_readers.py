@@ -17,7 +17,7 @@ from tickertape.contracts.decode import decode
 from tickertape.contracts.events import Event, format_time, parse_time
 from tickertape.relay.core.event_log import EventLog, Record
 from tickertape.relay.core.hub import Hub
-from tickertape.relay.core.replay_cache import CHUNK_SEQUENCES, ChunkRequest
+from tickertape.relay.core.replay_cache import CHUNK_SEQUENCES, MAX_CHUNK_BYTES, ChunkRequest
 from tickertape.relay.core.session.session import Session
 from tickertape.relay.ingest.range_reader import RangeReader
 from tickertape.relay.ingest.replay_requests import ReplayRequests
@@ -106,12 +106,13 @@ class ReplayReaders:
         replay_cache = self._hub.fanout.replay_cache
         # The cache is asked while holding the slot: another page may have read the chunk during the wait.
         async with self._reader_slots:
-            chunk = replay_cache.get(position)
-            if chunk is None:
-                # Sequences start at 1: a position at the end of a chunk continues in the next one.
-                number = position // CHUNK_SEQUENCES
-                chunk = await self._read(ChunkRequest(number))
-                self._hub.fanout.add_chunk(number, chunk)
+            while (chunk := replay_cache.get(position)) is None:
+                request = replay_cache.request_for(position)
+                chunk = await self._read(request)
+                self._hub.fanout.add_chunk(request, chunk)
+                # A chunk that ended early may end before the position; the next one begins there.
+                if chunk.head > position or chunk.head >= min(request.last, self._hub.log.head):
+                    break
             return chunk
 
     async def is_stale_cursor(self, cursor: Cursor, stored: dict[int, int | None]) -> bool:
@@ -205,7 +206,7 @@ class ReplayReaders:
                 continue
             try:
                 async with self._reader_slots:
-                    self._hub.fanout.add_chunk(request.number, await self._read(request))
+                    self._hub.fanout.add_chunk(request, await self._read(request))
             except _FAILURES as error:
                 log.warning("cannot read events %d to %d, retrying: %s", request.first, request.last, error)
                 await asyncio.sleep(RETRY_DELAY)
@@ -227,17 +228,25 @@ class ReplayReaders:
         # What retention has deleted is below the floor of the chunk, where members find it as lost.
         first = max(request.first, int((await self._stream_info())["state"]["first_seq"]))
         last = min(request.last, head)
-        # Not bounded in bytes: a log that evicts events would be an incomplete chunk.
+        # Not bounded in bytes: a log that evicts events would be an incomplete chunk. ``take`` has the bound.
         chunk = EventLog(CHUNK_SEQUENCES, _UNBOUNDED)
         chunk.reset(first - 1)
         if first <= last and self._nc is not None:
             records: list[Record] = []
+            size = 0
 
-            def take(delivery: Delivery) -> None:
+            def take(delivery: Delivery) -> bool:
+                nonlocal last, size
                 subject = self._names.strip_prefix(delivery.subject)
                 event = decode(subject, delivery.data)
                 if isinstance(event, Event):
-                    records.append(hub.make_record(delivery.seq, subject, event, delivery.stored_ns))
+                    record = hub.make_record(delivery.seq, subject, event, delivery.stored_ns)
+                    records.append(record)
+                    size += len(record.encoded)
+                    if size > MAX_CHUNK_BYTES:
+                        last = delivery.seq
+                        return False
+                return True
 
             missing = await self._range.read(self._nc, first, last, take)
             chunk.fill(records, missing)

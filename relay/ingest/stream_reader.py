@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from typing import Final
 
@@ -36,7 +36,7 @@ async def read(
     last: int | None = None,
     subjects: tuple[str, ...] = (),
     on_skip: Callable[[int], None] = lambda _: None,
-) -> AsyncIterator[list[Delivery]]:
+) -> AsyncGenerator[list[Delivery], None]:
     """Read messages of a stream in order, in batches; skip those that cannot be parsed.
 
     Args:

@@ -28,7 +28,7 @@ from tickertape.relay.core.fanout.feed import Feed, FeedKey, Member
 from tickertape.relay.core.fanout.feed_index import FeedIndex
 from tickertape.relay.core.fanout.flush_pacer import FlushPacer, TokenBucket
 from tickertape.relay.core.filters import Filter, Route
-from tickertape.relay.core.replay_cache import ReplayCache
+from tickertape.relay.core.replay_cache import ChunkRequest, ReplayCache
 from tickertape.relay.core.snapshot import Snapshot
 from tickertape.relay.core.trace_context import may_be_traced
 
@@ -128,9 +128,9 @@ class Fanout:
         if self._catch_up.resume(self.replay_cache.clear()):
             self._request_flush()
 
-    def add_chunk(self, number: int, chunk: EventLog) -> None:
+    def add_chunk(self, request: ChunkRequest, chunk: EventLog) -> None:
         """Add a replay chunk, and queue the members that waited for it."""
-        if self._catch_up.resume(self.replay_cache.add(number, chunk)):
+        if self._catch_up.resume(self.replay_cache.add(request, chunk)):
             self._request_flush()
 
     # Members.

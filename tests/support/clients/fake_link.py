@@ -8,7 +8,7 @@ Invariants:
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import orjson
@@ -32,6 +32,8 @@ from tickertape.relay.core.hub import Hub, HubSettings
 from tickertape.relay.core.replay_cache import CHUNK_SEQUENCES
 from tickertape.relay.core.session.session import Session
 from tickertape.relay.core.session.subscription import Request
+from tickertape.relay.ingest.deleted_sequences import Range
+from tickertape.relay.ingest.warmup import Tail
 from tickertape.relay.transport.encoding import DEFLATED, PLAIN, Frames
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
@@ -196,6 +198,15 @@ class Stage:
         self.hub.begin("e", head)
         self.hub.sessions.set_upstream(True, self.now)
 
+    def warm(
+        self, events: Iterable[tuple[int, str, Event, int]], floor: int, missing: Iterable[Range] = ()
+    ) -> int:
+        """Fill the log backwards, as a relay does after its start."""
+        tail = Tail(self.hub)
+        for event in events:
+            tail.add(*event)
+        return tail.finish(floor, missing)
+
     def _wake(self) -> None:
         self.woken += 1
 
@@ -218,7 +229,7 @@ class Stage:
                 if chunk.floor < seq <= expected.last:
                     chunk.append(self.hub.make_record(seq, subject, event, stored_ns))
             chunk.advance(min(expected.last, self.hub.log.head))
-            self.hub.fanout.add_chunk(expected.number, chunk)
+            self.hub.fanout.add_chunk(expected, chunk)
             found.append(expected.number)
         return found
 

@@ -6,6 +6,7 @@ from tickertape.contracts.cursors import Cursor
 from tickertape.contracts.events import format_time
 from tickertape.contracts.messages import Heartbeat, Mode, Snapshot, Subscribed, Upstream, Welcome
 from tickertape.relay.core.session.subscription import Request, Since
+from tickertape.relay.ingest.warmup import Tail
 
 from tests.support.clients.fake_link import (
     NOW,
@@ -365,7 +366,7 @@ class TestWarmStart:
         """A cursor within the warm log is served as if the relay had been running all the time."""
         stage = Stage(head=10)
         tail = [(seq, "log.info.x", log_event(), nanoseconds(NOW - 100 + seq)) for seq in range(6, 11)]
-        assert stage.hub.warm(tail, 5) == 5
+        assert stage.warm(tail, 5) == 5
         link, _ = stage.follow(Request(cursor=Cursor("e", 7)))
         stage.settle()
         assert seqs(link.read()) == [8, 9, 10]
@@ -378,7 +379,7 @@ class TestWarmStart:
             (7, "gateway.status.ctp.a", status_event("a", "DEGRADED"), nanoseconds(NOW)),
             (8, "gateway.status.ctp.b", status_event("b"), nanoseconds(NOW)),
         ]
-        stage.hub.warm(tail, 5)
+        stage.warm(tail, 5)
         link, _ = stage.open()
         assert shown(link.read()) == [8, 9]
 
@@ -386,6 +387,21 @@ class TestWarmStart:
         """A warm start keeps the newest events within the bounds of the log."""
         stage = Stage(head=10, log_events=3)
         tail = [(seq, "log.info.x", log_event(), nanoseconds(NOW)) for seq in range(1, 11)]
-        assert stage.hub.warm(tail, 0) == 3
+        assert stage.warm(tail, 0) == 3
         assert [record.seq for record in stage.hub.log] == [8, 9, 10]
         assert stage.hub.log.floor == 7
+
+    def test_a_warm_start_holds_no_more_bytes_than_the_log(self) -> None:
+        """While the tail is read, only what fits into the log is held; the snapshot has all of its states."""
+        stage = Stage(head=100, log_bytes=1_000)
+        tail = Tail(stage.hub)
+        for seq in range(1, 101):
+            tail.add(seq, f"gateway.status.ctp.g{seq}", status_event(f"g{seq}"), nanoseconds(NOW))
+            assert sum(len(record.encoded) for record in tail.records) <= 1_000
+        kept = len(tail.records)
+        assert 2 <= kept < 10
+        assert tail.finish(0, [(50, 60)]) == kept
+        assert [record.seq for record in stage.hub.log] == list(range(101 - kept, 101))
+        assert stage.hub.log.floor == 100 - kept
+        assert stage.hub.log.missing_ranges == []
+        assert len(stage.hub.snapshot) == 100

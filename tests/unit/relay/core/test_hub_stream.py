@@ -261,7 +261,7 @@ class TestStream:
         stage.settle()
         woken = stage.woken
         chunk = EventLog(CHUNK_SEQUENCES, 1 << 40)
-        stage.hub.fanout.add_chunk(expected.number, chunk)
+        stage.hub.fanout.add_chunk(expected, chunk)
         assert stage.woken == woken
 
 

@@ -367,7 +367,7 @@ class Law(RuleBasedStateMachine):
             ]
             chunk.fill(records, missing_ranges(chunk.floor + 1, last, stored))
             chunk.advance(last)
-            self.hub.fanout.add_chunk(expected.number, chunk)
+            self.hub.fanout.add_chunk(expected, chunk)
 
     @rule(data=st.data())
     def retire(self, data: st.DataObject) -> None:

@@ -1,6 +1,7 @@
 """Cache of replay chunks: waiting sessions, order of reads, and eviction."""
 
 import pytest
+from tickertape.relay.core import replay_cache as replay_cache_module
 from tickertape.relay.core.event_log import EventLog, Record
 from tickertape.relay.core.filters import Route
 from tickertape.relay.core.replay_cache import CHUNK_SEQUENCES, ChunkRequest, ReplayCache
@@ -26,7 +27,7 @@ class CacheBench:
 
     def load(self, number: int, size: int = 10, head: int | None = None) -> list[object]:
         """Add a chunk with one event of a size, and return its waiters."""
-        return self.replay_cache.add(number, chunk(number, size, head))
+        return self.replay_cache.add(ChunkRequest(number), chunk(number, size, head))
 
 
 def chunk(number: int, size: int = 10, head: int | None = None) -> EventLog:
@@ -153,13 +154,51 @@ def test_a_failed_read_is_requested_again() -> None:
 
 
 def test_a_chunk_that_ended_early_is_read_again() -> None:
-    """A chunk that ended at the stream's head is used up to its end and then read again."""
+    """A chunk that ended at the stream's head is used up to its end, and then continued."""
     bench = CacheBench()
     bench.load(0, head=100)
     assert bench.replay_cache.get(99) is not None
     assert bench.replay_cache.get(100) is None
     bench.wait(100)
-    assert bench.replay_cache.next_request() == ChunkRequest(0)
+    assert bench.replay_cache.next_request() == ChunkRequest(0, 100)
+    assert ChunkRequest(0, 100).first == 101
+
+
+def test_a_large_chunk_is_read_in_parts() -> None:
+    """Each part is requested where the one before it has ended, and all members share these parts."""
+    bench = CacheBench()
+    cache = bench.replay_cache
+
+    def part(request: ChunkRequest, head: int) -> list[object]:
+        log = EventLog(CHUNK_SEQUENCES, 1 << 40)
+        log.reset(request.first - 1)
+        log.advance(head)
+        return cache.add(request, log)
+
+    far, near = bench.wait(250), bench.wait(50)
+    first = cache.next_request()
+    assert first == ChunkRequest(0)
+    assert part(first, 100) == [far, near]
+    assert (cache.get(50) is not None, cache.get(99) is not None) == (True, True)
+    assert cache.get(100) is cache.get(250) is None
+    for position, head in ((250, 200), (250, 300)):
+        bench.wait(position)
+        request = cache.next_request()
+        assert request is not None
+        part(request, head)
+    assert [cache.request_for(at).first for at in (0, 99, 100, 250, 300)] == [1, 1, 101, 201, 301]
+    assert all(cache.get(at) is not None for at in (0, 100, 199, 200, 299))
+    assert cache.get(300) is None
+
+
+def test_empty_chunks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of chunks is bounded, since those without events have no bytes."""
+    monkeypatch.setattr(replay_cache_module, "MAX_CHUNKS", 3)
+    bench = CacheBench()
+    for number in range(5):
+        bench.load(number, 0)
+    cached = [bench.replay_cache.get(number * CHUNK_SEQUENCES) is not None for number in range(5)]
+    assert cached == [False, False, True, True, True]
 
 
 def test_the_next_chunk_is_prefetched() -> None:

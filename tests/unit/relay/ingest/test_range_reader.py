@@ -1,7 +1,7 @@
 """Ranges of the stream: the messages read and the ranges that are missing."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -21,13 +21,14 @@ def read(
     last: int,
     skipped: tuple[int, ...] = (),
     patterns: tuple[str, ...] = STREAM_SUBJECTS,
+    stop: int = 1_000,
 ) -> list[Range]:
     """Read from 1 to a sequence, and return the missing ranges.
 
     The consumer's server may have other messages than the stream's leader.
     """
 
-    async def replay(*arguments: Any) -> AsyncIterator[list[Delivery]]:
+    async def replay(*arguments: Any) -> AsyncGenerator[list[Delivery], None]:
         for seq in skipped:
             arguments[-1](seq)
         yield [Delivery(seq, "log.info.x", b"{}", seq, 0, None) for seq in consumer]
@@ -43,7 +44,7 @@ def read(
     monkeypatch.setattr(deleted_sequences, "request", stream_info)
     client: Any = None
     reader = RangeReader(Names(), patterns)
-    return asyncio.run(reader.read(client, 1, last, lambda _: None))
+    return asyncio.run(reader.read(client, 1, last, lambda delivery: delivery.seq < stop))
 
 
 def test_a_lagging_server_is_not_reported_as_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,3 +76,10 @@ def test_a_lagging_server_is_detected_after_a_skipped_message(monkeypatch: pytes
     """A lagging server is detected after a skipped message, since it may lack all later messages."""
     with pytest.raises(StreamsError, match="lags behind at message 3"):
         read(monkeypatch, [1], [1, 2, 3, 4], 4, (2,))
+
+
+def test_reading_stops_when_enough_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the last event that is taken, neither events nor missing ranges are returned."""
+    messages = [1, 2, 5, 8, 9]
+    assert read(monkeypatch, messages, [*messages, 12], 11, stop=5) == [(3, 4)]
+    assert read(monkeypatch, messages, [*messages, 12], 11, (7,), stop=5) == [(3, 4)]

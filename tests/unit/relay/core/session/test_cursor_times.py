@@ -124,7 +124,7 @@ def test_a_warm_start_reports_missing_ranges() -> None:
     """Missing ranges found by a warm start are reported as gaps between the events around them."""
     stage = Stage(head=10)
     tail = [(seq, "log.info.x", log_event(), nanoseconds(NOW) + seq) for seq in (3, 4, 7, 8)]
-    stage.hub.warm(tail, 2, [(5, 6), (9, 10)])
+    stage.warm(tail, 2, [(5, 6), (9, 10)])
     link, _ = stage.follow(Request(cursor=Cursor("e", 2), mode="complete"))
     stage.settle()
     found: list[object] = []
