@@ -349,9 +349,9 @@ class Law(RuleBasedStateMachine):
         elif client.closed is None and not other:
             assert client.resets == 0, "a cursor that the stream has causes no reset"
 
-    @rule(times=st.integers(1, 3))
-    def read(self, times: int) -> None:
-        """Read requested chunks from the stream, as far as it still has their events."""
+    @rule(times=st.integers(1, 3), most=st.sampled_from((1, 3, CHUNK_SEQUENCES)))
+    def read(self, times: int, most: int) -> None:
+        """Read requested chunks from the stream, as far as it still has their events and these fit."""
         for _ in range(times):
             expected = self.hub.fanout.replay_cache.next_request()
             if expected is None:
@@ -360,6 +360,9 @@ class Law(RuleBasedStateMachine):
             chunk.reset(max(expected.first - 1, self.first))
             last = min(expected.last, self.hub.log.head)
             stored = sorted(seq for seq in self.stored if chunk.floor < seq <= last)
+            if len(stored) > most:
+                del stored[most:]
+                last = stored[-1]
             records = [
                 self.hub.make_record(seq, subject, self.event(seq, subject), self.stored[seq])
                 for seq, subject in self.published
@@ -643,7 +646,7 @@ class Law(RuleBasedStateMachine):
             if turn >= 200 and not self.hub.fanout.behind:
                 break  # a paced session needs time to catch up
             self.now += 0.2
-            self.read(3)
+            self.read(3, CHUNK_SEQUENCES)
             self.hub.fanout.flush(self.now)
         newest = defaultdict(int, self.newest)
         for client in self.clients:
