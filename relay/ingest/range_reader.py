@@ -61,7 +61,7 @@ class RangeReader:
         seen: list[int] = []
         skipped: list[int] = []  # messages that the stream has, but that cannot be parsed
         messages = stream_reader.read(nc, self.stream, first, last, self.filters, skipped.append)
-        # Closed here, so that its consumer does not go on after the last event that is taken.
+        # Closed here, so that its consumer stops after the last event that is taken.
         async with aclosing(messages) as batches:
             async for batch in batches:
                 for delivery in batch:

@@ -1,0 +1,69 @@
+"""A flood of components: new clients and new relays still get every gateway, and are told what is missing."""
+
+import asyncio
+
+from tickertape.contracts.events import Status, SystemHealth
+from tickertape.contracts.messages import Snapshot
+from tickertape.relay.core.snapshot import FAMILIES
+
+from tests.support.clients.attacker import count
+from tests.support.clients.fake_link import only
+from tests.support.clients.feed_client import PATIENCE, follow, jetstream, publish, run, status
+from tests.support.programs.relay_process import Relay
+from tests.support.servers.nats_server import NatsServer
+
+FLOOD = 20_000
+GATEWAYS = ["gateway.status.ctp.a", "gateway.status.ctp.b", "gateway.status.ctp.c"]
+
+
+async def shown(relay: Relay, *subjects: str) -> tuple[list[str], Snapshot]:
+    """Return the subjects in a new client's snapshot, and its last message."""
+    async with follow(relay.ws_url, subjects=",".join(subjects)) as feed:
+        parts = only(feed.messages, Snapshot)
+    assert [part.truncated for part in parts[:-1]] == [0] * (len(parts) - 1)
+    return [item.subject for part in parts for item in part.events], parts[-1]
+
+
+async def check(relay: Relay) -> None:
+    """Check what new clients of a relay get during or after the flood."""
+    missing = FLOOD - FAMILIES["system.health"].max_states
+    subjects, last = await shown(relay, ">")
+    assert subjects[:3] == GATEWAYS
+    assert len(subjects) == 3 + FAMILIES["system.health"].max_states
+    assert subjects[-1] == f"system.health.x{FLOOD - 1}", "the most recently changed stay"
+    assert (last.truncated, last.truncated_by) == (missing, {"system.health": missing})
+    subjects, last = await shown(relay, "gateway.>")
+    assert (subjects, last.truncated, last.truncated_by) == (GATEWAYS, 0, {})
+    assert count(relay, "states_missing", family="system.health") == missing
+    # The warm-up of a relay that has just started evicts those again that it finds in the stream's tail.
+    assert count(relay, "states_evicted_total", family="system.health") >= missing
+    for name in ("states_missing", "states_evicted_total"):
+        assert count(relay, name, family="gateway.status") == 0
+    assert count(relay, "states", family="gateway.status") == 3
+
+
+def test_a_flood_of_components_hides_no_gateway(nats_server: NatsServer) -> None:
+    """20 000 components do not displace three gateways, for a running relay and for one that starts later."""
+
+    async def flood(relay: Relay) -> None:
+        end = SystemHealth(component="end", status=Status.REMOVED)
+        async with jetstream(nats_server.url) as js, follow(relay.ws_url, subjects=end.subject) as feed:
+            for gateway in "abc":
+                await publish(js, status(gateway))
+            for number in range(FLOOD):
+                event = SystemHealth(component=f"x{number}", status=Status.HEALTHY)
+                await js._nc.publish(event.subject, event.encode())
+            await publish(js, end)
+            await feed.events(1)
+            async with asyncio.timeout(PATIENCE):
+                while (await js.stream_info("HEALTH")).state.messages != FLOOD + 1:
+                    await asyncio.sleep(0.05)
+
+    with Relay(nats_server.url) as relay:
+        run(flood(relay))
+        run(check(relay))
+        (line,) = [text for text in relay.log if "more states of system.health than a relay can hold" in text]
+        assert "system.health.x" in line
+        relay.kill()
+        relay.start()
+        run(check(relay))
