@@ -27,7 +27,7 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 """Maximum bytes of encoded events in the cache."""
 
 MAX_CHUNK_BYTES: Final = 8 * 1024 * 1024
-"""Bytes of encoded events after which a chunk ends early; the rest of it is a chunk as well."""
+"""Bytes of encoded events after which a chunk ends early; what follows is a chunk as well."""
 
 MAX_CHUNKS: Final = 1_024
 """Maximum number of chunks in the cache, some of which may be empty."""
