@@ -147,14 +147,16 @@ class FileStream(RotationChain):
 
     def _next_batch(self, now: float, *, finish: bool) -> Batch | None:
         events, completed = self._collected, self._collected_completed
-        if not events and not completed and not all(map(self._is_announced, self.chain)):
+        announce = self._announce_generations
+        new = announce and any(file.generation not in self._announced for file in self.chain)
+        if new and not events and not completed:
             # This batch has no events: message ids contain the generation, so it must be stored before the
             # first of them is sent, or a restart would choose another one.
             return self._batch([], [], now)
         size = sum(len(event.payload) for event in events)
         while len(events) < MAX_BATCH_EVENTS and size < MAX_BATCH_BYTES and self._fill(now, finish=finish):
             file, parsed = self._ready[0]
-            if not self._is_announced(file):
+            if announce and file.generation not in self._announced:
                 break
             self._ready.popleft()
             # Events that are not admitted count as batched as well, or they would hold back the checkpoint.
@@ -177,9 +179,6 @@ class FileStream(RotationChain):
         batch = self._batch(events, completed, now)
         self._collected, self._collected_completed = [], []
         return batch
-
-    def _is_announced(self, file: TailedFile) -> bool:
-        return not self._announce_generations or file.generation in self._announced
 
     def _batch(self, events: list[OutgoingEvent], completed: list[TailedFile], now: float) -> Batch:
         # Pending files come after the open files that were rotated, and before the live file.

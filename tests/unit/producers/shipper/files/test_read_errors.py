@@ -211,3 +211,19 @@ def test_reports_never_exceed_the_size_of_a_batch(tmp_path: Path) -> None:
     assert max(sizes) <= MAX_BATCH_EVENTS
     assert sum(sizes) == MAX_BATCH_EVENTS + 1, f"one report; there could be one for each of {LEVELS}"
     desk.close()
+
+
+def test_a_rotated_file_that_grew_unread_is_not_complete(tmp_path: Path) -> None:
+    """While an older file is pending, no file is read; one that grows then must not count as complete."""
+    desk = Desk(tmp_path)
+    write(desk, 0)
+    desk.ship()
+    [stream] = desk.discovery.streams.values()
+    [file] = stream.chain
+    file.mark_rotated(desk.now)
+    assert file.is_complete(desk.now + 60)
+    write(desk, LINES)
+    assert not file.is_complete(desk.now + 60)
+    file.read(desk.now)
+    assert file.is_complete(desk.now + 60)
+    desk.close()
