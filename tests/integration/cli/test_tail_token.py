@@ -18,6 +18,7 @@ from tests.support.paths import ROOT
 from tests.support.programs import relay_process
 from tests.support.programs.program_output import ProgramOutput
 from tests.support.programs.relay_process import PATIENCE, Relay, command, environment, eventually
+from tests.support.servers.client_authority import ClientAuthority
 from tests.support.servers.nats_server import NatsServer
 from tickertape.cli.tail.token import TokenSource
 
@@ -246,6 +247,22 @@ def test_a_private_certificate_needs_its_ca(nats_server: NatsServer, tmp_path: P
         assert note.endswith("set --ca to the CA that signed it\n")
         [note] = rejected(relay.ws_url, "--ca", str(tmp_path / "none"))
         assert note.endswith("none cannot be read: No such file or directory; use a PEM file\n")
+
+
+def test_a_client_certificate_is_presented(nats_server: NatsServer, tmp_path: Path) -> None:
+    """With ``--cert`` the client needs no token; a file that cannot be used is an error with one line."""
+    ca, authority = trustme.CA(), ClientAuthority(tmp_path / "clients")
+    pem, chain, grants = tmp_path / "ca.pem", tmp_path / "relay.pem", tmp_path / "grants.json"
+    ca.cert_pem.write_to_path(str(pem))
+    ca.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(chain))
+    grants.write_text('[{"name": "cn:desk", "grant": {"subjects": [">"]}}]')
+    options = ("--tls-client-ca", str(authority.ca), "--tls-client-grants", str(grants))
+    with Relay(nats_server.url, "--auth", "certificate", "--tls-cert", str(chain), *options) as relay:
+        with tail(relay.ws_url, "--ca", str(pem), "--cert", str(authority.issue("cn:desk"))) as running:
+            wait_until_following(relay, running)
+            assert running.process.poll() is None
+        [note] = rejected(relay.ws_url, "--ca", str(pem), "--cert", str(pem))
+        assert f"--cert {pem} cannot be used: " in note
 
 
 def test_a_url_with_an_invalid_host_name_ends_it() -> None:

@@ -14,6 +14,7 @@ from tests.support.helm_binary import find_helm
 
 CHART = DEPLOY / "helm" / "tickertape"
 KEY = ("--set", "auth.existingSecret=jwt")
+ISSUER = ("--set", "auth.oidcIssuer=https://issuer.example.com,auth.audience=ticks")
 FULL = ("--values", str(CHART / "ci" / "full-values.yaml"))
 OPEN = ("--set", "auth.mode=none", "--set", "networkPolicy.enabled=false", "--set", "preStopSeconds=0")
 VALUES = {"least": KEY, "full": FULL, "open": OPEN}
@@ -177,6 +178,13 @@ def test_revocations_come_from_a_secret(values: tuple[str, ...], secret: str | N
     assert ("/run/secrets/revoked" in {mount["mountPath"] for mount in relay["volumeMounts"]}) == bool(secret)
 
 
+def test_an_issuer_replaces_the_key() -> None:
+    """With an issuer, the relay finds the keys itself and requires the audience."""
+    (relay,) = pod(rendered(*ISSUER))["containers"]
+    assert {"--oidc-issuer=https://issuer.example.com", "--jwt-audience=ticks"} <= set(relay["args"])
+    assert not [argument for argument in relay["args"] if "jwt-key" in argument or "jwks" in argument]
+
+
 def test_selectors_select_the_pods() -> None:
     """Services, policy and budget select the pods; the monitor selects only the metrics service."""
     documents = rendered(*FULL)
@@ -202,6 +210,8 @@ def test_selectors_select_the_pods() -> None:
     [
         ((), "without a key"),
         ((*KEY, "--set", "auth.jwksUrl=https://a.example/keys"), "both set"),
+        ((*ISSUER, "--set", "auth.jwksUrl=https://a.example/keys"), "both set"),
+        ((*ISSUER, "--set", "auth.audience="), "without auth.audience"),
         ((*KEY, "--set", "auht.mode=none"), "auht"),
         ((*KEY, "--set", "auth.revokd=true"), "revokd"),
         ((*KEY, "--set", "auth.revoked=false", "--set", "auth.revokedSecret=x"), "remove one"),

@@ -95,6 +95,12 @@ def _label(name: str) -> str:
 
 def _probe_main_port(settings: RelaySettings) -> Finding | None:
     status, body = _get(settings.host, settings.port, "/health", tls=settings.tls_cert is not None)
+    if settings.auth == "certificate" and not status:
+        return Finding.warn(
+            "main_port",
+            f"main port {settings.host}:{settings.port} is in use, and its program cannot be asked without a "
+            "client certificate: a running relay, or another one",
+        )
     try:
         health: Any = orjson.loads(body)
     except orjson.JSONDecodeError:

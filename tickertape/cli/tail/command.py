@@ -22,6 +22,7 @@ from tickertape.cli.tail.format import format_event
 from tickertape.cli.tail.token import HINT, NoTokenError, TokenSource
 from tickertape.contracts.close_codes import CLOSE_CODES, CloseCode, Reconnect
 from tickertape.contracts.messages import HEARTBEAT_MS, MAX_MESSAGE_BYTES, SUBPROTOCOL
+from tickertape.errors import ConfigurationError
 from tickertape.process.console import print_json, print_notice
 from tickertape.process.signals import stop_on_signals
 from tickertape.process.tasks import run_until_stopped
@@ -85,6 +86,14 @@ with warnings.catch_warnings():
             None, description="wss: trusted CA certificates (PEM); those of the system by default"
         )
 
+        cert: Path | None = Field(
+            None,
+            description="wss: client certificate and its chain (PEM), for relays that accept certificates",
+        )
+        key: Path | None = Field(
+            None, description="wss: private key of --cert (PEM), unless the file of --cert contains it"
+        )
+
         @field_validator("url")
         @classmethod
         def _check_url(cls, value: str) -> str:
@@ -93,8 +102,11 @@ with warnings.catch_warnings():
 
         @model_validator(mode="after")
         def _check_ca(self) -> Self:
-            if self.ca is not None and urlsplit(self.url).scheme != "wss":
-                raise ValueError("ca: ws:// does not use TLS; use wss://")
+            for name in ("ca", "cert", "key"):
+                if getattr(self, name) is not None and urlsplit(self.url).scheme != "wss":
+                    raise ValueError(f"{name}: ws:// does not use TLS; use wss://")
+            if self.key is not None and self.cert is None:
+                raise ValueError("key: set without --cert")
             return self
 
 
@@ -105,13 +117,10 @@ async def run(settings: TailSettings) -> int:
         0 after a signal, 1 if the relay rejects the client permanently.
     """
     try:
-        secure = urlsplit(settings.url).scheme == "wss"
-        tls = ssl.create_default_context(cafile=settings.ca) if secure else None
-    except OSError as error:
-        reason = error.strerror or "no certificate found"
-        print_notice("tail", f"--ca {settings.ca} cannot be read: {reason}; use a PEM file")
+        tail = _Tail(settings, _tls_context(settings) if urlsplit(settings.url).scheme == "wss" else None)
+    except ConfigurationError as error:
+        print_notice("tail", str(error))
         return 1
-    tail = _Tail(settings, tls)
     with stop_on_signals() as stop:
         if (code := await run_until_stopped(stop.wait(), tail.follow())) is not None:
             return code
@@ -119,6 +128,30 @@ async def run(settings: TailSettings) -> int:
     if tail.cursor:
         tail.print_status(f"stopped at {tail.cursor}: resume with --cursor {tail.cursor}")
     return 0
+
+
+def _tls_context(settings: TailSettings) -> ssl.SSLContext:
+    """Return the TLS context for a relay.
+
+    Raises:
+        ConfigurationError: a file of certificates cannot be used.
+    """
+    try:
+        tls = ssl.create_default_context(cafile=settings.ca)
+    except OSError as error:
+        reason = error.strerror or "no certificate found"
+        raise ConfigurationError(f"--ca {settings.ca} cannot be read: {reason}", "use a PEM file") from None
+    if settings.cert is not None:
+        try:
+            # An empty password: OpenSSL would otherwise ask on the terminal for that of an encrypted key.
+            tls.load_cert_chain(settings.cert, settings.key, password="")
+        except OSError as error:  # ssl.SSLError is one
+            reason = getattr(error, "reason", None) or error.strerror or "no certificate found"
+            raise ConfigurationError(
+                f"--cert {settings.cert} cannot be used: {reason}",
+                "use a PEM file with the certificate, and its unencrypted key in the same file or in --key",
+            ) from None
+    return tls
 
 
 def build_url(settings: TailSettings, cursor: str | None = None) -> str:
