@@ -14,7 +14,9 @@ from functools import partial
 from typing import Any, Final
 
 from tickertape.relay.auth.authority import Authority
+from tickertape.relay.auth.host_names import HostNames
 from tickertape.relay.drain import StopSignals, drain
+from tickertape.relay.endpoints.middleware import HostCheck
 from tickertape.relay.endpoints.routes import main_app, relay_ops_app
 from tickertape.relay.metrics.catalog import package_version, process_numbers
 from tickertape.relay.metrics.snapshot import MetricsSnapshot
@@ -107,8 +109,9 @@ async def serve(
         connections.clock,
         GuardedHttp,
         certificate.get_context if certificate else None,
+        connections.request_auth,
     )
-    main_asgi = main_app(connections, components.history)
+    main_asgi = main_app(connections, components.history, settings.hsts)
     main = HttpServer(main_asgi, main_socket, websocket_protocol(connections), acceptor.protocol)
     ops_asgi = relay_ops_app(
         connections, components.ready, lambda: components.ingest.lag, components.metrics_snapshot
@@ -116,7 +119,7 @@ async def serve(
     ops: Server = (
         worker.ops(ops_asgi, partial(_worker_metrics, components))
         if worker
-        else HttpServer(ops_asgi, ops_socket)
+        else HttpServer(HostCheck(ops_asgi, HostNames(settings.ops_allowed_hosts)), ops_socket)
     )
     loaded = asyncio.Event()
     code = 0

@@ -10,6 +10,7 @@ from pydantic_settings import SettingsConfigDict
 from tickertape.contracts.events import STREAM_SUBJECTS
 from tickertape.contracts.subjects import check_pattern, covers, escape
 from tickertape.relay.auth.client_address import Networks
+from tickertape.relay.auth.host_names import HostNames
 from tickertape.relay.auth.origins import Origins
 from tickertape.relay.auth.settings import AuthSettings, auth_settings_error
 from tickertape.relay.core.connection_limits import Limits
@@ -64,6 +65,11 @@ class RelaySettings(NatsSettings, AuthSettings):
     port: Port = Field(8080, description="port of the feed and the dashboard; 0 picks a free port")
     ops_host: str = Field("127.0.0.1", description="address that metrics and health probes listen on")
     ops_port: Port = Field(9464, description="port of metrics and health probes; 0 picks a free port")
+    ops_allowed_hosts: Annotated[str, checked_by(HostNames)] = Field(
+        "",
+        description="host names of the ops port, in addition to addresses, localhost and names without a "
+        "dot: relay.example.com, *.example.com",
+    )
     subjects: Annotated[str, AfterValidator(_check_patterns)] = Field(
         ">", description="subject patterns that the relay reads, separated by commas"
     )
@@ -89,6 +95,11 @@ class RelaySettings(NatsSettings, AuthSettings):
         None, description="certificate chain of the main port (PEM file); reloaded when the file changes"
     )
     tls_key: Path | None = Field(None, description="private key of the certificate (PEM file, not encrypted)")
+    hsts: NonNegativeInt = Field(
+        31_536_000,
+        description="seconds for which browsers are told to use only TLS on every port of this host (HSTS); "
+        "sent with --tls-cert only; 0: not sent",
+    )
     max_connections: NonNegativeInt = Field(
         0, description="maximum connections on the main port; 0: as many as there are file descriptors"
     )

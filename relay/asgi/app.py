@@ -46,7 +46,7 @@ from tickertape.relay.auth.settings import Algorithm
 from tickertape.relay.core.connection_limits import SERVER_LIMITS, Limit
 from tickertape.relay.settings import RelaySettings
 from tickertape.relay.transport.connections import Health
-from tickertape.relay.transport.http_responses import request_peer
+from tickertape.relay.transport.http_responses import request_headers, request_peer
 
 from tickertape.urls import is_loopback
 
@@ -162,16 +162,18 @@ class TickertapeApp:
     async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
         components = self._relay.components
         assert components is not None
-        admission, now = components.connections.admission, components.connections.clock
+        admission = components.connections.admission
         # The sockets belong to the host's server, so a slot is held per request here, not per connection.
-        client_slot = admission.accept(request_peer(scope), _HttpRequest(), now())
+        client_slot = components.connections.accept(
+            request_peer(scope), request_headers(scope), _HttpRequest()
+        )
         if isinstance(client_slot, Limit):
             code = ErrorCode.UNAVAILABLE if client_slot in SERVER_LIMITS else ErrorCode.TOO_MANY
             await reject(ProtocolError(code, "too many requests; retry later"), scope, receive, send)
             return
         try:
-            state = {**(scope.get("state") or {}), "client_slot": client_slot}
-            await self._relay.http_app({**scope, "state": state}, receive, send)
+            # A copy, in which the feed can take notes of this request.
+            await self._relay.http_app({**scope, "state": dict(scope.get("state") or {})}, receive, send)
         finally:
             admission.release(client_slot)
 

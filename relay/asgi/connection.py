@@ -112,7 +112,7 @@ class AsgiConnection:
         """Serve the connection from the handshake until it is closed."""
         await self._receive()  # websocket.connect
         connections, address = self._connections, request_peer(self._scope)
-        admitted = connections.admission.accept(address, self, connections.clock())
+        admitted = connections.accept(address, request_headers(self._scope), self)
         if isinstance(admitted, Limit):
             code = ErrorCode.UNAVAILABLE if admitted in SERVER_LIMITS else ErrorCode.TOO_MANY
             await self._reject(ProtocolError(code, "too many connections; retry later"))
@@ -227,6 +227,7 @@ class AsgiConnection:
             # The names are left out of the error: one of them may contain a token.
             message = f"none of the {len(offered)} offered subprotocols is {SUBPROTOCOL}"
             rejection = ProtocolError(ErrorCode.BAD_MESSAGE, message)
+            connections.record_fault(self._client_slot)
         if rejection is not None and not decision.after_upgrade:
             await self._reject(rejection)
             return

@@ -9,14 +9,13 @@ allowed only if they are listed.
 """
 
 import re
-from ipaddress import ip_address
 from typing import Final
+
+from tickertape.relay.auth.host_names import HOST_PATTERN, rebindable_name, split_host
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_HOST_PATTERN: Final = r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::(\d{1,5}))?"
-_HOST: Final = re.compile(_HOST_PATTERN, re.IGNORECASE | re.ASCII)
-_ORIGIN: Final = re.compile(f"(https?)://{_HOST_PATTERN}", re.IGNORECASE | re.ASCII)
+_ORIGIN: Final = re.compile(f"(https?)://{HOST_PATTERN}", re.IGNORECASE | re.ASCII)
 _APP_ORIGIN: Final = re.compile(
     r"([a-z][a-z0-9+.-]*)://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?", re.IGNORECASE | re.ASCII
 )
@@ -52,14 +51,6 @@ def parse_entry(text: str) -> tuple[Origin, bool] | None:
     # "*" is not valid in a host, so the wildcard label is removed before parsing.
     origin = parse_origin(text.replace("://*.", "://", 1).rstrip("/"))
     return None if origin is None else (origin, "://*." in text)
-
-
-def split_host(text: str) -> tuple[str, int | None] | None:
-    """Split a ``Host`` header into name and port; return None if it is malformed."""
-    match = _HOST.fullmatch(text.strip())
-    if match is None:
-        return None
-    return match[1].lower().strip("[]"), None if match[2] is None else int(match[2])
 
 
 class Origins:
@@ -125,21 +116,8 @@ class Origins:
         """Return whether a ``Host`` can be a name of this relay."""
         if self._rebinding:
             return True
-        parts = split_host(host)
-        if parts is None:
-            # Browsers may accept names that split_host rejects, such as a$b.example, but none sends an empty
-            # host.
-            return not host.strip()
-        # A trailing dot makes a name absolute, but it remains the same name.
-        name = parts[0].rstrip(".")
-        if "." not in name or name.endswith(".localhost"):
-            return True  # a single-label name cannot be registered by an attacker
-        try:
-            ip_address(name)
-        except ValueError:
-            # A name, not an address. Only a name can be rebound, since an address is not resolved.
-            return any(name == listed_host for _, listed_host, _ in self._exact)
-        return True
+        name = rebindable_name(host)
+        return name is None or any(name == listed_host for _, listed_host, _ in self._exact)
 
     def _add_app(self, text: str) -> bool:
         """Add the origin of an app; return False if the text is not the origin of an app."""

@@ -66,6 +66,10 @@ class RequestAuth:
     def __repr__(self) -> str:
         return f"RequestAuth(tokens={self.verify is not None}, {self.origins!r})"
 
+    def is_proxy(self, peer: str) -> bool:
+        """Return whether a peer is a trusted proxy, whose requests name their clients."""
+        return peer in self._trusted
+
     def client_address(self, peer: str, headers: Headers) -> str:
         """Return the address of the client, which may be behind a trusted proxy."""
         return client_address(peer, headers, self._trusted)

@@ -4,11 +4,13 @@ Invariants:
 
 1. A client is counted from accept to close: once in total, once for its address, and once for the subject of
    its token if it has one.
-2. Established sessions are never evicted to admit new connections; only connections without a session are.
-3. State per address is bounded: an address without connections whose token bucket is full is forgotten.
+2. A client is counted against its own limits first: what they reject uses up nothing that all clients share.
+3. Established sessions are never evicted to admit new connections; only connections without a session are,
+   and of those one of the address that has most.
+4. State per address is bounded: an address without connections whose token bucket is full is forgotten.
 """
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,6 +18,7 @@ from ipaddress import IPv6Address
 from typing import Final, Protocol
 
 from tickertape.relay.core.limit_counters import ALL, LimitCounters, LocalLimitCounters
+from tickertape.relay.core.pending_connections import PendingConnections
 
 REJECTION_COST: Final = 10.0
 """Number of connections that a rejected or unfinished connection counts as, so that untrusted clients use up
@@ -36,7 +39,7 @@ class Limits:
         subject_connections: maximum sessions of one token subject, unless its grant sets another number.
         unauthenticated: maximum connections without a session: handshakes, HTTP requests, clients that have
             not sent a token yet, and clients that still send after their session ended. Beyond the limit, the
-            oldest of them is aborted.
+            oldest connection of the address with most of them is aborted.
         connection_rate: maximum new connections per second.
         address_rate: maximum new connections and requests per second from one address.
     """
@@ -84,16 +87,25 @@ class ClientSlot:
         subject: subject of the client's token; empty without a token.
         accepted_at: time at which the connection was accepted, in seconds.
         certificate: verified client certificate in DER; None without one.
+        relayed: whether the peer is a trusted proxy, whose requests name their clients.
+        uncharged: whether the rate of all connections has yet to be charged, by the first admitted request.
+        exceeded: limit that the last request exceeded; None if it was admitted.
     """
 
-    __slots__ = ("accepted_at", "address", "certificate", "socket", "subject")
+    __slots__ = (
+        "accepted_at", "address", "certificate", "exceeded", "relayed", "socket", "subject", "uncharged",
+    )  # fmt: skip
 
-    def __init__(self, address: str, socket: Socket, accepted_at: float = 0.0) -> None:
+    def __init__(
+        self, address: str, socket: Socket, accepted_at: float = 0.0, *, relayed: bool = False
+    ) -> None:
         self.address = address
         self.accepted_at = accepted_at
         self.socket = socket
         self.subject = ""
         self.certificate: bytes | None = None
+        self.relayed = self.uncharged = relayed
+        self.exceeded: Limit | None = None
 
 
 class Admission:
@@ -120,7 +132,7 @@ class Admission:
         self.open = 0
         self._exempt = exempt
         self._counters = counters or LocalLimitCounters()
-        self._pending: OrderedDict[ClientSlot, None] = OrderedDict()  # without a session, oldest first
+        self._pending: PendingConnections[ClientSlot] = PendingConnections()
 
     def __repr__(self) -> str:
         return f"Admission({self.open} open, {len(self._pending)} without a session, {self.limits})"
@@ -130,13 +142,21 @@ class Admission:
         """Number of connections without a session."""
         return len(self._pending)
 
-    def accept(self, address: str, socket: Socket, now: float) -> ClientSlot | Limit:
+    def is_exempt(self, address: str) -> bool:
+        """Return whether limits per address do not apply to an address."""
+        return self._exempt(address)
+
+    def accept(
+        self, address: str, socket: Socket, now: float, *, relayed: bool = False
+    ) -> ClientSlot | Limit:
         """Count an accepted connection.
 
         Args:
-            address: address of the peer as text; empty if unknown.
+            address: address of the client as text; empty if unknown.
             socket: socket to abort if the connection is evicted.
             now: time in seconds.
+            relayed: whether the address is that of a trusted proxy. The client is then known with the first
+                request, and only a request that its limits admit is charged to the rate of all connections.
 
         Returns:
             The slot of the connection, or the limit that it exceeds.
@@ -145,11 +165,11 @@ class Admission:
         # Spent first, so that connections rejected by another limit use up the rate of their address, too.
         limit = self._spend(key, 1.0, now)
         if limit is None:
-            limit = self._acquire(key, now)
+            limit = self._acquire(key, now, relayed=relayed)
         if limit is not None:
             self.rejected[limit] += 1
             return limit
-        client_slot = ClientSlot(key, socket, now)
+        client_slot = ClientSlot(key, socket, now, relayed=relayed)
         self.open += 1
         self.mark_pending(client_slot)
         return client_slot
@@ -173,9 +193,15 @@ class Admission:
             limit = self._acquire_address(key)
             if limit is None:
                 self._counters.release(_ADDRESS + client_slot.address)
-                client_slot.address = key
+                self._pending.move(client_slot, key)
+        if limit is None and client_slot.uncharged:
+            if self._spend_total(now):
+                client_slot.uncharged = False
+            else:
+                limit = Limit.CONNECTION_RATE
         if limit is not None:
             self.rejected[limit] += 1
+        client_slot.exceeded = limit
         return limit
 
     def penalize(self, address: str, now: float) -> None:
@@ -189,12 +215,13 @@ class Admission:
 
     def mark_established(self, client_slot: ClientSlot) -> None:
         """Record that a connection has a session."""
-        self._pending.pop(client_slot, None)
+        self._pending.discard(client_slot)
 
     def mark_pending(self, client_slot: ClientSlot) -> None:
         """Record that a connection has no session: it is new, or its session ended before its socket.
 
-        Beyond the limit, abort the oldest of these connections.
+        Beyond the limit, abort the oldest connection of the address that has most of them, so that one client
+        cannot displace the others.
         """
         # A connection keeps its place; otherwise it could avoid being the oldest.
         if client_slot in self._pending:
@@ -202,10 +229,11 @@ class Admission:
         limit = self.limits.unauthenticated
         if limit and len(self._pending) >= limit:
             # Only the socket is aborted here; its slot is released when the connection reports its end.
-            oldest, _ = self._pending.popitem(last=False)
+            evicted = self._pending.largest()
+            self._pending.discard(evicted)
             self.rejected[Limit.UNAUTHENTICATED] += 1
-            oldest.socket.abort()
-        self._pending[client_slot] = None
+            evicted.socket.abort()
+        self._pending.add(client_slot)
 
     def bind(self, client_slot: ClientSlot, subject: str, allowed: int | None) -> bool:
         """Count a connection under the subject of its token, which may change when the token is renewed.
@@ -234,7 +262,7 @@ class Admission:
         """Release the slot of a closed connection; call this once."""
         del client_slot.socket  # breaks the reference cycle with the connection
         self.open -= 1
-        self._pending.pop(client_slot, None)
+        self._pending.discard(client_slot)
         self._counters.release(ALL)
         self._counters.release(_ADDRESS + client_slot.address)
         if client_slot.subject:
@@ -246,20 +274,27 @@ class Admission:
 
     # Internals.
 
-    def _acquire(self, key: str, now: float) -> Limit | None:
-        """Count a connection in total and for its address, or not at all if it exceeds a limit."""
-        limits, counters = self.limits, self._counters
-        if not counters.acquire(ALL, limits.connections):
-            return Limit.CONNECTIONS
+    def _acquire(self, key: str, now: float, *, relayed: bool) -> Limit | None:
+        """Count a connection for its address and in total, or not at all if it exceeds a limit."""
+        counters = self._counters
         limit = self._acquire_address(key)
-        if limit is None:
-            # Spent last, so that one address beyond its own limit cannot use up the rate of all.
-            if not limits.connection_rate or counters.spend(ALL, limits.connection_rate, 1.0, now):
-                return None
+        if limit is not None:
+            return limit
+        if not counters.acquire(ALL, self.limits.connections):
+            limit = Limit.CONNECTIONS
+        # Spent last, so that what another limit rejects cannot use up the rate of all.
+        elif relayed or self._spend_total(now):
+            return None
+        else:
             limit = Limit.CONNECTION_RATE
-            counters.release(_ADDRESS + key)
-        counters.release(ALL)
+            counters.release(ALL)
+        counters.release(_ADDRESS + key)
         return limit
+
+    def _spend_total(self, now: float) -> bool:
+        """Charge the rate of all connections; return False if it is exceeded."""
+        rate = self.limits.connection_rate
+        return not rate or self._counters.spend(ALL, rate, 1.0, now)
 
     def _acquire_address(self, key: str) -> Limit | None:
         limit = 0 if self._exempt(key) else self.limits.address_connections

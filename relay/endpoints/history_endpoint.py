@@ -32,6 +32,10 @@ _REJECTIONS: Final = frozenset({ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, Err
 """Errors that the audit log counts: the client was rejected, not its query."""
 
 
+AUTHENTICATED: Final = "tickertape_authenticated"
+"""Key in the state of a request with a valid token, whose rejection costs its client nothing extra."""
+
+
 class HistoryEndpoint:
     """Endpoint of ``/events`` as an ASGI application.
 
@@ -66,6 +70,7 @@ class HistoryEndpoint:
                     ErrorCode.UNAUTHORIZED, "token required; send it as 'Authorization: Bearer'"
                 )
             filter = grant.intersect(query.request.subjects, query.request.level)
+            scope["state"][AUTHENTICATED] = True
             client_key = self._client_key(scope, grant)
             if self._in_flight[client_key] >= MAX_CONCURRENT_PAGES:
                 message = f"{MAX_CONCURRENT_PAGES} pages are already being read; wait for one to finish"
@@ -127,9 +132,6 @@ class HistoryEndpoint:
                 reason,
                 self._connections.request_auth.client_address(request_peer(scope), request_headers(scope)),
             )
-        client_slot = scope["state"].get("client_slot")
-        if client_slot is not None and error.code in (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN):
-            self._connections.admission.penalize(client_slot.address, self._connections.clock())
         response = error_response(error)
         response.headers.update(cors_headers(self._connections.request_auth, request_headers(scope)))
         await response(scope, receive, send)

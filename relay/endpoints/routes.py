@@ -14,87 +14,32 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from tickertape.contracts.close_codes import ErrorCode
-from tickertape.contracts.messages import ProtocolError
+from starlette.types import ASGIApp
 from tickertape.relay.endpoints.history import History
 from tickertape.relay.endpoints.history_endpoint import HistoryEndpoint
+from tickertape.relay.endpoints.middleware import Guard, SecurityHeaders
 from tickertape.relay.endpoints.static_files import Assets
 from tickertape.relay.metrics import catalog as metrics
 from tickertape.relay.metrics.snapshot import MetricsSnapshot
 from tickertape.relay.transport.connections import Connections
 from tickertape.relay.transport.http_responses import (
     UPGRADE_HEADERS,
-    error_response,
     handle_http_exception,
     handle_internal_error,
     http_error_response,
-    request_headers,
-    request_peer,
 )
 
 DASHBOARD: Final = Path(__file__).parents[1] / "dashboard"
 
-_SECURITY_HEADERS: Final = [
-    (
-        b"content-security-policy",
-        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    ),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    # A relay upgrade changes the page; without this header, browsers may cache the old page for days.
-    (b"cache-control", b"no-cache"),
-]
 
+def main_app(connections: Connections, history: History, hsts: int = 0) -> ASGIApp:
+    """Build the application of the main port: ``/``, its assets, ``/events`` and ``/health``.
 
-class _SecurityHeaders:
-    """Middleware that adds the security headers to every response."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *_SECURITY_HEADERS]
-            await send(message)
-
-        await self._app(scope, receive, with_headers if scope["type"] == "http" else send)
-
-
-class _Guard:
-    """Middleware that rejects requests by host name, origin and request rate before they are routed."""
-
-    def __init__(self, app: ASGIApp, connections: Connections) -> None:
-        self._app = app
-        self._connections = connections
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        rejection = self._check(scope) if scope["type"] == "http" else None
-        # A response is an ASGI application, too.
-        await (rejection or self._app)(scope, receive, send)
-
-    def _check(self, scope: Scope) -> Response | None:
-        connections, headers, address = self._connections, request_headers(scope), request_peer(scope)
-        try:
-            connections.request_auth.check_origin(address, headers, secure=scope["scheme"] == "https")
-        except ProtocolError as error:
-            return error_response(error)
-        client_slot = scope["state"].get("client_slot")
-        client = connections.request_auth.client_address(address, headers)
-        if client_slot is not None and connections.admission.admit_request(
-            client_slot, client, connections.clock()
-        ):
-            return error_response(
-                ProtocolError(ErrorCode.TOO_MANY, f"too many requests from {client}; retry later")
-            )
-        return None
-
-
-def main_app(connections: Connections, history: History) -> ASGIApp:
-    """Build the application of the main port: ``/``, its assets, ``/events`` and ``/health``."""
+    Args:
+        connections: connections of the relay.
+        history: history that ``/events`` reads.
+        hsts: seconds for which browsers are told to use only TLS, in responses over TLS; 0 sends nothing.
+    """
     assets = Assets(directory=DASHBOARD)
 
     async def dashboard(request: Request) -> Response:
@@ -107,6 +52,7 @@ def main_app(connections: Connections, history: History) -> ASGIApp:
             *_common_routes(connections, history),
             Mount("/assets", assets),
         ],
+        hsts,
     )
 
 
@@ -131,10 +77,10 @@ async def _upgrade_required(request: Request) -> Response:
     return http_error_response(426, f"{path} is a WebSocket; connect with ws:// or wss://", UPGRADE_HEADERS)
 
 
-def _guard(connections: Connections, routes: Sequence[BaseRoute]) -> ASGIApp:
+def _guard(connections: Connections, routes: Sequence[BaseRoute], hsts: int = 0) -> ASGIApp:
     # Wrapped around Starlette, so that responses to internal errors have the headers, too.
-    return _SecurityHeaders(
-        json_app(routes, [Middleware(_Guard, connections=connections)], _count_errors(connections))
+    return SecurityHeaders(
+        json_app(routes, [Middleware(Guard, connections=connections)], _count_errors(connections)), hsts
     )
 
 

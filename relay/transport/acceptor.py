@@ -5,12 +5,14 @@ A connection that is rejected here costs one accept and one write: no parser and
 
 import asyncio
 import ssl
+from collections import Counter
 from collections.abc import Callable, Coroutine, Generator
 from types import coroutine
 from typing import Any, Final, TypeVar, cast
 
 import orjson
 from tickertape.contracts.close_codes import ErrorCode
+from tickertape.relay.auth.request_auth import RequestAuth
 from tickertape.relay.core.connection_limits import SERVER_LIMITS, Admission, ClientSlot, Limit
 from tickertape.relay.transport.lingering_close import linger
 
@@ -25,6 +27,9 @@ _MAX_LINGERING: Final = 48
 """Maximum number of rejected clients that linger to read the reason: half of the reserved descriptors, since
 a full relay still has to reach NATS and to respond on its ops port."""
 
+_MAX_ADDRESS_LINGERING: Final = 12
+"""Maximum number of them from one address, so that one client cannot deny the reason to the others."""
+
 _MAX_EARLY_BYTES: Final = 64 * 1024
 """Maximum bytes that are buffered from a client before its protocol is ready to read them."""
 
@@ -36,17 +41,18 @@ def limit_response(limit: Limit) -> bytes:
     message = (
         "connection limit of the relay reached"
         if limit in SERVER_LIMITS
-        else "too many connections from this address"
+        else "too many connections or requests from this address"
     )
     body = orjson.dumps({"code": code, "message": f"{message}; retry later"})
     return (
         b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nretry-after: 5\r\n"
-        b"connection: close\r\n\r\n%b" % (status, phrase.encode(), len(body), body)
+        b"cache-control: no-store\r\nconnection: close\r\n\r\n%b" % (status, phrase.encode(), len(body), body)
     )
 
 
 T = TypeVar("T")
-_LIMIT_RESPONSES: Final = {limit: limit_response(limit) for limit in Limit}
+LIMIT_RESPONSES: Final = {limit: limit_response(limit) for limit in Limit}
+"""Responses to connections and requests that exceed a limit."""
 
 
 class Acceptor:
@@ -58,9 +64,10 @@ class Acceptor:
         protocol_factory: builds the HTTP protocol from the arguments of uvicorn's protocol; the attributes
             ``client_slot`` and ``wire`` of its result are set here.
         tls: returns the TLS context for a new connection to the main port; None serves plain HTTP.
+        request_auth: knows the trusted proxies, and the clients behind them.
 
     Attributes:
-        lingering: number of rejected clients that are still connected.
+        lingering: number of rejected clients that are still connected, by address.
         tasks: running TLS handshakes.
     """
 
@@ -70,11 +77,13 @@ class Acceptor:
         clock: Callable[[], float],
         protocol_factory: Callable[..., Any],
         tls: Callable[[], ssl.SSLContext] | None = None,
+        request_auth: RequestAuth | None = None,
     ) -> None:
         self.admission = admission
         self.clock = clock
+        self.request_auth = request_auth or RequestAuth()
         self.tls = tls
-        self.lingering = 0
+        self.lingering: Counter[str] = Counter()
         self.tasks: set[asyncio.Task[None]] = set()
         self._protocol_factory = protocol_factory
 
@@ -85,6 +94,20 @@ class Acceptor:
         """Build the protocol of a new socket; uvicorn calls this with its own arguments."""
         return _PendingConnection(self, lambda: self._protocol_factory(acceptor=self, **uvicorn_args))
 
+    def admit_request(self, client_slot: ClientSlot, client: str | None = None) -> Limit | None:
+        """Count a request; return the limit that it exceeds, or None.
+
+        Args:
+            client_slot: slot of the connection.
+            client: address that a trusted proxy reports; None for the address of the connection.
+        """
+        return self.admission.admit_request(client_slot, client or client_slot.address, self.clock())
+
+    def may_linger(self, address: str) -> bool:
+        """Return whether a rejected client may stay to read the reason."""
+        own = 0 if self.admission.is_exempt(address) else self.lingering[address]
+        return own < _MAX_ADDRESS_LINGERING and self.lingering.total() < _MAX_LINGERING
+
 
 class _PendingConnection(asyncio.Protocol):
     """Socket that is not yet handed over to the HTTP protocol."""
@@ -93,6 +116,7 @@ class _PendingConnection(asyncio.Protocol):
         self._acceptor = acceptor
         self._protocol_factory = protocol_factory
         self._transport: asyncio.Transport
+        self._peer = ""
         self._client_slot: ClientSlot | None = None
         self._exceeded: Limit | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -101,7 +125,10 @@ class _PendingConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         acceptor = self._acceptor
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports do not inherit from it
-        admitted = acceptor.admission.accept(socket_peer(self._transport), self, acceptor.clock())
+        self._peer = socket_peer(self._transport)
+        admitted = acceptor.admission.accept(
+            self._peer, self, acceptor.clock(), relayed=acceptor.request_auth.is_proxy(self._peer)
+        )
         if isinstance(admitted, Limit):
             self._reject(admitted)
             return
@@ -120,7 +147,7 @@ class _PendingConnection(asyncio.Protocol):
                 # Kept, not set to None: it tells ``connection_lost`` to decrement ``lingering``. This branch
                 # runs once, because ``linger`` replaces the socket's protocol.
                 self._timer.cancel()  # the lingering close has its own timer
-            self._transport.write(_LIMIT_RESPONSES[self._exceeded])
+            self._transport.write(LIMIT_RESPONSES[self._exceeded])
             linger(self._transport)
             return
         # First ciphertext that arrives before TLS can read it, later plaintext of the first request; the two
@@ -133,7 +160,8 @@ class _PendingConnection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self._acceptor.lingering -= 1
+            # A plain subtraction would keep every address that was ever rejected.
+            self._acceptor.lingering -= Counter((self._peer,))
         self._release_slot()
 
     def abort(self) -> None:
@@ -142,12 +170,12 @@ class _PendingConnection(asyncio.Protocol):
 
     def _reject(self, limit: Limit) -> None:
         acceptor = self._acceptor
-        if acceptor.tls is not None or acceptor.lingering >= _MAX_LINGERING:
+        if acceptor.tls is not None or not acceptor.may_linger(self._peer):
             # The client could not read a response without a TLS handshake, which is the expensive part.
             self._transport.abort()
             return
         self._exceeded = limit
-        acceptor.lingering += 1
+        acceptor.lingering[self._peer] += 1
         self._timer = asyncio.get_running_loop().call_later(_REQUEST_TIMEOUT, self.abort)
 
     async def _secure(self, tls: ssl.SSLContext) -> None:

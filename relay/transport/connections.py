@@ -15,7 +15,7 @@ from tickertape.contracts.messages import ProtocolError
 from tickertape.relay.audit.audit_log import AuditLog, SessionAudit, Transport
 from tickertape.relay.auth.claims import TokenError
 from tickertape.relay.auth.request_auth import Headers, RequestAuth, header_value, parse_subprotocols
-from tickertape.relay.core.connection_limits import Admission, ClientSlot, Limit, Limits
+from tickertape.relay.core.connection_limits import Admission, ClientSlot, Limit, Limits, Socket
 from tickertape.relay.core.counters import Histogram
 from tickertape.relay.core.filters import Filter
 from tickertape.relay.core.grants import Grant
@@ -219,6 +219,16 @@ class Connections:
 
     # Handshakes.
 
+    def accept(self, peer: str, headers: Headers, socket: Socket) -> ClientSlot | Limit:
+        """Count a request whose socket belongs to a host, under the address of its client.
+
+        Args:
+            peer: address of the socket.
+            headers: request headers.
+            socket: aborted if the request is evicted.
+        """
+        return self.admission.accept(self.request_auth.client_address(peer, headers), socket, self.clock())
+
     def decide(
         self, client_slot: ClientSlot | None, peer: str, headers: Headers, query: str, *, secure: bool
     ) -> Decision:
@@ -245,7 +255,7 @@ class Connections:
             code = close_code(error)
             # After the upgrade, ``record_close`` counts the fault when the WebSocket is closed.
             if not after_upgrade and code in _CLIENT_FAULT_CODES:
-                self._record_fault(client_slot)
+                self.record_fault(client_slot)
             if code in _CLIENT_FAULT_CODES or code is CloseCode.TOO_MANY:
                 reason = reason or (error.reason if isinstance(error, TokenError) else error.code)
                 self.record_rejection(code, reason, client_slot.address if client_slot else peer)
@@ -266,12 +276,9 @@ class Connections:
             raise ProtocolError(ErrorCode.UNAVAILABLE, "the relay is starting or shutting down; retry later")
         # Limits come before the token, so that a client beyond its limit cannot make the relay verify
         # signatures.
-        client = self.request_auth.client_address(peer, headers)
-        if client_slot is not None and client != peer:
-            # The address behind a trusted proxy is known only after the headers were read.
-            limit = self.admission.admit_request(client_slot, client, self.clock())
-            if limit is not None:
-                raise ProtocolError(ErrorCode.TOO_MANY, f"too many connections from {client}; retry later")
+        if client_slot is not None and client_slot.exceeded is not None:
+            client = self.request_auth.client_address(peer, headers)
+            raise ProtocolError(ErrorCode.TOO_MANY, f"too many connections from {client}; retry later")
         request = parse_query(query)
         certificate = None if client_slot is None else client_slot.certificate
         grant = self.request_auth.grant(peer, headers, token, certificate)
@@ -334,7 +341,7 @@ class Connections:
             return
         unsettled = self.admission.is_pending(client_slot)
         if code in _CLIENT_FAULT_CODES and unsettled:
-            self._record_fault(client_slot)
+            self.record_fault(client_slot)
             if code == CloseCode.TIMEOUT:
                 self.admission.rejected[Limit.AUTH_TIME] += 1
         expected = code in _EXPECTED_CODES and not unsettled
@@ -349,9 +356,14 @@ class Connections:
             awaiting_auth: whether the client disconnected before it sent the required token.
         """
         if awaiting_auth:
-            self._record_fault(client_slot)
+            self.record_fault(client_slot)
         self.admission.release(client_slot)
 
-    def _record_fault(self, client_slot: ClientSlot | None) -> None:
+    def record_fault(self, client_slot: ClientSlot | None) -> None:
+        """Charge a client extra for a rejected handshake or a session that it never authenticated."""
         if client_slot is not None:
-            self.admission.penalize(client_slot.address, self.clock())
+            self.penalize(client_slot.address)
+
+    def penalize(self, address: str) -> None:
+        """Charge a client extra for a rejected request."""
+        self.admission.penalize(address, self.clock())

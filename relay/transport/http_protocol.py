@@ -7,21 +7,32 @@ Invariants:
 2. A head is limited to ``MAX_HEAD_BYTES`` and ``HEAD_TIMEOUT``; no request has a body.
 3. Every error is JSON with ``code`` and ``message``, and closes the connection.
 4. A response that closes the connection reaches its client, whatever the client sends after its request.
+5. On the main port, a request is charged to its client before anything else is done with it, and so is its
+   rejection: to the address that a trusted proxy reports, never to the previous client of the proxy's socket.
 """
 
 import asyncio
-import re
 from collections import deque
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import httptools
 import orjson
+from tickertape.relay.auth.request_auth import Headers
 from tickertape.relay.core.connection_limits import ClientSlot, Limit
-from tickertape.relay.transport.acceptor import Acceptor
+from tickertape.relay.transport.acceptor import LIMIT_RESPONSES, Acceptor, socket_peer
 from tickertape.relay.transport.http_responses import WEBSOCKET_VERSION, http_error_body
 from tickertape.relay.transport.lingering_close import LingeringTransport
+from tickertape.relay.transport.request_head import (
+    NOT_HTTP,
+    HeadError,
+    RequestLine,
+    check_head,
+    find_upgrade,
+    header_tokens,
+    split_head,
+)
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 HEAD_TIMEOUT: Final = 5.0
@@ -36,12 +47,15 @@ RESPONSE_TIMEOUT: Final = 60.0
 MAX_PIPELINED: Final = 16
 """Maximum requests on one socket that wait for earlier responses; one read can contain ten thousand."""
 
-_METHODS: Final = (b"GET", b"HEAD", b"OPTIONS")
-_ALLOW: Final = {"Allow": "GET, HEAD"}
-_VERSIONS: Final = ("1.0", "1.1")
 _BLANK_LINE: Final = b"\r\n\r\n"
-_ABSOLUTE_TARGET: Final = re.compile(rb"(https?)://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL)
-_DEFAULT_PORTS: Final = {b"http": b":80", b"https": b":443"}
+
+
+class _LimitExceeded(ValueError):
+    """Error of a request that exceeds a limit of its client, or of the relay."""
+
+    def __init__(self, limit: Limit) -> None:
+        super().__init__(limit)
+        self.limit = limit
 
 
 class GuardedHttp(HttpToolsProtocol):
@@ -61,12 +75,13 @@ class GuardedHttp(HttpToolsProtocol):
     _head_bytes = 0  # bytes since the end of the previous head
     _requested_upgrade: bytes | None = None  # protocol that the head asks to upgrade to
     _tail = b""  # last bytes of the head so far: a blank line may be split across reads
-    _error: tuple[int, str, Mapping[str, str]] = (400, "not an HTTP request", {})
+    _client: str | None = None  # address that a trusted proxy reports for the request; None until it is known
 
     def __init__(self, *args: Any, acceptor: Acceptor | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
         self.acceptor = acceptor
         self._responses: deque[RequestResponseCycle] = deque()  # in progress, in request order
+        self._line = RequestLine()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         # uvicorn closes its transport in several places; the wrapper turns each into a lingering close.
@@ -103,8 +118,13 @@ class GuardedHttp(HttpToolsProtocol):
         stop = min(end, offset + MAX_HEAD_BYTES - self._head_bytes)
         # The parser stores whatever it is fed, so it is never fed more than the limit.
         chunk = data[offset:stop]
+        if self._head_bytes == 0:
+            self._client = None
         self._head_bytes += len(chunk)
         self._tail = b"" if chunk.endswith(_BLANK_LINE) else (self._tail + chunk)[-len(_BLANK_LINE) + 1 :]
+        if not self._line.is_valid_after(chunk):
+            self._reject(NOT_HTTP, chunk)
+            return len(data)
         try:
             self.parser.feed_data(chunk)
         except httptools.HttpParserUpgrade as upgrade:
@@ -113,9 +133,9 @@ class GuardedHttp(HttpToolsProtocol):
                 return offset  # unsupported protocol: handled as an ordinary request (RFC 9110, 7.8)
             self._upgrade(data[offset:])
             return len(data)
-        except httptools.HttpParserError:
-            # Also for an error that ``_fail`` raises in a callback: httptools wraps it.
-            self.send_400_response("")
+        except httptools.HttpParserError as error:
+            # httptools wraps an error that a callback raises.
+            self._reject(error.__context__, chunk)
             return len(data)
         # After parsing: an error within the limit takes precedence, however the head is split (invariant 1).
         if stop < end:
@@ -135,7 +155,6 @@ class GuardedHttp(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["state"]["client_slot"] = self.client_slot
         # The timer of the first head has been running since the connection was made.
         if not self._in_head:
             self._expect_head()
@@ -143,13 +162,16 @@ class GuardedHttp(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._head_bytes = 0
+        self._line = RequestLine()
         self._cancel_timer()
+        self._requested_upgrade = find_upgrade(self.parser.get_http_version(), self.headers)
+        self._charge([(name.decode("latin-1"), value.decode("latin-1")) for name, value in self.headers])
         self._check_head()
         while self._responses and self._responses[0].response_complete:
             self._responses.popleft()
         if self._responses and self.parser.should_upgrade() and self._should_upgrade():
             # The upgrade would take over the socket, so the pending response would not notice its close.
-            self._fail(400, "upgrade request while a response is pending; wait for the response")
+            raise HeadError(400, "upgrade request while a response is pending; wait for the response")
         # uvicorn creates a new cycle for each request, but none for an upgrade.
         previous = self.cycle
         super().on_headers_complete()
@@ -160,59 +182,33 @@ class GuardedHttp(HttpToolsProtocol):
         # uvicorn's keep-alive timeout closes the connection earlier.
         self._timer = self.loop.call_later(RESPONSE_TIMEOUT, self.abort)
 
+    def _charge(self, headers: Headers) -> None:
+        """Charge the request to its client, and abort it if that exceeds a limit."""
+        client_slot, acceptor = self.client_slot, self.acceptor
+        if client_slot is None or acceptor is None:
+            return
+        if not client_slot.relayed:
+            # A handshake is charged with the socket of its client, which it takes over.
+            limit = None if self._requested_upgrade else acceptor.admit_request(client_slot)
+        else:
+            self._client = acceptor.request_auth.client_address(socket_peer(self.transport), headers)
+            limit = acceptor.admit_request(client_slot, self._client)
+        # A browser learns in the WebSocket, from ``Connections.decide``, that it has too many connections.
+        if limit is not None and not (self._requested_upgrade and limit is Limit.ADDRESS_CONNECTIONS):
+            raise _LimitExceeded(limit)
+
     def _check_head(self) -> None:
         """Reject requests that no resource of this server can serve."""
-        version = self.parser.get_http_version()
-        if version not in _VERSIONS:
-            self._fail(505, "unsupported HTTP version; use HTTP/1.1")
-        if self.parser.get_method() not in _METHODS:
-            self._fail(405, "method not allowed; use GET", _ALLOW)
+        version, method = self.parser.get_http_version(), self.parser.get_method()
+        self.url = check_head(version, method, self.url, self.headers)
         if len(self.pipeline) >= MAX_PIPELINED:
-            self._fail(400, f"more than {MAX_PIPELINED} pipelined requests; wait for responses")
-        for name, value in self.headers:
-            # No resource accepts a body, and a disagreement with a proxy about its end allows request
-            # smuggling.
-            if name == b"transfer-encoding" or (name == b"content-length" and value.strip(b" \t0")):
-                self._fail(400, "request bodies are not accepted")
-        hosts = [value.strip(b" \t") for name, value in self.headers if name == b"host"]
-        if len(hosts) > 1 or (not hosts and version != "1.0"):
-            self._fail(400, f"{len(hosts) or 'no'} Host headers; send exactly one")
-        self._check_target(hosts[0] if hosts else None)
-        self._requested_upgrade = self._find_upgrade(version)
-
-    def _check_target(self, host: bytes | None) -> None:
-        """Reduce the target to path and query (RFC 9112, 3.2)."""
-        if not self.url.isascii() or b"#" in self.url:
-            self._fail(400, "invalid request target; remove the fragment and percent-encode non-ASCII bytes")
-        if self.url.startswith(b"/"):
-            return
-        absolute = _ABSOLUTE_TARGET.fullmatch(self.url)
-        if absolute is None:
-            self._fail(400, "invalid request target; send a path or an http:// or https:// URL")
-        scheme, authority, rest = absolute.groups()
-        port = _DEFAULT_PORTS[scheme.lower()]
-        if not authority or (
-            host is not None and authority.lower().removesuffix(port) != host.lower().removesuffix(port)
-        ):
-            # The host of the target would take precedence, but origins are checked against the Host header.
-            self._fail(400, "the host of the request target differs from the Host header")
-        self.url = rest if rest.startswith(b"/") else b"/" + rest
+            raise HeadError(400, f"more than {MAX_PIPELINED} pipelined requests; wait for responses")
 
     # Upgrades.
 
     def _get_upgrade(self) -> bytes | None:
         """Return ``websocket`` if the request head asks for that upgrade, or None."""
         return self._requested_upgrade
-
-    def _find_upgrade(self, version: str) -> bytes | None:
-        """Return the requested upgrade, which may be spread over several header lines."""
-        if version != "1.1" or b"upgrade" not in self._header_tokens(b"connection"):
-            return None  # RFC 9110, 7.8
-        return b"websocket" if b"websocket" in self._header_tokens(b"upgrade") else None
-
-    def _header_tokens(self, name: bytes) -> set[bytes]:
-        values = (value for header, value in self.headers if header == name)
-        return {part.strip(b" \t").lower() for value in values for part in value.split(b",")}
 
     def _upgrade(self, early: bytes) -> None:
         """Hand the socket over to a WebSocket, with the bytes received after the request."""
@@ -243,8 +239,23 @@ class GuardedHttp(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Send the JSON error of an invalid request; uvicorn calls this after a parser error."""
-        status, message, headers = self._error
-        self._send_error(status, message, headers)
+        self._reject(NOT_HTTP, b"")
+
+    def _reject(self, error: BaseException | None, chunk: bytes) -> None:
+        """Answer a head that is rejected, and charge its client, also if the head could not be parsed."""
+        unknown = self._client is None and self.client_slot is not None and self.client_slot.relayed
+        # Only a complete head: the last address in an incomplete one may be the client's invention.
+        complete = self._head_bytes == len(chunk) and chunk.endswith(_BLANK_LINE)
+        try:
+            if unknown and complete:
+                self._charge(split_head(chunk))
+        except _LimitExceeded as exceeded:
+            error = exceeded
+        if isinstance(error, _LimitExceeded):
+            self._send_last(LIMIT_RESPONSES[error.limit])
+            return
+        head_error = error if isinstance(error, HeadError) else NOT_HTTP
+        self._send_error(head_error.status, head_error.message, head_error.headers)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -292,34 +303,38 @@ class GuardedHttp(HttpToolsProtocol):
         if not self.transport.is_closing():
             self._send_error(HTTPStatus.REQUEST_TIMEOUT, "", {}, Limit.HEAD_TIME)
 
-    def _fail(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> NoReturn:
-        """Abort parsing with an error, which ``send_400_response`` sends."""
-        self._error = (status, message, headers or {})
-        raise ValueError(message)
-
     def _send_error(
         self, status: int, message: str, headers: Mapping[str, str], limit: Limit | None = None
     ) -> None:
         phrase = HTTPStatus(status).phrase
         body = orjson.dumps(http_error_body(status, message or phrase.lower()))
         extra = dict(headers)
-        if status == HTTPStatus.BAD_REQUEST and self.headers and self._header_tokens(b"upgrade"):
+        if status == HTTPStatus.BAD_REQUEST and self.headers and header_tokens(self.headers, b"upgrade"):
             extra["Sec-WebSocket-Version"] = WEBSOCKET_VERSION
         lines = "".join(f"{name}: {value}\r\n" for name, value in extra.items())
-        self.transport.write(
+        self._send_last(
             b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%b"
-            b"connection: close\r\n\r\n%b" % (status, phrase.encode(), len(body), lines.encode(), body)
+            b"cache-control: no-store\r\nconnection: close\r\n\r\n%b"
+            % (status, phrase.encode(), len(body), lines.encode(), body)
         )
+        if self.acceptor is not None and limit is not None:
+            self.acceptor.admission.rejected[limit] += 1
+        self._record_fault()
+
+    def _send_last(self, response: bytes) -> None:
+        """Send a response and close the connection."""
+        self.transport.write(response)
         self._cancel_responses()
         self._cancel_timer()
         self.transport.close()
         self._leave_server()
         # A client that does not read earlier responses could otherwise hold the socket indefinitely.
         self._timer = self.loop.call_later(HEAD_TIMEOUT, self.abort)
-        if self.acceptor is not None and limit is not None:
-            self.acceptor.admission.rejected[limit] += 1
-        self._record_fault()
 
     def _record_fault(self) -> None:
-        if self.client_slot is not None and self.acceptor is not None:
-            self.acceptor.admission.penalize(self.client_slot.address, self.acceptor.clock())
+        client_slot = self.client_slot
+        if client_slot is not None and self.acceptor is not None:
+            # The slot of a proxy's socket may still have the address of the previous request's client.
+            address = self._client if client_slot.relayed else client_slot.address
+            if address is not None:
+                self.acceptor.admission.penalize(address, self.acceptor.clock())

@@ -28,6 +28,9 @@ UPGRADE_HEADERS: Final = {
 }
 """Headers of a 426 (Upgrade Required) response."""
 
+NO_STORE: Final = "no-store"
+"""``Cache-Control`` of responses that depend on the token, and of all errors."""
+
 _STATUS_CODES: Final[dict[int, str]] = {
     HTTPStatus.UPGRADE_REQUIRED: "upgrade_required",
     HTTPStatus.INTERNAL_SERVER_ERROR: ErrorCode.INTERNAL,
@@ -41,7 +44,9 @@ def http_error_body(status: int, message: str) -> dict[str, str]:
 
 def http_error_response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     """Build the response to a request that fails at the HTTP level."""
-    return JSONResponse(http_error_body(status, message), status, headers=headers)
+    return JSONResponse(
+        http_error_body(status, message), status, headers={"Cache-Control": NO_STORE, **(headers or {})}
+    )
 
 
 async def handle_http_exception(request: Request, error: Exception) -> Response:
@@ -71,7 +76,9 @@ def error_response(error: ProtocolError, status: int | None = None) -> Response:
         status: HTTP status; None selects the status of the error's close code.
     """
     code = close_code(error)
-    headers = {"WWW-Authenticate": "Bearer"} if error.code is ErrorCode.UNAUTHORIZED else {}
+    headers = {"Cache-Control": NO_STORE}
+    if error.code is ErrorCode.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
     if code in RETRY_AFTER_MS:
         headers["Retry-After"] = str(RETRY_AFTER_MS[code] // 1000)
     body = {"code": error.code, "message": error.message}

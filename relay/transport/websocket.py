@@ -327,6 +327,7 @@ class Connection(asyncio.Protocol):
         path, _, query = request.path.partition("?")
         if unquote(path) != "/ws":
             error = ProtocolError(ErrorCode.BAD_QUERY, f"no feed at {path[:80]}; connect to /ws")
+            self._connections.record_fault(self._client_slot)
             self._reject(rejection_response(error, HTTPStatus.NOT_FOUND))
             return
         headers = [(name.lower(), value) for name, value in request.headers.raw_items()]
@@ -338,6 +339,7 @@ class Connection(asyncio.Protocol):
             return
         response = self._conn.respond(request)
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            self._connections.record_fault(self._client_slot)
             self._reject(response)
             return
         self._conn.send_response(response)

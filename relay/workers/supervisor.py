@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from pydantic import SecretStr
+from tickertape.relay.auth.host_names import HostNames
+from tickertape.relay.endpoints.middleware import HostCheck
 from tickertape.relay.settings import ServeSettings
 from tickertape.relay.transport.http_server import HttpServer, listen, same_port_error
 from tickertape.relay.transport.listener import Listener
@@ -82,7 +84,9 @@ async def supervise(settings: ServeSettings, announce: Callable[[str], None] = c
     url = settings.nats_url or (nats.url if nats else connection.DEFAULT_URL)
     counters = SharedCounters.create(settings.workers)
     supervisor = Supervisor(settings, counters, url, reserved.port, signals, announce)
-    ops = HttpServer(supervisor.aggregate.ops_app(), ops_socket)
+    ops = HttpServer(
+        HostCheck(supervisor.aggregate.ops_app(), HostNames(settings.ops_allowed_hosts)), ops_socket
+    )
     serving = asyncio.create_task(ops.run_until_stopped(), name="server")
     required_tasks = [
         serving,

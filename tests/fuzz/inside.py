@@ -253,7 +253,7 @@ class Inside:
             "feeds": len(self.hub.fanout.feeds),
             "behind": self.hub.fanout.behind,
             "counted for limits": self._counters.counted,
-            "lingering": self.acceptor.lingering,
+            "lingering": self.acceptor.lingering.total(),
             "requests": len(self._state.tasks),
             "HTTP": len(self._state.connections),
         }

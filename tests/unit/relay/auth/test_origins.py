@@ -1,7 +1,8 @@
 """Origins that may connect."""
 
 import pytest
-from tickertape.relay.auth.origins import Origins, parse_origin, split_host
+from tickertape.relay.auth.host_names import split_host
+from tickertape.relay.auth.origins import Origins, parse_origin
 
 LIST = Origins("https://app.example.com, https://*.example.org/,http://[2001:db8::1]:8080,http://x.test:81")
 
