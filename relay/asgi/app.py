@@ -140,26 +140,21 @@ class TickertapeApp:
         error = self._check_available(scope)
         if error is not None:
             await reject(error, scope, receive, send)
-        elif scope["type"] == "websocket":
+        elif scope["type"] == "websocket" and _path_below_mount(scope) in _FEED_PATHS:
             await self._serve_feed(scope, receive, send)
         else:
-            await self._serve_http(scope, receive, send)
+            await self._serve_request(scope, receive, send)
 
     # Requests.
 
     async def _serve_feed(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = _path_below_mount(scope)
-        if path not in _FEED_PATHS:
-            error = ProtocolError(ErrorCode.BAD_QUERY, f"no feed at {path[:80]}; connect to / or /ws")
-            await reject(error, scope, receive, send, 404)
-            return
         components = await self._relay.wait_until_open(START_TIMEOUT)
         if components is None:
             await reject(_shutdown_error(), scope, receive, send)
             return
         await AsgiConnection(components.connections, scope, receive, send).serve()
 
-    async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve_request(self, scope: Scope, receive: Receive, send: Send) -> None:
         components = self._relay.components
         assert components is not None
         admission = components.connections.admission
@@ -172,6 +167,12 @@ class TickertapeApp:
             await reject(ProtocolError(code, "too many requests; retry later"), scope, receive, send)
             return
         try:
+            if scope["type"] == "websocket":
+                components.connections.record_fault(client_slot)
+                path = _path_below_mount(scope)
+                error = ProtocolError(ErrorCode.BAD_QUERY, f"no feed at {path[:80]}; connect to / or /ws")
+                await reject(error, scope, receive, send, 404)
+                return
             # A copy, in which the feed can take notes of this request.
             await self._relay.http_app({**scope, "state": dict(scope.get("state") or {})}, receive, send)
         finally:

@@ -126,8 +126,18 @@ def test_every_answer_carries_the_security_headers(relay: Relay, path: str) -> N
     assert "frame-ancestors 'none'" in policy
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
-    assert headers["cache-control"] == "no-cache"
+    is_file = path in ("/", "/assets/app.js")
+    assert headers.get_all("cache-control") == ["no-cache" if is_file else "no-store"]
+    assert headers["strict-transport-security"] is None, "only with a certificate"
     assert headers["server"] is None
+
+
+@pytest.mark.parametrize("headers", [{}, {"Origin": "https://evil.example"}, {"Authorization": "Bearer x"}])
+def test_history_is_never_cached(relay: Relay, headers: dict[str, str]) -> None:
+    """What depends on a token, or on an origin, is stored by no cache, whether it is granted or rejected."""
+    for query in ("", "?limit=0", "?since=earliest"):
+        answer = get(f"{relay.url}/events{query}", **headers)[1]
+        assert answer.get_all("cache-control") == ["no-store"]
 
 
 @pytest.mark.parametrize(

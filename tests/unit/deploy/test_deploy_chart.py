@@ -7,6 +7,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from tickertape.relay.auth.host_names import HostNames
 
 from tests.support.browser.browser_desk import missing
 from tests.support.deploy_options import DEPLOY, unknown
@@ -123,6 +124,18 @@ def test_probes_ask_the_ops_port() -> None:
     }
     assert {get["port"] for get in requested.values()} == {"ops"}
     assert {port["name"]: port["containerPort"] for port in relay["ports"]} == {"feed": 8080, "ops": 9464}
+
+
+def test_prometheus_may_use_the_names_of_the_service() -> None:
+    """The ops port accepts every DNS name of the metrics Service and of its pods, and listed ones."""
+    (relay,) = pod(rendered(*KEY, "--set", "ops.allowedHosts={relay.example.com}"))["containers"]
+    (option,) = [value for value in relay["args"] if value.startswith("--ops-allowed-hosts=")]
+    names = HostNames(option.partition("=")[2])
+    service = "ticks-tickertape-metrics.desk"
+    for name in (service, f"{service}.svc", f"{service}.svc.cluster.local", "relay.example.com", "10.1.2.3"):
+        assert names.allows(f"{name}:9464"), name
+    assert names.allows(f"10-1-2-3.{service}.svc.cluster.local:9464")
+    assert not names.allows("evil.example:9464")
 
 
 def test_it_scales_by_connections() -> None:

@@ -24,6 +24,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- with .Values.auth }}{{ if and (eq .mode "jwt") .revoked }}{{ .revokedSecret | default .existingSecret }}{{ end }}{{ end }}
 {{- end }}
 
+{{- /* Names of the Service for metrics, and of single pods behind it. */ -}}
+{{- define "tickertape.opsHosts" -}}
+{{- $service := printf "%s-metrics.%s" (include "tickertape.name" .) .Release.Namespace }}
+{{- $names := list }}
+{{- range list $service (printf "%s.svc" $service) (printf "%s.svc.%s" $service .Values.ops.clusterDomain) }}
+{{- $names = concat $names (list . (printf "*.%s" .)) }}
+{{- end }}
+{{- join "," (concat $names .Values.ops.allowedHosts) }}
+{{- end }}
+
 {{- /* Fail on invalid values here instead of in a pod that keeps restarting. */ -}}
 {{- define "tickertape.problems" -}}
 {{- if eq .Values.auth.mode "jwt" }}
@@ -45,7 +55,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if and .Values.autoscaling.enabled (not (or .Values.autoscaling.targetConnections .Values.autoscaling.targetCPU)) }}
 {{- fail "autoscaling is enabled, but targetConnections and targetCPU are both 0; set one of them" }}
 {{- end }}
-{{- range $name := list "host" "port" "ops-host" "ops-port" "nats-password" "nats-token" "jwt-key" "jwt-revoked-file" }}
+{{- range $name := list "host" "port" "ops-host" "ops-port" "ops-allowed-hosts" "nats-password" "nats-token" "jwt-key" "jwt-revoked-file" }}
 {{- if hasKey $.Values.options $name }}
 {{- fail (printf "options.%s is set by the chart, or is a secret and must come from a Secret" $name) }}
 {{- end }}

@@ -188,6 +188,64 @@ def test_rejections_by_address_use_no_global_rate() -> None:
         admit(admission, f"192.0.2.{number + 2}")
 
 
+def test_a_connection_beyond_its_own_limit_is_told_so_by_a_full_relay() -> None:
+    """A client beyond its own limit is rejected by that one, also when the relay is full."""
+    admission = Admission(Limits(connections=2, address_connections=1))
+    first, _ = admit(admission), admit(admission, "192.0.2.2")
+    assert rejected_by(admission) is Limit.ADDRESS_CONNECTIONS
+    assert rejected_by(admission, "192.0.2.3") is Limit.CONNECTIONS
+    admission.release(first)
+    admit(admission, "192.0.2.3")
+
+
+def relayed(admission: Admission, now: float = 0.0) -> ClientSlot:
+    """Accept a connection of the trusted proxy."""
+    client_slot = admission.accept("10.0.0.1", Socket(), now, relayed=True)
+    assert isinstance(client_slot, ClientSlot)
+    return client_slot
+
+
+def proxied(limits: Limits) -> Admission:
+    """Return admission control behind a trusted proxy."""
+    return Admission(limits, lambda address: address == "10.0.0.1")
+
+
+def test_a_client_behind_a_proxy_uses_up_its_own_rate_only() -> None:
+    """What a client's own limits reject is not charged to the rate of all, whoever opened the sockets."""
+    admission = proxied(Limits(connection_rate=2.0, address_rate=0.5))
+    decided = [admission.admit_request(relayed(admission), "192.0.2.1", 0.0) for _ in range(1_000)]
+    assert decided == [None] * 5 + [Limit.ADDRESS_RATE] * 995
+    others = [admission.admit_request(relayed(admission), f"192.0.2.{n}", 0.0) for n in range(2, 20)]
+    assert others == [None] * 15 + [Limit.CONNECTION_RATE] * 3
+
+
+def test_a_socket_of_a_proxy_is_charged_to_the_rate_of_all_once() -> None:
+    """A socket is charged with its first request that its client's limits admit, and not again."""
+    admission = proxied(Limits(connection_rate=0.2, address_rate=0.1))
+    one, other, late = relayed(admission), relayed(admission), relayed(admission)
+    assert [admission.admit_request(one, f"192.0.2.{n}", 0.0) for n in range(5)] == [None] * 5
+    assert admission.admit_request(other, "192.0.2.1", 0.0) is other.exceeded is Limit.ADDRESS_RATE
+    assert admission.admit_request(other, "192.0.2.9", 0.0) is other.exceeded is None
+    assert admission.admit_request(late, "192.0.2.10", 0.0) is Limit.CONNECTION_RATE
+
+
+def test_a_client_cannot_displace_the_handshakes_of_others() -> None:
+    """However many sockets one client opens, directly or through a proxy, those of others are not closed."""
+    for behind_proxy in (False, True):
+        admission = proxied(Limits(unauthenticated=10))
+        quiet = Socket()
+        admission.accept("192.0.2.2", quiet, 0.0)
+        sockets = [Socket() for _ in range(100)]
+        for one in sockets:
+            address = "10.0.0.1" if behind_proxy else "192.0.2.1"
+            client_slot = admission.accept(address, one, 0.0, relayed=behind_proxy)
+            assert isinstance(client_slot, ClientSlot)
+            if behind_proxy:
+                assert admission.admit_request(client_slot, "192.0.2.1", 0.0) is None
+        assert not quiet.aborted
+        assert [one.aborted for one in sockets] == [True] * 91 + [False] * 9
+
+
 def test_the_oldest_pending_connection_is_evicted() -> None:
     """The oldest pending connection is evicted to admit a new one; established sessions never are."""
     admission = Admission(Limits(unauthenticated=2))

@@ -100,6 +100,7 @@ def test_an_error_is_json(
     assert response.status_code == status
     assert response.headers["content-type"] == "application/json"
     assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["cache-control"] == "no-store"
     body = response.json()
     assert set(body) == {"code", "message"}
     assert body["code"] == code

@@ -52,7 +52,7 @@ def files(tmp_path: Path) -> Files:
 
 
 def negotiate(
-    context: ssl.SSLContext, maximum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
+    context: ssl.SSLContext, maximum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, ciphers: str = ""
 ) -> tuple[str, str, str | None]:
     """Return the certificate's name, the TLS version and the protocol that a new client negotiates."""
     client_end, server_end = socket.socketpair()
@@ -72,6 +72,8 @@ def negotiate(
     if maximum < ssl.TLSVersion.TLSv1_2:
         client.set_ciphers("ALL:@SECLEVEL=0")
         client.options &= ~ssl.OP_NO_TLSv1_1
+    if ciphers:
+        client.set_ciphers(f"{ciphers}:@SECLEVEL=0")
     client.minimum_version = min(maximum, ssl.TLSVersion.TLSv1_2)
     client.maximum_version = maximum
     client_end.settimeout(PATIENCE)
@@ -92,6 +94,31 @@ def test_a_certificate_is_served_with_its_key(files: Files) -> None:
     assert negotiate(certificate.context) == ("one.test", "TLSv1.3", "http/1.1")
     assert negotiate(certificate.context, ssl.TLSVersion.TLSv1_2)[1] == "TLSv1.2"
     assert repr(certificate) == f"Certificate({files.certificate})"
+
+
+@pytest.mark.parametrize(
+    ("ciphers", "accepted"),
+    [
+        ("ECDHE+AESGCM", True),
+        ("ECDHE+CHACHA20", True),
+        ("ECDHE+AES+SHA384", False),
+        ("ECDHE+AES+SHA256:ECDHE+AES+SHA1", False),
+        ("kRSA+AESGCM", False),
+        ("kRSA+AES", False),
+        ("ECDHE+AESCCM", False),
+    ],
+)
+def test_suites_are_authenticated_and_forward_secret(files: Files, ciphers: str, *, accepted: bool) -> None:
+    """TLS 1.2 is negotiated only with suites that authenticate the ciphertext and have forward secrecy."""
+    certificate = Certificate(files.certificate, files.key)
+    if accepted:
+        assert negotiate(certificate.context, ssl.TLSVersion.TLSv1_2, ciphers)[1] == "TLSv1.2"
+    else:
+        with pytest.raises(ssl.SSLError):
+            negotiate(certificate.context, ssl.TLSVersion.TLSv1_2, ciphers)
+    offered = [suite for suite in certificate.context.get_ciphers() if suite["protocol"] == "TLSv1.2"]
+    assert offered
+    assert all(suite["aead"] for suite in offered)
 
 
 def test_certificate_and_key_may_share_a_file(files: Files) -> None:
