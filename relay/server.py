@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 from tickertape.relay.auth.authority import Authority
-from tickertape.relay.auth.host_names import HostNames
+from tickertape.relay.auth.origins import HostNames
 from tickertape.relay.drain import StopSignals, drain
 from tickertape.relay.endpoints.middleware import HostCheck
 from tickertape.relay.endpoints.routes import main_app, relay_ops_app

@@ -174,7 +174,8 @@ class TickertapeApp:
                 await reject(error, scope, receive, send, 404)
                 return
             # A copy, in which the feed can take notes of this request.
-            await self._relay.http_app({**scope, "state": dict(scope.get("state") or {})}, receive, send)
+            state = {**(scope.get("state") or {}), "client_slot": client_slot}
+            await self._relay.http_app({**scope, "state": state}, receive, send)
         finally:
             admission.release(client_slot)
 

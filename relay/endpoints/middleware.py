@@ -6,7 +6,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.messages import ProtocolError
-from tickertape.relay.auth.host_names import HostNames
+from tickertape.relay.auth.origins import HostNames
 from tickertape.relay.auth.request_auth import header_value
 from tickertape.relay.endpoints.history_endpoint import AUTHENTICATED
 from tickertape.relay.transport.connections import Connections

@@ -155,6 +155,7 @@ class GuardedHttp(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.scope["state"]["client_slot"] = self.client_slot
         # The timer of the first head has been running since the connection was made.
         if not self._in_head:
             self._expect_head()

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from pydantic import SecretStr
-from tickertape.relay.auth.host_names import HostNames
+from tickertape.relay.auth.origins import HostNames
 from tickertape.relay.endpoints.middleware import HostCheck
 from tickertape.relay.settings import ServeSettings
 from tickertape.relay.transport.http_server import HttpServer, listen, same_port_error

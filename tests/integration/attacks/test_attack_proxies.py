@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -87,7 +87,7 @@ def port(
 
 @contextmanager
 def front(kind: str, folder: Path, relay: Relay) -> Iterator[int]:
-    """Yield the port of the relay, or of a proxy in front of it."""
+    """Yield the port of the relay, or of a proxy before it."""
     if kind == "direct":
         yield relay.host_port[1]
         return
@@ -145,19 +145,20 @@ def test_a_flood_uses_up_the_rate_of_its_client(relay: Relay, port: int, honest_
 def test_clients_of_one_socket_are_charged_separately(relay: Relay, honest_token: str) -> None:
     """On a socket that a proxy reuses, no rejection or malformed head is charged to another client."""
     attacker = f"X-Forwarded-For: {next(_sources)}"
-    for make_bad in (
-        lambda victim: get("/events", FOREIGN, attacker),
-        lambda victim: get("/health", "X: a\x01b", attacker),
-        lambda victim: get("/health", victim, "X: a\x01b", attacker),
-        lambda victim: get("/health", victim, attacker).replace(b"GET ", b"GET  "),
-        lambda victim: b"GET /\r\n\r\n",
-    ):
+    for kind in ("foreign", "control", "framed", "spaces", "simple"):
         victim = f"X-Forwarded-For: {next(_sources)}"
+        bad = {
+            "foreign": get("/events", FOREIGN, attacker),
+            "control": get("/health", "X: a\x01b", attacker),
+            "framed": get("/health", victim, "X: a\x01b", attacker),
+            "spaces": get("/health", victim, attacker).replace(b"GET ", b"GET  "),
+            "simple": b"GET /\r\n\r\n",
+        }[kind]
         health = get("/health", victim).replace(b"Connection: close\r\n", b"")
         for _ in range(8):
             with socket.create_connection(relay.host_port, PATIENCE, ("127.0.0.1", 0)) as link:
-                assert ask(link, health).status == 200, "the victim is not charged"
-                assert ask(link, make_bad(victim)).status in (400, 403, 429)
+                assert ask(link, health).status == 200, f"{kind}: the victim is not charged"
+                assert ask(link, bad).status in (400, 403, 429), kind
 
 
 def test_workers_share_what_is_charged(nats: NatsServer, tmp_path: Path, honest_token: str) -> None:
@@ -175,8 +176,11 @@ def test_workers_share_what_is_charged(nats: NatsServer, tmp_path: Path, honest_
 def test_a_mounted_feed_charges_its_clients(nats: NatsServer, kind: str, honest_token: str) -> None:
     """The same holds for a mounted feed, whose sockets belong to its host."""
     proxied = "127.0.0.9"
-    mounts = {"/feed": {"nats_url": nats.url, "subject_prefix": f"mounted{len(kind)}"}}
-    with Host(mounts, TICKERTAPE_TRUSTED_PROXIES=proxied, **JWT) as host:
+    mounts: dict[str, dict[str, Any]] = {
+        "/feed": {"nats_url": nats.url, "subject_prefix": f"mounted{len(kind)}"}
+    }
+    env: dict[str, Any] = {**JWT, "TICKERTAPE_TRUSTED_PROXIES": proxied}
+    with Host(mounts, **env) as host:
         host.until_ready("/feed")
         port = int(host.url().rpartition(":")[2])
 

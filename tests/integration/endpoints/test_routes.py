@@ -136,7 +136,7 @@ def test_every_answer_carries_the_security_headers(relay: Relay, path: str) -> N
 def test_history_is_never_cached(relay: Relay, headers: dict[str, str]) -> None:
     """What depends on a token, or on an origin, is stored by no cache, whether it is granted or rejected."""
     for query in ("", "?limit=0", "?since=earliest"):
-        answer = get(f"{relay.url}/events{query}", **headers)[1]
+        answer = get(f"{relay.url}/events{query}", None, **headers)[1]
         assert answer.get_all("cache-control") == ["no-store"]
 
 

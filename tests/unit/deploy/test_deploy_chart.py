@@ -7,7 +7,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from tickertape.relay.auth.host_names import HostNames
+from tickertape.relay.auth.origins import HostNames
 
 from tests.support.browser.browser_desk import missing
 from tests.support.deploy_options import DEPLOY, unknown

@@ -1,7 +1,7 @@
 """Host names by which a server may be addressed."""
 
 import pytest
-from tickertape.relay.auth.host_names import HostNames, rebindable_name
+from tickertape.relay.auth.origins import HostNames, rebindable_name
 
 NAMES = HostNames("relay.example.com, *.ticks.svc.cluster.local, Ticks.Desk")
 

@@ -211,7 +211,7 @@ def proxied(limits: Limits) -> Admission:
 
 
 def test_a_client_behind_a_proxy_uses_up_its_own_rate_only() -> None:
-    """What a client's own limits reject is not charged to the rate of all, whoever opened the sockets."""
+    """What a client's own limits reject is not charged to the rate of all, also on a proxy's sockets."""
     admission = proxied(Limits(connection_rate=2.0, address_rate=0.5))
     decided = [admission.admit_request(relayed(admission), "192.0.2.1", 0.0) for _ in range(1_000)]
     assert decided == [None] * 5 + [Limit.ADDRESS_RATE] * 995

@@ -15,7 +15,7 @@ class Connection:
 
 
 def test_one_client_makes_way_for_all_others() -> None:
-    """A client that fills the pool displaces itself, oldest first, and nobody who came before it."""
+    """A client that fills the pool displaces itself, oldest first, and no client that came before it."""
     pool = PendingConnections[Connection]()
     early = Connection("early")
     flood = [Connection("flood") for _ in range(5)]
