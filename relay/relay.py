@@ -21,13 +21,13 @@ from tickertape.relay.auth.request_auth import RequestAuth
 from tickertape.relay.core.connection_limits import Admission
 from tickertape.relay.core.hub import TICK, Hub, HubSettings
 from tickertape.relay.endpoints.history import History
+from tickertape.relay.flush_loop import FlushLoop, clock
 from tickertape.relay.ingest.ingest import Ingest
 from tickertape.relay.ingest.replay_readers import ReplayReaders
 from tickertape.relay.ingest.replay_requests import ReplayRequests
 from tickertape.relay.metrics.snapshot import MetricsSnapshot, read_snapshot
 from tickertape.relay.settings import RelaySettings
 from tickertape.relay.transport.connections import Connections
-from tickertape.relay.transport.flush_loop import FlushLoop, clock
 from tickertape.relay.worker_context import WorkerContext
 
 from tickertape.process.tasks import Tasks, race

@@ -4,9 +4,9 @@ import asyncio
 from typing import Any
 
 import pytest
+from tickertape.relay.flush_loop import FlushLoop
 from tickertape.relay.relay import Components
 from tickertape.relay.transport.connections import Connections
-from tickertape.relay.transport.flush_loop import FlushLoop
 
 from tests.support.clients.fake_link import Stage
 from tests.support.programs.relay_process import PATIENCE

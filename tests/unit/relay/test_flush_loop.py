@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from tickertape.relay import flush_loop
 from tickertape.relay.core.counters import Stats
 from tickertape.relay.core.fanout.flush_pacer import FlushPacer
-from tickertape.relay.transport import flush_loop
-from tickertape.relay.transport.flush_loop import FlushLoop, clock
+from tickertape.relay.flush_loop import FlushLoop, clock
 
 from tests.support.programs.relay_process import PATIENCE
 
