@@ -12,7 +12,10 @@ from tickertape.contracts.encode import encode_event_prefix
 from tickertape.contracts.subjects import LEVELS, covers, intersect, level_of, matches
 
 MAX_KNOWN_SUBJECTS: Final = 50_000
-"""Maximum number of subjects in the cache of a filter, and of routes in the hub."""
+"""Maximum number of routes in the hub."""
+
+MAX_CACHED_MATCHES: Final = 10_000
+"""Maximum number of subjects in the cache of a filter, 300 KB; each client may have a filter of its own."""
 
 RANK: Final = {name: rank for rank, name in enumerate(LEVELS)}
 """Rank of each level, rising with severity."""
@@ -47,7 +50,7 @@ class Filter:
         """Return whether the filter matches a subject."""
         matched = self._matches.get(subject)
         if matched is None:
-            if len(self._matches) >= MAX_KNOWN_SUBJECTS:
+            if len(self._matches) >= MAX_CACHED_MATCHES:
                 self._matches.clear()
             matched = self._matches[subject] = self._match(subject)
         return matched

@@ -3,7 +3,7 @@
 Invariants:
 
 1. Storing dead letters never delays events.
-2. The queue of dead letters is bounded; those beyond the bound are only counted.
+2. The queue of dead letters is bounded, in total and for each source; those beyond a bound are only counted.
 3. The subject and the headers of a dead letter are legal, whatever bytes were received, and its subject is
    never longer than the server accepts.
 """
@@ -32,6 +32,9 @@ MAX_QUEUED: Final = 1_000
 
 MAX_QUEUED_BYTES: Final = 16 * 1024 * 1024
 """Maximum bytes of queued dead letters."""
+
+SHARES: Final = 4
+"""The dead letters of one source take at most this fraction of the queue, so that it has room for others."""
 
 MAX_SUBJECT: Final = 3_800
 """Maximum bytes of the subject of a dead letter. A server closes the connection when a control line exceeds
@@ -65,6 +68,11 @@ class DeadLetter(NamedTuple):
         """Bytes that the dead letter occupies in the queue."""
         return len(self.data or b"") + len(self.header_block or b"")
 
+    @property
+    def source(self) -> str:
+        """First three tokens of the subject, such as the level and the source of a log event."""
+        return ".".join(self.subject.split(".", 3)[:3])
+
 
 class DeadLetters:
     """Queue of dead letters, published in the background.
@@ -77,18 +85,34 @@ class DeadLetters:
         self._names = names
         self._queue: deque[DeadLetter] = deque()
         self._bytes = 0
+        self._queued: dict[str, tuple[int, int]] = {}  # number and bytes in the queue, by source
         self._added = asyncio.Event()
         self._overflow = 0
 
+    def __len__(self) -> int:
+        return len(self._queue)
+
     def add(self, letter: DeadLetter) -> None:
         """Queue a dead letter; if several relays publish the same one, it is stored once."""
-        if len(self._queue) >= MAX_QUEUED or self._bytes + letter.size > MAX_QUEUED_BYTES:
+        number, size = self._queued.get(letter.source, (0, 0))
+        number, size = number + 1, size + letter.size
+        if (
+            len(self._queue) >= MAX_QUEUED
+            or self._bytes + letter.size > MAX_QUEUED_BYTES
+            or number * SHARES > MAX_QUEUED
+            or size * SHARES > MAX_QUEUED_BYTES
+        ):
             self._overflow += 1
             if self._overflow == 1:
-                log.warning("dead letter queue is full; further rejected events are only counted")
+                log.warning(
+                    "dead letter queue is full, most recently with those of %s; further rejected events are "
+                    "only counted",
+                    printable(letter.source)[:200],
+                )
             return
         self._queue.append(letter)
         self._bytes += letter.size
+        self._queued[letter.source] = number, size
         self._added.set()
 
     async def run(self, nc: Client) -> None:
@@ -110,9 +134,9 @@ class DeadLetters:
                     await asyncio.sleep(RETRY_DELAY)
                     if nc.is_connected and self._overflow:
                         # NATS is reachable but rejects this one, and the queue has overflowed: drop it.
-                        self._remove_oldest()
+                        self.remove_oldest()
                     continue
-                self._remove_oldest()
+                self.remove_oldest()
                 if (task := asyncio.current_task()) is not None and task.cancelling():
                     # wait_for in nats-py swallows a cancellation that arrives together with the response.
                     raise asyncio.CancelledError
@@ -120,9 +144,13 @@ class DeadLetters:
                 log.warning("%d rejected events were counted but not stored as dead letters", self._overflow)
                 self._overflow = 0
 
-    def _remove_oldest(self) -> None:
+    def remove_oldest(self) -> None:
         """Remove the oldest dead letter from the queue."""
-        self._bytes -= self._queue.popleft().size
+        letter = self._queue.popleft()
+        self._bytes -= letter.size
+        number, size = self._queued.pop(letter.source)
+        if number > 1:
+            self._queued[letter.source] = number - 1, size - letter.size
 
 
 def encode_dead_letter(

@@ -96,8 +96,10 @@ def compare(expected: dict[str, Any], actual: dict[str, Any], *, sized: bool = F
         elif actual_value == value:
             continue
         configured = sized and setting == "max_bytes"
+        # More than one message per subject is a size; one is the contract.
+        tunable = setting in _TUNABLE or (setting == "max_msgs_per_subject" and value > 1)
         differences.append(
-            Difference(expected["name"], setting, value, actual_value, setting not in _TUNABLE, configured)
+            Difference(expected["name"], setting, value, actual_value, not tunable, configured)
         )
     return differences
 

@@ -141,6 +141,8 @@ def stream_configs(names: Names, version: tuple[int, int] = (2, 12)) -> list[dic
         "retention": "limits",
         "discard": "old",
         "max_bytes": sizes["REJECTED"],
+        # A producer that repeats an invalid event must not delete the dead letters of others.
+        "max_msgs_per_subject": 100,
         # All relays publish the same dead letter with the same id; it is stored once.
         "duplicate_window": 120 * _SECOND,
         "allow_direct": True,

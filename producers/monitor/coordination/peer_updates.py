@@ -6,6 +6,7 @@ Invariant: an event of another producer is adopted, and the pending changes on i
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
@@ -27,6 +28,9 @@ from tickertape.nats import direct_get
 from tickertape.nats.ordered_consumer import Delivery
 from tickertape.nats.provisioning import RETRY_DELAY
 from tickertape.nats.streams import StreamsError
+
+MAX_SILENCES: Final = 10_000
+"""Silences that are remembered; beyond that the one that was set first is forgotten."""
 
 
 class PeerUpdates:
@@ -128,7 +132,11 @@ class PeerUpdates:
             silence = silences.decode(delivery.data)
             if silence is None:
                 return
+            # Those of gateways that are not in the file yet are kept as well, up to a bound.
+            self.silences.pop(subject, None)
             self.silences[subject] = silence
+            if len(self.silences) > MAX_SILENCES:
+                del self.silences[next(iter(self.silences))]
             if (monitored := self._monitored.get(subject)) is not None:
                 self._publish_change(monitored, monitored.set_silence(silence, time.time()))
 

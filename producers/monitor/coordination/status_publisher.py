@@ -31,6 +31,9 @@ from tickertape.nats.provisioning import RETRY_DELAY
 MAX_QUEUED: Final = 64
 """Changes per subject that wait for NATS; beyond that the oldest is dropped and reported."""
 
+MAX_SEQUENCES: Final = 100_000
+"""Subjects whose last sequence is known; beyond that the least recently changed one is forgotten."""
+
 WRONG_LAST_SEQUENCE: Final = 10071
 """JetStream's error code for an expected last sequence that does not match."""
 
@@ -84,7 +87,11 @@ class StatusPublisher:
         """
         if sequence <= self._sequences.get(subject, 0):
             return False
+        # Any subject of a gateway arrives here. A forgotten sequence causes a conflict, which reads it again.
+        self._sequences.pop(subject, None)
         self._sequences[subject] = sequence
+        if len(self._sequences) > MAX_SEQUENCES:
+            del self._sequences[next(iter(self._sequences))]
         return True
 
     def last_sequence(self, subject: str) -> int:

@@ -127,6 +127,7 @@ def test_defaults_of_the_server_are_no_difference(name: str) -> None:
         ("LATEST", "sources", [{"name": "OTHER"}], True),
         ("HEALTH", "sources", [{"name": "OTHER"}], True),
         ("LATEST", "max_msgs_per_subject", 5, True),
+        ("REJECTED", "max_msgs_per_subject", -1, False),
         ("CHECKPOINTS", "sources", [{"name": "EVENTS"}], True),
         ("CHECKPOINTS", "sources", [{"name": "EVENTS", "filter_subject": "log.>"}], True),
     ],

@@ -37,7 +37,7 @@ def test_the_order_of_patterns_does_not_matter() -> None:
 
 def test_cached_matches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The cache of match results is bounded, and a filter stays correct when it overflows."""
-    monkeypatch.setattr(filters, "MAX_KNOWN_SUBJECTS", 10)
+    monkeypatch.setattr(filters, "MAX_CACHED_MATCHES", 10)
     expected = Filter(("log.*.even",))
     for number in range(35):
         assert expected.matches(f"log.s{number}.even")

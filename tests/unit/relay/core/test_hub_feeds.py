@@ -253,6 +253,26 @@ class TestFeed:
         feed = next(iter(stage.hub.fanout.feeds.values()))
         assert len(feed.routes) <= 5
 
+    def test_the_links_of_many_filters_and_subjects_are_bounded(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The pairs of a subject and a filter are bounded, whichever comes first, and all is delivered."""
+        monkeypatch.setattr(feed_index, "MAX_LINKS", 20)
+        stage = Stage()
+        clients = []
+        for seq in range(1, 61):
+            if seq % 5 == 1:
+                clients.append((seq, stage.follow(Request(("log.>", f"other.{seq}")))))
+            stage.log(seq, source=f"s{seq % 15}")
+            index = stage.hub.fanout._index
+            assert index.links == sum(len(feed.routes) for feed in index.feeds.values()) <= 20
+            assert index.links == sum(len(route.feeds) for route in index._routes.values())
+        stage.settle()
+        for first, (link, session) in clients:
+            assert seqs(link.read()) == list(range(first, 61))
+            stage.hub.sessions.remove(session)
+        assert index.links == 0
+
 
 class TestRate:
     """Rate limit of log events per second and client."""

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tickertape.contracts.events import Rejection, RejectionReason
 from tickertape.contracts.subjects import find_subject_error
-from tickertape.relay.ingest.dead_letters import MAX_SUBJECT, DeadLetter, encode_dead_letter
+from tickertape.relay.ingest.dead_letters import (
+    MAX_QUEUED,
+    MAX_QUEUED_BYTES,
+    MAX_SUBJECT,
+    SHARES,
+    DeadLetter,
+    DeadLetters,
+    encode_dead_letter,
+)
 
 from tickertape.names import Names
 
@@ -95,3 +103,22 @@ def test_a_long_subject_is_shortened(subject: str) -> None:
     assert target in ("rejected.log.info", "rejected")
     raw = base64.b64decode(headers.get("Tickertape-Raw-Subject", "")).decode(errors="surrogateescape")
     assert subject in (raw, headers.get("Tickertape-Subject", "").removeprefix("rejected."))
+
+
+@pytest.mark.parametrize("size", [10, 300_000])
+def test_a_source_leaves_room_for_others(size: int) -> None:
+    """While a source floods the queue, in number or in bytes, dead letters of others are queued."""
+    letters = DeadLetters(Names())
+
+    def add(subject: str, size: int) -> bool:
+        before = len(letters)
+        letters.add(DeadLetter("e-1", subject, b"x" * size, REJECTION))
+        return len(letters) > before
+
+    kept = sum(add(f"log.info.noisy.{number}", size) for number in range(MAX_QUEUED))
+    assert kept == min(MAX_QUEUED, MAX_QUEUED_BYTES // size) // SHARES
+    assert add("log.info.quiet", size)
+    assert add("log.warn.noisy", size)
+    assert not add("log.info.noisy", size)
+    letters.remove_oldest()
+    assert add("log.info.noisy", size), "room that is left can be used again"
