@@ -32,11 +32,12 @@ async def start_restart_api(port: int, restart: Callable[[str], bool]) -> asynci
         ):
             async with asyncio.timeout(_REQUEST_TIMEOUT):
                 head = await reader.readuntil(b"\r\n\r\n")
-            request = _RESTART.match(head)
-            accepted = request is not None and restart(request[1].decode())
-            status = "202 Accepted" if accepted else "404 Not Found"
-            writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
-            await writer.drain()
+                request = _RESTART.match(head)
+                accepted = request is not None and restart(request[1].decode())
+                status = "202 Accepted" if accepted else "404 Not Found"
+                head = f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+                writer.write(head)
+                await writer.drain()
         writer.close()
 
     return await asyncio.start_server(respond, HOST, port, limit=_MAX_HEAD_BYTES)

@@ -39,7 +39,11 @@ from tickertape.nats.connect_errors import (
 from tickertape.nats.credentials import Access
 from tickertape.nats.headers import Headers
 from tickertape.nats.protocol_parser import Info, Message, ParserError, Ping, ProtocolParser, ServerError
+from tickertape.process.outgoing import open_connection
 from tickertape.process.tasks import cancel_and_wait
+
+DEFAULT_PORT: Final = 4222
+"""Port of addresses without one."""
 
 CLOSE_TIMEOUT: Final = 1.0
 """Maximum seconds for closing a transport; after a failed TLS handshake, closing never completes."""
@@ -113,6 +117,8 @@ class SafeClient(Client):
         task = self._reconnection_task
         if task is not None and task is not asyncio.current_task():
             await cancel_and_wait(task)
+        if isinstance(self._transport, _Transport):
+            self._transport.closing = True
         await super()._close(status, do_cbs)
 
     async def _read_loop(self) -> None:
@@ -287,6 +293,7 @@ class _Transport(TcpTransport):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._buffered_connect = b""
+        self.closing = False
 
     def __bool__(self) -> bool:
         return True  # nats-py would replace a transport that is falsy while it is not connected
@@ -294,7 +301,22 @@ class _Transport(TcpTransport):
     async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
         # The previous attempt may have failed between CONNECT and PING.
         self._buffered_connect = b""
-        await super().connect(uri, buffer_size, connect_timeout)
+        self.closing = False
+        assert uri.hostname is not None
+        async with asyncio.timeout(connect_timeout):
+            reader, writer = await open_connection(uri.hostname, uri.port or DEFAULT_PORT, limit=buffer_size)
+        # nats-py keeps these two in case the connection is upgraded to TLS.
+        self._bare_io_reader = self._io_reader = reader
+        self._bare_io_writer = self._io_writer = writer
+
+    async def drain(self) -> None:
+        if not self.closing:
+            await super().drain()  # type: ignore[no-untyped-call]
+            return
+        # A server that has stopped reading must not delay the end of the process.
+        with contextlib.suppress(OSError):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await super().drain()  # type: ignore[no-untyped-call]
 
     def write(self, payload: bytes) -> None:
         # If the PING that follows CONNECT were a separate packet, a server that rejects the CONNECT answers
@@ -325,9 +347,12 @@ class _Transport(TcpTransport):
         return line
 
     async def wait_closed(self) -> None:
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await super().wait_closed()  # type: ignore[no-untyped-call]
+        except TimeoutError:
+            if self._io_writer is not None:
+                self._io_writer.transport.abort()
 
 
 __all__ = ["SafeClient", "inbox_prefix", "protocol_errors", "server_info"]

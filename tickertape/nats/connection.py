@@ -1,7 +1,6 @@
 """Connections to NATS: one that retries without limit, and one for a single request."""
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -17,6 +16,7 @@ from tickertape.nats.connect_errors import (
     unreachable,
 )
 from tickertape.nats.credentials import Access, AccessError
+from tickertape.process.tasks import cancel_and_wait
 
 DEFAULT_URL: Final = "nats://127.0.0.1:4222"
 CONNECT_TIMEOUT: Final = 2.0
@@ -32,6 +32,10 @@ default 4 minutes."""
 
 CONNECT_ONCE_TIMEOUT: Final = 5.0
 """Seconds for a connection that is opened for a single request."""
+
+
+DRAIN_CANCEL_INTERVAL: Final = 0.25
+"""Seconds between two cancellations of a drain that takes too long."""
 
 
 async def connect(
@@ -188,9 +192,12 @@ async def close(client: Client, timeout: float = 2.0) -> None:  # noqa: ASYNC109
         return
     # nats-py refuses to drain while it reconnects.
     if client.is_connected:
-        with contextlib.suppress(NatsError, TimeoutError, OSError):
-            async with asyncio.timeout(timeout):
-                await client.drain()
+        # Not asyncio.timeout: draining swallows the first cancellation.
+        draining = asyncio.ensure_future(client.drain())
+        try:
+            await asyncio.wait({draining}, timeout=timeout)
+        finally:
+            await cancel_and_wait(draining, interval=DRAIN_CANCEL_INTERVAL)
     if not client.is_closed:
         await client.close()
 

@@ -5,6 +5,7 @@ is killed.
 """
 
 import asyncio
+import contextlib
 import logging
 import shutil
 import socket
@@ -21,6 +22,9 @@ log = logging.getLogger("tickertape.nats")
 
 START_TIMEOUT: Final = 10.0
 """Seconds within which the server must answer after it is started."""
+
+POLL_INTERVAL: Final = 0.02
+"""Seconds between two attempts to connect while the server starts."""
 
 STOP_TIMEOUT: Final = 10.0
 """Seconds after SIGTERM before the server is killed."""
@@ -120,12 +124,12 @@ class EmbeddedNats:
     async def _spawn(self) -> None:
         config, output = self.data_dir / "nats.conf", self.data_dir / "nats.log"
         self._process = await child.start(str(self._program), "-c", str(config), "-l", str(output))
-        for _ in range(int(START_TIMEOUT / 0.02)):
-            if self._process.returncode is not None:
-                break
-            if await _answers(self.port):
-                return
-            await asyncio.sleep(0.02)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(START_TIMEOUT):
+                while self._process.returncode is None:
+                    if await _answers(self.port):
+                        return
+                    await asyncio.sleep(POLL_INTERVAL)
         await child.stop(self._process, 0.0)
         raise EmbeddedServerError("the embedded nats-server did not start", f"see {output}")
 
@@ -157,7 +161,8 @@ async def _answers(port: int) -> bool:
     try:
         async with asyncio.timeout(1.0):
             return (await reader.readline()).startswith(b"INFO ")
-    except (TimeoutError, OSError):
+    # A ValueError is a line that exceeds the buffer.
+    except (OSError, ValueError):
         return False
     finally:
         writer.close()

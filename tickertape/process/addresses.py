@@ -4,6 +4,8 @@ import errno
 import socket
 from typing import Any, Final
 
+from tickertape.process.outgoing import resolve_blocking
+
 _LOOPBACK: Final = ("127.0.0.1", "::1")
 """Addresses of ``localhost`` (RFC 6761, 6.3), regardless of the hosts file: browsers try both."""
 
@@ -24,13 +26,9 @@ def resolve(host: str, port: int) -> list[Address]:
     failure: OSError | None = None
     for name in hosts:
         try:
-            results = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            results = resolve_blocking(name, port)
         except OSError as error:
             failure = error
-            continue
-        except UnicodeError as error:
-            # The IDNA codec rejects empty labels and labels over 63 bytes before the resolver is called.
-            failure = OSError(errno.EINVAL, f"not a host name: {error.__cause__ or error}")
             continue
         for family, _, _, _, address in results:
             found.setdefault((family, str(address[0])), (family, address))

