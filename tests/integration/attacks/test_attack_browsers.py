@@ -7,7 +7,18 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from tests.support.clients import forge
-from tests.support.clients.attacker import Answer, bearer, browser, claims, exchange, get, until, upgrade
+from tests.support.clients.attacker import (
+    Answer,
+    answer_of,
+    bearer,
+    browser,
+    claims,
+    exchange,
+    get,
+    raw_at,
+    until,
+    upgrade,
+)
 from tests.support.clients.feed_client import run
 from tests.support.programs.relay_process import Relay
 from tests.support.servers.nats_server import NatsServer
@@ -223,3 +234,33 @@ def test_no_script_of_the_page_makes_markup_of_text(relay: Relay) -> None:
         script = exchange(relay, get(path)).body.decode()
         sinks = r"\b(innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval|new Function|srcdoc)\b"
         assert not re.search(sinks, script), path
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_rebound_name_does_not_reach_the_ops_port(nats: NatsServer, workers: str) -> None:
+    """A page whose own domain resolves to the ops port gets 403 for everything, and Prometheus does not."""
+    env = {"TICKERTAPE_SUBJECT_PREFIX": "ops", "TICKERTAPE_OPS_ALLOWED_HOSTS": "*.ticks.svc.cluster.local"}
+    with Relay(nats.url, "--workers", workers, **env) as running:
+        port = int(running.ops_url.rpartition(":")[2])
+
+        def status(target: str, host: str) -> int:
+            return answer_of(raw_at(port, get(target, host=host))).status
+
+        for target in ("/metrics", "/livez", "/readyz", "/statusz", "/nowhere"):
+            for host in (
+                "evil.example",
+                f"evil.example:{port}",
+                "127.0.0.1.evil.example",
+                "ticks.svc.cluster.local",
+            ):
+                assert status(target, host) == 403
+            for host in (
+                f"127.0.0.1:{port}",
+                "[::1]",
+                "localhost",
+                "relay-1:9464",
+                "a.ticks.svc.cluster.local:9464",
+            ):
+                assert status(target, host) == (404 if target == "/nowhere" else 200)
+        # haproxy's checks have no Host.
+        assert answer_of(raw_at(port, b"GET /readyz HTTP/1.0\r\n\r\n")).status == 200

@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
@@ -72,6 +73,19 @@ def test_the_address_says_https(relay: Relay) -> None:
         assert b"<title>" in answer.read()
     with urlopen(f"{relay.ops_url}/livez", timeout=PATIENCE) as answer:
         assert answer.status == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/events", "/nowhere"])
+def test_browsers_are_told_to_stay_with_tls(relay: Relay, path: str) -> None:
+    """Every response over TLS tells browsers to use only TLS; the ops port, without TLS, does not."""
+    try:
+        answer = urlopen(f"{relay.url}{path}", context=trusting(), timeout=PATIENCE)
+    except HTTPError as error:
+        answer = error
+    with answer:
+        assert answer.headers.get_all("strict-transport-security") == ["max-age=31536000"]
+    with urlopen(f"{relay.ops_url}/livez", timeout=PATIENCE) as answer:
+        assert answer.headers["strict-transport-security"] is None
 
 
 def test_the_feed_is_wss(relay: Relay) -> None:

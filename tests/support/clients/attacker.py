@@ -57,7 +57,12 @@ class Answer:
 
 def raw(relay: Relay, *requests: bytes, source: str = SOURCE) -> bytes:
     """Send bytes, one piece after the other, and read until the relay closes."""
-    with socket.create_connection(relay.host_port, timeout=PATIENCE, source_address=(source, 0)) as link:
+    return raw_at(relay.host_port[1], *requests, source=source)
+
+
+def raw_at(port: int, *requests: bytes, source: str = SOURCE) -> bytes:
+    """Send bytes to a port of this host, one piece after the other, and read until it closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE, source_address=(source, 0)) as link:
         for request in requests:
             link.sendall(request)
         return read_all(link)
