@@ -187,6 +187,7 @@ def assemble(
     # Not accepting until the newest states are loaded: a snapshot that is sent before would lack some.
     connections = Connections(hub, now, request_auth, admission, settings.message_rate, accepting=False)
     connections.audit = audit
+    admission.on_reject = None if audit is None else audit.count_rejection
     return Components(hub, connections, ingest, flush_loop, History(hub, readers), authority, audit)
 
 

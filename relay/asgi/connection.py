@@ -302,7 +302,8 @@ class AsgiConnection:
         self._rate.record_message(now, len(data))
         limit = max_frames(connections.message_rate, authenticated=session.state is not State.WAITING)
         if self._rate.frames > limit:
-            connections.admission.rejected[Limit.MESSAGE_RATE] += 1
+            address = "" if self._client_slot is None else self._client_slot.address
+            connections.admission.reject(Limit.MESSAGE_RATE, address)
             reason = f"more than {count(limit, 'message')} per second"
             connections.hub.sessions.close(session, CloseCode.TOO_MANY, reason, 1_000)
         elif text is None:

@@ -119,6 +119,7 @@ class Admission:
     Attributes:
         rejected: number of rejections by limit.
         open: number of open connections of this process.
+        on_reject: called with each limit that a client exceeds, and its address; None to only count it.
     """
 
     def __init__(
@@ -130,6 +131,7 @@ class Admission:
         self.limits = limits
         self.rejected: Counter[Limit] = Counter()
         self.open = 0
+        self.on_reject: Callable[[Limit, str], None] | None = None
         self._exempt = exempt
         self._counters = counters or LocalLimitCounters()
         self._pending: PendingConnections[ClientSlot] = PendingConnections()
@@ -167,7 +169,7 @@ class Admission:
         if limit is None:
             limit = self._acquire(key, now, relayed=relayed)
         if limit is not None:
-            self.rejected[limit] += 1
+            self.reject(limit, key)
             return limit
         client_slot = ClientSlot(key, socket, now, relayed=relayed)
         self.open += 1
@@ -200,9 +202,15 @@ class Admission:
             else:
                 limit = Limit.CONNECTION_RATE
         if limit is not None:
-            self.rejected[limit] += 1
+            self.reject(limit, key)
         client_slot.exceeded = limit
         return limit
+
+    def reject(self, limit: Limit, address: str) -> None:
+        """Count a limit that a client exceeds."""
+        self.rejected[limit] += 1
+        if self.on_reject is not None:
+            self.on_reject(limit, address)
 
     def penalize(self, address: str, now: float) -> None:
         """Charge an address extra for a request that was rejected or never completed."""
@@ -231,7 +239,7 @@ class Admission:
             # Only the socket is aborted here; its slot is released when the connection reports its end.
             evicted = self._pending.largest()
             self._pending.discard(evicted)
-            self.rejected[Limit.UNAUTHENTICATED] += 1
+            self.reject(Limit.UNAUTHENTICATED, evicted.address)
             evicted.socket.abort()
         self._pending.add(client_slot)
 
@@ -251,7 +259,7 @@ class Admission:
         limit = self.limits.subject_connections if allowed is None else allowed
         # As in ``admit_request``, the new count is acquired before the old one is released.
         if subject and not self._counters.acquire(_SUBJECT + subject, limit):
-            self.rejected[Limit.SUBJECT_CONNECTIONS] += 1
+            self.reject(Limit.SUBJECT_CONNECTIONS, client_slot.address)
             return False
         if client_slot.subject:
             self._counters.release(_SUBJECT + client_slot.subject)

@@ -85,6 +85,9 @@ class Guard:
             request_auth.check_origin(peer, headers, secure=scope["scheme"] == "https")
         except ProtocolError as error:
             app = error_response(error)  # a response is an ASGI application, too
+            if self._connections.audit is not None:
+                address = request_auth.client_address(peer, headers)
+                self._connections.audit.count_rejection("origin_not_allowed", address)
         await app(scope, receive, charge)
 
 

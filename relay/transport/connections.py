@@ -298,7 +298,8 @@ class Connections:
     def record_rejection(self, code: int, reason: str, address: str, session: str = "") -> None:
         """Log a rejection, and count it in the audit log; see ``RejectionLog.record``."""
         self.rejections.record(code, reason, address, session)
-        if self.audit is not None:
+        # ``Admission`` reports limits itself, by their names.
+        if self.audit is not None and code != CloseCode.TOO_MANY:
             self.audit.count_rejection(reason, address)
 
     def audit_session(self, transport: Transport, peer: str, headers: Headers) -> SessionAudit | None:

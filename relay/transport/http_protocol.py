@@ -318,8 +318,8 @@ class GuardedHttp(HttpToolsProtocol):
             b"cache-control: no-store\r\nconnection: close\r\n\r\n%b"
             % (status, phrase.encode(), len(body), lines.encode(), body)
         )
-        if self.acceptor is not None and limit is not None:
-            self.acceptor.admission.rejected[limit] += 1
+        if self.acceptor is not None and limit is not None and self.client_slot is not None:
+            self.acceptor.admission.reject(limit, self.client_slot.address)
         self._record_fault()
 
     def _send_last(self, response: bytes) -> None:

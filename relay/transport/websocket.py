@@ -316,7 +316,8 @@ class Connection(asyncio.Protocol):
     def _close_for_rate(self) -> None:
         """Close the connection of a client that exceeds the message rate, and parse nothing more."""
         if self._session is not None:
-            self._connections.admission.rejected[Limit.MESSAGE_RATE] += 1
+            address = "" if self._client_slot is None else self._client_slot.address
+            self._connections.admission.reject(Limit.MESSAGE_RATE, address)
             if self._conn.state is not OPEN:
                 return  # the closing handshake has already started
             reason = f"more than {count(self._max_frames(), 'frame')} per second"

@@ -1,6 +1,7 @@
 """The audit stream of real relays: who connected, what was rejected, and that nothing is lost in silence."""
 
 import asyncio
+import contextlib
 import getpass
 import json
 import signal
@@ -17,6 +18,7 @@ from tickertape.contracts.audit import Record, Reloaded
 from tickertape.contracts.messages import Bye
 from tickertape.relay.audit import audit_log
 from tickertape.relay.audit.audit_log import AuditLog
+from websockets.exceptions import InvalidStatus
 
 from tests.support.clients import forge
 from tests.support.clients.feed_client import connection, follow, jetstream, publish, run, status
@@ -88,6 +90,7 @@ def test_who_connected_and_what_was_rejected(nats_server: NatsServer, tmp_path: 
         assert run(session(relay, revoke=True)) == 4401
         relay.signal(signal.SIGHUP)
         relay.until_logged("reload: ")
+        assert relay.stop() == 0
     found = records(nats_server.url)
     started = [record for record in found if record["record"] == "session_started"]
     for record in started:
@@ -110,6 +113,40 @@ def test_who_connected_and_what_was_rejected(nats_server: NatsServer, tmp_path: 
     assert sum(record["sessions"] for record in found if record["record"] == "revoked") == 1
     assert any(record["record"] == "reloaded" and record["read"] for record in found)
     assert {record["source"].rpartition("/")[2] for record in found} == {"0", "1"}
+
+
+def test_limits_are_recorded_with_their_clients(nats_server: NatsServer) -> None:
+    """A client beyond a limit, or of another site, is recorded by the name of the limit and its address."""
+    limits = ("--max-address-connections", "2", "--max-subject-connections", "1", "--message-rate", "20")
+    options = ("--auth", "jwt", "--audit", "--unlimited-addresses", "", *limits)
+    with Relay(nats_server.url, *options, **JWT) as relay:
+
+        async def visit() -> None:
+            async with follow(relay.ws_url, token=token(), source="127.0.0.7") as client:
+                async with follow(relay.ws_url, token=token(), source="127.0.0.8", live=False) as other:
+                    assert (await other.one(Bye)).code == 4429
+                async with follow(relay.ws_url, live=False, source="127.0.0.7"):
+                    with contextlib.suppress(InvalidStatus, ConnectionError):
+                        async with follow(relay.ws_url, live=False, source="127.0.0.7"):
+                            pass
+                for _ in range(100):
+                    await client.socket.send('{"type":"ping","id":"1"}')
+                assert (await client.one(Bye)).code == 4429
+
+        run(visit())
+        request = Request(f"{relay.url}/events", headers={"Origin": "https://other.example.com"})
+        with pytest.raises(HTTPError, match="403"):
+            urlopen(request, timeout=PATIENCE)
+        assert relay.stop() == 0  # which stores what was counted last
+    counts = {
+        (record["reason"], record["address"]): record["count"]
+        for record in records(nats_server.url)
+        if record["record"] == "rejected"
+    }
+    assert counts["subject_connections", "127.0.0.8"] == 1
+    assert counts["address_connections", "127.0.0.7"] >= 1
+    assert counts["message_rate", "127.0.0.7"] == 1
+    assert counts["origin_not_allowed", "127.0.0.1"] == 1
 
 
 def test_a_mounted_feed_is_audited(nats_server: NatsServer) -> None:
