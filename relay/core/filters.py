@@ -52,7 +52,7 @@ class Filter:
         if matched is None:
             if len(self._matches) >= MAX_CACHED_MATCHES:
                 self._matches.clear()
-            matched = self._matches[subject] = self._match(subject)
+            matched = self._matches[subject] = self.test(subject)
         return matched
 
     def covers(self, pattern: str) -> bool | None:
@@ -68,7 +68,8 @@ class Filter:
         """Return whether level and ``deny`` allow a subject that one of the patterns is known to match."""
         return self._allows(route.subject, route.level)
 
-    def _match(self, subject: str) -> bool:
+    def test(self, subject: str) -> bool:
+        """Return whether the filter matches a subject, without the cache."""
         return self._allows(subject, level_of(subject)) and any(
             matches(pattern, subject) for pattern in self.subjects
         )
@@ -89,10 +90,11 @@ class Route:
         level: level that the subject names, or None.
         rank: rank of the level, or of INFO if the subject names no level.
         prefix: JSON of its events up to the sequence.
-        feeds: feeds whose filter matches the subject; only the fan-out reads and writes them.
+        feeds: feeds whose filter matches the subject, as of ``version`` of the feed index; only the fan-out
+            reads and writes them.
     """
 
-    __slots__ = ("bucket", "feeds", "group", "level", "prefix", "rank", "subject")
+    __slots__ = ("bucket", "feeds", "group", "level", "prefix", "rank", "subject", "version")
 
     def __init__(self, subject: str) -> None:
         self.subject = subject
@@ -102,7 +104,8 @@ class Route:
         self.level = level_of(subject)
         self.rank = _DEFAULT_RANK if self.level is None else RANK[self.level]
         self.prefix = encode_event_prefix(subject)
-        self.feeds: dict[Any, None] = {}
+        self.feeds: list[Any] = []
+        self.version = -1
 
     def __repr__(self) -> str:
         return f"Route({self.subject!r}, {len(self.feeds)} feeds)"

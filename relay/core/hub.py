@@ -137,8 +137,7 @@ class Hub:
             self.stats.received["state"] += 1
         else:
             self.stats.received["log"] += 1
-        if record.route.feeds:
-            self.fanout.offer(record, head)
+        self.fanout.offer(record, head)
 
     def make_record(
         self,

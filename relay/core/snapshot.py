@@ -33,10 +33,11 @@ MAX_EXAMINED: Final = 1_000
 """Maximum number of states to examine for one piece: filters may match few of them."""
 
 MAX_STALE: Final = 1_000
-"""Number of stale states that a list may hold, or a quarter of the others if that is more."""
+"""Number of states that are added to a list, or a quarter of its length if that is more; they make others
+stale."""
 
 MAX_STALE_BYTES: Final = 8 * _MIB
-"""Bytes of stale states that a list may hold."""
+"""Bytes of states that are added to a list."""
 
 _sequence = attrgetter("seq")
 
@@ -82,7 +83,7 @@ class Snapshot:
         self.pools = {family: StatePool(bounds) for family, bounds in families.items()}
         self.version = 0
         self._states: list[Record] | None = None  # in stream order; replaced states stay in it
-        self._bytes = 0  # of the events in this list
+        self._room = self._room_bytes = 0  # number and bytes of the states that may be added to it
         self._generation = 0
 
     def __len__(self) -> int:
@@ -188,13 +189,9 @@ class Snapshot:
         states = self._states
         if states is None:
             return
-        self._bytes += len(record.encoded)
-        live = sum(len(pool.records) + len(pool.tombstones) for pool in self.pools.values())
-        if (
-            (states and states[-1].seq >= record.seq)
-            or len(states) - live > max(MAX_STALE, live // 4)
-            or self._bytes - sum(pool.bytes for pool in self.pools.values()) > MAX_STALE_BYTES
-        ):
+        self._room -= 1
+        self._room_bytes -= len(record.encoded)
+        if self._room < 0 or self._room_bytes < 0 or (states and states[-1].seq >= record.seq):
             self._states = None
         else:
             states.append(record)
@@ -211,6 +208,6 @@ class Snapshot:
                 ),
                 key=_sequence,
             )
-            self._bytes = sum(pool.bytes for pool in self.pools.values())
+            self._room, self._room_bytes = max(MAX_STALE, len(self._states) // 4), MAX_STALE_BYTES
             self._generation += 1
         return self._states

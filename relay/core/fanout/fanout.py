@@ -4,7 +4,7 @@ Invariants:
 
 1. The position of a member is either the head of its feed or its own cursor, never both. A member with a rate
    limit of its own is never at the head.
-2. An event is offered only to the feeds of its subject, which were matched when subject and feed first met.
+2. An event is offered only to the feeds of its subject, which are matched when both first meet.
 3. A flush is bounded: each feed gets one batch, and a bounded number of members that are behind get a
    bounded number of batches.
 4. An exception raised on behalf of a member fails that member; an exception raised while a batch is built
@@ -95,7 +95,12 @@ class Fanout:
             record: event, already in the log.
             before: head of the log before the event.
         """
-        for feed in record.route.feeds:
+        route = record.route
+        if route.version != self._index.version:
+            self._index.update(route)
+        if not route.feeds:
+            return
+        for feed in route.feeds:
             if not feed.pending:
                 feed.cursor = before  # until now, the head of the log was its position
                 self._dirty.append(feed)

@@ -18,7 +18,7 @@ from tickertape.relay.core.fanout.batch import (
     split_by_bytes,
 )
 from tickertape.relay.core.fanout.flush_pacer import GAP_HOLD, TokenBucket
-from tickertape.relay.core.filters import Filter, Route
+from tickertape.relay.core.filters import Filter
 from tickertape.relay.core.snapshot import Reading
 
 BATCH_BYTES: Final = 1024 * 1024
@@ -95,7 +95,7 @@ class Feed:
 
     __slots__ = (
         "_conflate_at", "_conflated", "_writers", "blocks", "bucket", "counted", "counted_at", "cursor",
-        "dense", "filter", "held_until", "key", "live", "members", "pending", "routes", "writing",
+        "dense", "filter", "held_until", "key", "live", "members", "pending", "writing",
     )  # fmt: skip
 
     def __init__(self, key: FeedKey, event_filter: Filter, now: float) -> None:
@@ -110,7 +110,6 @@ class Feed:
         self.held_until = 0.0
         self.counted = 0  # matching events in the log, up to a bound, as of the head ``counted_at``
         self.counted_at = -1
-        self.routes: dict[Route, None] = {}  # routes that lead to this feed
         self.blocks: dict[int, Batch] = {}  # shared catch-up batches by start position
         self.dense = True  # whether blocks are worth sharing; assumed until a sparse block shows otherwise
         self._writers: Writers | None = None

@@ -1,33 +1,46 @@
-"""Index from subjects to feeds: matching is done when a subject and a feed first meet, not for each event.
+"""Index from subjects to feeds: a feed is matched when an event of a subject first meets it.
 
-Producers choose subjects and clients choose filters, so the number of pairs that match is bounded as well as
-that of subjects.
+Invariants:
+
+1. The feeds of a route are those of its ``version``; they are brought up to date before an event is offered.
+2. A client that subscribes costs time and memory for its own patterns, however many subjects there are.
+3. Producers choose subjects and clients choose filters, so the number of pairs that match is bounded as well
+   as that of subjects.
 """
 
+from collections import deque
 from typing import Final
 
 from tickertape.relay.core.fanout.feed import Feed, FeedKey
-from tickertape.relay.core.fanout.subject_index import PatternTrie, SubjectTrie
+from tickertape.relay.core.fanout.pattern_trie import PatternTrie
 from tickertape.relay.core.filters import MAX_KNOWN_SUBJECTS, Filter, Route
 
-MAX_LINKS: Final = 1_000_000
-"""Maximum number of pairs of a subject and a feed that matches it, which take about 200 bytes each."""
+MAX_LINKS: Final = 4_000_000
+"""Maximum number of pairs of a subject and a feed that matches it, which take 8 bytes each."""
+
+MAX_CHANGES: Final = 32
+"""Maximum number of changes that a route makes up for one by one; after more, its feeds are looked up."""
+
+_REMOVED: Final = Filter((">",))
+_REMOVED_KEY: Final = FeedKey(_REMOVED.key, "live", 0.0)
 
 
 class FeedIndex:
-    """Feeds by key, and the routes that lead to them.
+    """Feeds by key, and by the subjects that they match.
 
     Attributes:
-        feeds: all feeds.
-        links: number of pairs of a route and a feed that it leads to.
+        feeds: all feeds by key.
+        version: number of feeds that were added and removed.
+        links: number of pairs of a route and a feed.
     """
 
     def __init__(self) -> None:
         self.feeds: dict[FeedKey, Feed] = {}
+        self.version = 0
         self.links = 0
         self._routes: dict[str, Route] = {}
         self._patterns: PatternTrie[Feed] = PatternTrie()
-        self._subjects: SubjectTrie[Route] = SubjectTrie()
+        self._changes: deque[Feed] = deque(maxlen=MAX_CHANGES)  # the feeds added or removed last
 
     def __repr__(self) -> str:
         return f"FeedIndex({len(self.feeds)} feeds, {len(self._routes)} subjects)"
@@ -37,31 +50,42 @@ class FeedIndex:
         route = self._routes.get(subject)
         if route is None:
             # The oldest subject is forgotten; if it is still in use, its next event is matched again.
+            # Records in the log keep its route for the subject and the rank.
             if len(self._routes) >= MAX_KNOWN_SUBJECTS:
                 self._forget_oldest()
             route = self._routes[subject] = Route(subject)
-            self._subjects.add(subject, route)
-            # Linked in both directions, so that removing either end takes time per link, not per entry.
-            for feed in self._patterns.matching(subject):
-                if feed.filter.passes(route):
-                    self._link(route, feed)
-            # Never this route, which the next event needs.
-            while self.links > MAX_LINKS and len(self._routes) > 1:
-                self._forget_oldest()
         return route
 
+    def update(self, route: Route) -> None:
+        """Update the feeds of a route."""
+        missed, known = self.version - route.version, len(route.feeds)
+        if route.version >= 0 and missed <= len(self._changes):
+            changed = list(self._changes)[-missed:]
+            # A feed without members was removed.
+            feeds = [feed for feed in route.feeds if feed.members]
+            feeds += [feed for feed in changed if feed.members and feed.filter.test(route.subject)]
+            route.feeds = feeds
+        else:
+            route.feeds = [
+                feed for feed in self._patterns.matching(route.subject) if feed.filter.passes(route)
+            ]
+        route.version = self.version
+        if self._routes.get(route.subject) is route:
+            self.links += len(route.feeds) - known
+            if self.links > MAX_LINKS:
+                # Moved to the end, since its event is about to be offered.
+                self._routes[route.subject] = self._routes.pop(route.subject)
+                while self.links > MAX_LINKS and len(self._routes) > 1:
+                    self._forget_oldest()
+
     def feed(self, key: FeedKey, event_filter: Filter, now: float) -> Feed:
-        """Return the feed of a key, created with the routes that lead to it when first requested."""
+        """Return the feed of a key, created when first requested."""
         feed = self.feeds.get(key)
         if feed is None:
             feed = self.feeds[key] = Feed(key, event_filter, now)
             for pattern in event_filter.subjects:
                 self._patterns.add(pattern, feed)
-                for route in self._subjects.matching(pattern):
-                    if event_filter.passes(route):
-                        self._link(route, feed)
-            while self.links > MAX_LINKS and self._routes:
-                self._forget_oldest()
+            self._record(feed)
         return feed
 
     def remove(self, feed: Feed) -> None:
@@ -71,23 +95,16 @@ class FeedIndex:
         feed.clear()
         for pattern in feed.filter.subjects:
             self._patterns.discard(pattern, feed)
-        self.links -= len(feed.routes)
-        for route in feed.routes:
-            del route.feeds[feed]
-        feed.routes.clear()
-
-    def _link(self, route: Route, feed: Feed) -> None:
-        if feed not in route.feeds:  # a feed whose patterns overlap meets a subject several times
-            route.feeds[feed] = None
-            feed.routes[route] = None
-            self.links += 1
+        # Routes without further events keep a reference to the feed, which must cost little.
+        feed.filter, feed.key = _REMOVED, _REMOVED_KEY
+        feed.blocks.clear()
+        self._record(feed)
 
     def _forget_oldest(self) -> None:
-        subject = next(iter(self._routes))
-        route = self._routes.pop(subject)
-        self.links -= len(route.feeds)
-        self._subjects.discard(subject, route)
-        # Records in the log keep this route for its subject and rank; its feeds matter for new events only.
-        for feed in route.feeds:
-            del feed.routes[route]
-        route.feeds.clear()
+        forgotten = self._routes.pop(next(iter(self._routes)))
+        self.links -= len(forgotten.feeds)
+        forgotten.feeds, forgotten.version = [], -1
+
+    def _record(self, feed: Feed) -> None:
+        self.version += 1
+        self._changes.append(feed)

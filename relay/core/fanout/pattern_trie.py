@@ -1,11 +1,10 @@
-"""Tries that find the patterns that match a subject, and the subjects that match a pattern.
+"""Trie that finds the patterns that match a subject.
 
-The tries branch by token, as in NATS servers, so a lookup costs time per match, not per entry.
+It branches by token, as in NATS servers, so a lookup costs time per match, not per entry.
 
 Invariants:
 
-1. Both ``matching`` methods agree with ``tickertape.contracts.subjects.matches`` for every valid pattern and
-   subject.
+1. ``matching`` agrees with ``tickertape.contracts.subjects.matches`` for every valid pattern and subject.
 2. A node without values and children is removed, so the size of a trie is bounded by its entries.
 """
 
@@ -25,14 +24,14 @@ class _Node(Generic[T]):
         self.values: dict[T, None] = {}
 
 
-class _Trie(Generic[T]):
-    """Trie of values by the tokens of a pattern or subject."""
+class PatternTrie(Generic[T]):
+    """Trie of values by the tokens of a pattern."""
 
     def __init__(self) -> None:
         self._root: _Node[T] = _Node()
 
     def add(self, text: str, value: T) -> None:
-        """Add a value at a pattern or subject; several values can share it."""
+        """Add a value at a pattern; several values can share it."""
         node = self._root
         for token in text.split("."):
             child = node.children.get(token)
@@ -60,10 +59,6 @@ class _Trie(Generic[T]):
     def __bool__(self) -> bool:
         return bool(self._root.children)
 
-
-class PatternTrie(_Trie[T]):
-    """Trie of values by pattern; ``matching`` takes a subject."""
-
     def matching(self, subject: str) -> Iterable[T]:
         """Return the values of all patterns that match a subject, each once."""
         found: dict[T, None] = {}
@@ -81,30 +76,3 @@ class PatternTrie(_Trie[T]):
         for node in nodes:
             found |= node.values
         return found
-
-
-class SubjectTrie(_Trie[T]):
-    """Trie of values by subject; ``matching`` takes a pattern."""
-
-    def matching(self, pattern: str) -> list[T]:
-        """Return the values of all subjects that a pattern matches."""
-        nodes = [self._root]
-        for token in pattern.split("."):
-            if token == ">":
-                nodes = _descendants(nodes)
-                break
-            if token == "*":
-                nodes = [child for node in nodes for child in node.children.values()]
-            else:
-                nodes = [child for node in nodes if (child := node.children.get(token)) is not None]
-        return [value for node in nodes for value in node.values]
-
-
-def _descendants(nodes: list[_Node[T]]) -> list[_Node[T]]:
-    """Return all descendants of nodes."""
-    # Without the nodes themselves, since ``>`` matches at least one token.
-    found: list[_Node[T]] = []
-    while nodes:
-        nodes = [child for node in nodes for child in node.children.values()]
-        found += nodes
-    return found
