@@ -1,6 +1,7 @@
 """The move of components from LATEST to HEALTH: programs accept both layouts, and no gateway is ever lost."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tests.support.clients.fake_link import only
 from tests.support.clients.feed_client import PATIENCE, follow, jetstream, publish, run, status
 from tests.support.programs.relay_process import Relay
 from tests.support.programs.relay_process import run as run_command
+from tests.support.servers.deployed_nats import ask, deployed
 from tests.support.servers.nats_server import NatsServer
 from tickertape.names import Names
 from tickertape.nats import stream_differences, streams
@@ -156,3 +158,25 @@ def test_nothing_is_moved_before_it_is_copied(
             assert stream_differences.is_combined(info["config"], NAMES)
 
     run(work())
+
+
+def test_permissions_of_an_earlier_version_are_enough_for_gateways(tmp_path: Path) -> None:
+    """A relay whose user may not read HEALTH yet starts with all gateways, and names what it may not do."""
+    with deployed(tmp_path, without="HEALTH") as nats:
+        nats.command_apply()
+
+        async def work(relay: Relay) -> None:
+            async with nats.client("monitor") as (client, _):
+                await ask(client, "gateway.status.ctp.a", status("a").encode())
+            async with nats.client("publisher") as (client, _):
+                await ask(client, "system.health.db", health("db").encode())
+            async with nats.client("operator") as (client, _), asyncio.timeout(PATIENCE):
+                while len(await held(client, "HEALTH")) != 1 or len(await held(client, "LATEST")) != 1:
+                    await asyncio.sleep(0.02)
+            await asyncio.to_thread(relay.kill)
+            await asyncio.to_thread(relay.start)
+            assert "gateway.status.ctp.a" in await shown(relay)
+
+        with Relay(nats.url, *nats.options("relay")) as relay:
+            run(work(relay))
+            assert any("cannot load the states of components" in line for line in relay.log)

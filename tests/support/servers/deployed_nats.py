@@ -5,7 +5,6 @@ The file itself is used, with another port and folder: there is no second copy o
 
 import asyncio
 import re
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -102,11 +101,12 @@ async def ask(client: Client, subject: str, body: object = b"", **headers: str) 
 
 
 @contextmanager
-def deployed(folder: Path) -> Iterator[Deployed]:
+def deployed(folder: Path, without: str | None = None) -> Iterator[Deployed]:
     """Start the deployment's server.
 
     Args:
         folder: a folder of the test.
+        without: text of the permissions to leave out.
     """
     text = CONFIG.read_text(encoding="utf-8")
     for line, instead in {
@@ -116,7 +116,10 @@ def deployed(folder: Path) -> Iterator[Deployed]:
         text, found = re.subn(line, instead, text, flags=re.MULTILINE)
         assert found == 1
     (folder / "nats").mkdir(parents=True, exist_ok=True)
-    shutil.copy(CONFIG.with_name("permissions.conf"), folder / "nats")
+    permissions = CONFIG.with_name("permissions.conf").read_text(encoding="utf-8")
+    if without is not None:
+        permissions = re.sub(rf'"[^"\n]*{without}[^"\n]*",?', "", permissions)
+    (folder / "nats" / "permissions.conf").write_text(permissions, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         for user in USERS:
             password = f"{user}-{folder.name}"
