@@ -12,8 +12,8 @@ Invariants:
 import asyncio
 import logging
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -41,13 +41,16 @@ MAX_BYTES: Final = 1024 * 1024
 MAX_RULES: Final = 1_000
 """Maximum number of rules."""
 
+MAX_WILDCARDS: Final = 100
+"""Maximum number of rules with a wildcard, each of which is compared with each name."""
+
 MAX_NAMES: Final = 64
 """Maximum number of names that are read from a certificate; the others are ignored."""
 
 _MAX_DEPTH: Final = 8
 _MAX_NAME: Final = 256
 _KINDS: Final = ("cn", "dns", "email", "uri")
-_WILDCARDS: Final = {"dns": r"[a-z0-9_-]+", "uri": r"[A-Za-z0-9._~-]+"}
+_WILDCARDS: Final = {"dns": r"[a-z0-9_-]+", "uri": r"(?!\.\.?(?:/|$))[A-Za-z0-9._~-]+"}
 """Regular expressions for the text that ``*`` stands for."""
 
 _Stamp = tuple[int, int, int]
@@ -57,17 +60,47 @@ class CertificateGrantsError(ConfigurationError):
     """Error for a file of certificate grants that cannot be used."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """Rule of the file.
+class Rules:
+    """Rules of one version of the file; a look-up takes the same time however many exact names there are."""
 
-    Attributes:
-        matches: returns whether the rule matches a name.
-        grant: grant of the certificates that have such a name.
-    """
+    def __init__(self) -> None:
+        self._grants: list[Grant] = []
+        self._exact: dict[str, int] = {}
+        self._wildcards: list[tuple[int, re.Pattern[str]]] = []
 
-    matches: Callable[[str], object]
-    grant: Grant
+    def __len__(self) -> int:
+        return len(self._grants)
+
+    def add(self, name: Any, grant: Grant) -> None:
+        """Append a rule.
+
+        Args:
+            name: name, or pattern of names.
+            grant: grant of the certificates that have such a name.
+
+        Raises:
+            ValueError: the name is not valid, or an earlier rule has the same.
+        """
+        pattern, text = _parse_name(name)
+        if pattern is not None:
+            if len(self._wildcards) >= MAX_WILDCARDS:
+                raise ValueError(f"more than {MAX_WILDCARDS} names have a wildcard")
+            self._wildcards.append((len(self), pattern))
+        elif self._exact.setdefault(text, len(self)) != len(self):
+            raise ValueError(f"name {text[:60]!r} has an earlier rule")
+        self._grants.append(grant)
+
+    def find(self, names: Sequence[str]) -> tuple[str, Grant] | None:
+        """Return the first rule's grant for any of several names, and the name that it matches."""
+        found = min(((self._exact[name], name) for name in names if name in self._exact), default=None)
+        for index, pattern in self._wildcards:
+            if found is not None and found[0] < index:
+                break
+            matching = next((name for name in names if pattern.fullmatch(name)), None)
+            if matching is not None:
+                found = index, matching
+                break
+        return None if found is None else (found[1], self._grants[found[0]])
 
 
 class ClientCertificates:
@@ -90,7 +123,7 @@ class ClientCertificates:
     def __init__(self, path: Path) -> None:
         self.valid = True
         self._path = path
-        self._rules: tuple[Rule, ...] = ()
+        self._rules = Rules()
         self._stamp: _Stamp | None = None
         # Clients send requests with the same certificate again and again.
         self._parse = lru_cache(1024)(_parse_certificate)
@@ -169,11 +202,8 @@ class ClientCertificates:
         return f"{count(len(self), 'rule')} for client certificates"
 
     def _find(self, names: tuple[str, ...], expires_at: float) -> Grant | None:
-        for rule in self._rules:
-            for name in names:
-                if rule.matches(name):
-                    return replace(rule.grant, subject=name, expires_at=expires_at)
-        return None
+        found = self._rules.find(names)
+        return None if found is None else replace(found[1], subject=found[0], expires_at=expires_at)
 
     def _load(self) -> None:
         self.valid = False
@@ -187,7 +217,7 @@ class ClientCertificates:
                 f"cannot read certificate grants {self._path}: {error.strerror}", "check --tls-client-grants"
             ) from None
         # Parsed completely before the assignment, so that an invalid file changes nothing.
-        self._rules, self.valid = tuple(_parse_rules(data, self._path)), True
+        self._rules, self.valid = _parse_rules(data, self._path), True
 
 
 def _stamp(path: Path) -> _Stamp:
@@ -195,7 +225,7 @@ def _stamp(path: Path) -> _Stamp:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def _parse_rules(data: bytes, path: Path) -> list[Rule]:
+def _parse_rules(data: bytes, path: Path) -> Rules:
     def invalid(problem: str) -> CertificateGrantsError:
         return CertificateGrantsError(
             f"certificate grants {path}: {problem}",
@@ -213,13 +243,12 @@ def _parse_rules(data: bytes, path: Path) -> list[Rule]:
     # A duplicate key could hide a ``deny``.
     if is_deeper(data, _MAX_DEPTH) or find_duplicate_key(data, entries) is not None:
         raise invalid("nested too deep, or a duplicate key")
-    rules: list[Rule] = []
+    rules = Rules()
     for number, entry in enumerate(entries, start=1):
         if not isinstance(entry, dict) or set(entry) != {"name", "grant"}:
             raise invalid(f"rule {number} is not an object with exactly the fields name and grant")
         try:
-            matches = _matcher(entry["name"])
-            rules.append(Rule(matches, parse_grant(entry["grant"], f"rule {number}: grant")))
+            rules.add(entry["name"], parse_grant(entry["grant"], f"rule {number}: grant"))
         except ValueError as error:
             raise invalid(f"rule {number}: {error}") from None
         except ProtocolError as error:
@@ -227,8 +256,8 @@ def _parse_rules(data: bytes, path: Path) -> list[Rule]:
     return rules
 
 
-def _matcher(name: Any) -> Callable[[str], object]:
-    """Return a function that compares a name of a certificate with that of a rule.
+def _parse_name(name: Any) -> tuple[re.Pattern[str] | None, str]:
+    """Return the pattern of a rule's name, or None if it has no wildcard, and the name to compare.
 
     Raises:
         ValueError: the name of the rule is not valid.
@@ -241,7 +270,7 @@ def _matcher(name: Any) -> Callable[[str], object]:
     if kind == "dns":
         name = name.lower()
     if "*" not in value:
-        return lambda other: other == name
+        return None, name
     wildcard = _WILDCARDS.get(kind)
     # A whole label or segment, so that ``*`` cannot match more than the rule's author sees.
     parts = value.split("." if kind == "dns" else "/")
@@ -250,7 +279,7 @@ def _matcher(name: Any) -> Callable[[str], object]:
             f"name {name[:60]!r}: * stands for one whole label of a dns name or one segment of a uri, "
             "and may occur once"
         )
-    return re.compile(re.escape(name).replace(r"\*", wildcard)).fullmatch
+    return re.compile(re.escape(name).replace(r"\*", wildcard)), name
 
 
 def _parse_certificate(der: bytes) -> tuple[tuple[str, ...], float]:

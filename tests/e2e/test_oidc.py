@@ -74,7 +74,7 @@ def _private_jwk(name: str) -> dict[str, Any]:
 def issuer() -> Iterator[Issuer]:
     """Return an issuer that is not started."""
     if shutil.which("node") is None:
-        missing("needs Node.js 18.18 or newer; 'apt-get install nodejs npm' brings it")
+        missing("needs Node.js 20 or newer; 'apt-get install nodejs npm' brings it")
     if not (APP / "node_modules" / ".ready").exists():
         missing("needs the packages of the issuer in tests/e2e/issuer; 'make test' brings them")
     found = Issuer()

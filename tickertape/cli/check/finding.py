@@ -41,6 +41,7 @@ NAMES: Final = frozenset(
         "nats_program",
         # Clients.
         "token_keys",
+        "certificate_grants",
         "revocations",
         "token",
         "origin",

@@ -46,6 +46,18 @@ def test_without_tokens_there_is_no_finding(tmp_path: Path) -> None:
     assert (one.state, one.hint) == ("warn", "set --auth jwt to verify one")
 
 
+def test_the_grants_of_certificates_are_loaded(tmp_path: Path) -> None:
+    """The rules for certificates are read as the relay reads them, with and without tokens."""
+    path = tmp_path / "grants.json"
+    certificates = {"tls_client_ca": path, "tls_client_grants": path, "tls_cert": path}
+    for settings in ({"auth": "certificate", **certificates}, {**JWT, **certificates}):
+        path.write_text('[{"name": "cn:desk", "grant": {"subjects": [">"]}}]')
+        assert found(**settings)["certificate_grants"].state == "ok"
+        path.write_text('[{"name": "cn:desk", "grant": {"subjets": [">"]}}]')
+        one = found(**settings)["certificate_grants"]
+        assert (one.state, "rule 1: grant.subjets is unknown" in one.text) == ("error", True)
+
+
 def test_a_valid_token_is_reported_with_its_grant(tmp_path: Path) -> None:
     """A valid token is reported with its subject, grant, rate and expiry, and is not shown itself."""
     grant = {

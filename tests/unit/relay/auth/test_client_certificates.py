@@ -1,5 +1,6 @@
 """Grants of client certificates: rules, their wildcards, and files that are not valid."""
 
+import itertools
 import json
 import logging
 from pathlib import Path
@@ -57,6 +58,8 @@ def load(path: Path, *rules: Any) -> ClientCertificates:
         ("uri:spiffe://desk/ns/*", "uri:spiffe://desk/ns/", False),
         ("uri:spiffe://desk/ns/*", "uri:spiffe://desk/ns/a?b", False),
         ("uri:spiffe://desk/ns/*", "uri:spiffe://DESK/ns/a", False),
+        ("uri:spiffe://desk/*/a", "uri:spiffe://desk/../a", False),
+        ("uri:spiffe://desk/*/a", "uri:spiffe://desk/..b/a", True),
     ],
 )
 def test_names_are_compared_whole(
@@ -79,8 +82,15 @@ def test_names_are_compared_whole(
 
 def test_the_first_matching_rule_applies(authority: ClientAuthority, path: Path) -> None:
     """Of several matching rules, the first in the file applies, whatever the order of the names."""
-    certificates = load(path, rule("cn:b", "log.a.>"), rule("dns:b.example.com", "log.b.>"))
-    assert certificates.grant(der(authority.issue("dns:b.example.com", "cn:b"))).subjects == ("log.a.>",)
+    file = authority.issue("dns:b.example.com", "cn:b")
+    rules = [
+        rule("cn:b", "log.a.>"),
+        rule("dns:*.example.com", "log.b.>"),
+        rule("dns:b.example.com", "log.c.>"),
+    ]
+    for several in itertools.permutations(rules):
+        assert list(load(path, *several).grant(der(file)).subjects) == several[0]["grant"]["subjects"]
+    assert load(path, rule("cn:a"), *rules[1:]).grant(der(file)).subjects == ("log.b.>",)
 
 
 def test_strange_certificates_are_rejected(authority: ClientAuthority, path: Path) -> None:
@@ -118,6 +128,11 @@ def test_strange_certificates_are_rejected(authority: ClientAuthority, path: Pat
             )
         ),
         ([rule(f"cn:{number}") for number in range(1_001)], "not a list of 1 to 1000"),
+        ([rule("dns:a.b"), rule("cn:x"), rule("dns:A.b")], "rule 3: name 'dns:a.b' has an earlier rule"),
+        (
+            [rule(f"dns:*.{number}.b") for number in range(101)],
+            "rule 101: more than 100 names have a wildcard",
+        ),
     ],
 )
 def test_an_invalid_file_is_rejected(path: Path, text: Any, problem: str) -> None:
