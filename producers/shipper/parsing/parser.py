@@ -231,7 +231,7 @@ class Parser:
         if self._redactor.checks_all_lines:
             for index, text in enumerate(texts):
                 line_flags[index] = line_flags.get(index, 0) | NEEDS_SANITIZING
-                texts[index] = clean(text)
+                texts[index] = self._redactor.clean(text)
             return
         match = _SUSPECT.search(block)
         if match is None:
@@ -241,7 +241,7 @@ class Parser:
             # A match may begin with the line break before its line.
             index = bisect_right(starts, match.end() - 1) - 1
             line_flags[index] = line_flags.get(index, 0) | NEEDS_SANITIZING
-            texts[index] = clean(texts[index])
+            texts[index] = self._redactor.clean(texts[index])
             # One match is enough to flag a line, so the search resumes at the next one.
             if starts[index + 1] >= len(block):
                 break

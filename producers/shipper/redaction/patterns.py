@@ -109,7 +109,7 @@ SUSPECT: Final = b"|".join(
         rb"(?i:pass[\\\"' \t]*[=:])",
         rb"(?i:authorization|cookie%s%s|bearer(?:[ \t]|\\t)|basic(?:[ \t]|\\t)+[a-z0-9+/]{6})"
         % (_BETWEEN, _MARK),
-        rb":\\?/\\?/[^\s/?#:@\"'<>]*:[^\s\"'<>]*@",
+        rb":\\*/\\*/[^\s/?#:@\"'<>]*:[^\s\"'<>]*@",
         rb"PRIVATE KEY",
         *(b"(?:%s)" % pattern for _, pattern in TOKENS),
         rb"hooks\.slack\.com\\?/",

@@ -24,6 +24,9 @@ from tickertape.producers.shipper.user_regex import compile_pattern
 
 _SUSPECT: Final = patterns.compile_bytes(patterns.SUSPECT)
 _REDACTED: Final = re.compile(rb"\[redacted:[\w-]+\]")
+_CUT_ESCAPE: Final = re.compile(r"(?:\x1b[\[ -/]?|\x9b)[0-?]*[ -/]*(?=\[redacted:)")
+"""Terminal escape whose last character was part of a secret."""
+
 _KIND: Final = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
 _OPENING: Final = re.compile(rb"[bBuUrR]?\\*[\"']")
 _BRACKET: Final = re.compile(rb"\w*[\[{(]")
@@ -59,7 +62,19 @@ class Redactor:
 
     def redact_text(self, text: str) -> str:
         """Clean a text and redact its secrets."""
-        text = clean(text)
+        return self._redact(self.clean(text))
+
+    def clean(self, text: str) -> str:
+        """Clean a text; secrets directly behind a terminal escape are redacted before it is removed.
+
+        Removing an incomplete escape also removes the letter after it, without which the rest of a secret
+        would not be recognized.
+        """
+        if "\x1b" in text or "\x9b" in text:
+            text = _CUT_ESCAPE.sub("", self._redact(text))
+        return clean(text)
+
+    def _redact(self, text: str) -> str:
         if len(text) >= 4:
             data = text.encode()
             if _SUSPECT.search(data) is not None:
@@ -76,7 +91,7 @@ class Redactor:
             kind: redact the value as a secret of this kind.
         """
         if isinstance(value, str):
-            return self.redact_text(value) if kind is None else self._redact_secret(clean(value), kind)
+            return self.redact_text(value) if kind is None else self._redact_secret(self.clean(value), kind)
         if isinstance(value, dict):
             return self._redact_fields(value, kind)
         if isinstance(value, list):

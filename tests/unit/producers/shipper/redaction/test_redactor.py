@@ -148,6 +148,10 @@ WRAPPERS: dict[str, Callable[[str], str]] = {
     "escaped": _hidden,
     "named source": lambda text: json.dumps({"msg": "m", "logger": text, text: 1}),
     "ansi": lambda text: "\x1b[31m".join(text),
+    "escape of a space": lambda text: f"by \x1b {text}",
+    "incomplete escape": lambda text: f"by \x1b[{text}",
+    "incomplete C1 escape": lambda text: f"by \x9b {text}",
+    "incomplete escape in JSON": lambda text: json.dumps({"msg": f"\x1b[{text}", f"\x1b({text}": text}),
     "controls": lambda text: "\x00\u202e".join(text),
 }  # fmt: skip
 
@@ -328,6 +332,7 @@ def test_malicious_text_takes_linear_time(piece: str) -> None:
 )
 @example("登录 密码：hunter2", 5, ":", 1)
 @example("4111111111111111", 0, "中\n", 0)
+@example("redis://:hunter2@cache/0", 6, "\\", 0)
 def test_the_block_search_misses_nothing(text: str, index: int, piece: str, skipped: int) -> None:
     """Text in which the block search finds nothing matches no rule, including text with JSON escapes."""
     text = text[:index] + piece + text[index + skipped :]
