@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -117,6 +118,40 @@ def test_only_the_proxy_and_grafana_are_published_and_on_loopback(services: dict
     assert published == {"proxy": ["127.0.0.1"], "grafana": ["127.0.0.1"]}
 
 
+def test_ports_of_operation_are_closed_to_the_outside(services: dict[str, Any], folder: Path) -> None:
+    """NATS, ops and metrics ports are open on the internal network alone, and NATS monitoring on loopback."""
+    outside = {name for name, service in services.items() if "outer" in service["networks"]}
+    assert outside == {"proxy", "grafana", "monitor"}
+    address = services["monitor"]["networks"]["inner"]["ipv4_address"]
+    (host,) = (part for part in services["monitor"]["command"] if part.startswith("--metrics-host="))
+    assert host == f"--metrics-host={address}"
+    config = (folder / "nats" / "compose.conf").read_text(encoding="utf-8")
+    assert re.findall(r"^(listen|http): (.*)$", config, re.MULTILINE) == [
+        ("listen", '"0.0.0.0:4222"'),
+        ("http", '"127.0.0.1:8222"'),
+    ]
+
+
+def test_each_program_has_its_own_user(services: dict[str, Any]) -> None:
+    """Every program that connects to NATS has a user, a password and an inbox that no other uses."""
+    found = []
+    for name in sorted(OURS - {"relay-2"}):
+        options = dict(part.split("=", 1) for part in services[name]["command"] if part.startswith("--nats-"))
+        assert options["--nats-password-file"].startswith("/run/secrets/"), name
+        found.append(tuple(options[f"--nats-{key}"] for key in ("user", "password-file", "inbox-prefix")))
+    for column in zip(*found, strict=True):
+        assert len(set(column)) == len(found)
+
+
+def test_nats_does_not_start_without_passwords(folder: Path) -> None:
+    """There is no default password: without the generated ones, the configuration is an error."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("NATS_")}
+    line = [str(find_binary()), "-t", "-c", str(folder / "nats" / "compose.conf")]
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "NATS_OPERATOR_PASSWORD" in done.stdout + done.stderr
+
+
 def test_what_is_mounted_is_there(services: dict[str, Any], folder: Path) -> None:
     """Every mounted file is in this folder, except for the operator's logs."""
     for name, service in services.items():
@@ -169,11 +204,10 @@ def nats_of_the_file(services: dict[str, Any], folder: Path, tmp_path: Path) -> 
     """Run the file's nats-server until it is healthy; yield its URL."""
     port, monitoring = free_port(), free_port()
     command = here(services["nats"]["command"], folder, "")
-    assert command[-1] == "8222"
     config = folder / "nats" / "nats-server.conf"
     text = config.read_text(encoding="utf-8")
     config.write_text(text.replace('"/var/lib/nats"', f'"{tmp_path / "store"}"'), encoding="utf-8")
-    options = [*command[:-1], str(monitoring), "-p", str(port)]
+    options = [*command, "-a", "127.0.0.1", "-m", str(monitoring), "-p", str(port)]
     process = subprocess.Popen(
         [str(find_binary()), *options],
         env={**os.environ, **services["nats"]["environment"]},

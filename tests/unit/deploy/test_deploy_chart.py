@@ -198,6 +198,21 @@ def test_an_issuer_replaces_the_key() -> None:
     assert not [argument for argument in relay["args"] if "jwt-key" in argument or "jwks" in argument]
 
 
+def test_the_ops_port_is_closed_by_default() -> None:
+    """Only the feed is open; the ops port is open to named sources; no service has an external address."""
+    least, full = rendered(*KEY), rendered(*FULL)
+    services = {name: document["spec"] for (kind, name), document in least.items() if kind == "Service"}
+    assert {name: spec["type"] for name, spec in services.items()} == {"ticks-tickertape": "ClusterIP"}
+    assert [port["targetPort"] for port in services["ticks-tickertape"]["ports"]] == ["feed"]
+    ingress = least["NetworkPolicy", "ticks-tickertape"]["spec"]["ingress"]
+    assert [port["port"] for rule in ingress for port in rule["ports"]] == ["feed"]
+    (_, ops) = full["NetworkPolicy", "ticks-tickertape"]["spec"]["ingress"]
+    assert ops["ports"] == [{"port": "ops", "protocol": "TCP"}]
+    assert ops["from"] == [
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    ]
+
+
 def test_selectors_select_the_pods() -> None:
     """Services, policy and budget select the pods; the monitor selects only the metrics service."""
     documents = rendered(*FULL)
@@ -237,6 +252,7 @@ def test_selectors_select_the_pods() -> None:
         ((*KEY, "--set", "nats.url=http://nats:4222"), "/nats/url"),
         ((*KEY, "--set", "nats.url=nats://relay:secret@nats:4222"), "/nats/url"),
         ((*KEY, "--set", "replicas=-1"), "/replicas"),
+        ((*KEY, "--set", "serviceMonitor.enabled=true"), "networkPolicy.metricsFrom"),
         ((*KEY, "--set", "options.port=9"), "is set by the chart"),
         ((*KEY, "--set", "options.jwt-key=x"), "must come from a Secret"),
         (

@@ -82,6 +82,8 @@ def test_the_built_package_is_complete(tmp_path: Path) -> None:
     }
     expected = tracked("relay", "contracts/typescript/dist", "contracts/typescript/src", "contracts/schema")
     assert {f"tickertape/{path}" for path in expected} - installed == set()
+    (sbom,) = (tmp_path / "installed").glob("tickertape-*.dist-info/sboms/tickertape.cdx.json")
+    assert f"dist-info/sboms/{sbom.name}" in DOCKERFILE
     done = subprocess.run(
         [sys.executable, "-m", "tickertape", "--help"],
         cwd=tmp_path,
