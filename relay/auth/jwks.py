@@ -4,7 +4,8 @@ Invariants:
 
 1. The last valid key set is used until a newer one is fetched: an unreachable issuer does not lock clients
    out.
-2. Untrusted clients cannot cause more than one fetch per 10 s, whatever ``kid`` they send.
+2. Untrusted clients cannot cause more than one fetch per 10 s, whatever ``kid`` they send, and cannot deny it
+   to others: a key id that no fetch has looked for yet is fetched as soon as that is allowed, not rejected.
 3. A fetch is bounded in size and, as a whole, in time; it follows no redirects, and its result is validated
    before use. Cancelling ``run`` ends it immediately.
 """
@@ -15,6 +16,7 @@ import logging
 import random
 import re
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -40,6 +42,9 @@ MAX_REFRESH: Final = 3600.0
 
 MIN_FETCH_INTERVAL: Final = 10.0
 """Minimum seconds between two fetches triggered by unknown key ids."""
+
+MAX_UNKNOWN: Final = 1_000
+"""Maximum number of unknown key ids that are remembered; the oldest is forgotten first."""
 
 FIRST_RETRY: Final = 1.0
 """Seconds until the first retry after a failed fetch; doubles up to ``MIN_REFRESH``."""
@@ -86,6 +91,11 @@ class Jwks:
         self._random = random
         self._refresh_requested = asyncio.Event()
         self._last_request = float("-inf")
+        self._deferred: asyncio.TimerHandle | None = None  # the next requested fetch, if one is due later
+        self._unknown: OrderedDict[int, int] = (
+            OrderedDict()
+        )  # fetches begun when a key id was first asked for
+        self._last_success = 0  # number of the last fetch that succeeded
         self._fetching = False
         self._consecutive_failures = 0  # failed fetches since the last successful one
         self._document = b""
@@ -102,22 +112,39 @@ class Jwks:
         """Whether the last fetch succeeded."""
         return self._consecutive_failures == 0
 
-    def request_refresh(self) -> bool:
+    def request_refresh(self, kid: str | None = None) -> bool:
         """Request a fetch, because a token names an unknown key.
 
+        Args:
+            kid: key id of the token.
+
         Returns:
-            True if a fetch is pending, so the client should retry in a second; False if the last requested
-            fetch is too recent.
+            True if a fetch is pending, so the client should retry; False if a recent one found no such key.
         """
+        # Hashed, since a key id is of any size.
+        asked_at = self._unknown.setdefault(hash(kid), self.fetches)
+        if len(self._unknown) > MAX_UNKNOWN:
+            self._unknown.popitem(last=False)
         if self._fetching or self._refresh_requested.is_set():
             return True
-        now = self._clock()
         # Measured between requests, so that failed fetches count, too.
-        if now - self._last_request < MIN_FETCH_INTERVAL:
+        wait = self._last_request + MIN_FETCH_INTERVAL - self._clock()
+        if wait <= 0:
+            self._request_fetch()
+            return True
+        if asked_at < self._last_success:
             return False
-        self._last_request = now
-        self._refresh_requested.set()
+        # Another client has used up the interval, perhaps with an invented key id.
+        if self._deferred is None:
+            self._deferred = asyncio.get_running_loop().call_later(wait, self._request_fetch)
         return True
+
+    def _request_fetch(self) -> None:
+        if self._deferred is not None:
+            self._deferred.cancel()
+            self._deferred = None
+        self._last_request = self._clock()
+        self._refresh_requested.set()
 
     async def load(self) -> None:
         """Fetch once, before ``run``.
@@ -147,6 +174,7 @@ class Jwks:
 
     async def _fetch(self) -> None:
         self.fetches += 1
+        number = self.fetches
         self._fetching = True
         try:
             # Before each fetch, since an issuer may move its keys.
@@ -167,6 +195,7 @@ class Jwks:
         finally:
             self._fetching = False
         self._consecutive_failures = 0
+        self._last_success = number
         self._wait = self._jittered(max_age)
 
     def _read(self, document: bytes) -> Keys:

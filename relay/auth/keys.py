@@ -95,7 +95,7 @@ class FixedKeys:
 
     keys: Keys
 
-    def request_refresh(self) -> bool:
+    def request_refresh(self, kid: str | None = None) -> bool:
         """Return False: no newer keys are expected."""
         return False
 

@@ -53,8 +53,8 @@ class KeySource(Protocol):
     def keys(self) -> Keys | None:
         """Current keys, the same object until they change; None until they are available."""
 
-    def request_refresh(self) -> bool:
-        """Request newer keys; return whether a fetch is pending."""
+    def request_refresh(self, kid: str | None = None) -> bool:
+        """Request newer keys, for a token with this key id; return whether a fetch is pending."""
 
 
 class Verifier:
@@ -188,7 +188,7 @@ class Verifier:
             )
         candidates = keys.find(kid)
         if not candidates:
-            if self._source.request_refresh():
+            if self._source.request_refresh(kid):
                 raise TokenError(
                     "unknown_key",
                     "the token's kid is unknown; refreshing the keys, retry in a second",

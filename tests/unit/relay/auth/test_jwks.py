@@ -235,6 +235,30 @@ def test_unknown_keys_cause_one_fetch_per_ten_seconds(issuer: Issuer) -> None:
     run_with_timeout(scenario)
 
 
+def test_a_client_with_invented_keys_does_not_lock_out_a_new_key(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that is published after another client used up the fetch is found by the next fetch."""
+    monkeypatch.setattr("tickertape.relay.auth.jwks.MIN_FETCH_INTERVAL", 0.2)
+    monkeypatch.setattr("tickertape.relay.auth.jwks.MAX_UNKNOWN", 3)
+
+    async def scenario() -> None:
+        source = Jwks(issuer.url, "EdDSA")
+        await source.load()
+        task = asyncio.create_task(source.run())
+        assert source.request_refresh("invented")
+        await wait_until(lambda: len(issuer.requests) == 2 and not source.request_refresh("invented"))
+        issuer.publish("a", "new")
+        assert source.request_refresh("new"), "no fetch has looked for it"
+        for number in range(10):
+            assert source.request_refresh(f"invented {number}")
+            assert source.request_refresh("new")
+        await wait_until(lambda: ids(source) == ["a", "new"])
+        await _cancel(task)
+
+    run_with_timeout(scenario)
+
+
 async def _cancel(task: "asyncio.Task[None]") -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -44,7 +44,7 @@ class KeySource:
         self.refreshing = refreshing
         self.requests = 0
 
-    def request_refresh(self) -> bool:
+    def request_refresh(self, kid: str | None = None) -> bool:
         """Count the request and return whether newer keys are expected."""
         self.requests += 1
         return self.refreshing
