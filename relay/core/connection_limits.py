@@ -148,6 +148,19 @@ class Admission:
         """Return whether limits per address do not apply to an address."""
         return self._exempt(address)
 
+    def key(self, address: str) -> str:
+        """Return the key to count an address under: for IPv6 the /64, which one client controls."""
+        if ":" not in address or self._exempt(address):
+            return address
+        try:
+            parsed = IPv6Address(address.partition("%")[0])
+        except ValueError:
+            return address
+        # A dual-stack socket reports all IPv4 clients in this form; a single /64 contains them.
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return str(IPv6Address(int(parsed) >> 64 << 64)) + "/64"
+
     def accept(
         self, address: str, socket: Socket, now: float, *, relayed: bool = False
     ) -> ClientSlot | Limit:
@@ -163,7 +176,7 @@ class Admission:
         Returns:
             The slot of the connection, or the limit that it exceeds.
         """
-        key = self._key(address)
+        key = self.key(address)
         # Spent first, so that connections rejected by another limit use up the rate of their address, too.
         limit = self._spend(key, 1.0, now)
         if limit is None:
@@ -187,7 +200,7 @@ class Admission:
         Returns:
             The limit that the request exceeds, or None.
         """
-        key = self._key(address)
+        key = self.key(address)
         limit = self._spend(key, 1.0, now)
         # The new address is acquired before the old one is released: if its limit is reached, the connection
         # stays counted as before.
@@ -215,7 +228,7 @@ class Admission:
     def penalize(self, address: str, now: float) -> None:
         """Charge an address extra for a request that was rejected or never completed."""
         # One token has already been spent when the connection or the request was admitted.
-        self._spend(self._key(address), REJECTION_COST - 1.0, now, allow_debt=True)
+        self._spend(self.key(address), REJECTION_COST - 1.0, now, allow_debt=True)
 
     def is_pending(self, client_slot: ClientSlot) -> bool:
         """Return whether a connection has no session."""
@@ -314,16 +327,3 @@ class Admission:
             return None
         spent = self._counters.spend(_ADDRESS + key, rate, cost, now, allow_debt=allow_debt)
         return None if spent else Limit.ADDRESS_RATE
-
-    def _key(self, address: str) -> str:
-        """Return the key to count an address under: for IPv6 the /64, which one client controls."""
-        if ":" not in address or self._exempt(address):
-            return address
-        try:
-            parsed = IPv6Address(address.partition("%")[0])
-        except ValueError:
-            return address
-        # A dual-stack socket reports all IPv4 clients in this form; a single /64 contains them.
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
-        return str(IPv6Address(int(parsed) >> 64 << 64)) + "/64"

@@ -6,7 +6,8 @@ A connection that is rejected here costs one accept and one write: no parser and
 import asyncio
 import ssl
 from collections import Counter
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from contextlib import asynccontextmanager
 from types import coroutine
 from typing import Any, Final, TypeVar, cast
 
@@ -18,6 +19,10 @@ from tickertape.relay.transport.lingering_close import linger
 
 HANDSHAKE_TIMEOUT: Final = 5.0
 """Seconds that a client has to complete its TLS handshake."""
+
+MAX_ADDRESS_HANDSHAKES: Final = 64
+"""Maximum number of TLS handshakes of one address that are in progress. Each costs a millisecond; without a
+limit, a burst from one client would delay the handshakes of all others by seconds."""
 
 _REQUEST_TIMEOUT: Final = 1.0
 """Seconds that a rejected client has to send a request, so that it can read the reason; then it is
@@ -69,6 +74,7 @@ class Acceptor:
     Attributes:
         lingering: number of rejected clients that are still connected, by address.
         tasks: running TLS handshakes.
+        waiting: number of TLS handshakes that are in progress or wait for their turn, by address.
     """
 
     def __init__(
@@ -85,6 +91,8 @@ class Acceptor:
         self.tls = tls
         self.lingering: Counter[str] = Counter()
         self.tasks: set[asyncio.Task[None]] = set()
+        self._turns: dict[str, asyncio.Semaphore] = {}
+        self.waiting: Counter[str] = Counter()
         self._protocol_factory = protocol_factory
 
     def __repr__(self) -> str:
@@ -103,6 +111,24 @@ class Acceptor:
         """
         return self.admission.admit_request(client_slot, client or client_slot.address, self.clock())
 
+    @asynccontextmanager
+    async def handshake_turn(self, address: str) -> AsyncIterator[None]:
+        """Wait until few enough TLS handshakes of an address are in progress."""
+        if self.admission.is_exempt(address):
+            yield
+            return
+        turns = self._turns.get(address)
+        if turns is None:
+            turns = self._turns[address] = asyncio.Semaphore(MAX_ADDRESS_HANDSHAKES)
+        self.waiting[address] += 1
+        try:
+            async with turns:
+                yield
+        finally:
+            self.waiting[address] -= 1
+            if not self.waiting[address]:
+                del self.waiting[address], self._turns[address]
+
     def may_linger(self, address: str) -> bool:
         """Return whether a rejected client may stay to read the reason."""
         own = 0 if self.admission.is_exempt(address) else self.lingering[address]
@@ -116,7 +142,7 @@ class _PendingConnection(asyncio.Protocol):
         self._acceptor = acceptor
         self._protocol_factory = protocol_factory
         self._transport: asyncio.Transport
-        self._peer = ""
+        self._address = ""  # that limits apply to
         self._client_slot: ClientSlot | None = None
         self._exceeded: Limit | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -125,9 +151,10 @@ class _PendingConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         acceptor = self._acceptor
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports do not inherit from it
-        self._peer = socket_peer(self._transport)
+        peer = socket_peer(self._transport)
+        self._address = acceptor.admission.key(peer)
         admitted = acceptor.admission.accept(
-            self._peer, self, acceptor.clock(), relayed=acceptor.request_auth.is_proxy(self._peer)
+            peer, self, acceptor.clock(), relayed=acceptor.request_auth.is_proxy(peer)
         )
         if isinstance(admitted, Limit):
             self._reject(admitted)
@@ -161,7 +188,7 @@ class _PendingConnection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
             # A plain subtraction would keep every address that was ever rejected.
-            self._acceptor.lingering -= Counter((self._peer,))
+            self._acceptor.lingering -= Counter((self._address,))
         self._release_slot()
 
     def abort(self) -> None:
@@ -170,26 +197,31 @@ class _PendingConnection(asyncio.Protocol):
 
     def _reject(self, limit: Limit) -> None:
         acceptor = self._acceptor
-        if acceptor.tls is not None or not acceptor.may_linger(self._peer):
+        if acceptor.tls is not None or not acceptor.may_linger(self._address):
             # The client could not read a response without a TLS handshake, which is the expensive part.
             self._transport.abort()
             return
         self._exceeded = limit
-        acceptor.lingering[self._peer] += 1
+        acceptor.lingering[self._address] += 1
         self._timer = asyncio.get_running_loop().call_later(_REQUEST_TIMEOUT, self.abort)
 
     async def _secure(self, tls: ssl.SSLContext) -> None:
         loop = asyncio.get_running_loop()
+        started = False
         try:
-            secured = await _start(
-                loop.start_tls(
-                    self._transport, self, tls, server_side=True, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
-                ),
-                lambda: loop.call_soon(self._feed_tls),
-            )
+            async with asyncio.timeout(HANDSHAKE_TIMEOUT), self._acceptor.handshake_turn(self._address):
+                started = True
+                if self._client_slot is None:
+                    return  # the client disconnected, or was evicted, while it waited
+                secured = await _start(
+                    loop.start_tls(
+                        self._transport, self, tls, server_side=True, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
+                    ),
+                    lambda: loop.call_soon(self._feed_tls),
+                )
         except (OSError, TimeoutError):  # ssl.SSLError is an OSError
             self._transport.abort()
-            self._release_slot()
+            self._release_slot(at_fault=started)
             return
         # A client that disconnects in its handshake leaves no transport (asyncio) or a closed one (uvloop).
         # TLS does not call ``connection_lost`` of this protocol then, so its slot has to be released here.
@@ -229,13 +261,18 @@ class _PendingConnection(asyncio.Protocol):
             early, self._early = bytes(self._early), bytearray()
             protocol.data_received(early)
 
-    def _release_slot(self) -> None:
-        """Release the slot of a client that disconnected before the handover, and charge its address."""
+    def _release_slot(self, *, at_fault: bool = True) -> None:
+        """Release the slot of a client that disconnected before the handover, and charge its address.
+
+        Args:
+            at_fault: whether to charge it; False for a client that waited for its turn in vain.
+        """
         # Taken out first, so that the slot is released once: a client that is evicted before TLS starts comes
         # here from ``connection_lost`` and again from ``_secure``.
         client_slot, self._client_slot = self._client_slot, None
         if client_slot is not None:
-            self._acceptor.admission.penalize(client_slot.address, self._acceptor.clock())
+            if at_fault:
+                self._acceptor.admission.penalize(client_slot.address, self._acceptor.clock())
             self._acceptor.admission.release(client_slot)
 
 
