@@ -225,6 +225,7 @@ def tickertape_app(
     jwt_issuer: str | None = None,
     jwt_audience: str | None = None,
     insecure: bool | None = None,
+    audit: bool | None = None,
     settings: RelaySettings | None = None,
 ) -> TickertapeApp:
     """Build a feed to mount in an application: ``app.mount("/feed", feed)``.
@@ -241,6 +242,7 @@ def tickertape_app(
         jwt_algorithm, jwt_key, jwt_key_file, jwt_jwks_url, oidc_issuer, jwt_grant_claim, jwt_issuer,
             jwt_audience: settings for verifying tokens.
         insecure: allow ``auth="none"`` on addresses that other hosts can reach.
+        audit: record in the stream AUDIT who connects with which grant, and what is rejected.
         settings: complete settings, instead of the arguments above.
 
     Raises:
@@ -265,6 +267,7 @@ def tickertape_app(
         "jwt_issuer": jwt_issuer,
         "jwt_audience": jwt_audience,
         "insecure": insecure,
+        "audit": audit,
     }
     arguments = {name: value for name, value in arguments.items() if value is not None}
     if settings is not None and arguments:

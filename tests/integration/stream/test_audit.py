@@ -151,8 +151,8 @@ def test_limits_are_recorded_with_their_clients(nats_server: NatsServer) -> None
 
 def test_a_mounted_feed_is_audited(nats_server: NatsServer) -> None:
     """A feed in a host application records its sessions, too."""
-    mounts: dict[str, dict[str, Any]] = {"/feed": {"nats_url": nats_server.url}}
-    with Host(mounts, TICKERTAPE_AUDIT="true") as host:
+    mounts: dict[str, dict[str, Any]] = {"/feed": {"nats_url": nats_server.url, "audit": True}}
+    with Host(mounts) as host:
         host.until_ready("/feed")
 
         async def visit() -> None:
