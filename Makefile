@@ -62,7 +62,7 @@ schema: $(DEV)  ## regenerate contracts/schema and the TypeScript types
 	$(BIN)/python -m tickertape.contracts.export
 
 typescript: $(DEV) $(NODE)  ## check and test the TypeScript client
-	cd $(TS) && npm run -s check && TICKERTAPE_PYTHON=$(CURDIR)/$(BIN)/python npm test
+	cd $(TS) && npm run -s check && TEST_PYTHON=$(CURDIR)/$(BIN)/python npm test
 
 dist: $(NODE)  ## build the TypeScript client and the dashboard; the results are committed
 	cd $(TS) && npm run -s build

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 from pydantic_settings import SettingsConfigDict
 from tickertape.contracts.events import STREAM_SUBJECTS
 from tickertape.contracts.subjects import check_pattern, covers, escape
@@ -39,6 +39,8 @@ def _check_source(text: str) -> str:
     return text
 
 
+# ``inf`` would be no limit, which 0 says, too.
+FiniteFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 NetworkList = Annotated[str, checked_by(Networks)]
 
 
@@ -72,10 +74,10 @@ class RelaySettings(NatsSettings, AuthSettings):
     subjects: Annotated[str, AfterValidator(_check_patterns)] = Field(
         ">", description="subject patterns that the relay reads, separated by commas"
     )
-    client_rate: NonNegativeFloat = Field(
+    client_rate: FiniteFloat = Field(
         100.0, description="maximum log events per second for each client; 0: no limit"
     )
-    complete_rate: NonNegativeFloat = Field(
+    complete_rate: FiniteFloat = Field(
         5_000.0,
         description="maximum log events per second that a token can grant in mode complete; 0: no limit",
     )
@@ -111,10 +113,10 @@ class RelaySettings(NatsSettings, AuthSettings):
     max_unauthenticated: PositiveInt = Field(
         1_000, description="maximum connections without a session; beyond it the oldest is closed"
     )
-    connection_rate: NonNegativeFloat = Field(
+    connection_rate: FiniteFloat = Field(
         2_000.0, description="maximum new connections per second; 0: no limit"
     )
-    address_rate: NonNegativeFloat = Field(
+    address_rate: FiniteFloat = Field(
         100.0,
         description="maximum new connections and requests per second from one address; "
         "a rejected request counts as ten; 0: no limit",
@@ -134,8 +136,8 @@ class RelaySettings(NatsSettings, AuthSettings):
     max_catch_up: PositiveInt = Field(
         1_000, description="maximum number of missed events that a client in mode live is sent"
     )
-    drain: NonNegativeFloat = Field(10.0, description="seconds that clients have to disconnect at shutdown")
-    drain_delay: NonNegativeFloat = Field(
+    drain: FiniteFloat = Field(10.0, description="seconds that clients have to disconnect at shutdown")
+    drain_delay: FiniteFloat = Field(
         2.0,
         description="seconds before --drain starts in which the relay reports 'not ready' but still "
         "accepts connections, so that load balancers notice; skipped after Ctrl-C",

@@ -1,9 +1,22 @@
 """Field types shared by settings and events, and the text of validation errors."""
 
-from collections.abc import Callable
-from typing import Annotated, Any
+import re
+from collections.abc import Callable, Collection, Iterable
+from difflib import get_close_matches
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, ValidationError
+
+ENV_PREFIX: Final = "TICKERTAPE_"
+"""Prefix of the environment variables of all settings."""
+
+_SERVICE_LINK: Final = re.compile(
+    r"(\w+_)?(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
+"""Variables that Kubernetes sets for a service whose name begins with ``tickertape``."""
+
+_OTHER: Final = frozenset({"GATEWAY_ID", "GATEWAY_TYPE", "ATTEMPT", "LOGS"})
+"""Variables of recovery commands, which may call Tickertape, and of ``compose.yaml``."""
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
@@ -23,3 +36,34 @@ def describe_first_error(error: ValidationError) -> str:
     # The input may be a secret.
     first = error.errors(include_url=False, include_input=False)[0]
     return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+
+
+def find_misspelt_variable(
+    variables: Iterable[str], known: Collection[str], *, resembling: bool = False
+) -> str | None:
+    """Find an environment variable that is meant for a setting but does not exist.
+
+    Ignoring it could drop a restriction, such as the audience of tokens.
+
+    Args:
+        variables: names of all environment variables.
+        known: names of the settings, in upper case and without the prefix.
+        resembling: whether to find only names that resemble a setting.
+
+    Returns:
+        an error that names the variable and the closest setting, or None.
+    """
+    for variable in sorted(variables):
+        name = variable.upper().removeprefix(ENV_PREFIX)
+        if not variable.upper().startswith(ENV_PREFIX.rstrip("_")) or name in known or name in _OTHER:
+            continue
+        if _SERVICE_LINK.fullmatch(name):
+            continue
+        # Not lower if variables of other programs may be among them: LEVEL is like LOG_LEVEL, to 0.71.
+        cutoff = 0.8 if resembling else 0.6
+        closest = get_close_matches(name.removeprefix(ENV_PREFIX.rstrip("_")).strip("_-"), known, 1, cutoff)
+        if closest:
+            return f"environment variable {variable} is not a setting, but resembles {ENV_PREFIX}{closest[0]}"
+        if not resembling:
+            return f"environment variable {variable} is not a setting"
+    return None

@@ -29,6 +29,7 @@ Invariants:
 """
 
 import logging
+import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal
@@ -44,11 +45,13 @@ from tickertape.relay.asgi.runner import MountedCollector, MountedRelay
 from tickertape.relay.auth.origins import Origins
 from tickertape.relay.auth.settings import Algorithm
 from tickertape.relay.core.connection_limits import SERVER_LIMITS, Limit
-from tickertape.relay.settings import RelaySettings
+from tickertape.relay.settings import RelaySettings, ServeSettings
 from tickertape.relay.transport.connections import Health
 from tickertape.relay.transport.http_responses import request_headers, request_peer
 
+from tickertape.errors import ConfigurationError
 from tickertape.urls import is_loopback
+from tickertape.validation import find_misspelt_variable
 
 log = logging.getLogger("tickertape.asgi")
 
@@ -251,6 +254,10 @@ def tickertape_app(
         ConfigurationError: tokens cannot be verified with these settings, or the key or the list of revoked
             tokens cannot be used.
     """
+    known = {name.upper() for name in ServeSettings.model_fields}
+    # The host may have variables of its own with the prefix.
+    if (problem := find_misspelt_variable(os.environ, known, resembling=True)) is not None:
+        raise ConfigurationError(problem, "rename or unset it")
     arguments: Mapping[str, Any] = {
         "nats_url": nats_url,
         "subjects": _join(subjects),

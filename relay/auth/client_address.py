@@ -35,10 +35,12 @@ class Networks:
         self._networks: list[IPv4Network | IPv6Network] = []
         for part in filter(None, (part.strip() for part in text.split(","))):
             try:
-                self._networks.append(ip_network(part, strict=False))
+                # Strict: an address with a mistyped prefix (10.0.0.1/3) would otherwise be a huge network.
+                self._networks.append(ip_network(part))
             except ValueError:
                 raise ValueError(
-                    f"{part[:60]!r} is neither an address nor a network such as 10.0.0.0/8"
+                    f"{part[:60]!r} is neither an address nor a network such as 10.0.0.0/8, whose bits after "
+                    "the prefix are 0"
                 ) from None
         # A cache, since this is called for each socket, mostly with the same few addresses.
         self._contains = lru_cache(4096)(self._matches)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tickertape.contracts.close_codes import ErrorCode
+from tickertape.contracts.events import MODELS
 from tickertape.contracts.messages import MAX_SUBJECTS, ProtocolError
 from tickertape.contracts.subjects import LEVELS, SubjectError, check_pattern, covers, intersect
 from tickertape.relay.core.filters import RANK, Filter
@@ -27,6 +28,12 @@ MAX_PATTERNS: Final = 256
 
 MAX_RATE: Final = 1_000_000
 """Maximum rate that a token can state, in log events per second."""
+
+_DELIVERED: Final = (
+    *(f"{model.SUBJECT.prefix}.>" for model in MODELS.values() if model.SUBJECT.prefix != "log"),
+    *(f"log.{level.lower()}.>" for level in LEVELS),
+)
+"""Subjects of all events that a client can receive."""
 
 _FIELDS: Final = frozenset({"subjects", "deny", "level", "rate", "connections"})
 
@@ -230,7 +237,7 @@ def parse_grant(value: object, label: str) -> Grant:
         raise _malformed(f"{label}.connections", "is not an integer of at least 1")
     return Grant(
         subjects=subjects,
-        deny=_patterns(value, "deny", label),
+        deny=_deny_patterns(value, label),
         level=level.upper(),
         rate=None if rate is None else float(rate),
         connections=connections,
@@ -242,6 +249,15 @@ def _lower_rate(one: float | None, other: float | None) -> float | None:
     if one is None or other is None:
         return other if one is None else one
     return min(one or math.inf, other or math.inf) if one or other else 0.0
+
+
+def _deny_patterns(value: dict[str, Any], label: str) -> tuple[str, ...]:
+    """Return the denied patterns; one that no event can match is a mistake that would grant more."""
+    patterns = _patterns(value, "deny", label)
+    for pattern in patterns:
+        if not any(intersect(pattern, subjects) for subjects in _DELIVERED):
+            raise _malformed(f"{label}.deny", f"has {pattern[:80]!r}, which matches no subject of an event")
+    return patterns
 
 
 def _patterns(value: dict[str, Any], field: str, label: str) -> tuple[str, ...]:

@@ -183,6 +183,8 @@ def _command(name: str, command: Command, arguments: list[str]) -> int:
 
         print_lines(format_help(name, command.summary, model, command.examples))
         return 0
+    if (problem := _find_misspelt_variable(model)) is not None:
+        return _print_usage_error(f"{name}: {problem}; rename or unset it")
     try:
         settings = _parse(name, model, arguments)
     except _UsageError as error:
@@ -216,6 +218,28 @@ def _run(name: str, function: Callable[[Any], Any], settings: Any) -> int:
 
 class _UsageError(Exception):
     """Invalid command line or environment variable; its text is one line."""
+
+
+def _find_misspelt_variable(model: type[Any]) -> str | None:
+    """Return an error for an environment variable with the prefix that is not a setting of any command."""
+    from tickertape.validation import find_misspelt_variable
+
+    known = _variables(model)
+    if find_misspelt_variable(os.environ, known) is None:
+        return None
+    # Only now: the settings of all commands take a while to import.
+    complete = True
+    for command in COMMANDS.values():
+        try:
+            known |= _variables(_load(command.settings))
+        except ModuleNotFoundError:
+            complete = False  # its extra is not installed, so that its variables are unknown
+    return find_misspelt_variable(os.environ, known, resembling=not complete)
+
+
+def _variables(model: type[Any]) -> set[str]:
+    prefix = str(model.model_config.get("env_prefix", "")).upper().removeprefix("TICKERTAPE_")
+    return {prefix + (field.alias or name).upper() for name, field in model.model_fields.items()}
 
 
 def _parse(name: str, model: type[Any], arguments: list[str]) -> Any:

@@ -10,7 +10,7 @@ const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
 
 function python(): string {
   const own = `${ROOT}.venv/bin/python`;
-  return process.env["TICKERTAPE_PYTHON"] ?? (existsSync(own) ? own : "python3");
+  return process.env["TEST_PYTHON"] ?? (existsSync(own) ? own : "python3");
 }
 
 interface Reply {

@@ -628,7 +628,7 @@ def test_metrics_of_a_feed_need_a_registry_of_their_own() -> None:
     mine.register(second.collector)
 
 
-def test_settings_are_validated_on_construction() -> None:
+def test_settings_are_validated_on_construction(monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings are validated on construction, not with the first client."""
     with pytest.raises(ValueError, match="nothing-of-ours"):
         tickertape_app("nothing-of-ours:4222")
@@ -639,3 +639,8 @@ def test_settings_are_validated_on_construction() -> None:
     with pytest.raises(TypeError, match="client_rate"):
         tickertape_app(client_rate=1, settings=RelaySettings())
     assert "4222" in repr(tickertape_app(settings=RelaySettings()))
+    monkeypatch.setenv("TICKERTAPE_OF_THE_HOST", "x")
+    tickertape_app()
+    monkeypatch.setenv("TICKERTAPE_JWT_AUDIANCE", "x")
+    with pytest.raises(ConfigurationError, match="resembles TICKERTAPE_JWT_AUDIENCE"):
+        tickertape_app()

@@ -215,6 +215,18 @@ def test_an_unknown_command_is_escaped(capsys: pytest.CaptureFixture[str]) -> No
     assert err.count("\n") == 3
 
 
+@pytest.mark.parametrize("name", ["serve", "monitor", "ship", "check", "streams"])
+def test_a_misspelt_variable_is_a_mistake(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No command starts with a variable that is no setting of any command, such as a misspelt restriction."""
+    monkeypatch.setenv("TICKERTAPE_JWT_AUDIANCE", "me")
+    assert main([name]) == 2
+    error = capsys.readouterr().err
+    assert "TICKERTAPE_JWT_AUDIANCE is not a setting, but resembles TICKERTAPE_JWT_AUDIENCE" in error
+    assert error.count("\n") == 1
+
+
 @pytest.mark.parametrize("code", [0, 1, 2])
 def test_the_commands_result_is_the_exit_code(code: int) -> None:
     """The command's result is the exit code."""

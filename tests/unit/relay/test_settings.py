@@ -56,6 +56,11 @@ def test_subjects_become_disjoint_patterns(subjects: str, patterns: tuple[str, .
 @pytest.mark.parametrize(
     ("values", "text"),
     [
+        ({"client_rate": "inf"}, "finite number"),
+        ({"address_rate": "nan"}, "finite number"),
+        ({"trusted_proxies": "10.0.0.1/3"}, "bits after the prefix"),
+        ({"unlimited_addresses": "10.0.0.1/3"}, "bits after the prefix"),
+        ({"auth": "JWT"}, "'none'"),
         ({"subjects": "orders.>"}, "'orders.>' is not within"),
         ({"subjects": "checkpoint.>"}, "'checkpoint.>' is not within"),
         ({"subjects": "*.status.>"}, "is not within"),

@@ -146,7 +146,9 @@ def test_networks_contain_addresses_in_any_form() -> None:
     assert "127.0.0.1" not in Networks("")
 
 
-@pytest.mark.parametrize("text", ["x", "10.0.0.0/33", "10.0.0.0/8;::1", "example.com"])
+@pytest.mark.parametrize(
+    "text", ["x", "10.0.0.0/33", "10.0.0.1/3", "2001:db8::1/3", "10.0.0.0/8;::1", "example.com"]
+)
 def test_an_invalid_network_is_an_error(text: str) -> None:
     """Text that is neither an address nor a network is an error."""
     with pytest.raises(ValueError, match="neither an address nor a network"):
