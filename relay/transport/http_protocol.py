@@ -42,7 +42,8 @@ MAX_HEAD_BYTES: Final = 32 * 1024
 """Maximum bytes of a request head; uvicorn's parser has no limit."""
 
 RESPONSE_TIMEOUT: Final = 60.0
-"""Seconds from a request head to the end of its response, however slowly a client reads: 4 MiB at 70 KB/s."""
+"""Seconds from a request head to the end of its response, and of those that are pipelined behind it, however
+slowly a client reads: 4 MiB at 70 KB/s."""
 
 MAX_PIPELINED: Final = 16
 """Maximum requests on one socket that wait for earlier responses; one read can contain ten thousand."""
@@ -69,7 +70,8 @@ class GuardedHttp(HttpToolsProtocol):
 
     client_slot: ClientSlot | None = None
     wire: asyncio.Transport | None = None
-    _timer: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None  # for the head, or for closing
+    _response_timer: asyncio.TimerHandle | None = None
     _in_head = True
     _last = False  # set once a request asks to close the connection after its response
     _head_bytes = 0  # bytes since the end of the previous head
@@ -164,7 +166,7 @@ class GuardedHttp(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._line = RequestLine()
-        self._cancel_timer()
+        self._cancel_head_timer()
         self._requested_upgrade = find_upgrade(self.parser.get_http_version(), self.headers)
         self._charge([(name.decode("latin-1"), value.decode("latin-1")) for name, value in self.headers])
         self._check_head()
@@ -174,14 +176,17 @@ class GuardedHttp(HttpToolsProtocol):
             # The upgrade would take over the socket, so the pending response would not notice its close.
             raise HeadError(400, "upgrade request while a response is pending; wait for the response")
         # uvicorn creates a new cycle for each request, but none for an upgrade.
-        previous = self.cycle
+        previous, pending = self.cycle, bool(self._responses)
         super().on_headers_complete()
         if self.cycle is not None and self.cycle is not previous:
             self._responses.append(self.cycle)
             self._last = not self.cycle.keep_alive
         # Not cancelled when the response is complete: the next head replaces it, and without a next head
-        # uvicorn's keep-alive timeout closes the connection earlier.
-        self._timer = self.loop.call_later(RESPONSE_TIMEOUT, self.abort)
+        # uvicorn's keep-alive timeout closes the connection earlier. Heads that are pipelined must not give a
+        # client that does not read more time.
+        if self._response_timer is None or not pending:
+            self._cancel_timer()
+            self._response_timer = self.loop.call_later(RESPONSE_TIMEOUT, self.abort)
 
     def _charge(self, headers: Headers) -> None:
         """Charge the request to its client, and abort it if that exceeds a limit."""
@@ -278,7 +283,7 @@ class GuardedHttp(HttpToolsProtocol):
         self.transport.abort()
 
     def _expect_head(self) -> None:
-        self._cancel_timer()
+        self._cancel_head_timer()
         self._in_head = True
         self._timer = self.loop.call_later(HEAD_TIMEOUT, self._on_head_timeout)
 
@@ -295,6 +300,12 @@ class GuardedHttp(HttpToolsProtocol):
         self.pipeline.clear()
 
     def _cancel_timer(self) -> None:
+        self._cancel_head_timer()
+        if self._response_timer is not None:
+            self._response_timer.cancel()
+            self._response_timer = None
+
+    def _cancel_head_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

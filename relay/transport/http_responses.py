@@ -3,6 +3,8 @@
 Every error is a JSON object with ``code`` and ``message``, whichever component rejects the request.
 """
 
+import asyncio
+import contextlib
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
@@ -16,6 +18,9 @@ from tickertape.contracts.messages import ProtocolError
 from tickertape.relay.auth.request_auth import Headers, RequestAuth, header_value
 from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON
 from tickertape.relay.core.session.session import RETRY_AFTER_MS, close_code
+
+SEND_TIMEOUT: Final = 90.0
+"""Seconds in which a client has to read a large response."""
 
 _CHUNK_BYTES: Final = 64 * 1024
 """Bytes of a response body that are sent in one ASGI message."""
@@ -111,9 +116,18 @@ def cors_headers(request_auth: RequestAuth, headers: Headers) -> dict[str, str]:
 
 
 class StreamedResponse(Response):
-    """Response that is sent as fast as the client reads, so that its completion is known here."""
+    """Response that is sent as fast as the client reads, so that its completion is known here.
+
+    A client that reads for longer than ``SEND_TIMEOUT`` gets no more, which ends its connection.
+    """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # The relay's own server aborts such a connection earlier; the server of a host may not.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SEND_TIMEOUT):
+                await self._send(send)
+
+    async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         for start in range(0, len(self.body), _CHUNK_BYTES):
             chunk = bytes(self.body[start : start + _CHUNK_BYTES])
