@@ -2,8 +2,8 @@
 
 Invariants:
 
-1. A chunk is requested once, however many members wait for it; the request that has waited longest is read
-   next.
+1. A chunk is requested once, however many members wait for it. Clients take turns, so that one with many
+   members does not delay the others; a chunk that is only prefetched comes last.
 2. Each chunk, and all chunks in memory, are bounded in bytes; the least recently used one is evicted first.
 3. No waiter is leaked: a member that disconnects or stalls is removed from the cache.
 """
@@ -28,6 +28,9 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 
 MAX_CHUNK_BYTES: Final = 8 * 1024 * 1024
 """Bytes of encoded events after which a chunk ends early; what follows is a chunk as well."""
+
+MAX_CLIENTS: Final = 10_000
+"""Maximum number of clients whose last turn is remembered."""
 
 MAX_CHUNKS: Final = 1_024
 """Maximum number of chunks in the cache, some of which may be empty."""
@@ -61,11 +64,20 @@ class ReplayCache(Generic[W]):
     Args:
         fetch: called when there is a chunk to read; None if the stream cannot be read.
         max_bytes: maximum bytes of encoded events in the cache.
+        owner: returns the client of a waiter, such as the subject of its token.
     """
 
-    def __init__(self, fetch: Callable[[], None] | None, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self,
+        fetch: Callable[[], None] | None,
+        max_bytes: int = MAX_BYTES,
+        owner: Callable[[W], str] = lambda waiter: "",
+    ) -> None:
         self._fetch = fetch
         self._max_bytes = max_bytes
+        self._owner = owner
+        self._reads = 0  # number of requests taken so far
+        self._last_read: dict[str, int] = {}  # its value when a client was last served, by client
         self._chunks: OrderedDict[int, EventLog] = OrderedDict()  # by the position that each continues from
         # Positions at which chunks have ended early, by number. All members use the same parts of a chunk, so
         # that these are shared as well.
@@ -137,14 +149,26 @@ class ReplayCache(Generic[W]):
 
     def next_request(self) -> ChunkRequest | None:
         """Return the next request, or None; call ``add``, ``retry`` or ``abandon`` after the read."""
-        for number in self._requested:
-            # Deleting is safe, since the loop ends here.
-            del self._requested[number]
-            self._reading.add(number)
-            waiters = self._waiters.get(number)
-            # Members further on request the next part when they find that this one ends before them.
-            return self.request_for(min(waiters.values()) if waiters else number * CHUNK_SEQUENCES)
-        return None
+        if not self._requested:
+            return None
+        # The first of those whose client has waited longest since its last turn.
+        number = min(self._requested, key=self._turn)
+        del self._requested[number]
+        self._reading.add(number)
+        waiters = self._waiters.get(number, {})
+        self._reads += 1
+        if len(self._last_read) > MAX_CLIENTS:
+            self._last_read.clear()
+        self._last_read.update((self._owner(waiter), self._reads) for waiter in waiters)
+        # Members further on request the next part when they find that this one ends before them.
+        return self.request_for(min(waiters.values()) if waiters else number * CHUNK_SEQUENCES)
+
+    def _turn(self, number: int) -> int:
+        """Return the rank of a requested chunk; the lowest is read next."""
+        waiters = self._waiters.get(number)
+        if not waiters:
+            return self._reads + 1
+        return min(self._last_read.get(self._owner(waiter), 0) for waiter in waiters)
 
     def add(self, request: ChunkRequest, chunk: EventLog) -> list[W]:
         """Add the chunk that was read for a request, and return the waiters for its number."""

@@ -59,7 +59,7 @@ class Fanout:
     ) -> None:
         self.epoch = "0"
         self.pacer = FlushPacer()
-        self.replay_cache: ReplayCache[Member] = ReplayCache(fetch)
+        self.replay_cache: ReplayCache[Member] = ReplayCache(fetch, owner=lambda member: member.owner)
         self._index = FeedIndex()
         self._catch_up = CatchUp(
             log, snapshot, self.replay_cache, max_catch_up, self._deliver, self._send_message, self.start

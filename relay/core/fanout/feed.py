@@ -69,6 +69,11 @@ class Member:
         self.bucket: TokenBucket | None = None
         self._on_failure = on_failure
 
+    @property
+    def owner(self) -> str:
+        """Client that the member belongs to; clients take turns in reading history."""
+        return ""
+
     def fail(self, error: Exception) -> None:
         """End the member, since an exception was raised on its behalf."""
         self._on_failure(self, error)

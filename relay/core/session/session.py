@@ -123,6 +123,11 @@ class Session(Member):
         self.failed = False
         self.locating: Request | None = None
 
+    @property
+    def owner(self) -> str:
+        """Subject of the client's token; empty without one."""
+        return "" if self.grant is None else self.grant.subject
+
     def __repr__(self) -> str:
         return f"Session({self.id}, {self.state.name}, cursor={self.cursor}, writable={self.writable})"
 

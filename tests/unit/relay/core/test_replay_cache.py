@@ -244,3 +244,21 @@ def test_repr() -> None:
     bench.load(0)
     bench.wait(CHUNK_SEQUENCES)
     assert repr(bench.replay_cache) == "ReplayCache(1 chunks, 1 waiting)"
+
+
+def test_clients_take_turns() -> None:
+    """A client with many members at many positions delays the chunk of another client by one read."""
+    cache = ReplayCache[tuple[str, int]](lambda: None, owner=lambda waiter: waiter[0])
+    for number in range(100):
+        cache.wait(("greedy", number), number * CHUNK_SEQUENCES)
+    assert cache.next_request() == ChunkRequest(0)
+    cache.wait(("late", 0), 500 * CHUNK_SEQUENCES)
+    cache.wait(("late", 1), 600 * CHUNK_SEQUENCES)
+    cache.wait(("third", 0), 3 * CHUNK_SEQUENCES)
+    cache.prefetch(700 * CHUNK_SEQUENCES, 800 * CHUNK_SEQUENCES)
+    order = []
+    while (request := cache.next_request()) is not None:
+        order.append(request.number)
+    assert order[:4] == [3, 500, 1, 600], "what several clients wait for is read in the first one's turn"
+    assert order[4:-2] == [2, *range(4, 100)]
+    assert order[-2:] == [701, 702], "no client waits for these"
