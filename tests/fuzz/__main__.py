@@ -147,7 +147,8 @@ def fuzz_target(name: str, seconds: float, *, keep: bool) -> bool:
     if code:
         print(text[-4_000:], file=sys.stderr)
     elif keep:
-        merge = ["-merge=1", *LIMITS]
+        # Without counters, which tell apart how often a branch is taken: the corpus stays small.
+        merge = ["-merge=1", "-use_counters=0", *LIMITS]
         command[-1:] = [str(corpus), str(found)]
         subprocess.run([*command, *merge], stderr=subprocess.DEVNULL, check=True)
     return code == 0

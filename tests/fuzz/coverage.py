@@ -5,6 +5,7 @@ libFuzzer; ``-merge=1 TO FROM`` copies the inputs that add coverage.
 """
 
 import logging
+import shlex
 import sys
 from typing import Final
 
@@ -25,7 +26,9 @@ def main() -> None:
     with atheris.instrument_imports(include=INSTRUMENTED):
         target = load(name)
     logging.disable(logging.WARNING)  # each input may log a warning
-    atheris.Setup([sys.argv[0], *arguments], target)
+    # A merge starts itself again by this command line, through a shell.
+    command = shlex.join([sys.executable, "-m", "tests.fuzz.coverage", name])
+    atheris.Setup([command, *arguments], target)
     atheris.Fuzz()
 
 

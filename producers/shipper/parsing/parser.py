@@ -242,10 +242,11 @@ class Parser:
             index = bisect_right(starts, match.end() - 1) - 1
             line_flags[index] = line_flags.get(index, 0) | NEEDS_SANITIZING
             texts[index] = self._redactor.clean(texts[index])
-            # One match is enough to flag a line, so the search resumes at the next one.
+            # One match is enough to flag a line, so the search resumes at the next one, including the line
+            # break before it: a card number needs a character before it, or the start of the block.
             if starts[index + 1] >= len(block):
                 break
-            match = _SUSPECT.search(block, starts[index + 1])
+            match = _SUSPECT.search(block, starts[index + 1] - 1)
 
     def _parse_events(self, joined: list[JoinedEvent], now: float) -> list[ParsedEvent]:
         events = []

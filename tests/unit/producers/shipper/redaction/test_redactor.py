@@ -172,6 +172,16 @@ def test_every_kind_and_every_format_has_a_sample() -> None:
     assert set(FORMATS) - {"auto"} <= set(WRAPPERS)
 
 
+@pytest.mark.parametrize(
+    ("text", "secret"), [("4111111111111111", "4111"), *((text, secret) for text, secret, _ in SECRETS)]
+)
+def test_a_secret_after_a_suspect_line_is_found(text: str, secret: str) -> None:
+    """A secret that begins its line is redacted, whatever the line before it contains."""
+    for before in ("password=hunter2", "\x1b[31mred"):
+        events = parse_batch([before.encode(), text.encode(), b"end"], multiline="off")
+        assert secret not in published_text(events[1:]), before
+
+
 def published_text(events: list[ParsedEvent]) -> str:
     """Return all text that is published for the events, encoded and decoded."""
     texts = []
