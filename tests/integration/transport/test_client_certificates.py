@@ -172,13 +172,19 @@ def test_certificates_that_tls_rejects_do_not_reach_http(
         assert file is not None
         good = scene.authority.issue("cn:desk")
         assert request(strict, file)[0] == 200
+        before = _loads(strict), _loads(mixed)
         scene.authority.revoke(file)
-        eventually(lambda: _rejected(strict, file), "the list is loaded by every worker")
+        eventually(lambda: _loads(strict) == before[0] + 2, "the list is loaded by every worker")
+        eventually(lambda: _loads(mixed) == before[1] + 1, "the list is loaded by the other relay")
         assert request(strict, good)[0] == 200
     for relay in (strict,) if file is None else (strict, mixed):
         for _ in range(4):  # both workers
             with pytest.raises((OSError, HTTPException)):
                 request(relay, file)
+
+
+def _loads(relay: Relay) -> int:
+    return sum("loaded a new certificate from" in line for line in relay.log)
 
 
 def _rejected(relay: Relay, file: Path) -> bool:
