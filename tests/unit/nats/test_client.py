@@ -194,3 +194,40 @@ def test_a_socket_that_is_closed_below_is_a_lost_connection(loop: str) -> None:
 
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         runner.run(work())
+
+
+@pytest.mark.parametrize("loop", [asyncio.SelectorEventLoop, uvloop.Loop])
+def test_closing_does_not_wait_for_a_server_that_does_not_read(
+    loop: type[asyncio.AbstractEventLoop],
+) -> None:
+    """A server that has stopped reading does not delay the end of the process."""
+    stopped = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(INFO)
+        while await reader.readline() != b"PING\r\n":
+            pass
+        writer.write(b"PONG\r\n")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await stopped.wait()
+        writer.transport.abort()
+
+    async def main() -> None:
+        listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+        url = f"nats://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        client = await connection.connect_once(url, name="test")
+        transport = client._socket_transport()
+        assert transport is not None
+        async with asyncio.timeout(PATIENCE):
+            while transport.get_write_buffer_size() < 1 << 20:
+                # Not publish, which waits ten seconds for a full buffer.
+                transport.write(b"PUB log.info.x 4\r\nxxxx\r\n" * 10_000)
+                await asyncio.sleep(0)
+            await client.publish("log.info.x", b"last")
+            await connection.close(client)
+        assert client.is_closed
+        stopped.set()
+        listener.close()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(main())
