@@ -7,7 +7,7 @@ memory  memory of our relay per idle connection.
 ingest  events that our relay ingests from JetStream on one core, compared to plain nats-py.
 
 The scenarios of ``variants``, ``reconnects``, ``monitoring``, ``shipping``, ``sdk``, ``tokens``,
-``attackers`` and ``starting`` follow.
+``attackers``, ``unread`` and ``starting`` follow.
 """
 
 import math
@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
-from tests.bench import attackers, monitoring, reconnects, sdk, shipping, starting, tokens
+from tests.bench import attackers, monitoring, reconnects, sdk, shipping, starting, tokens, unread
 from tests.bench.load.children import BenchError, Child, module
 from tests.bench.measures import targets, variants
 from tests.bench.measures.plan import Ingest, Memory, Plan, Results
@@ -83,6 +83,8 @@ def run(plan: Plan, progress: Callable[[str], None]) -> Results:
             attackers.attackers(
                 plan.attack_rate, plan.attack_seconds, plan.seconds, progress, results.attackers
             )
+        if "unread" in plan.only:
+            results.unread = unread.unread(plan.states, plan.unread, 2 * plan.seconds, progress)
         if "start" in plan.only:
             results.starting = starting.start(plan.stored, plan.starts, progress)
     return results

@@ -11,6 +11,7 @@ from tests.bench.sdk import Sdk
 from tests.bench.shipping import Shipping
 from tests.bench.starting import Starting
 from tests.bench.tokens import TokenCost
+from tests.bench.unread import Unread
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ def figures(results: Results) -> list[Figure]:
         _tokens(results.tokens),
         *(figure for sources in SOURCES for figure in _attackers(sources, results.attackers)),
         _starting(results.starting),
+        *_unread(results.unread),
     ]
 
 
@@ -302,4 +304,18 @@ def _attackers(sources: int, rows: list[Attack]) -> list[Figure]:
         _figure(f"{name}, {CLIENTS} honest clients", "none closed, no event lost", complete),
         _figure(f"{name}, p99 of honest clients", "<= 3 x or 25 ms", tail),
         _figure(f"{name}, memory", "<= 20 MB", size),
+    ]
+
+
+def _unread(found: Unread | None) -> list[Figure]:
+    size = tail = None
+    if found is not None:
+        size = (f"{found.growth / 2**20:+.1f} MiB for {found.clients}", found.growth <= 200 * 2**20)
+        tail = (
+            f"{found.p99:.1f} ms vs {found.p99_before:.1f} ms, {found.closed} closed",
+            found.p99 <= 1.2 * found.p99_before and not found.closed,
+        )
+    return [
+        _figure("clients that never read, memory of 200 with 58,000 states", "<= 200 MiB", size),
+        _figure("clients that never read, p99 of the others", "<= 1.2 x, none closed", tail),
     ]

@@ -11,11 +11,12 @@ from tests.bench.sdk import Sdk
 from tests.bench.shipping import Shipping
 from tests.bench.starting import Starting
 from tests.bench.tokens import TokenCost
+from tests.bench.unread import Unread
 
 SCENARIOS: Final = (
     "same", "max", "idle", "memory", "ingest",
     "stalled", "filters", "reconnect", "replay", "deflate", "growth", "monitor", "ship", "sdk",
-    "tokens", "attackers", "start",
+    "tokens", "attackers", "unread", "start",
 )  # fmt: skip
 PEERS: Final = (OURS, NATS, NAIVE, PLAIN)
 
@@ -41,6 +42,8 @@ class Plan:
         lines: lines in ``ship``.
         attack_seconds: seconds of each attack in ``attackers``.
         attack_rate: attackers per second in ``attackers``.
+        states: states in ``unread``.
+        unread: clients that never read in ``unread``.
         stored: events in the stream in ``start``.
         starts: number of starts in ``start``.
     """
@@ -61,6 +64,8 @@ class Plan:
     lines: int = 300_000
     attack_seconds: float = 30
     attack_rate: float = 2_000
+    states: int = 58_000
+    unread: int = 200
     stored: int = 100_000
     starts: int = 10
 
@@ -206,4 +211,5 @@ class Results:
     sdk: Sdk | None = None
     tokens: list[TokenCost] = field(default_factory=list)
     attackers: list[Attack] = field(default_factory=list)
+    unread: Unread | None = None
     starting: Starting | None = None

@@ -134,6 +134,7 @@ def as_json(plan: Plan, results: Results, *, quick: bool) -> dict[str, Any]:
             }
             for row in results.attackers
         ],
+        "unread": asdict(results.unread) if results.unread else None,
         "start": asdict(results.starting) if results.starting else None,
         "figures": [asdict(figure) for figure in figures(results)],
     }

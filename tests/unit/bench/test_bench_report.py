@@ -20,6 +20,7 @@ from tests.bench.sdk import Sdk
 from tests.bench.shipping import Shipping
 from tests.bench.starting import Starting
 from tests.bench.tokens import TokenCost
+from tests.bench.unread import Unread
 
 _ROW = Row(
     target=OURS, clients=200, rate=1_000, deliveries=200_000, cores=0.5, fraction=1.0, p50=5.0, p99=10.0,
@@ -38,6 +39,7 @@ _ATTACK = Attack(
     64, 2_000.0, 60_000, 30.0, {"token: 401": 30_000, "flood: 429": 30_000}, 0, 0, 5.0, 20.0, 0.3, 0.6,
     60_000_000, 75_000_000, 70_000_000, 0.3,
 )  # fmt: skip
+_UNREAD = Unread(58_000, 200, 1_000, 5.0, 6.0, 0.2, 0.22, 0, 100 * 2**20, 300 * 2**20)
 _RESULTS = Results(
     same=[_ROW, _NATS, replace(_ROW, target=NAIVE, cores=1.0, deliveries=85_000, notes=["too slow"])],
     max_load=[_MAX, _PLAIN],
@@ -58,6 +60,7 @@ _RESULTS = Results(
     tokens=_TOKENS,
     attackers=[_ATTACK, replace(_ATTACK, sources=1)],
     starting=Starting(100_000, (0.6, 0.7, 0.9)),
+    unread=_UNREAD,
 )
 
 
@@ -76,7 +79,7 @@ def test_ratio_is_of_deliveries_per_core_second() -> None:
 
 def test_figures_are_judged() -> None:
     """A figure that reaches its target is ok, and another is short."""
-    assert _verdicts(_RESULTS) == ["ok"] * 9 + ["short"] + ["ok"] * 34
+    assert _verdicts(_RESULTS) == ["ok"] * 9 + ["short"] + ["ok"] * 36
 
 
 @pytest.mark.parametrize(
@@ -130,6 +133,9 @@ def test_figures_are_judged() -> None:
         (38, {"attackers": [replace(_ATTACK, rss_peak=80_100_000)]}),
         (42, {"attackers": [replace(_ATTACK, sources=1, rss_after=80_100_000)]}),
         (43, {"starting": Starting(100_000, (1.0, 2.1, 2.2))}),
+        (44, {"unread": replace(_UNREAD, rss_peak=301 * 2**20)}),
+        (45, {"unread": replace(_UNREAD, p99=6.1)}),
+        (45, {"unread": replace(_UNREAD, closed=1)}),
     ],
 )
 def test_figure_that_is_not_reached_is_short(index: int, change: dict[str, object]) -> None:
@@ -193,7 +199,7 @@ def test_json_has_null_for_what_is_unknown() -> None:
     assert shown["ingest"][0]["per_core"] == 50_000
     assert shown["replay"][1]["rate"] == pytest.approx(83_333, rel=0.01)
     assert [memory["each"] for memory in shown["deflate_memory"]] == [5_000, 5_500]
-    assert [figure["ok"] for figure in shown["figures"]] == [True] * 9 + [False] + [True] * 34
+    assert [figure["ok"] for figure in shown["figures"]] == [True] * 9 + [False] + [True] * 36
     assert orjson.dumps(as_json(Plan(), Results(), quick=True))
 
 
