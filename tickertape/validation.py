@@ -38,6 +38,11 @@ def describe_first_error(error: ValidationError) -> str:
     return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
 
 
+def is_setting(variable: str) -> bool:
+    """Return whether an environment variable is meant for Tickertape, misspelt or not."""
+    return variable.upper().startswith(ENV_PREFIX.rstrip("_"))
+
+
 def find_misspelt_variable(
     variables: Iterable[str], known: Collection[str], *, resembling: bool = False
 ) -> str | None:
@@ -55,7 +60,7 @@ def find_misspelt_variable(
     """
     for variable in sorted(variables):
         name = variable.upper().removeprefix(ENV_PREFIX)
-        if not variable.upper().startswith(ENV_PREFIX.rstrip("_")) or name in known or name in _OTHER:
+        if not is_setting(variable) or name in known or name in _OTHER:
             continue
         if _SERVICE_LINK.fullmatch(name):
             continue

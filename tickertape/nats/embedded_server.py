@@ -7,6 +7,7 @@ is killed.
 import asyncio
 import contextlib
 import logging
+import os
 import shutil
 import socket
 import sys
@@ -17,6 +18,7 @@ from tickertape.errors import OperatorError
 from tickertape.process import child
 from tickertape.process.lockfile import acquire_lock
 from tickertape.process.tasks import cancel_and_wait
+from tickertape.validation import is_setting
 
 log = logging.getLogger("tickertape.nats")
 
@@ -123,7 +125,11 @@ class EmbeddedNats:
 
     async def _spawn(self) -> None:
         config, output = self.data_dir / "nats.conf", self.data_dir / "nats.log"
-        self._process = await child.start(str(self._program), "-c", str(config), "-l", str(output))
+        # The secrets of the relay, such as the key of its tokens, are not those of the server.
+        environment = {name: value for name, value in os.environ.items() if not is_setting(name)}
+        self._process = await child.start(
+            str(self._program), "-c", str(config), "-l", str(output), environment=environment
+        )
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(START_TIMEOUT):
                 while self._process.returncode is None:
