@@ -61,10 +61,14 @@ def is_terminal() -> bool:
 
 
 def escape_tracebacks() -> None:
-    """Print the tracebacks of this process by ``print_traceback``, also those of its threads."""
+    """Print the tracebacks of this process by ``print_traceback``, also those of threads and finalizers."""
 
     def print_failure(failure: threading.ExceptHookArgs) -> None:
         if not issubclass(failure.exc_type, SystemExit):
             print_traceback(failure.exc_type, failure.exc_value, failure.exc_traceback)
 
-    sys.excepthook, threading.excepthook = print_traceback, print_failure
+    def print_ignored(failure: "sys.UnraisableHookArgs") -> None:
+        print_error(f"{failure.err_msg or 'exception ignored in'}: {failure.object!r}")
+        print_traceback(failure.exc_type, failure.exc_value, failure.exc_traceback)
+
+    sys.excepthook, threading.excepthook, sys.unraisablehook = print_traceback, print_failure, print_ignored

@@ -80,6 +80,7 @@ def test_styled_text_is_escaped(terminal: bool) -> None:
     "code",
     [
         "raise ValueError(text)",
+        "T = type('T', (), {'__del__': lambda _: exec('raise OSError(text)', globals())}); T()",
         "import threading; t = threading.Thread(target=lambda: 1 / 0, name=text); t.start(); t.join()",
         "import threading; threading.Thread(target=exec, args=('raise OSError(text)', globals())).start()",
     ],
