@@ -1,10 +1,12 @@
 """One NATS server for all attacks, with an honest client beside each of them.
 
-Each module has its own ``relay`` and subject prefix.
+Each module has its own ``relay`` and subject prefix. A module whose ``relay`` comes from ``deploy`` runs
+against every deployment; the mark ``deployments`` restricts a test to some of them.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Final
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -13,6 +15,7 @@ import pytest
 
 from tests.support.clients import forge
 from tests.support.clients.honest_client import Honest
+from tests.support.programs.deployment import KINDS, Deployment, deployed
 from tests.support.programs.relay_process import Relay
 from tests.support.servers.nats_server import NatsServer
 
@@ -33,6 +36,32 @@ def prefix(request: pytest.FixtureRequest) -> str:
     return str(request.module.__name__).rpartition(".")[2]
 
 
+Deploy = Callable[..., AbstractContextManager[Deployment]]
+"""Function that runs a relay with settings by name."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests of ``deploy`` once for each deployment."""
+    if "deployment_kind" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("deployments")
+        metafunc.parametrize("deployment_kind", mark.args if mark else KINDS, scope="module")
+
+
+@pytest.fixture(scope="module")
+def deploy(prefix: str, deployment_kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deploy]:
+    """Return the function that runs a module's relay in one deployment, with the module's prefix.
+
+    Each deployment has its own NATS server, so that it starts with empty streams.
+    """
+
+    def run(**settings: str) -> AbstractContextManager[Deployment]:
+        files = tmp_path_factory.mktemp(deployment_kind)
+        return deployed(deployment_kind, server.url, files, subject_prefix=prefix, **settings)
+
+    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
+        yield run
+
+
 @pytest.fixture(scope="module")
 def honest_token() -> str | None:
     """Return the honest client's token; modules whose relay requires tokens override this."""
@@ -40,20 +69,20 @@ def honest_token() -> str | None:
 
 
 @pytest.fixture(scope="module")
-def honest(relay: Relay, honest_token: str | None, prefix: str) -> Iterator[Honest]:
+def honest(relay: Relay | Deployment, honest_token: str | None, prefix: str) -> Iterator[Honest]:
     """Connect a client before any attack."""
     with Honest(relay, honest_token, f"{prefix}.") as client:
         yield client
 
 
 @pytest.fixture(autouse=True)
-def unharmed(relay: Relay, honest: Honest) -> Iterator[None]:
+def unharmed(relay: Relay | Deployment, honest: Honest) -> Iterator[None]:
     """Check after each attack that the honest client was not affected, no secret leaked, and no error was
     logged.
     """
     yield
     honest.noticed_nothing()
-    output = "".join([*relay.lines, *relay.log])
+    output = "".join(relay.output)
     pages = (
         output
         + page(f"{relay.ops_url}/metrics")

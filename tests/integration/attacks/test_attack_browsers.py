@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from tests.integration.attacks.conftest import Deploy
 from tests.support.clients import forge
 from tests.support.clients.attacker import (
     Answer,
@@ -20,6 +21,7 @@ from tests.support.clients.attacker import (
     upgrade,
 )
 from tests.support.clients.feed_client import run
+from tests.support.programs.deployment import NOT_NGINX, SERVED, Deployment
 from tests.support.programs.relay_process import Relay
 from tests.support.servers.nats_server import NatsServer
 
@@ -28,23 +30,16 @@ BELOW = "https://*.dash.example.org"
 
 
 @pytest.fixture(scope="module")
-def relay(nats: NatsServer, prefix: str) -> Iterator[Relay]:
+def relay(deploy: Deploy) -> Iterator[Deployment]:
     """Run a relay with tokens and allowed origins."""
-    env = {
-        "TICKERTAPE_JWT_ALGORITHM": "HS256",
-        "TICKERTAPE_JWT_KEY": forge.public_pem("HS256").decode(),
-        "TICKERTAPE_ALLOWED_ORIGINS": f"{EXACT}, {BELOW}",
-        "TICKERTAPE_SUBJECT_PREFIX": prefix,
-    }
-    with Relay(nats.url, "--auth", "jwt", **env) as running:
+    with deploy(allowed_origins=f"{EXACT}, {BELOW}", **forge.RELAY_SETTINGS) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def open_relay(nats: NatsServer) -> Iterator[Relay]:
+def open_relay(deploy: Deploy) -> Iterator[Deployment]:
     """Run a relay on loopback without tokens: everyone who can reach it is admitted, so host names matter."""
-    env = {"TICKERTAPE_ALLOWED_ORIGINS": EXACT, "TICKERTAPE_SUBJECT_PREFIX": "open"}
-    with Relay(nats.url, **env) as running:
+    with deploy(allowed_origins=EXACT) as running:
         yield running
 
 
@@ -73,7 +68,7 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("origin", FOREIGN)
-def test_a_page_of_another_site_is_rejected(relay: Relay, origin: str, honest_token: str) -> None:
+def test_a_page_of_another_site_is_rejected(relay: Deployment, origin: str, honest_token: str) -> None:
     """A page of another site gets 403 before the upgrade, whatever it offers and however valid its user's
     token is.
     """
@@ -86,7 +81,8 @@ def test_a_page_of_another_site_is_rejected(relay: Relay, origin: str, honest_to
     assert rejected(exchange(relay, get("/events", header, method="OPTIONS")))
 
 
-def test_a_second_origin_does_not_help(relay: Relay, honest_token: str) -> None:
+@pytest.mark.deployments(*SERVED)
+def test_a_second_origin_does_not_help(relay: Deployment, honest_token: str) -> None:
     """All origins in a request must be allowed."""
     for pair in ((EXACT, "https://evil.com"), ("https://evil.com", EXACT)):
         headers = [f"Origin: {one}" for one in pair]
@@ -94,7 +90,7 @@ def test_a_second_origin_does_not_help(relay: Relay, honest_token: str) -> None:
         assert rejected(exchange(relay, get("/events", *headers, bearer(honest_token))))
 
 
-def test_a_browser_of_another_site_sees_a_failed_handshake(relay: Relay, honest_token: str) -> None:
+def test_a_browser_of_another_site_sees_a_failed_handshake(relay: Deployment, honest_token: str) -> None:
     """A browser on another site sees only a failed handshake, and no close code."""
     with pytest.raises(InvalidStatus) as caught:
         run(browser(relay, token=honest_token, origin="https://evil.com"))
@@ -104,13 +100,13 @@ def test_a_browser_of_another_site_sees_a_failed_handshake(relay: Relay, honest_
 @pytest.mark.parametrize(
     "origin", [EXACT, "https://APP.example.com", f"{EXACT}:443", "https://a.dash.example.org"]
 )
-def test_a_page_of_the_allow_list_connects(relay: Relay, origin: str, honest_token: str) -> None:
+def test_a_page_of_the_allow_list_connects(relay: Deployment, origin: str, honest_token: str) -> None:
     """An allowed page connects to feed and history with its token; case and default port are ignored."""
     protocols = f"Sec-WebSocket-Protocol: tickertape.v1, bearer.{honest_token}"
     data = until(relay, upgrade("/ws", f"Origin: {origin}", protocols), b'"type":"snapshot"')
     assert data.startswith(b"HTTP/1.1 101 ")
     head = data.partition(b"\r\n\r\n")[0]
-    assert b"Sec-WebSocket-Protocol: tickertape.v1" in head
+    assert b"sec-websocket-protocol: tickertape.v1" in head.lower()
     assert honest_token.encode() not in head
     answer = exchange(relay, get("/events", f"Origin: {origin}", bearer(honest_token)))
     assert answer.status == 200
@@ -118,16 +114,18 @@ def test_a_page_of_the_allow_list_connects(relay: Relay, origin: str, honest_tok
 
 
 @pytest.mark.parametrize("host", ["relay.example.net", "relay.example.net:8080", "127.0.0.1", "[::1]:8080"])
-def test_the_relays_own_page_connects(relay: Relay, host: str, honest_token: str) -> None:
+def test_the_relays_own_page_connects(relay: Deployment, host: str, honest_token: str) -> None:
     """The relay's own page connects under any name; another port or another name is another site."""
-    for scheme in ("http", "https"):
+    # A relay without TLS may be behind a proxy with TLS.
+    for scheme in ("https",) if relay.context else ("http", "https"):
         request = upgrade("/ws", f"Origin: {scheme}://{host}", bearer(honest_token), host=host)
         assert until(relay, request, b"\r\n\r\n").startswith(b"HTTP/1.1 101 ")
     for origin in ("http://relay.example.net:9999", f"http://{host}.evil.com", f"http://x.{host}"):
         assert rejected(exchange(relay, upgrade("/ws", f"Origin: {origin}", bearer(honest_token), host=host)))
 
 
-def test_a_preflight_allows_what_is_needed(relay: Relay) -> None:
+@pytest.mark.deployments(*SERVED)
+def test_a_preflight_allows_what_is_needed(relay: Deployment) -> None:
     """A preflight allows GET with a token and without cookies, for allowed pages only."""
     ask = ("Access-Control-Request-Method: GET", "Access-Control-Request-Headers: authorization")
     answer = exchange(relay, get("/events", f"Origin: {EXACT}", *ask, method="OPTIONS"))
@@ -140,7 +138,8 @@ def test_a_preflight_allows_what_is_needed(relay: Relay) -> None:
         "access-control-max-age": "600",
     }
     assert answer.headers["vary"] == "Origin"
-    own = exchange(relay, get("/events", "Origin: http://127.0.0.1", *ask, method="OPTIONS"))
+    scheme = relay.url.partition(":")[0]
+    own = exchange(relay, get("/events", f"Origin: {scheme}://127.0.0.1", *ask, method="OPTIONS"))
     assert own.status == 204
     assert "access-control-allow-origin" not in own.headers
     # An allowed page can also read a rejection, so that it can show the reason.
@@ -152,10 +151,11 @@ def test_a_preflight_allows_what_is_needed(relay: Relay) -> None:
         assert "access-control-allow-origin" not in answer.headers
 
 
+@pytest.mark.deployments(*SERVED)
 @pytest.mark.parametrize(
     "host", ["evil.com", "evil.com:8080", "127.0.0.1.evil.com", "localhost.evil.com", "x.y"]
 )
-def test_a_name_that_was_rebound_gets_nothing(open_relay: Relay, host: str) -> None:
+def test_a_name_that_was_rebound_gets_nothing(open_relay: Deployment, host: str) -> None:
     """Without tokens, a page whose name resolves to 127.0.0.1 would be same-origin; it gets 403 for
     everything.
     """
@@ -166,15 +166,17 @@ def test_a_name_that_was_rebound_gets_nothing(open_relay: Relay, host: str) -> N
         assert rejected(exchange(open_relay, upgrade("/ws", *headers, host=host)))
 
 
+@pytest.mark.deployments(*SERVED)
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "localhost:8080", "[::1]", "relay", "app.localhost", "app.example.com"]
 )
-def test_our_names_get_in_without_a_token(open_relay: Relay, host: str) -> None:
+def test_our_names_get_in_without_a_token(open_relay: Deployment, host: str) -> None:
     """Loopback addresses, names without a dot and allowed names are accepted."""
     assert exchange(open_relay, get("/", host=host)).status == 200
     assert until(open_relay, upgrade("/ws", host=host), b'"type":"snapshot"')
 
 
+@pytest.mark.deployments(*NOT_NGINX)
 @pytest.mark.parametrize(
     "host",
     [
@@ -186,7 +188,7 @@ def test_our_names_get_in_without_a_token(open_relay: Relay, host: str) -> None:
         "x;y.evil.com",
     ],
 )
-def test_a_name_that_cannot_be_read_gets_nothing(open_relay: Relay, host: str) -> None:
+def test_a_name_that_cannot_be_read_gets_nothing(open_relay: Deployment, host: str) -> None:
     """A name with characters beyond those of host names can be rebound as well, and is rejected."""
     for target in ("/", "/events", "/ws"):
         assert rejected(exchange(open_relay, get(target, host=host)))
@@ -194,12 +196,14 @@ def test_a_name_that_cannot_be_read_gets_nothing(open_relay: Relay, host: str) -
         assert rejected(exchange(open_relay, upgrade("/ws", *headers, host=host)))
 
 
-def test_a_program_without_a_host_gets_in(open_relay: Relay) -> None:
+@pytest.mark.deployments(*NOT_NGINX)
+def test_a_program_without_a_host_gets_in(open_relay: Deployment) -> None:
     """HTTP/1.0 has no Host header, and browsers do not use it."""
     assert exchange(open_relay, b"GET /events HTTP/1.0\r\n\r\n").status == 200
 
 
-def test_the_page_executes_only_its_own_files(relay: Relay) -> None:
+@pytest.mark.deployments(*SERVED)
+def test_the_page_executes_only_its_own_files(relay: Deployment) -> None:
     """The page's policy allows nothing inline, and it has no inline script, style or handler."""
     answer = exchange(relay, get("/"))
     policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
@@ -225,7 +229,8 @@ def test_the_page_executes_only_its_own_files(relay: Relay) -> None:
     assert not re.search(r"(?:src|href)=\"(?!/assets/|#)", page)
 
 
-def test_no_script_of_the_page_makes_markup_of_text(relay: Relay) -> None:
+@pytest.mark.deployments(*SERVED)
+def test_no_script_of_the_page_makes_markup_of_text(relay: Deployment) -> None:
     """No script of the page writes HTML or evaluates what it receives."""
     page = exchange(relay, get("/")).body.decode()
     expected = set(re.findall(r'src="(/assets/[^"]+\.js)"', page))

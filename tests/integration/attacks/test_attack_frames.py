@@ -4,7 +4,7 @@ token.
 
 import contextlib
 import json
-import socket
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES
 
+from tests.integration.attacks.conftest import Deploy
 from tests.support.clients import forge
-from tests.support.clients.attacker import browser, claims, read_all, upgrade
-from tests.support.clients.feed_client import PATIENCE, run
-from tests.support.programs.relay_process import Relay
-from tests.support.servers.nats_server import NatsServer
+from tests.support.clients.attacker import SOURCE, browser, claims, read_all, upgrade
+from tests.support.clients.feed_client import run
+from tests.support.programs.deployment import SERVED, Deployment
 
 MEGABYTE = 1024 * 1024
 CAPACITY = 20 * MEGABYTE
@@ -24,14 +24,9 @@ CAPACITY = 20 * MEGABYTE
 
 
 @pytest.fixture(scope="module")
-def relay(nats: NatsServer, prefix: str) -> Iterator[Relay]:
+def relay(deploy: Deploy) -> Iterator[Deployment]:
     """Run a relay that requires a token, so that there is an unauthenticated phase."""
-    env = {
-        "TICKERTAPE_JWT_ALGORITHM": "HS256",
-        "TICKERTAPE_JWT_KEY": forge.public_pem("HS256").decode(),
-        "TICKERTAPE_SUBJECT_PREFIX": prefix,
-    }
-    with Relay(nats.url, "--auth", "jwt", **env) as running:
+    with deploy(**forge.RELAY_SETTINGS) as running:
         yield running
 
 
@@ -66,9 +61,9 @@ def in_fragments(first: int, payload: bytes, count: int) -> bytes:
     return b"".join(frames[:-1]) + masked(0x80 | (first if len(parts) == 1 else 0), parts[-1])
 
 
-def close_code(relay: Relay, frames: bytes, *headers: str, mark: bytes) -> int:
+def close_code(relay: Deployment, frames: bytes, *headers: str, mark: bytes) -> int:
     """Connect, wait for a mark, send frames and read to the end; return the close code, 1006 without one."""
-    with socket.create_connection(relay.host_port, timeout=PATIENCE) as link:
+    with relay.connect(SOURCE) as link:
         link.sendall(upgrade("/ws", *headers))
         data = b""
         while mark not in data:
@@ -82,12 +77,10 @@ def close_code(relay: Relay, frames: bytes, *headers: str, mark: bytes) -> int:
     return int.from_bytes(data[at + 2 : at + 4], "big") if at >= 0 else 1006
 
 
-def peak(relay: Relay) -> int:
-    """Return the peak memory of the relay in bytes."""
-    for line in Path(f"/proc/{relay.pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("no VmHWM")
+def peak(relay: Deployment) -> int:
+    """Return the peak memory of the relay's processes in bytes."""
+    status = "".join(Path(f"/proc/{pid}/status").read_text() for pid in relay.pids)
+    return sum(int(size) * 1024 for size in re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.M))
 
 
 def deflated(size: int) -> bytes:
@@ -101,9 +94,10 @@ def deflated(size: int) -> bytes:
 DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover"
 
 
+@pytest.mark.deployments(*SERVED)
 @pytest.mark.parametrize("fragments", [1, 16], ids=["one frame", "fragments"])
 @pytest.mark.parametrize("waiting", [False, True], ids=["with a token", "without"])
-def test_a_compressed_bomb_is_not_unpacked(relay: Relay, fragments: int, waiting: bool) -> None:
+def test_a_compressed_bomb_is_not_unpacked(relay: Deployment, fragments: int, waiting: bool) -> None:
     """64 MiB of zeros, 64 KiB on the wire, are closed with 1009 without being decompressed."""
     bomb = in_fragments(0x41, deflated(64 * MEGABYTE), fragments)
     assert len(bomb) < 100_000
@@ -122,7 +116,8 @@ def patterns(count: int, width: int) -> str:
     return json.dumps({"type": "subscribe", "subjects": [f"{n:0{width}d}" for n in range(count)]})
 
 
-def test_a_million_patterns_are_too_much(relay: Relay) -> None:
+@pytest.mark.deployments(*SERVED)
+def test_a_million_patterns_are_too_much(relay: Deployment) -> None:
     """A million patterns are 1009 before the message is complete; those that fit in a message are 4409,
     cheaply.
     """
@@ -137,7 +132,8 @@ def test_a_million_patterns_are_too_much(relay: Relay) -> None:
     assert peak(relay) - before < CAPACITY
 
 
-def test_an_unauthenticated_client_has_32_kib(relay: Relay) -> None:
+@pytest.mark.deployments(*SERVED)
+def test_an_unauthenticated_client_has_32_kib(relay: Deployment) -> None:
     """More than 32 KiB before the token is 1009 in any framing; the largest possible token fits."""
     for message in (
         patterns(20_000, 6),
@@ -176,7 +172,7 @@ NESTS = {
 
 
 @pytest.mark.parametrize("name", NESTS)
-def test_an_invalid_message_ends_only_its_session(relay: Relay, name: str) -> None:
+def test_an_invalid_message_ends_only_its_session(relay: Deployment, name: str) -> None:
     """An invalid message is closed with 4400 and a short reason, and affects no other session."""
     inside = run(browser(relay, NESTS[name], token=good()))
     assert inside.close == 4400
@@ -184,7 +180,7 @@ def test_an_invalid_message_ends_only_its_session(relay: Relay, name: str) -> No
     assert len(inside.messages[-1]["reason"]) < 500
 
 
-def test_a_sequence_beyond_all_is_a_bad_cursor(relay: Relay) -> None:
+def test_a_sequence_beyond_all_is_a_bad_cursor(relay: Deployment) -> None:
     """An impossible sequence is 4409; a possible one is looked up without overflow."""
     for value in ("e-99999999999999999999", "e--1", "e-1.5", "e-0x10", "-" * 1000, "\u0661-\u0661"):
         message = {"type": "subscribe", "cursor": value}
@@ -197,4 +193,4 @@ def test_a_sequence_beyond_all_is_a_bad_cursor(relay: Relay) -> None:
     ):
         inside = run(browser(relay, {"type": "subscribe", field: value}, {"type": "nonsense"}, token=good()))
         assert inside.close in (4400, 4409)
-    assert not any("internal error" in line for line in relay.log)
+    assert not any("internal error" in line for line in relay.output)

@@ -12,12 +12,12 @@ import pytest
 from tickertape.contracts.cursors import parse_cursor
 from tickertape.contracts.messages import Events, Gap, Snapshot, Subscribed
 
+from tests.integration.attacks.conftest import Deploy
 from tests.support.clients import forge
 from tests.support.clients.attacker import bearer, browser, claims, exchange, get, upgrade
 from tests.support.clients.fake_link import only
 from tests.support.clients.feed_client import FeedClient, follow, jetstream, line, publish, run, status
-from tests.support.programs.relay_process import Relay
-from tests.support.servers.nats_server import NatsServer
+from tests.support.programs.deployment import Deployment
 
 SECRET = forge.public_pem("HS256").decode()
 ROUNDS = 40
@@ -44,19 +44,14 @@ def prefix() -> str:
 
 
 @pytest.fixture(scope="module")
-def relay(nats: NatsServer, prefix: str) -> Iterator[Relay]:
+def relay(deploy: Deploy) -> Iterator[Deployment]:
     """Run a relay with a small memory, and a stream with visible and hidden events."""
-    env = {
-        "TICKERTAPE_JWT_ALGORITHM": "HS256",
-        "TICKERTAPE_JWT_KEY": SECRET,
-        "TICKERTAPE_SUBJECT_PREFIX": prefix,
-    }
-    with Relay(nats.url, "--auth", "jwt", "--log-size", "50", **env) as running:
+    with deploy(log_size="50", **forge.RELAY_SETTINGS) as running:
         run(stock(running))
         yield running
 
 
-async def stock(relay: Relay) -> None:
+async def stock(relay: Deployment) -> None:
     """Publish visible events with hidden ones between them."""
     async with jetstream(relay.nats_url) as js:
         for number in range(ROUNDS):
@@ -93,7 +88,7 @@ NARROWED = [
 
 @pytest.mark.parametrize(("granted", "requested", "left"), NARROWED)
 def test_a_broader_filter_is_cut_to_the_grant(
-    relay: Relay, granted: list[str], requested: str, left: list[str]
+    relay: Deployment, granted: list[str], requested: str, left: list[str]
 ) -> None:
     """A wider filter is intersected with the grant, and ``subscribed`` states the result."""
 
@@ -118,7 +113,7 @@ def test_a_broader_filter_is_cut_to_the_grant(
         ({"subjects": ["log.info.a"]}, "LOG.INFO.A"),
     ],
 )
-def test_a_denied_subject_is_rejected(relay: Relay, grant: dict[str, Any], requested: str) -> None:
+def test_a_denied_subject_is_rejected(relay: Deployment, grant: dict[str, Any], requested: str) -> None:
     """A denied subject is 403 or 4403, also within a session; ``deny`` overrides any permission."""
     shown = token(**grant)
     for path in ("/ws", "/events"):
@@ -143,7 +138,7 @@ SPELLINGS = [
 
 @pytest.mark.parametrize("requested", SPELLINGS)
 @pytest.mark.parametrize("mode", ["live", "complete", "latest"])
-def test_no_spelling_shows_what_is_hidden(relay: Relay, requested: str, mode: str) -> None:
+def test_no_spelling_shows_what_is_hidden(relay: Deployment, requested: str, mode: str) -> None:
     """No spelling reveals hidden events in history, snapshots or counts."""
 
     async def check() -> None:
@@ -159,7 +154,7 @@ def test_no_spelling_shows_what_is_hidden(relay: Relay, requested: str, mode: st
     run(check())
 
 
-def shown_only(relay: Relay, query: str) -> dict[str, Any]:
+def shown_only(relay: Deployment, query: str) -> dict[str, Any]:
     """Return a page of history, and check that nothing hidden is in it."""
     answer = exchange(relay, get(f"/events?{query}", bearer(token(**ALL_BUT))))
     assert answer.status == 200
@@ -172,7 +167,7 @@ def shown_only(relay: Relay, query: str) -> dict[str, Any]:
     return page
 
 
-def test_history_shows_what_the_feed_would(relay: Relay) -> None:
+def test_history_shows_what_the_feed_would(relay: Deployment) -> None:
     """No combination of order, limit, start and end shows a hidden event, from memory or from the stream."""
     epoch, head, _ = parse_cursor(shown_only(relay, "order=newest&limit=1")["cursor"])
     for order, limit, position in product(
@@ -188,7 +183,7 @@ def test_history_shows_what_the_feed_would(relay: Relay) -> None:
         shown_only(relay, f"limit=1000&subjects={requested}")
 
 
-def test_a_cursor_of_a_wider_token_shows_no_more(relay: Relay) -> None:
+def test_a_cursor_of_a_wider_token_shows_no_more(relay: Deployment) -> None:
     """A cursor obtained with a wider token gives no more than the current token grants."""
 
     async def check() -> None:
@@ -209,7 +204,7 @@ def test_a_cursor_of_a_wider_token_shows_no_more(relay: Relay) -> None:
     run(check())
 
 
-def test_what_is_passed_over_is_counted_among_the_granted(relay: Relay) -> None:
+def test_what_is_passed_over_is_counted_among_the_granted(relay: Deployment) -> None:
     """``gap.by`` and ``conflated`` count no event that the client may not see."""
 
     async def check() -> None:
@@ -241,7 +236,7 @@ def test_what_is_passed_over_is_counted_among_the_granted(relay: Relay) -> None:
     run(check())
 
 
-def test_a_snapshot_shows_granted_gateways_only(relay: Relay) -> None:
+def test_a_snapshot_shows_granted_gateways_only(relay: Deployment) -> None:
     """Snapshots contain granted gateways only: initially, after ``subscribe``, and in mode latest."""
 
     async def check() -> None:
@@ -255,7 +250,7 @@ def test_a_snapshot_shows_granted_gateways_only(relay: Relay) -> None:
     run(check())
 
 
-def test_the_level_of_a_grant_is_the_least(relay: Relay) -> None:
+def test_the_level_of_a_grant_is_the_least(relay: Deployment) -> None:
     """The level of a grant is the minimum for any request; subjects without a level are not affected."""
     shown = token(subjects=["log.>", "gateway.>"], level="ERROR", deny=["log.*.HIDDEN", "gateway.*.*.HIDDEN"])
 

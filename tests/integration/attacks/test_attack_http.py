@@ -1,5 +1,6 @@
 """Requests that are malformed or ambiguous: smuggling, folding, bodies, other methods, path traversal."""
 
+import contextlib
 import json
 import socket
 import struct
@@ -8,10 +9,9 @@ from itertools import product
 
 import pytest
 
-from tests.support.clients.attacker import answer_of, exchange, get, raw, until, upgrade
-from tests.support.clients.feed_client import PATIENCE
-from tests.support.programs.relay_process import Relay
-from tests.support.servers.nats_server import NatsServer
+from tests.integration.attacks.conftest import Deploy
+from tests.support.clients.attacker import SOURCE, answer_of, exchange, get, raw, until, upgrade
+from tests.support.programs.deployment import KINDS, STANDALONE, Deployment
 
 HEAD = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 SECOND = "GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
@@ -19,9 +19,9 @@ SECOND = "GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
-def relay(nats: NatsServer, prefix: str) -> Iterator[Relay]:
+def relay(deploy: Deploy) -> Iterator[Deployment]:
     """Run a relay without tokens."""
-    with Relay(nats.url, TICKERTAPE_SUBJECT_PREFIX=prefix) as running:
+    with deploy() as running:
         yield running
 
 
@@ -66,8 +66,9 @@ SMUGGLED = {
 }
 
 
+@pytest.mark.deployments(*STANDALONE)
 @pytest.mark.parametrize("name", SMUGGLED)
-def test_an_ambiguous_request_is_rejected(relay: Relay, name: str) -> None:
+def test_an_ambiguous_request_is_rejected(relay: Deployment, name: str) -> None:
     """An ambiguous request is 400 and closes the connection: what follows is never parsed as a request."""
     data = raw(relay, SMUGGLED[name].encode("latin-1"))
     assert b'"connections"' not in data
@@ -79,13 +80,32 @@ def test_an_ambiguous_request_is_rejected(relay: Relay, name: str) -> None:
     assert set(json.loads(answer.body)) == {"code", "message"}
 
 
-def test_two_requests_that_are_two_are_answered_in_order(relay: Relay) -> None:
+@pytest.mark.deployments(*(kind for kind in KINDS if kind not in STANDALONE))
+@pytest.mark.parametrize("name", SMUGGLED)
+def test_an_ambiguous_request_reaches_no_other_client(relay: Deployment, name: str) -> None:
+    """A request that a proxy and a relay could split differently leaves no response for the next client.
+
+    The proxy, or the host's server, may accept what is unambiguous to it.
+    """
+    with relay.connect(SOURCE) as link:
+        link.sendall(SMUGGLED[name].encode("latin-1"))
+        link.settimeout(1.0)  # the host's server waits for the rest of some requests
+        with contextlib.suppress(TimeoutError):
+            link.recv(65_536)
+    for _ in range(2):
+        answer = exchange(relay, get("/events?limit=1"))
+        assert (answer.status, set(json.loads(answer.body))) == (200, {"cursor", "events", "more"})
+
+
+@pytest.mark.deployments(*STANDALONE)
+def test_two_requests_that_are_two_are_answered_in_order(relay: Deployment) -> None:
     """Pipelined requests are answered in order."""
     data = raw(relay, (HEAD + "\r\n" + SECOND).encode())
     assert data.index(b"<!doctype html>") < data.index(b'"connections"')
 
 
-def test_too_many_requests_immediately_are_rejected(relay: Relay) -> None:
+@pytest.mark.deployments(*STANDALONE)
+def test_too_many_requests_immediately_are_rejected(relay: Deployment) -> None:
     """Too many pipelined requests are 400, once; a pending response is abandoned without a log line."""
     for _ in range(20):
         flood = raw(relay, f"{HEAD}\r\n".encode() * 1000)
@@ -93,10 +113,11 @@ def test_too_many_requests_immediately_are_rejected(relay: Relay) -> None:
         assert flood.count(b"HTTP/1.1 200 ") <= 16
 
 
-def test_a_client_that_disconnects_early_is_not_logged(relay: Relay) -> None:
+@pytest.mark.deployments(*STANDALONE)
+def test_a_client_that_disconnects_early_is_not_logged(relay: Deployment) -> None:
     """A client that disconnects before its responses, or before an upgrade after them, causes no log line."""
     for _ in range(20):
-        with socket.create_connection(relay.host_port, timeout=PATIENCE) as link:
+        with relay.connect(SOURCE) as link:
             link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             link.sendall(f"{HEAD}\r\n".encode() * 10)  # and send a reset
         data = raw(relay, f"{HEAD}\r\n".encode() + upgrade("/ws"))
@@ -105,7 +126,7 @@ def test_a_client_that_disconnects_early_is_not_logged(relay: Relay) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "CONNECT", "TRACE", "PROPFIND"])
-def test_no_request_body_is_accepted(relay: Relay, method: str) -> None:
+def test_no_request_body_is_accepted(relay: Deployment, method: str) -> None:
     """Other methods are 405, with or without a body, and nothing of the body is returned."""
     for target in ("/", "/events", "/ws", "/health"):
         target = "127.0.0.1:80" if method == "CONNECT" else target
@@ -113,7 +134,8 @@ def test_no_request_body_is_accepted(relay: Relay, method: str) -> None:
             data = raw(relay, get(target, "X-Echo: MARK", *more, method=method) + b"MARKER")
             assert data.count(b"HTTP/1.1 ") == 1
             answer = answer_of(data)
-            assert answer.status == 405
+            # A proxy rejects some of them itself.
+            assert answer.status == 405 or (answer.status == 400 and relay.kind not in STANDALONE)
             assert b"MARK" not in data
 
 
@@ -121,7 +143,7 @@ UP = ["..", "%2e%2e", ".%2e", "%2E.", "%252e%252e", "..%00", "..;", "%c0%ae%c0%a
 SLASHES = ["/", "%2f", "\\", "%5c", "//", "%252f", "/./"]
 
 
-def test_no_path_leads_out_of_the_folder(relay: Relay) -> None:
+def test_no_path_leads_out_of_the_folder(relay: Deployment) -> None:
     """No path, encoded once or twice, with NULs or backslashes, returns a file of the machine or the
     relay.
     """
@@ -140,7 +162,7 @@ def test_no_path_leads_out_of_the_folder(relay: Relay) -> None:
         assert b"import" not in answer.body, target
 
 
-def test_an_absolute_target_does_not_bypass_the_host_check(relay: Relay) -> None:
+def test_an_absolute_target_does_not_bypass_the_host_check(relay: Deployment) -> None:
     """The host in an absolute target does not replace the one that is checked."""
     answer = exchange(relay, get("http://127.0.0.1/events", host="evil.com"))
     assert answer.status in (400, 403, 404)
@@ -148,7 +170,7 @@ def test_an_absolute_target_does_not_bypass_the_host_check(relay: Relay) -> None
     assert answer.status in (400, 403, 404)
 
 
-def test_rejected_input_is_not_reflected(relay: Relay) -> None:
+def test_rejected_input_is_not_reflected(relay: Deployment) -> None:
     """Markup in a path, a query or a name is returned as JSON, which no browser executes."""
     markup = "%3Cscript%3Ealert(1)%3C/script%3E<script>alert(1)</script>"
     for request in (
@@ -166,7 +188,7 @@ def test_rejected_input_is_not_reflected(relay: Relay) -> None:
             assert answer.headers["content-type"] == "application/json"
 
 
-def test_an_answer_header_cannot_be_split(relay: Relay) -> None:
+def test_an_answer_header_cannot_be_split(relay: Deployment) -> None:
     """Line ends in reflected input, encoded or raw, add no header to the response."""
     evil = "%0d%0aX-Evil:%20yes"
     for request in (

@@ -180,7 +180,7 @@ def test_a_mounted_feed_charges_its_clients(nats: NatsServer, kind: str, honest_
         "/feed": {"nats_url": nats.url, "subject_prefix": f"mounted{len(kind)}"}
     }
     env: dict[str, Any] = {**JWT, "TICKERTAPE_TRUSTED_PROXIES": proxied}
-    with Host(mounts, **env) as host:
+    with Host(mounts, env=env) as host:
         host.until_ready("/feed")
         port = int(host.url().rpartition(":")[2])
 

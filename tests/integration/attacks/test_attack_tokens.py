@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.integration.attacks.conftest import Deploy
 from tests.support.clients import forge
 from tests.support.clients.attacker import (
     Answer,
@@ -24,8 +25,8 @@ from tests.support.clients.attacker import (
 )
 from tests.support.clients.feed_client import run
 from tests.support.clients.honest_client import Honest
-from tests.support.programs.relay_process import Relay, eventually
-from tests.support.servers.nats_server import NatsServer
+from tests.support.programs.deployment import NOT_NGINX, Deployment
+from tests.support.programs.relay_process import eventually
 
 AUDIENCE = "https://relay.example.com"
 ISSUER = "https://issuer.example.com"
@@ -37,16 +38,15 @@ def good(**more: object) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def relay(nats: NatsServer, prefix: str) -> Iterator[Relay]:
+def relay(deploy: Deploy) -> Iterator[Deployment]:
     """Run a relay that accepts RS256 of one issuer, for one audience."""
-    env = {
-        "TICKERTAPE_JWT_ALGORITHM": "RS256",
-        "TICKERTAPE_JWT_KEY": forge.public_pem("RS256").decode(),
-        "TICKERTAPE_JWT_ISSUER": ISSUER,
-        "TICKERTAPE_JWT_AUDIENCE": AUDIENCE,
-        "TICKERTAPE_SUBJECT_PREFIX": prefix,
-    }
-    with Relay(nats.url, "--auth", "jwt", **env) as running:
+    with deploy(
+        auth="jwt",
+        jwt_algorithm="RS256",
+        jwt_key=forge.public_pem("RS256").decode(),
+        jwt_issuer=ISSUER,
+        jwt_audience=AUDIENCE,
+    ) as running:
         yield running
 
 
@@ -121,7 +121,7 @@ FORGED: dict[str, tuple[Callable[[], str], str]] = {
 
 
 @pytest.mark.parametrize("name", FORGED)
-def test_a_token_that_is_not_good_opens_nothing(relay: Relay, name: str) -> None:
+def test_a_token_that_is_not_good_opens_nothing(relay: Deployment, name: str) -> None:
     """An invalid token is 401 with a challenge for programs, ``bye`` and 4401 for browsers, and counted by
     reason.
     """
@@ -141,7 +141,7 @@ def test_a_token_that_is_not_good_opens_nothing(relay: Relay, name: str) -> None
 
 
 @pytest.mark.parametrize("grant", [None, {"subjects": []}], ids=["no claim", "no subjects"])
-def test_a_token_that_grants_nothing_opens_nothing(relay: Relay, grant: object) -> None:
+def test_a_token_that_grants_nothing_opens_nothing(relay: Deployment, grant: object) -> None:
     """A token without any grant is 403 or 4403, whatever is requested."""
     token = forge.token("RS256", good(tickertape=grant))
     for request in (upgrade("/ws?subjects=log.>", bearer(token)), get("/events", bearer(token))):
@@ -155,7 +155,7 @@ def test_a_token_that_grants_nothing_opens_nothing(relay: Relay, grant: object) 
 
 
 @pytest.mark.parametrize("key", ["token", "access_token", "jwt", "authorization", "%74oken"])
-def test_a_token_in_the_address_is_rejected(relay: Relay, key: str, honest_token: str) -> None:
+def test_a_token_in_the_address_is_rejected(relay: Deployment, key: str, honest_token: str) -> None:
     """A token in the URL is rejected, since URLs end up in logs, and is not repeated in the response."""
     query = f"?{key}={honest_token}"
     for request in (upgrade(f"/ws{query}"), get(f"/events{query}"), upgrade(f"/ws{query}", bearer("x.y.z"))):
@@ -167,7 +167,7 @@ def test_a_token_in_the_address_is_rejected(relay: Relay, key: str, honest_token
     assert honest_token not in json.dumps(inside.messages)
 
 
-def test_an_unknown_key_of_the_address_is_no_token(relay: Relay, honest_token: str) -> None:
+def test_an_unknown_key_of_the_address_is_no_token(relay: Deployment, honest_token: str) -> None:
     """An unknown key id in a token is rejected like any other."""
     for key in ("Token", "auth", "bearer"):
         query = f"?{key}={honest_token}"
@@ -178,8 +178,9 @@ def test_an_unknown_key_of_the_address_is_no_token(relay: Relay, honest_token: s
         assert honest_token[:10] not in f"{answer.message}{inside.messages}"
 
 
+@pytest.mark.deployments(*NOT_NGINX)
 @pytest.mark.parametrize("order", [1, -1])
-def test_two_tokens_are_none(relay: Relay, order: int, honest_token: str) -> None:
+def test_two_tokens_are_none(relay: Deployment, order: int, honest_token: str) -> None:
     """Two tokens in headers or subprotocols are rejected: a proxy could read the other one."""
     both = [bearer(honest_token), bearer("x.y.z")][::order]
     for request in (upgrade("/ws", *both), get("/events", *both)):
@@ -190,7 +191,7 @@ def test_two_tokens_are_none(relay: Relay, order: int, honest_token: str) -> Non
     assert exchange(relay, upgrade("/ws", header)).status == 401
 
 
-def test_the_header_counts_before_the_subprotocol(relay: Relay, honest_token: str) -> None:
+def test_the_header_counts_before_the_subprotocol(relay: Deployment, honest_token: str) -> None:
     """A valid token in a subprotocol does not help an invalid header, which takes precedence."""
     protocols = f"Sec-WebSocket-Protocol: tickertape.v1, bearer.{honest_token}"
     data = exchange(relay, upgrade("/ws", bearer("x.y.z"), f"Sec-WebSocket-Protocol: bearer.{honest_token}"))
@@ -200,7 +201,7 @@ def test_the_header_counts_before_the_subprotocol(relay: Relay, honest_token: st
     assert re.findall(rb'"code":("unauthorized"|4401)', inside) == [b'"unauthorized"', b"4401"]
 
 
-def test_a_token_as_the_only_subprotocol_is_no_handshake(relay: Relay, honest_token: str) -> None:
+def test_a_token_as_the_only_subprotocol_is_no_handshake(relay: Deployment, honest_token: str) -> None:
     """A token as the only subprotocol is 400: the server would have to send it back as the selected one."""
     answer = exchange(relay, upgrade("/ws", f"Sec-WebSocket-Protocol: bearer.{honest_token}"))
     assert (answer.status, answer.code) == (400, "bad_message")
@@ -209,7 +210,7 @@ def test_a_token_as_the_only_subprotocol_is_no_handshake(relay: Relay, honest_to
 
 
 @pytest.mark.parametrize("scheme", ["Basic YWxpY2U6c2VjcmV0", "Bearer", "Bearer a b", "Digest x"])
-def test_history_without_a_token_is_rejected(relay: Relay, scheme: str) -> None:
+def test_history_without_a_token_is_rejected(relay: Deployment, scheme: str) -> None:
     """History without a token is 401 with a challenge; other schemes are ignored."""
     for headers in ([], [f"Authorization: {scheme}"]):
         answer = exchange(relay, get("/events", *headers))
@@ -218,25 +219,22 @@ def test_history_without_a_token_is_rejected(relay: Relay, scheme: str) -> None:
 
 
 @pytest.mark.parametrize("message", [{"type": "subscribe"}, {"type": "ping", "id": 1}])
-def test_a_message_before_the_token_is_rejected(relay: Relay, message: dict[str, object]) -> None:
+def test_a_message_before_the_token_is_rejected(relay: Deployment, message: dict[str, object]) -> None:
     """A message before the token is 4401 without any other message, even if a token follows."""
     inside = run(browser(relay, message, {"type": "auth", "token": forge.token("RS256", good())}))
     assert (inside.kinds, inside.error, inside.close) == (["error", "bye"], "unauthorized", 4401)
 
 
-def connections(relay: Relay) -> int:
-    """Return the number of open WebSockets, including the honest client's."""
-    return int(json.loads(exchange(relay, get("/health")).body)["connections"])
-
-
-def test_clients_without_a_token_receive_nothing_and_are_disconnected(relay: Relay, honest: Honest) -> None:
+def test_clients_without_a_token_receive_nothing_and_are_disconnected(
+    relay: Deployment, honest: Honest
+) -> None:
     """Clients without a token receive nothing and are disconnected after 5 s, browsers and programs alike."""
 
     async def check() -> None:
         started = time.monotonic()
         before = count(relay, "rejected_total", limit="auth_time")
         waiting = asyncio.gather(*(browser(relay) for _ in range(5)), browser(relay, protocols=()))
-        await asyncio.to_thread(eventually, lambda: connections(relay) == 7, "all are connected")
+        await asyncio.to_thread(eventually, lambda: count(relay, "connections") == 7, "all are connected")
         await asyncio.to_thread(honest.noticed_nothing)
         ends = await waiting
         assert time.monotonic() - started > 4.5
@@ -247,7 +245,7 @@ def test_clients_without_a_token_receive_nothing_and_are_disconnected(relay: Rel
     run(check())
 
 
-def test_rejections_of_forgeries_are_indistinguishable(relay: Relay) -> None:
+def test_rejections_of_forgeries_are_indistinguishable(relay: Deployment) -> None:
     """Responses to forgeries do not reveal whether a subject or a key id exists."""
 
     def output(**more: object) -> Answer:

@@ -49,7 +49,7 @@ class Program:
             self.process = Relay(nats_url, "--log-size", "10")
             self.process.program = [sys.executable, "-m", "tests.support.programs.faulty_program", "relay"]
         else:
-            self.process = Host({"/feed": {"nats_url": nats_url}}, TICKERTAPE_LOG_SIZE="10")
+            self.process = Host({"/feed": {"nats_url": nats_url}}, env={"TICKERTAPE_LOG_SIZE": "10"})
             self.process.program = ["tests.support.programs.faulty_program", "host"]
 
     @property

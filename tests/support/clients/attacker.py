@@ -5,11 +5,12 @@ Nothing here is validated; most input is illegal.
 
 import contextlib
 import json
+import re
 import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.request import urlopen
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -20,9 +21,23 @@ from websockets.typing import Origin, Subprotocol
 
 from tests.support.clients import forge
 from tests.support.clients.feed_client import PATIENCE
-from tests.support.programs.relay_process import Relay
 
 SOURCE: Final = "127.0.0.1"
+
+
+class Target(Protocol):
+    """Relay under attack, in any deployment."""
+
+    @property
+    def ws_url(self) -> str:
+        """URL of the feed."""
+
+    @property
+    def ops_url(self) -> str:
+        """URL whose ``/metrics`` has the relay's metrics."""
+
+    def connect(self, source: str) -> socket.socket:
+        """Open a connection to the main port from a source address."""
 
 
 def claims(**more: Any) -> dict[str, Any]:
@@ -55,17 +70,22 @@ class Answer:
         return str(json.loads(self.body)["message"])
 
 
-def raw(relay: Relay, *requests: bytes, source: str = SOURCE) -> bytes:
+def raw(relay: Target, *requests: bytes, source: str = SOURCE) -> bytes:
     """Send bytes, one piece after the other, and read until the relay closes."""
-    return raw_at(relay.host_port[1], *requests, source=source)
+    with relay.connect(source) as link:
+        return _sent(link, requests)
 
 
 def raw_at(port: int, *requests: bytes, source: str = SOURCE) -> bytes:
     """Send bytes to a port of this host, one piece after the other, and read until it closes."""
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE, source_address=(source, 0)) as link:
-        for request in requests:
-            link.sendall(request)
-        return read_all(link)
+        return _sent(link, requests)
+
+
+def _sent(link: socket.socket, requests: Sequence[bytes]) -> bytes:
+    for request in requests:
+        link.sendall(request)
+    return read_all(link)
 
 
 def read_all(link: socket.socket) -> bytes:
@@ -77,9 +97,9 @@ def read_all(link: socket.socket) -> bytes:
     return data
 
 
-def until(relay: Relay, request: bytes, mark: bytes, *, source: str = SOURCE) -> bytes:
+def until(relay: Target, request: bytes, mark: bytes, *, source: str = SOURCE) -> bytes:
     """Send bytes, and read until a pattern appears; return everything that was read."""
-    with socket.create_connection(relay.host_port, timeout=PATIENCE, source_address=(source, 0)) as link:
+    with relay.connect(source) as link:
         link.sendall(request)
         data = b""
         while mark not in data:
@@ -89,9 +109,22 @@ def until(relay: Relay, request: bytes, mark: bytes, *, source: str = SOURCE) ->
     return data
 
 
-def exchange(relay: Relay, request: bytes, *, source: str = SOURCE) -> Answer:
-    """Send one request; return its only response."""
-    return answer_of(raw(relay, request, source=source))
+def exchange(relay: Target, request: bytes, *, source: str = SOURCE) -> Answer:
+    """Send one request; return its response, without waiting for a proxy to close the connection."""
+    with relay.connect(source) as link:
+        link.sendall(request)
+        data = b""
+        with contextlib.suppress(ConnectionError):
+            while not _complete(data) and (more := link.recv(65_536)):
+                data += more
+    return answer_of(data)
+
+
+def _complete(data: bytes) -> bool:
+    """Return whether a response has all of the bytes that its length announces."""
+    head, end, body = data.partition(b"\r\n\r\n")
+    length = re.search(rb"\r\ncontent-length: (\d+)", head.lower())
+    return bool(end) and length is not None and len(body) >= int(length[1])
 
 
 def answer_of(data: bytes) -> Answer:
@@ -157,7 +190,7 @@ class Inside:
 
 
 async def browser(
-    relay: Relay,
+    relay: Target,
     *send_message: dict[str, Any] | str,
     query: str = "",
     token: str | None = None,
@@ -196,7 +229,7 @@ async def browser(
             return Inside(messages, error.rcvd.code if error.rcvd is not None else 1006)
 
 
-def count(relay: Relay, name: str, **labels: str) -> int:
+def count(relay: Target, name: str, **labels: str) -> int:
     """Return the value of one of the relay's counters."""
     with urlopen(f"{relay.ops_url}/metrics") as page:
         text = page.read().decode()

@@ -154,7 +154,7 @@ async def follow(
         subprotocols=[Subprotocol(SUBPROTOCOL)] if protocol else None,
         additional_headers={} if token is None else {"Authorization": f"Bearer {token}"},
         local_addr=None if source is None else (source, 0),
-        ssl=context,
+        **({} if context is None else {"ssl": context}),  # the default verifies with the system's authorities
         compression=None,
         max_size=MAX_MESSAGE_BYTES,
         max_queue=None,

@@ -20,6 +20,9 @@ from tickertape.relay.auth.keys import Keys
 from tickertape.relay.auth.settings import Algorithm
 
 SECRET: Final = b"a secret of tests that nobody else may know"
+RELAY_SETTINGS: Final = {"auth": "jwt", "jwt_algorithm": "HS256", "jwt_key": SECRET.decode()}
+"""Settings of a relay that accepts the HS256 tokens of tests."""
+
 NOW: Final = 1_800_000_000.0
 """Wall-clock time of the tests, UNIX seconds."""
 

@@ -14,6 +14,7 @@ from nats.js import JetStreamContext
 from tickertape.contracts.messages import Events, Heartbeat
 
 from tests.support.clients.feed_client import PATIENCE, FeedClient, follow, jetstream, line, publish
+from tests.support.programs.deployment import Deployment
 from tests.support.programs.relay_process import Relay
 
 SOURCE: Final = "honest"
@@ -31,7 +32,7 @@ class Honest:
         prefix: subject prefix of the relay, including its dot.
     """
 
-    def __init__(self, relay: Relay, token: str | None = None, prefix: str = "") -> None:
+    def __init__(self, relay: Relay | Deployment, token: str | None = None, prefix: str = "") -> None:
         self._relay = relay
         self._token = token
         self._prefix = prefix

@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -57,7 +57,7 @@ class Host:
         lifespan: bool = True,
         metrics: str | None = None,
         address: str = "127.0.0.1",
-        **env: str,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.port = free_port()
         self.address = address
@@ -65,7 +65,7 @@ class Host:
         self._spec = {
             "mounts": mounts, "kind": kind, "lifespan": lifespan, "metrics": metrics, "address": address,
         }  # fmt: skip
-        self._env = env
+        self._env = env or {}
         self._process: subprocess.Popen[str] | warm_start.Process | None = None
         self._output: ProgramOutput | None = None
 
@@ -88,6 +88,17 @@ class Host:
     def ws(self, path: str = "/feed/ws") -> str:
         """Return the URL of a feed."""
         return self.url(path, "ws")
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def lines(self) -> list[str]:
+        """Nothing: ``log`` has all of the output."""
+        return []
 
     @property
     def log(self) -> list[str]:
@@ -190,11 +201,12 @@ def host(spec: dict[str, Any]) -> Starlette:
     if spec["kind"] == "fastapi":
         app = FastAPI(lifespan=lifespan)
         app.get("/health")(own)
-        for path, feed in feeds.items():
-            app.mount(path, feed)
+        # Before the feeds, because a feed at the root would receive all requests.
         if spec["metrics"] is not None:
             prometheus_client.REGISTRY.register(feeds[spec["metrics"]].collector)
             app.mount("/metrics", prometheus_client.make_asgi_app())
+        for path, feed in feeds.items():
+            app.mount(path, feed)
         return app
 
     async def page(request: Asked) -> JSONResponse:

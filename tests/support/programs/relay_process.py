@@ -15,6 +15,7 @@ import io
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -135,6 +136,10 @@ class Relay:
         host, _, port = self.url.partition("://")[2].rpartition(":")
         return host, int(port)
 
+    def connect(self, source: str = "127.0.0.1") -> socket.socket:
+        """Open a connection to the main port from a source address, without TLS."""
+        return socket.create_connection(self.host_port, timeout=PATIENCE, source_address=(source, 0))
+
     @property
     def pid(self) -> int:
         """Process id; RuntimeError if the relay is not running."""
@@ -149,6 +154,11 @@ class Relay:
     def log(self) -> list[str]:
         """Lines of its standard error, which is its log, since its start."""
         return self._err.lines if self._err else []
+
+    @property
+    def output(self) -> list[str]:
+        """Lines of its standard output and of its log."""
+        return [*self.lines, *self.log]
 
     @property
     def resident_bytes(self) -> int:
