@@ -13,7 +13,7 @@ from tests.support.paths import ROOT
 CPU_SECONDS = 2.0
 """Maximum CPU time of one input, which has at most 4 KiB."""
 
-MOST_BYTES = 700_000
+MOST_BYTES = 200_000
 """Size of the corpus, which every clone contains."""
 
 
