@@ -35,9 +35,9 @@ from tickertape.errors import OperatorError
 from tickertape.logging_setup import HandlerFactory
 from tickertape.nats import connection
 from tickertape.nats.embedded_server import EmbeddedNats
+from tickertape.net.listeners import ListenError
 from tickertape.process import console
 from tickertape.process.limits import raise_descriptor_limit
-from tickertape.process.listeners import ListenError
 from tickertape.process.tasks import cancel_and_wait, race
 from tickertape.text import count
 from tickertape.urls import redact_url

@@ -30,9 +30,9 @@ from tickertape.producers.shipper.standard_input import standard_input
 from tickertape.producers.shipper.stdin_spool import StdinSpool
 from tickertape.producers.shipper.throttle import Throttle
 
+from tickertape.net.metrics_port import MetricsPort
 from tickertape.process.console import is_terminal, print_lines, print_notice
 from tickertape.process.limits import raise_descriptor_limit
-from tickertape.process.metrics_port import MetricsPort
 from tickertape.process.tasks import Tasks, run_until_stopped
 from tickertape.process.terminal import Terminal
 from tickertape.text import printable_json

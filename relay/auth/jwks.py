@@ -24,8 +24,8 @@ from tickertape.relay.auth.key_parsing import MAX_KEY_BYTES, read_key_set
 from tickertape.relay.auth.keys import Keys, KeysError
 from tickertape.relay.auth.settings import Algorithm
 
-from tickertape.process.http_client import fetch
-from tickertape.process.outgoing import describe_failure
+from tickertape.net.http_client import fetch
+from tickertape.net.outgoing import describe_failure
 from tickertape.urls import redact_url
 
 log = logging.getLogger("tickertape.jwks")

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 from tickertape.relay.transport.http_protocol import RESPONSE_TIMEOUT, GuardedHttp
 from tickertape.relay.transport.listener import BACKLOG, Listener, bind
 
-from tickertape.process.listeners import ListenError, listener_lost
+from tickertape.net.listeners import ListenError, listener_lost
 from tickertape.urls import host_port
 
 

@@ -9,8 +9,8 @@ from typing import Final
 
 from tickertape.relay.transport.outgoing import KERNEL_BUFFER
 
-from tickertape.process.addresses import Address, is_unavailable, resolve
-from tickertape.process.listeners import bound_address, is_listening
+from tickertape.net.addresses import Address, is_unavailable, resolve
+from tickertape.net.listeners import bound_address, is_listening
 
 BACKLOG: Final = 4096
 """Maximum number of connections that the kernel queues until they are accepted."""

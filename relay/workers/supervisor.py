@@ -29,8 +29,8 @@ from tickertape.relay.workers.worker_slot import WorkerSlot
 from tickertape.errors import OperatorError
 from tickertape.nats import connection
 from tickertape.nats.embedded_server import EmbeddedNats
+from tickertape.net.listeners import ListenError
 from tickertape.process import console
-from tickertape.process.listeners import ListenError
 from tickertape.process.signals import STOP_SIGNALS, add_signal_handlers
 from tickertape.process.tasks import cancel_and_wait, race, run_until_stopped
 from tickertape.text import count

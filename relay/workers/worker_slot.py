@@ -24,8 +24,8 @@ from tickertape.relay.workers.ipc import EXIT_CONFIG, MAX_LINE, encode_worker_co
 from tickertape.relay.workers.metrics_merge import SlotMetrics
 from tickertape.relay.workers.shared_counters import SharedCounters
 
+from tickertape.net.outgoing import write
 from tickertape.process.child import wait_or_kill
-from tickertape.process.outgoing import write
 
 PendingResponse = asyncio.Future[tuple[int, Any] | None]
 

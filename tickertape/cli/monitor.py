@@ -15,9 +15,9 @@ from tickertape.nats import connection
 from tickertape.nats.provisioning import connect_or_report
 from tickertape.nats.settings import NatsSettings
 from tickertape.nats.streams import StreamsError
+from tickertape.net.listeners import ListenError
+from tickertape.net.metrics_port import MetricsPort
 from tickertape.process.console import print_line, print_notice
-from tickertape.process.listeners import ListenError
-from tickertape.process.metrics_port import MetricsPort
 from tickertape.process.signals import add_signal_handlers, stop_on_signals
 from tickertape.process.tasks import Tasks, cancel_and_wait, race
 from tickertape.producers.monitor.config.loader import MonitorFileError, load

@@ -39,7 +39,7 @@ from tickertape.nats.connect_errors import (
 from tickertape.nats.credentials import Access
 from tickertape.nats.headers import Headers
 from tickertape.nats.protocol_parser import Info, Message, ParserError, Ping, ProtocolParser, ServerError
-from tickertape.process.outgoing import open_connection
+from tickertape.net.outgoing import open_connection
 from tickertape.process.tasks import cancel_and_wait
 
 DEFAULT_PORT: Final = 4222

@@ -6,8 +6,8 @@ import socket
 from collections.abc import Coroutine
 from typing import Any, Final
 
-from tickertape.process import outgoing
-from tickertape.process.daemon_pool import DaemonPool
+from tickertape.net import outgoing
+from tickertape.net.daemon_pool import DaemonPool
 
 BaseLoop: Any
 try:

@@ -6,7 +6,7 @@ from typing import Final
 
 from tickertape.producers.monitor.config.loader import MonitorFileError, Problem, load_source
 
-from tickertape.process.outgoing import look_up
+from tickertape.net.outgoing import look_up
 
 RESOLVE_TIMEOUT: Final = 10.0
 """Total seconds for all DNS lookups."""

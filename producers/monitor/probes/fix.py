@@ -20,8 +20,8 @@ from tickertape.producers.monitor.probes.settings import AddressProbe
 from tickertape.producers.monitor.probes.tls import create_ssl_context
 
 from tickertape.errors import TickertapeError
-from tickertape.process.http_client import CHUNK, close
-from tickertape.process.outgoing import open_connection, write
+from tickertape.net.http_client import CHUNK, close
+from tickertape.net.outgoing import open_connection, write
 from tickertape.rate_limit import SlidingWindow
 
 MAX_MESSAGE_BYTES: Final = 64 * 1024

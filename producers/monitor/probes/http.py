@@ -12,7 +12,7 @@ from tickertape.producers.monitor.probes.settings import UrlProbe
 from tickertape.producers.monitor.probes.tls import create_ssl_context
 from tickertape.producers.monitor.types import HttpUrl
 
-from tickertape.process.http_client import fetch
+from tickertape.net.http_client import fetch
 
 MAX_BODY_BYTES: Final = 64 * 1024
 """Bytes read from the body of a response if the probe does not inspect the body."""

@@ -7,7 +7,7 @@ from typing import Final
 
 from tickertape.producers.monitor.gateway.probe_health import Outcome, Result
 
-from tickertape.process.outgoing import describe_failure
+from tickertape.net.outgoing import describe_failure
 from tickertape.text import printable
 
 MAX_ERROR_LENGTH: Final = 200

@@ -11,8 +11,8 @@ from tickertape.producers.monitor.probes.result import answered, failed
 from tickertape.producers.monitor.probes.settings import AddressProbe
 from tickertape.producers.monitor.types import Duration
 
-from tickertape.process.http_client import CHUNK, close
-from tickertape.process.outgoing import open_connection
+from tickertape.net.http_client import CHUNK, close
+from tickertape.net.outgoing import open_connection
 
 
 class TcpProbe(AddressProbe):

@@ -12,8 +12,8 @@ from tickertape.producers.monitor.probes.result import answered
 from tickertape.producers.monitor.probes.settings import AddressProbe
 from tickertape.producers.monitor.types import PositiveDuration
 
-from tickertape.process.http_client import CHUNK, certificate_expiry, close
-from tickertape.process.outgoing import open_connection
+from tickertape.net.http_client import CHUNK, certificate_expiry, close
+from tickertape.net.outgoing import open_connection
 
 _DAY: Final = 86_400.0
 

@@ -21,7 +21,7 @@ from tickertape.producers.monitor.probes.fix import (
 from tickertape.producers.monitor.probes.http import HttpProbe, _find_mismatch
 
 from tests.fuzz.targets.texts import check_text
-from tickertape.process.http_client import HttpError, Response, _exchange
+from tickertape.net.http_client import HttpError, Response, _exchange
 
 _LIMIT = 2_000
 _folder = tempfile.TemporaryDirectory(prefix="tickertape-fuzz-")

@@ -15,8 +15,8 @@ from tests.support.programs.lost_listener import lose_listener
 from tests.support.programs.relay_process import Relay
 from tests.support.programs.relay_process import run as run_command
 from tests.support.servers.nats_server import NatsServer, free_port
-from tickertape.process.listeners import ListenError
-from tickertape.process.metrics_port import MetricsPort
+from tickertape.net.listeners import ListenError
+from tickertape.net.metrics_port import MetricsPort
 
 
 def has_ipv6() -> bool:

@@ -150,7 +150,7 @@ def _connect(host: str, port: int, deadline: float) -> socket.socket:
         addresses = [host]
     except socket.gaierror:
         # Imported late, since most probes have an address. A look-up can only be abandoned in a thread.
-        from tickertape.process.outgoing import resolve_blocking
+        from tickertape.net.outgoing import resolve_blocking
 
         results = resolve_blocking(host, port, _remaining(deadline))
         addresses = [str(address[0]) for _, _, _, _, address in results]

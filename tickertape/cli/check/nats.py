@@ -40,7 +40,7 @@ from tickertape.nats.streams import (
     server_version,
     stream_info,
 )
-from tickertape.process.listeners import ListenError
+from tickertape.net.listeners import ListenError
 from tickertape.relay.settings import RelaySettings
 from tickertape.relay.transport.http_server import listen
 from tickertape.text import count

@@ -10,9 +10,9 @@ from tickertape.relay.transport import listener
 from tickertape.relay.transport.http_server import listen
 from tickertape.relay.transport.listener import bind
 
-from tickertape.process.addresses import resolve
-from tickertape.process.listeners import ListenError
-from tickertape.process.metrics_port import MetricsPort
+from tickertape.net.addresses import resolve
+from tickertape.net.listeners import ListenError
+from tickertape.net.metrics_port import MetricsPort
 
 
 def has_ipv6() -> bool:

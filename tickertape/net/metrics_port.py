@@ -6,8 +6,8 @@ from typing import Any, NoReturn
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.registry import Collector
 
-from tickertape.process.addresses import is_unavailable, resolve
-from tickertape.process.listeners import POLL_INTERVAL, ListenError, is_listening, listener_lost
+from tickertape.net.addresses import is_unavailable, resolve
+from tickertape.net.listeners import POLL_INTERVAL, ListenError, is_listening, listener_lost
 from tickertape.urls import host_port
 
 

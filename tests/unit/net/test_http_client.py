@@ -11,9 +11,9 @@ import trustme
 
 from tests.support.patience import PATIENCE
 from tests.support.servers.slow_server import PIECES, slow_server
+from tickertape.net.http_client import HttpError, fetch
+from tickertape.net.outgoing import describe_failure
 from tickertape.process.event_loop import Loop
-from tickertape.process.http_client import HttpError, fetch
-from tickertape.process.outgoing import describe_failure
 
 DEADLINE = 0.3
 """Seconds for an exchange that is expected to miss its deadline."""

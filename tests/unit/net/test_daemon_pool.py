@@ -8,7 +8,7 @@ from concurrent.futures import wait
 import pytest
 
 from tests.support.patience import PATIENCE
-from tickertape.process.daemon_pool import DaemonPool
+from tickertape.net.daemon_pool import DaemonPool
 
 
 def test_results_and_errors_are_returned() -> None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 import uvloop
 
-from tickertape.process.outgoing import write
+from tickertape.net.outgoing import write
 
 
 def test_a_closed_socket_is_a_connection_reset() -> None:

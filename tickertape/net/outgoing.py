@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any, Final
 
-from tickertape.process.daemon_pool import DaemonPool
+from tickertape.net.daemon_pool import DaemonPool
 
 MAX_LOOKUPS: Final = 64
 """Concurrent look-ups of different names."""

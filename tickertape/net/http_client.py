@@ -17,7 +17,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import h11
 
-from tickertape.process.outgoing import open_connection, write
+from tickertape.net.outgoing import open_connection, write
 
 CHUNK: Final = 16 * 1024
 """Bytes per read from a connection."""

@@ -4,7 +4,7 @@ import errno
 import socket
 from typing import Any, Final
 
-from tickertape.process.outgoing import resolve_blocking
+from tickertape.net.outgoing import resolve_blocking
 
 _LOOPBACK: Final = ("127.0.0.1", "::1")
 """Addresses of ``localhost`` (RFC 6761, 6.3), regardless of the hosts file: browsers try both."""
