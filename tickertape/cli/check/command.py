@@ -9,8 +9,8 @@ output is a single object with stable names instead::
   ``rejected``, ``clock``, ``round_trip``;
 * this machine: ``main_port``, ``ops_port``, ``descriptors``, ``certificate``, ``data_dir``,
   ``nats_program``;
-* clients: ``token_keys``, ``revocations``, ``token`` (for ``--token-file``), ``origin`` (for
-  ``--origin``);
+* clients: ``token_keys``, ``certificate_grants``, ``revocations``, ``token`` (for ``--token-file``),
+  ``origin`` (for ``--origin``);
 * settings, only if there is a finding: ``settings``, ``readers``, ``ops_host``,
   ``token_rules``, ``tls``, ``origins``, ``networks``, ``limits``, ``nats_access``, ``secret_files``;
 * a monitor's configuration file: ``monitor_file``.
