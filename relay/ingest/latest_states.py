@@ -13,8 +13,8 @@ from tickertape.relay.core.hub import Hub
 from tickertape.relay.ingest import stream_reader
 
 from tickertape.names import Names
-from tickertape.nats.headers import server_header
 from tickertape.nats.streams import PermissionDenied, StreamsError, stream_info
+from tickertape.nats.wire.headers import server_header
 
 log = logging.getLogger("tickertape.ingest")
 

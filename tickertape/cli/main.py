@@ -82,7 +82,7 @@ COMMANDS: Final = {
     ),
     "tail": Command(
         "show a live feed in the terminal",
-        "tickertape.cli.tail.command:TailSettings",
+        "tickertape.cli.tail.settings:TailSettings",
         "tickertape.cli.tail.command:run",
         "relay",
         ("tail", "tail --subjects 'gateway.>,log.error.>' --since 10m", "tail --json"),

@@ -17,16 +17,13 @@ The class overrides private methods of nats-py (2.16), because it offers no othe
 
 import asyncio
 import base64
-import contextlib
 import ssl
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
-from urllib.parse import ParseResult
+from collections.abc import Mapping
+from typing import Any
 
 import orjson
 from nats.aio.client import DEFAULT_BUFFER_SIZE, Client
 from nats.aio.msg import Msg
-from nats.aio.transport import TcpTransport
 from nats.errors import Error as NatsError
 from nats.errors import StaleConnectionError, UnexpectedEOF
 
@@ -37,16 +34,10 @@ from tickertape.nats.connect_errors import (
     parse_server_error,
 )
 from tickertape.nats.credentials import Access
-from tickertape.nats.headers import Headers
-from tickertape.nats.protocol_parser import Info, Message, ParserError, Ping, ProtocolParser, ServerError
-from tickertape.net.outgoing import open_connection
+from tickertape.nats.wire.headers import Headers
+from tickertape.nats.wire.protocol_parser import Info, Message, ParserError, Ping, ProtocolParser, ServerError
+from tickertape.nats.wire.transport import WireTransport
 from tickertape.process.tasks import cancel_and_wait
-
-DEFAULT_PORT: Final = 4222
-"""Port of addresses without one."""
-
-CLOSE_TIMEOUT: Final = 1.0
-"""Maximum seconds for closing a transport; after a failed TLS handshake, closing never completes."""
 
 
 class SafeClient(Client):
@@ -79,7 +70,7 @@ class SafeClient(Client):
         self._certificate_checked = False  # whether this connection's server verifies client certificates
         # For WebSocket addresses nats-py creates its own transport.
         if "ws://" not in url and "wss://" not in url:
-            self._transport = _Transport()
+            self._transport = WireTransport()
 
     def connect_options(self) -> dict[str, Any]:
         """Return the arguments of ``connect`` that follow from the credentials."""
@@ -117,7 +108,7 @@ class SafeClient(Client):
         task = self._reconnection_task
         if task is not None and task is not asyncio.current_task():
             await cancel_and_wait(task)
-        if isinstance(self._transport, _Transport):
+        if isinstance(self._transport, WireTransport):
             self._transport.closing = True
         await super()._close(status, do_cbs)
 
@@ -285,74 +276,6 @@ def _server_info(text: bytes) -> dict[str, Any]:
     if not isinstance(info, dict):
         raise ParserError("INFO is not a JSON object")
     return info
-
-
-class _Transport(TcpTransport):
-    """TCP transport of nats-py with a bounded close and errors that name the cause of a disconnect."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._buffered_connect = b""
-        self.closing = False
-
-    def __bool__(self) -> bool:
-        return True  # nats-py would replace a transport that is falsy while it is not connected
-
-    async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
-        # The previous attempt may have failed between CONNECT and PING.
-        self._buffered_connect = b""
-        self.closing = False
-        assert uri.hostname is not None
-        async with asyncio.timeout(connect_timeout):
-            reader, writer = await open_connection(uri.hostname, uri.port or DEFAULT_PORT, limit=buffer_size)
-        # nats-py keeps these two in case the connection is upgraded to TLS.
-        self._bare_io_reader = self._io_reader = reader
-        self._bare_io_writer = self._io_writer = writer
-
-    async def drain(self) -> None:
-        if not self.closing:
-            await super().drain()  # type: ignore[no-untyped-call]
-            return
-        # A server that has stopped reading must not delay the end of the process.
-        with contextlib.suppress(OSError):
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await super().drain()  # type: ignore[no-untyped-call]
-
-    def write(self, payload: bytes) -> None:
-        # If the PING that follows CONNECT were a separate packet, a server that rejects the CONNECT answers
-        # the PING with a reset, and the kernel may drop the error that the server sent before.
-        if payload.startswith(b"CONNECT "):
-            self._buffered_connect = payload
-            return
-        connect, self._buffered_connect = self._buffered_connect, b""
-        self.writelines([connect + payload])
-
-    def writelines(self, payload: Sequence[bytes]) -> None:
-        try:
-            super().writelines(payload)  # type: ignore[no-untyped-call]
-        except RuntimeError as error:
-            # uvloop raises this for a closed socket: it would end the flusher of nats-py silently, and each
-            # later publish would raise it.
-            raise ConnectionResetError("connection lost") from error
-
-    async def readline(self) -> bytes:
-        try:
-            line: bytes = await super().readline()  # type: ignore[no-untyped-call]
-        except ValueError as error:
-            # The line exceeds the limit of the StreamReader.
-            raise ConnectionResetError(f"the server does not speak the NATS protocol: {error}") from None
-        if not line:
-            # nats-py would treat the end of the stream as a successful handshake.
-            raise ConnectionResetError("the server closed the connection without an error message")
-        return line
-
-    async def wait_closed(self) -> None:
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await super().wait_closed()  # type: ignore[no-untyped-call]
-        except TimeoutError:
-            if self._io_writer is not None:
-                self._io_writer.transport.abort()
 
 
 __all__ = ["SafeClient", "inbox_prefix", "protocol_errors", "server_info"]

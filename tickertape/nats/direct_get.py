@@ -15,8 +15,8 @@ from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
 
 from tickertape.contracts import subjects
-from tickertape.nats.headers import Headers, server_header
 from tickertape.nats.jetstream_api import PermissionDenied, StreamsError, request, request_raw
+from tickertape.nats.wire.headers import Headers, server_header
 
 TIMEOUT: Final = 5.0
 """Seconds to wait for a reply."""

@@ -22,8 +22,8 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
-from tickertape.nats.headers import Headers
 from tickertape.nats.streams import StreamsError, request
+from tickertape.nats.wire.headers import Headers
 
 HEARTBEAT: Final = 1.0
 """Seconds without a message after which the server sends a heartbeat."""

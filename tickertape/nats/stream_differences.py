@@ -15,9 +15,9 @@ from nats.aio.client import Client
 from tickertape.contracts.events import SystemHealth
 from tickertape.names import Names
 from tickertape.nats import direct_get
-from tickertape.nats.headers import server_header
 from tickertape.nats.jetstream_api import StreamsError, request, stream_error, stream_info
 from tickertape.nats.stream_sizes import format_size
+from tickertape.nats.wire.headers import server_header
 
 HEALTH_SUBJECT: Final = f"{SystemHealth.SUBJECT.prefix}.>"
 """Subjects of the stream HEALTH."""

@@ -1,7 +1,7 @@
 """Targets: what a NATS server, and through it any publisher, sends to every program."""
 
-from tickertape.nats.headers import Headers, server_header
-from tickertape.nats.protocol_parser import (
+from tickertape.nats.wire.headers import Headers, server_header
+from tickertape.nats.wire.protocol_parser import (
     Info,
     Message,
     Operation,

@@ -150,9 +150,10 @@ def dry_run(place: Place) -> None:
 def tail(place: Place) -> None:
     """Print events as text and as JSON, and a relay's rejection."""
     from tickertape.cli.tail import command
+    from tickertape.cli.tail.settings import TailSettings
 
     async def show(*options: str) -> None:
-        view = command._Tail(cli._parse("tail", command.TailSettings, list(options)), None)
+        view = command._Tail(cli._parse("tail", TailSettings, list(options)), None)
         for kind in ("system_log", TEXT):
             item = {"seq": 1, "subject": f"log.{TEXT}", "event": orjson.loads(log_event(event_type=kind))}
             view._show({"type": "events", "events": [item], "cursor": "e-1"})

@@ -15,7 +15,7 @@ from tests.support.servers.nats_server import NatsServer
 
 FAULTY = """
 import tickertape.nats.client as client
-from tickertape.nats.protocol_parser import Message, ProtocolParser
+from tickertape.nats.wire.protocol_parser import Message, ProtocolParser
 
 class Faulty(ProtocolParser):
     def receive_data(self, data):

@@ -30,7 +30,7 @@ from tests.support.clients.feed_client import PATIENCE, jetstream, line, publish
 from tests.support.servers.nats_server import NatsServer
 from tickertape.names import Names
 from tickertape.nats import connection
-from tickertape.nats.protocol_parser import Message, Operation, ProtocolParser
+from tickertape.nats.wire.protocol_parser import Message, Operation, ProtocolParser
 from tickertape.process.tasks import cancel_and_wait
 
 POISON: Final = 2

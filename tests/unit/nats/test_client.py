@@ -8,7 +8,8 @@ import pytest
 import uvloop
 from nats.aio.client import Client
 
-from tickertape.nats import connection, protocol_parser
+from tickertape.nats import connection
+from tickertape.nats.wire import protocol_parser
 from tickertape.nats import jetstream_api as jetstream
 from tickertape.nats.client import SafeClient, protocol_errors
 

@@ -10,7 +10,7 @@ from tickertape.relay.core.session.subscription import QUERY_KEYS, Request, Sinc
 from tickertape.relay.endpoints.history import PAGE_KEYS
 
 from tests.support.paths import ROOT
-from tickertape.cli.tail.command import TailSettings, build_url
+from tickertape.cli.tail.settings import TailSettings, build_url
 
 QUERY_ADDRESS = re.compile(r"/(ws|events)\?([^\s'\"`<)]+)")
 SOURCES = (

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tickertape.nats.headers import Headers, server_header
+from tickertape.nats.wire.headers import Headers, server_header
 
 SOURCE = "EVENTS 2 gateway.status.>\x0csystem.health.> gateway.status.ctp.a XjBvZz0V"
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tickertape.nats import protocol_parser
-from tickertape.nats.protocol_parser import (
+from tickertape.nats.wire import protocol_parser
+from tickertape.nats.wire.protocol_parser import (
     Info,
     Message,
     Operation,
