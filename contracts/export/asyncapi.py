@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from tickertape.contracts import events
 from tickertape.contracts import messages as wire
+from tickertape.contracts.client_messages import Subscribe
 from tickertape.contracts.cursors import CURSOR_PATTERN
 from tickertape.contracts.export import json_schema
 from tickertape.contracts.subjects import LEVELS, EventSubject
@@ -140,7 +141,7 @@ def _nats_channel(address: str, message: str, description: str, parameters: dict
 
 
 def _query() -> dict[str, Any]:
-    fields = wire.Subscribe.model_json_schema()["properties"]
+    fields = Subscribe.model_json_schema()["properties"]
     descriptions = {name: field.get("description", "") for name, field in fields.items()}
     return {
         "type": "object",

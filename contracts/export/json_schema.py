@@ -14,10 +14,11 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from tickertape.contracts import audit, events
 from tickertape.contracts import messages as wire
+from tickertape.contracts.client_messages import ClientMessage
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
-CLIENT_MESSAGES: Final[tuple[type[wire.Message], ...]] = get_args(wire.ClientMessage)
+CLIENT_MESSAGES: Final[tuple[type[wire.Message], ...]] = get_args(ClientMessage)
 """Messages that a client sends."""
 
 RELAY_MESSAGES: Final[tuple[type[wire.Message], ...]] = get_args(get_args(wire.RelayMessage)[0])

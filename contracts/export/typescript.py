@@ -213,9 +213,8 @@ def _type(schema: dict[str, Any]) -> str:
 
 
 def _name(name: str) -> str:
-    model = getattr(wire, name, None)
-    routed = isinstance(model, type) and issubclass(model, wire.Message) and "type" in model.model_fields
-    return f"{name}Message" if routed else name
+    models = (*json_schema.CLIENT_MESSAGES, *json_schema.RELAY_MESSAGES)
+    return f"{name}Message" if name in {model.__name__ for model in models} else name
 
 
 def _text(value: str) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, Final, Protocol
 
+from tickertape.contracts.client_messages import Auth, ClientMessage, Ping, Subscribe
 from tickertape.contracts.close_codes import CloseCode, ErrorCode
-from tickertape.contracts.messages import Auth, ClientMessage, Ping, ProtocolError, Subscribe
+from tickertape.contracts.messages import ProtocolError
 from tickertape.relay.core.fanout.batch import Encoding
 from tickertape.relay.core.fanout.feed import Member
 from tickertape.relay.core.filters import Filter

@@ -12,18 +12,11 @@ import math
 from collections.abc import Callable
 from typing import Final
 
+from tickertape.contracts.client_messages import Auth, Ping, Subscribe, parse_client_message
 from tickertape.contracts.close_codes import CloseCode, ErrorCode
 from tickertape.contracts.cursors import Cursor
 from tickertape.contracts.events import format_time
-from tickertape.contracts.messages import (
-    Auth,
-    Heartbeat,
-    Ping,
-    ProtocolError,
-    Subscribe,
-    Upstream,
-    parse_client_message,
-)
+from tickertape.contracts.messages import Heartbeat, ProtocolError, Upstream
 from tickertape.relay.core import server_messages as messages
 from tickertape.relay.core.counters import Stats
 from tickertape.relay.core.event_log import EventLog

@@ -7,17 +7,11 @@ from difflib import get_close_matches
 from typing import Final, cast, get_args
 from urllib.parse import parse_qsl
 
+from tickertape.contracts.client_messages import Subscribe, check_subjects
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.cursors import Cursor, parse_cursor
 from tickertape.contracts.events import parse_time
-from tickertape.contracts.messages import (
-    DEFAULT_INTERVAL_MS,
-    MAX_QUERY_BYTES,
-    Mode,
-    ProtocolError,
-    Subscribe,
-    check_subjects,
-)
+from tickertape.contracts.messages import DEFAULT_INTERVAL_MS, MAX_QUERY_BYTES, Mode, ProtocolError
 from tickertape.contracts.subjects import LEVELS
 
 from tickertape.durations import is_duration, parse_duration

@@ -4,9 +4,10 @@ import json
 from typing import Any
 
 from tickertape.contracts import cursors, subjects
+from tickertape.contracts.client_messages import parse_client_message
 from tickertape.contracts.decode import decode
 from tickertape.contracts.events import Event, Rejection, format_time, parse_time, parse_unix_seconds
-from tickertape.contracts.messages import ProtocolError, parse_client_message
+from tickertape.contracts.messages import ProtocolError
 from tickertape.contracts.subjects import SubjectError
 from tickertape.relay.core.filters import Filter
 

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from tickertape.contracts import messages as wire
+from tickertape.contracts.client_messages import Auth, Ping, Subscribe, check_subjects, parse_client_message
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.cursors import CURSOR_PATTERN, Cursor, parse_cursor
-from tickertape.contracts.messages import ProtocolError, check_subjects, parse_client_message
+from tickertape.contracts.messages import ProtocolError
 
 
 @given(
@@ -49,16 +50,16 @@ def test_malformed_cursors_are_rejected(text: str) -> None:
 
 def test_client_messages_are_parsed() -> None:
     """Each client message parses to its model, and unknown fields are ignored."""
-    assert parse_client_message(b'{"type":"auth","token":"t"}') == wire.Auth(type="auth", token="t")
-    assert parse_client_message(b'{"type":"ping","id":7,"more":1}') == wire.Ping(type="ping", id=7)
-    assert parse_client_message(b'{"type":"ping"}') == wire.Ping(type="ping", id=None)
-    assert parse_client_message(b'{"type":"subscribe","subjects":["a.>"],"interval_ms":5}') == wire.Subscribe(
+    assert parse_client_message(b'{"type":"auth","token":"t"}') == Auth(type="auth", token="t")
+    assert parse_client_message(b'{"type":"ping","id":7,"more":1}') == Ping(type="ping", id=7)
+    assert parse_client_message(b'{"type":"ping"}') == Ping(type="ping", id=None)
+    assert parse_client_message(b'{"type":"subscribe","subjects":["a.>"],"interval_ms":5}') == Subscribe(
         type="subscribe", subjects=["a.>"], interval_ms=5
     )
     # The session checks the values, since each has an error code of its own.
-    assert parse_client_message(
-        b'{"type":"subscribe","level":"x","mode":"y","cursor":"z"}'
-    ) == wire.Subscribe(type="subscribe", level="x", mode="y", cursor="z")
+    assert parse_client_message(b'{"type":"subscribe","level":"x","mode":"y","cursor":"z"}') == Subscribe(
+        type="subscribe", level="x", mode="y", cursor="z"
+    )
 
 
 @pytest.mark.parametrize(

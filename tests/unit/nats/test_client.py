@@ -9,9 +9,9 @@ import uvloop
 from nats.aio.client import Client
 
 from tickertape.nats import connection
-from tickertape.nats.wire import protocol_parser
 from tickertape.nats import jetstream_api as jetstream
 from tickertape.nats.client import SafeClient, protocol_errors
+from tickertape.nats.wire import protocol_parser
 
 PATIENCE = 30.0
 INFO = b'INFO {"server_id":"x","version":"2.15.1","proto":1,"headers":true,"max_payload":1048576}\r\n'

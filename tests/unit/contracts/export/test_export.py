@@ -12,6 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from tickertape.contracts import close_codes as codes
 from tickertape.contracts import messages as wire
+from tickertape.contracts.client_messages import parse_client_message
 from tickertape.contracts.decode import decode
 from tickertape.contracts.events import MODELS, Event, Status
 from tickertape.contracts.export import __main__ as export
@@ -137,7 +138,7 @@ def test_messages_are_valid(side: str, message: dict[str, Any]) -> None:
     other = {"ClientMessage": "RelayMessage", "RelayMessage": "ClientMessage"}[side]
     assert not _validator("messages", other).is_valid(message)
     if side == "ClientMessage":
-        wire.parse_client_message(orjson.dumps(message))
+        parse_client_message(orjson.dumps(message))
     else:
         wire.relay_message.validate_json(orjson.dumps(message))
 

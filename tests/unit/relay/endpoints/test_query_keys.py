@@ -5,7 +5,8 @@ import re
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from tickertape.contracts.messages import ProtocolError, Subscribe
+from tickertape.contracts.client_messages import Subscribe
+from tickertape.contracts.messages import ProtocolError
 from tickertape.relay.core.session.subscription import QUERY_KEYS, Request, Since, parse_query
 from tickertape.relay.endpoints.history import PAGE_KEYS
 

@@ -7,16 +7,10 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tickertape.contracts.client_messages import Auth, Ping, Subscribe, parse_client_message
 from tickertape.contracts.close_codes import CloseCode, ErrorCode
 from tickertape.contracts.cursors import Cursor
-from tickertape.contracts.messages import (
-    MAX_SUBJECTS,
-    Auth,
-    Ping,
-    ProtocolError,
-    Subscribe,
-    parse_client_message,
-)
+from tickertape.contracts.messages import MAX_SUBJECTS, ProtocolError
 from tickertape.relay.core.session.session import TABLE, Action, Session, State, close_code, decide
 from tickertape.relay.core.session.subscription import (
     QUERY_KEYS,
