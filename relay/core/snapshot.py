@@ -7,6 +7,8 @@ Invariants:
 1. A reading shows only states that are the newest of their subject, none of them after its position. A
    state that is replaced while a client reads is not shown: the newer one follows as an event.
 2. A list only grows at its end, so a reading needs no copy. It is replaced before it holds many stale states.
+3. A reading continues in the newest list and keeps no other, nor a state: clients that read slowly while
+   states change hold no memory.
 """
 
 from bisect import bisect_right
@@ -43,24 +45,24 @@ _sequence = attrgetter("seq")
 
 
 class Reading:
-    """Snapshot that a client is reading: a part of a list of states, and the position of the client in it.
+    """Snapshot that a client is reading: its position in the list of states, and where it ends.
 
     Args:
-        generation: number of the list, which identifies it.
-        states: list of states in stream order, shared by all clients that started with it.
-        end: index after the last state of this reading.
+        upto: sequence of the last state to read.
 
     Attributes:
+        generation: number of the list that ``index`` and ``end`` belong to, which identifies it.
         index: index of the next state to read.
+        end: index after the last state of this reading.
+        after: sequence of the last state that was read.
     """
 
-    __slots__ = ("end", "generation", "index", "states")
+    __slots__ = ("after", "end", "generation", "index", "upto")
 
-    def __init__(self, generation: int, states: list[Record], end: int) -> None:
-        self.generation = generation
-        self.states = states
-        self.end = end
-        self.index = 0
+    def __init__(self, upto: int) -> None:
+        self.upto = upto
+        self.generation = -1
+        self.index = self.end = self.after = 0
 
     def __repr__(self) -> str:
         return f"Reading({self.index} of {self.end} in list {self.generation})"
@@ -131,26 +133,41 @@ class Snapshot:
 
     def read(self, upto: int) -> Reading:
         """Start to read the newest states up to a sequence; this takes no copy of them."""
+        reading = Reading(upto)
+        self.renew(reading)
+        return reading
+
+    def renew(self, reading: Reading) -> None:
+        """Continue a reading in the newest list: it has all states of an older one that are not stale."""
         states = self._ordered()
-        return Reading(self._generation, states, bisect_right(states, upto, key=_sequence))
+        if reading.generation != self._generation:
+            reading.generation = self._generation
+            reading.index = bisect_right(states, reading.after, key=_sequence)
+            reading.end = bisect_right(states, reading.upto, key=_sequence)
+
+    def move(self, reading: Reading, index: int) -> None:
+        """Move a reading that was just renewed."""
+        if index > reading.index:
+            reading.index, reading.after = index, self._ordered()[index - 1].seq
 
     def advance(self, reading: Reading, event_filter: Filter, max_bytes: int) -> tuple[list[Record], int]:
         """Return the next states of a reading.
 
         Args:
-            reading: reading, which is not changed.
+            reading: reading that was just renewed; it is not changed.
             event_filter: filter that the states have to match.
             max_bytes: maximum bytes of their encoded events; a larger state is returned alone.
 
         Returns:
             The states, which may be none although others follow, and the index after them.
         """
+        states = self._ordered()
         found: list[Record] = []
         size, index = 0, reading.index
         # Decided once per family where possible, so that a filter does not have to remember each subject.
         matched = {family: event_filter.covers(f"{family}.>") for family in self.pools}
         while index < min(reading.end, reading.index + MAX_EXAMINED):
-            record = reading.states[index]
+            record = states[index]
             route = record.route
             if (
                 matched[route.bucket] is not False

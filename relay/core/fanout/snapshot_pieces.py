@@ -59,6 +59,7 @@ class SnapshotPieces:
 
     def take(self, reading: Reading, event_filter: Filter, encoding: Encoding) -> Piece:
         """Return the next piece of a reading, and advance the reading past it."""
+        self._snapshot.renew(reading)
         key = (reading.generation, reading.index, event_filter.key, encoding)
         piece = self._pieces.get(key)
         if piece is not None and piece.done != (piece.end == reading.end):
@@ -68,7 +69,7 @@ class SnapshotPieces:
             self._keep(key, piece)
         else:
             self._pieces.move_to_end(key)
-        reading.index = piece.end
+        self._snapshot.move(reading, piece.end)
         return piece
 
     def clear(self) -> None:

@@ -74,7 +74,8 @@ def states_of(snapshot: Snapshot, event_filter: Filter, upto: int) -> list[Recor
     """Return all states that a client at a position is shown."""
     reading, found = snapshot.read(upto), []
     while reading.index < reading.end:
-        states, reading.index = snapshot.advance(reading, event_filter, 1 << 16)
+        states, index = snapshot.advance(reading, event_filter, 1 << 16)
+        snapshot.move(reading, index)
         found += states
     return found
 

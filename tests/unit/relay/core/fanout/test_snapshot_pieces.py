@@ -1,5 +1,7 @@
 """Pieces of snapshots: what each shows, what readings share, and the bound on memory."""
 
+import gc
+
 from tickertape.contracts.messages import Snapshot as SnapshotMessage
 from tickertape.contracts.messages import relay_message
 from tickertape.relay.core.event_log import Record
@@ -126,17 +128,44 @@ def test_the_memory_of_encoded_pieces_is_bounded() -> None:
     assert pieces.bytes == 0
 
 
+def held() -> list[Record]:
+    """Return all records in memory."""
+    return [record for record in gc.get_objects() if isinstance(record, Record)]
+
+
 def test_the_list_of_states_is_bounded() -> None:
-    """States that change are replaced in the list, which readings in progress keep."""
+    """States that change are replaced in the list, by number and by bytes."""
     snapshot = filled(10)
     reading = snapshot.read(10)
     for seq in range(11, 10 * MAX_STALE):
         snapshot.put(state(seq, seq % 10 + 1))
-        assert len(snapshot.read(seq).states) <= MAX_STALE + 12
-    assert len(reading.states) <= MAX_STALE + 12
+        snapshot.read(seq)
+    assert len(held()) <= MAX_STALE + 12
     assert [seq for piece in rest(SnapshotPieces(snapshot), reading) for seq in shown(piece)] == []
-    large = Snapshot()
+    snapshot = Snapshot()
     for seq in range(1, 2 * MAX_STALE_BYTES // 100_000):
-        large.put(state(seq, 1, 100_000))
-        states = large.read(seq).states
-        assert sum(len(record.encoded) for record in states) <= MAX_STALE_BYTES + 300_000
+        snapshot.put(state(seq, 1, 100_000))
+        snapshot.read(seq)
+    assert sum(len(record.encoded) for record in held()) <= MAX_STALE_BYTES + 300_000
+
+
+def test_slow_readings_hold_no_states() -> None:
+    """Clients that start one after the other and hardly read hold no states that change meanwhile."""
+    count, changes = 200, MAX_STALE + 1
+    snapshot = filled(count, 1_000)
+    pieces, readings, seq = SnapshotPieces(snapshot), [], count
+    for _ in range(20):
+        readings.append(snapshot.read(seq))
+        assert shown(pieces.take(readings[-1], ALL, PLAIN))
+        for _ in range(changes):
+            seq += 1
+            snapshot.put(state(seq, count - seq % 50, 1_000))
+        pieces.clear()
+    assert len(held()) <= count + 2 * changes
+    for index, reading in enumerate(readings):
+        before = reading.after
+        upto = count + index * changes
+        now = [seq for piece in rest(pieces, snapshot.read(upto)) for seq in shown(piece)]
+        assert [seq for piece in rest(pieces, reading) for seq in shown(piece)] == [
+            seq for seq in now if seq > before
+        ], "it continues where it was"
