@@ -5,7 +5,7 @@ Invariants:
 1. The last valid list stays in force until a newer one is loaded: a broken or missing file reinstates no
    token. One that has become empty counts as broken, unless a comment says that it is meant to be.
 2. A line that may be a misspelt entry makes the file invalid. A bare token id therefore has few characters;
-   ``jti:`` accepts every id that a token can have.
+   ``jti:`` accepts other ids, too.
 3. A file that is modified in place is loaded once it stops changing; a replaced file is loaded immediately.
 """
 
@@ -41,10 +41,15 @@ MAX_BYTES: Final = 8 * 1024 * 1024
 
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 _BARE_ID: Final = re.compile(r"[A-Za-z0-9._~+/-]+|(?i:urn):[a-z0-9][a-z0-9-]{0,31}:\S+")
-_TOKEN: Final = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
-_MISSPELT: Final = re.compile(r"\W*(subs?|subjects?|jtis?|certs?)[\W_]", re.IGNORECASE)
-_ODD_SUBJECT: Final = re.compile(r"""^(["'`]).*\1$|[,;*]$|\s(?://|--|;)|#\s""")
-"""Subject with quotes, a separator, a wildcard or a comment of another format, which no issuer uses."""
+_TOKEN: Final = re.compile(r"eyJ[\w-]+\.[\w.-]*")
+_MISSPELT: Final = re.compile(
+    r"\W*(subs?|subjects?|jtis?|certs?|certificates?|fingerprints?|sha-?\d+)([\W_]|$)", re.IGNORECASE
+)
+_NOTHING: Final = re.compile(r"\W*|null|nil|none|undefined|true|false", re.IGNORECASE)
+"""Texts for an empty list in other formats, into which a faulty template may turn a list."""
+
+_ODD: Final = re.compile(r"""^["'`:]|["'`]$|[,;*]$|\s(?://|--|;)|#\s|\s(?:jti|sub|cert):""")
+"""Value with quotes, a separator, a wildcard, another entry or a comment of another format."""
 
 _Stamp = tuple[int, int, int]
 """Modification time in nanoseconds, size and inode of the file."""
@@ -257,6 +262,10 @@ def _parse_entry(entry: str) -> tuple[str, str]:
         # Compared without case: ``SUB:carol`` would match no token, and ``sub.carol`` hardly is an id.
         if _MISSPELT.match(entry):
             raise ValueError("looks like a misspelt jti:, sub: or cert:")
+        if _NOTHING.fullmatch(entry):
+            raise ValueError("looks like an empty list; write a comment such as '# none'")
+        if _FINGERPRINT.fullmatch(entry.lower()):
+            raise ValueError("may be a fingerprint; write cert: or jti: before it")
         if _TOKEN.fullmatch(entry):
             raise ValueError("looks like a token; revoke its jti")
         if not _BARE_ID.fullmatch(entry):
@@ -273,8 +282,8 @@ def _parse_entry(entry: str) -> tuple[str, str]:
             raise ValueError(
                 "is not a SHA-256 fingerprint, as in the output of 'openssl x509 -noout -fingerprint -sha256'"
             )
-    elif kind == "sub" and _ODD_SUBJECT.search(value):
-        raise ValueError("has quotes, a wildcard, a separator or a comment that would be part of the subject")
+    elif _ODD.search(value) or value.startswith(f"{kind}:") or (kind == "jti" and " " in value):
+        raise ValueError("has quotes, a wildcard, a separator or a comment that would be part of the value")
     return kind, value
 
 

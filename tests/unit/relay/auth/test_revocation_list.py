@@ -90,7 +90,9 @@ MISSPELT = (
         'sub:"carol"|sub:carol,|sub:carol // left|sub:carol -- left|sub:carol# left|'
         "sub:\ufeffcarol|\ufeffsub:carol|sub:caro\u200bl|jti:\x1b[2J|cert=Z64|CERT:Z64|cert:Z63|"
         "cert:x|eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJjYXJvbCJ9.c2ln|-----BEGIN CERTIFICATE-----|<html>|"
-        "[]|null:"
+        "[]|null:|null|~|---|None|sub|certificate/one|sha256/Z64|Z64|eyJhbGciOiJFZERTQSJ9.eyJzdWIi|"
+        "sub::carol|sub:sub:carol|jti:jti:one|sub:carol sub:dave|jti:one jti:two|"
+        "jti:one two|jti:'one'|jti:one,|jti:one;|jti:*|sub:carol'|sub:\"carol"
     )
     .replace("Z64", "0" * 64)
     .replace("Z63", "0" * 63)
