@@ -21,6 +21,7 @@ from tickertape.relay.auth.request_auth import RequestAuth
 from tickertape.relay.core.connection_limits import Admission
 from tickertape.relay.core.hub import TICK, Hub, HubSettings
 from tickertape.relay.endpoints.history import History
+from tickertape.relay.endpoints.page_budget import MAX_BYTES, PageBudget
 from tickertape.relay.flush_loop import FlushLoop, clock
 from tickertape.relay.ingest.ingest import Ingest
 from tickertape.relay.ingest.replay_readers import ReplayReaders
@@ -188,7 +189,9 @@ def assemble(
     connections = Connections(hub, now, request_auth, admission, settings.message_rate, accepting=False)
     connections.audit = audit
     admission.on_reject = None if audit is None else audit.count_rejection
-    return Components(hub, connections, ingest, flush_loop, History(hub, readers), authority, audit)
+    # Of each worker, since a page lies in its memory.
+    history = History(hub, readers, PageBudget(MAX_BYTES // (worker.workers if worker else 1)))
+    return Components(hub, connections, ingest, flush_loop, history, authority, audit)
 
 
 def session_failed(session: str, error: Exception) -> None:

@@ -18,14 +18,12 @@ from tickertape.relay.core.session.subscription import (
     read_query,
     request_from_parameters,
 )
+from tickertape.relay.endpoints.page_budget import MAX_PAGE_BYTES, PageBudget
 from tickertape.relay.ingest.replay_readers import ReplayReaders
 
 MAX_LIMIT: Final = 1_000
 DEFAULT_LIMIT: Final = 100
 """Maximum and default number of events in one page."""
-
-MAX_PAGE_BYTES: Final = 4 * 1024 * 1024
-"""Maximum bytes of events in one page; if the page ends early, ``more`` is true."""
 
 MAX_CHUNKS: Final = 32
 """Maximum replay chunks that one request reads; the client continues with ``more`` and ``cursor``."""
@@ -109,11 +107,16 @@ class History:
     Args:
         hub: hub with the event log and the epoch.
         readers: readers of events that are older than the log.
+        budget: budget of the pages in memory.
+
+    Attributes:
+        budget: as given.
     """
 
-    def __init__(self, hub: Hub, readers: ReplayReaders) -> None:
+    def __init__(self, hub: Hub, readers: ReplayReaders, budget: PageBudget | None = None) -> None:
         self._hub = hub
         self._readers = readers
+        self.budget = budget or PageBudget()
 
     async def page(self, query: Query, filter: Filter, now: float) -> bytes:
         """Return one page as JSON with ``events``, ``cursor`` and ``more``.

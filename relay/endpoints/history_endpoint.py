@@ -1,6 +1,5 @@
 """ASGI endpoint of ``GET /events``: authentication, limits and errors around a page of history."""
 
-from collections import Counter
 from typing import Final
 
 from nats.errors import Error as NatsError
@@ -25,9 +24,6 @@ from tickertape.relay.transport.http_responses import (
 
 from tickertape.nats.streams import StreamsError
 
-MAX_CONCURRENT_PAGES: Final = 4
-"""Maximum number of pages that one client may read simultaneously; each holds up to 4 MiB until sent."""
-
 _REJECTIONS: Final = frozenset({ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.TOO_MANY})
 """Errors that the audit log counts: the client was rejected, not its query."""
 
@@ -47,7 +43,6 @@ class HistoryEndpoint:
     def __init__(self, connections: Connections, history: History) -> None:
         self._connections = connections
         self._history = history
-        self._in_flight: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = request_headers(scope)
@@ -71,35 +66,30 @@ class HistoryEndpoint:
                 )
             filter = grant.intersect(query.request.subjects, query.request.level)
             scope["state"][AUTHENTICATED] = True
-            client_key = self._client_key(scope, grant)
-            if self._in_flight[client_key] >= MAX_CONCURRENT_PAGES:
-                message = f"{MAX_CONCURRENT_PAGES} pages are already being read; wait for one to finish"
-                raise ProtocolError(ErrorCode.TOO_MANY, message)
+            async with self._history.budget.reserve(self._client_key(scope, grant)) as reservation:
+                page = await self._page(query, filter)
+                if self._connections.audit is not None:
+                    address = self._connections.request_auth.client_address(request_peer(scope), headers)
+                    user_agent = header_value(headers, "user-agent")
+                    self._connections.audit.count_read(grant, address, user_agent)
+                response = StreamedResponse(
+                    page,
+                    media_type="application/json",
+                    headers=cors_headers(self._connections.request_auth, headers),
+                )
+                response.on_progress = reservation.record_progress
+
+                def end() -> None:
+                    # The slot has no socket once its connection has ended.
+                    if client_slot is not None and hasattr(client_slot, "socket"):
+                        client_slot.socket.abort()  # does nothing in a mounted feed
+                    response.end()
+
+                reservation.start_sending(len(page), end)
+                # This waits until the client has read; meanwhile the page takes memory.
+                await response(scope, receive, send)
         except ProtocolError as error:
             await self._send_error(error, scope, receive, send)
-            return
-        # No ``await`` lies between the check and this line, so the limit is exact.
-        self._in_flight[client_key] += 1
-        try:
-            page = await self._page(query, filter)
-            if self._connections.audit is not None:
-                address = self._connections.request_auth.client_address(request_peer(scope), headers)
-                user_agent = header_value(headers, "user-agent")
-                self._connections.audit.count_read(grant, address, user_agent)
-            response = StreamedResponse(
-                page,
-                media_type="application/json",
-                headers=cors_headers(self._connections.request_auth, headers),
-            )
-            # This waits until the client has read; meanwhile the page takes memory and counts as in flight.
-            await response(scope, receive, send)
-        except ProtocolError as error:
-            await self._send_error(error, scope, receive, send)
-        finally:
-            self._in_flight[client_key] -= 1
-            # Deleted at zero, so that the counter does not grow with the number of clients.
-            if not self._in_flight[client_key]:
-                del self._in_flight[client_key]
 
     async def _page(self, query: Query, filter: Filter) -> bytes:
         """Read a page.

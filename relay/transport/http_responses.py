@@ -5,7 +5,7 @@ Every error is a JSON object with ``code`` and ``message``, whichever component 
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -119,13 +119,24 @@ class StreamedResponse(Response):
     """Response that is sent as fast as the client reads, so that its completion is known here.
 
     A client that reads for longer than ``SEND_TIMEOUT`` gets no more, which ends its connection.
+
+    Attributes:
+        on_progress: called when the client has made room for another part of the body.
     """
+
+    on_progress: Callable[[], None] | None = None
+    _timeout: asyncio.Timeout | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # The relay's own server aborts such a connection earlier; the server of a host may not.
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SEND_TIMEOUT):
+            async with asyncio.timeout(SEND_TIMEOUT) as self._timeout:
                 await self._send(send)
+
+    def end(self) -> None:
+        """Send no more of the body."""
+        if self._timeout is not None and not self._timeout.expired():
+            self._timeout.reschedule(asyncio.get_running_loop().time())
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -134,4 +145,6 @@ class StreamedResponse(Response):
             # Waits while the socket's buffer is full. A single send would return before the client has read
             # anything, and the limit of concurrent pages would no longer bound the memory of their bodies.
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            if self.on_progress is not None:
+                self.on_progress()
         await send({"type": "http.response.body", "body": b"", "more_body": False})

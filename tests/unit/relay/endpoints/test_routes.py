@@ -15,6 +15,7 @@ from tickertape.relay.core.connection_limits import Admission, Limits
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.hub import Hub, HubSettings
 from tickertape.relay.endpoints.history import History
+from tickertape.relay.endpoints.page_budget import PageBudget
 from tickertape.relay.endpoints.routes import main_app, mounted_app, relay_ops_app
 from tickertape.relay.transport.connections import Connections
 
@@ -35,6 +36,7 @@ class BrokenHistory:
 
     def __init__(self, error: Exception) -> None:
         self.page = raising(error)
+        self.budget = PageBudget()
 
 
 def verify(token: str) -> Grant:
