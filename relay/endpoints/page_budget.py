@@ -72,6 +72,10 @@ class Reservation:
         self._budget.sending[self] = None
         self._budget.sending.move_to_end(self)
 
+    def finish(self) -> None:
+        """Drop the reference to the response, which would otherwise keep its page until garbage collection."""
+        self._on_stall = None
+
     def stall(self) -> None:
         """End the response, whose client does not read."""
         if self._on_stall is not None:
@@ -124,6 +128,7 @@ class PageBudget:
             try:
                 yield reservation
             finally:
+                reservation.finish()
                 self.sending.pop(reservation, None)
                 self.resize(reservation, 0)
         finally:

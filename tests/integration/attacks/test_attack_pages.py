@@ -16,9 +16,9 @@ from tests.support.clients.attacker import read_all
 from tests.support.clients.feed_client import PATIENCE, jetstream, publish, run
 from tests.support.programs.deployment import Deployment
 
-PAGES = 120
-CAPACITY = 320 * MEGABYTE
-"""Bytes by which the attack may increase the peak memory: 64 MiB of pages, and what the allocator keeps."""
+PAGES = 60
+CAPACITY = 120 * MEGABYTE
+"""Bytes by which the attack may increase the peak memory: 64 MiB of pages, and what they are read from."""
 
 REQUEST = b"GET /events?since=earliest&limit=1000 HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
 
