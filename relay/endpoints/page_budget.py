@@ -73,7 +73,7 @@ class Reservation:
         self._budget.sending.move_to_end(self)
 
     def finish(self) -> None:
-        """Drop the reference to the response, which would otherwise keep its page until garbage collection."""
+        """Drop the reference to the response, which would keep its page until garbage collection."""
         self._on_stall = None
 
     def stall(self) -> None:
