@@ -7,22 +7,22 @@ Invariants:
 2. An event is offered only to the feeds of its subject, which are matched when both first meet.
 3. A flush is bounded: each feed gets one batch, and a bounded number of members that are behind get a
    bounded number of batches.
-4. An exception raised on behalf of a member fails that member; an exception raised while a batch is built
-   fails the live members of the feed. All other feeds are served.
+4. An exception raised while a batch is built fails the live members of the feed; all other feeds are served.
+   ``batch_writer.py`` contains exceptions that are raised while a batch is written.
 
 The caller flushes when ``wake`` requests it, not before ``pacer.earliest()``, and at ``next_due()``.
 """
 
-from collections.abc import Callable, Sized
-from typing import Any, Final
+from collections.abc import Callable
 
 from tickertape.contracts.cursors import format_cursor
 from tickertape.contracts.events import format_time
 from tickertape.contracts.messages import Mode
 from tickertape.relay.core import server_messages as messages
-from tickertape.relay.core.counters import Exemplar, Stats
+from tickertape.relay.core.counters import Stats
 from tickertape.relay.core.event_log import EventLog, Record
 from tickertape.relay.core.fanout.batch import Batch, lost_batch
+from tickertape.relay.core.fanout.batch_writer import BatchWriter
 from tickertape.relay.core.fanout.catch_up import CatchUp
 from tickertape.relay.core.fanout.feed import Feed, FeedKey, Member
 from tickertape.relay.core.fanout.feed_index import FeedIndex
@@ -30,10 +30,6 @@ from tickertape.relay.core.fanout.flush_pacer import FlushPacer, TokenBucket
 from tickertape.relay.core.filters import Filter, Route
 from tickertape.relay.core.replay_cache import ChunkRequest, ReplayCache
 from tickertape.relay.core.snapshot import Snapshot
-from tickertape.relay.core.trace_context import may_be_traced
-
-MAX_TRACE_CHECKS: Final = 16
-"""Maximum number of events per flush that are checked for a trace, to become exemplars of the histograms."""
 
 
 class Fanout:
@@ -61,17 +57,20 @@ class Fanout:
         self.pacer = FlushPacer()
         self.replay_cache: ReplayCache[Member] = ReplayCache(fetch, owner=lambda member: member.owner)
         self._index = FeedIndex()
+        self._writer = BatchWriter(stats)
         self._catch_up = CatchUp(
-            log, snapshot, self.replay_cache, max_catch_up, self._deliver, self._send_message, self.start
+            log,
+            snapshot,
+            self.replay_cache,
+            max_catch_up,
+            self._writer.deliver,
+            self._writer.send_message,
+            self.start,
         )
         self._log = log
         self._snapshot = snapshot
-        self._stats = stats
         self._wake = wake
         self._flush_requested = False
-        self._trace_checks = 0  # checks left in this flush
-        self._checked: Record | None = None  # the last event that was checked
-        self._exemplar: Exemplar | None = None  # exemplar of that event, if it may belong to a trace
         self._dirty: list[Feed] = []  # feeds with pending events
 
     def __repr__(self) -> str:
@@ -114,13 +113,13 @@ class Fanout:
         missing = self._log.append_missing(end)  # members that are behind find it in the log
         batch = lost_batch(self.epoch, missing.start, missing.end, "retention")
         for feed in list(self.feeds.values()):  # a copy: a failing member may remove its feed
-            self._write_live(feed, batch, now)
+            self._writer.write_live(feed, batch, now)
 
     def flush_live(self, now: float) -> None:
         """Send all pending events to the live members, ignoring intervals and hold times."""
         for feed in list(self.feeds.values()):
             while batch := self._take_batch(feed, now, hold=False):  # each batch is bounded in bytes
-                self._write_live(feed, batch, now)
+                self._writer.write_live(feed, batch, now)
         self._dirty.clear()
 
     def reset(self, epoch: str) -> None:
@@ -249,7 +248,7 @@ class Fanout:
     def flush(self, now: float) -> None:
         """Send pending events to the live members, then let a bounded number of other members catch up."""
         self._flush_requested = False  # first: a member that stays behind may request the next flush
-        self._trace_checks, self._checked, self._exemplar = MAX_TRACE_CHECKS, None, None
+        self._writer.start_flush()
         dirty, self._dirty = self._dirty, []
         batches: dict[tuple[int, int], Batch] = {}  # by first sequence and number of records
         for feed in dirty:
@@ -257,7 +256,7 @@ class Fanout:
             batch = self._take_batch(feed, now, shared=batches.get(key))
             if batch is not None:
                 batches.setdefault(key, batch)  # a candidate: ``take_batch`` compares the events
-                self._write_live(feed, batch, now)
+                self._writer.write_live(feed, batch, now)
             if feed.pending:
                 self._dirty.append(feed)
         more_behind = self.catch_up(now)
@@ -285,7 +284,7 @@ class Fanout:
             feed.blocks.clear()  # the members that shared them have read them by now
             message = messages.heartbeat(self.cursor(feed.position(self._log.head)), time)
             for encoding, senders in feed.writers().items():
-                self._send(feed, senders, encoding.encode([message]))
+                self._writer.write(feed, senders, encoding.encode([message]))
         for member in self._catch_up.members():  # a copy: a write may fill a socket and pause its member
             if member.reading is not None:
                 continue  # the pieces of its snapshot show that the relay is alive
@@ -304,73 +303,8 @@ class Fanout:
         try:
             return feed.take_batch(self._log, self.epoch, now, hold=hold, shared=shared)
         except Exception as error:
-            self._fail(feed, error)
+            self._writer.fail_live(feed, error)
             return None
-
-    def _fail(self, feed: Feed, error: Exception) -> None:
-        """Fail the live members of a feed; members that are behind are not affected."""
-        feed.clear()
-        for member in list(feed.live):
-            member.fail(error)
-
-    def _send(self, feed: Feed, senders: list[Callable[[Any], None]], data: Sized) -> None:
-        """Write to live members of a feed; a failed write fails only its own member."""
-        remaining = iter(senders)  # an iterator, so that the loop continues after a failed write
-        done = False
-        while not done:
-            try:
-                for send in remaining:  # the hottest loop of the relay, so the try is outside
-                    send(data)
-                done = True
-            except Exception as error:
-                for member in [m for m in feed.live if m.send is send]:
-                    member.fail(error)
-
-    def _write_live(self, feed: Feed, batch: Batch, now: float) -> None:
-        feed.cursor = batch.reached
-        feed.writing = True  # a member that pauses during the write stays at the batch, not at the log's head
-        members = 0
-        try:
-            for encoding, senders in feed.writers().items():
-                data = batch.encoded(encoding)
-                self._send(feed, senders, data)
-                members += len(senders)
-                self._count(batch, len(senders), len(data))
-        except Exception as error:
-            self._fail(feed, error)
-        finally:
-            feed.writing = False
-        if batch.records:
-            # One observation per batch, that of its oldest event: cheap, and never too low.
-            oldest, delivered = batch.records[0], members * len(batch.records)
-            if oldest is not self._checked and self._trace_checks:
-                self._trace_checks -= 1
-                self._checked = oldest
-                self._exemplar = Exemplar(oldest, now) if may_be_traced(oldest) else None
-            exemplar = self._exemplar if oldest is self._checked else None
-            self._stats.delay.observe(now - oldest.received, delivered, exemplar)
-            self._stats.observe_age(now - oldest.timestamp, delivered, exemplar)
-
-    def _deliver(self, member: Member, batch: Batch) -> None:
-        data = batch.encoded(member.encoding)
-        member.send(data)
-        self._count(batch, 1, len(data))
-
-    def _send_message(self, member: Member, data: Sized) -> None:
-        member.send(data)
-        self._stats.frames += 1
-        self._stats.bytes += len(data)
-
-    def _count(self, batch: Batch, members: int, size: int) -> None:
-        stats = self._stats
-        stats.frames += members * batch.count
-        stats.bytes += members * size
-        stats.delivered += members * len(batch.records)
-        if batch.gap is not None:
-            stats.gaps[batch.gap.reason] += members
-            stats.dropped[batch.gap.reason] += members * batch.gap.dropped
-        if batch.conflated:
-            stats.conflated += members * batch.conflated
 
     def _request_flush(self) -> None:
         if not self._flush_requested:

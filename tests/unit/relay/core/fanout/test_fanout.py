@@ -3,7 +3,7 @@
 import pytest
 from tickertape.contracts.decode import decode
 from tickertape.contracts.events import Event
-from tickertape.relay.core.fanout.fanout import MAX_TRACE_CHECKS
+from tickertape.relay.core.fanout.batch_writer import MAX_TRACE_CHECKS
 from tickertape.relay.core.session.subscription import Request
 
 from tests.support.clients.fake_link import Stage, nanoseconds, seqs
