@@ -21,7 +21,7 @@ import time
 from typing import Final
 
 from tickertape.relay.transport.connections import RETRY_SPREAD_MS, Connections
-from tickertape.relay.transport.http_server import HttpServer
+from tickertape.relay.transport.http.server import HttpServer
 
 from tickertape.process.signals import STOP_SIGNALS, add_signal_handlers
 from tickertape.process.tasks import race

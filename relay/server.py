@@ -24,11 +24,11 @@ from tickertape.relay.relay import Components, assemble
 from tickertape.relay.reload import Reload
 from tickertape.relay.settings import RESERVED_DESCRIPTORS, ServeSettings
 from tickertape.relay.transport.acceptor import Acceptor
-from tickertape.relay.transport.http_protocol import GuardedHttp
-from tickertape.relay.transport.http_server import HttpServer, listen, same_port_error
+from tickertape.relay.transport.http.protocol import GuardedHttp
+from tickertape.relay.transport.http.server import HttpServer, listen, same_port_error
 from tickertape.relay.transport.listener import Listener
 from tickertape.relay.transport.tls import POLL_INTERVAL, Certificate
-from tickertape.relay.transport.websocket import websocket_protocol
+from tickertape.relay.transport.websocket.connection import websocket_protocol
 from tickertape.relay.worker_context import Server, WorkerContext
 
 from tickertape.errors import OperatorError

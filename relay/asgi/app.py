@@ -47,7 +47,7 @@ from tickertape.relay.auth.settings import Algorithm
 from tickertape.relay.core.connection_limits import SERVER_LIMITS, Limit
 from tickertape.relay.settings import RelaySettings, ServeSettings
 from tickertape.relay.transport.connections import Health
-from tickertape.relay.transport.http_responses import request_headers, request_peer
+from tickertape.relay.transport.http.responses import request_headers, request_peer
 
 from tickertape.errors import ConfigurationError
 from tickertape.urls import is_loopback

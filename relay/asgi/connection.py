@@ -30,7 +30,7 @@ from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON
 from tickertape.relay.core.session.session import Session, State, close_code
 from tickertape.relay.transport.connections import CLOSE_TIMEOUT, MAX_AUTH_BYTES, Connections, Decision
-from tickertape.relay.transport.http_responses import error_response, request_headers, request_peer
+from tickertape.relay.transport.http.responses import error_response, request_headers, request_peer
 from tickertape.relay.transport.message_rate import MessageRate, max_frames
 from tickertape.relay.transport.outgoing import BUFFER_HIGH, BUFFER_LOW, ReadProgress
 

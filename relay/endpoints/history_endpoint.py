@@ -14,7 +14,7 @@ from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON
 from tickertape.relay.endpoints.history import History, Query, parse
 from tickertape.relay.transport.connections import Connections
-from tickertape.relay.transport.http_responses import (
+from tickertape.relay.transport.http.responses import (
     StreamedResponse,
     cors_headers,
     error_response,

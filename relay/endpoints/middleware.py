@@ -10,7 +10,7 @@ from tickertape.relay.auth.origins import HostNames
 from tickertape.relay.auth.request_auth import header_value
 from tickertape.relay.endpoints.history_endpoint import AUTHENTICATED
 from tickertape.relay.transport.connections import Connections
-from tickertape.relay.transport.http_responses import NO_STORE, error_response, request_headers, request_peer
+from tickertape.relay.transport.http.responses import NO_STORE, error_response, request_headers, request_peer
 
 _SECURITY_HEADERS: Final = [
     (

@@ -22,7 +22,7 @@ from tickertape.relay.endpoints.static_files import Assets
 from tickertape.relay.metrics import catalog as metrics
 from tickertape.relay.metrics.snapshot import MetricsSnapshot
 from tickertape.relay.transport.connections import Connections
-from tickertape.relay.transport.http_responses import (
+from tickertape.relay.transport.http.responses import (
     UPGRADE_HEADERS,
     handle_http_exception,
     handle_internal_error,

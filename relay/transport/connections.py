@@ -1,6 +1,6 @@
 """State that all connections share: the hub, admission, and the open connections.
 
-Handshakes are decided here for every transport: ``websocket.py`` on uvicorn's own transport, and
+Handshakes are decided here for every transport: ``websocket/`` on uvicorn's own transport, and
 ``relay/asgi/connection.py`` over a host application's ASGI server. Each sends the decision in its own way.
 """
 

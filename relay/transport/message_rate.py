@@ -1,6 +1,6 @@
 """Message rate of one client, in frames per second; bytes are converted to frames.
 
-``websocket.py`` counts frames, ``relay/asgi/connection.py`` complete messages; the limit is the same.
+``websocket/`` counts frames, ``relay/asgi/connection.py`` complete messages; the limit is the same.
 """
 
 from typing import Final

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from tickertape.relay.auth.origins import HostNames
 from tickertape.relay.endpoints.middleware import HostCheck
 from tickertape.relay.settings import ServeSettings
-from tickertape.relay.transport.http_server import HttpServer, listen, same_port_error
+from tickertape.relay.transport.http.server import HttpServer, listen, same_port_error
 from tickertape.relay.transport.listener import Listener
 from tickertape.relay.workers.aggregate import Aggregate
 from tickertape.relay.workers.shared_counters import SharedCounters

@@ -24,9 +24,9 @@ from tickertape.relay.ingest.replay_readers import ReplayReaders
 from tickertape.relay.relay import session_failed
 from tickertape.relay.transport.acceptor import Acceptor
 from tickertape.relay.transport.connections import Connections
-from tickertape.relay.transport.http_server import RESPONSE_TIMEOUT, GuardedHttp, HttpServer
+from tickertape.relay.transport.http.server import RESPONSE_TIMEOUT, GuardedHttp, HttpServer
 from tickertape.relay.transport.listener import Listener
-from tickertape.relay.transport.websocket import Connection, websocket_protocol
+from tickertape.relay.transport.websocket.connection import Connection, websocket_protocol
 from uvicorn.server import ServerState
 from websockets.exceptions import ProtocolError
 from websockets.extensions.permessage_deflate import PerMessageDeflate

@@ -16,7 +16,7 @@ PRODUCT = ("contracts", "producers", "relay", "tickertape")
 MOST_MODULES = 15
 """Maximum number of modules in a folder, without its ``__init__.py``."""
 
-MAY_USE_PRIVATE_NAMES = {"tickertape/nats/client.py", "relay/transport/http_protocol.py"}
+MAY_USE_PRIVATE_NAMES = {"tickertape/nats/client.py", "relay/transport/http/protocol.py"}
 """Files that may use private names of nats-py and uvicorn, where no public name does the same."""
 
 DOCUMENTED = {"_exit", "_replace", "_asdict", "_fields"}

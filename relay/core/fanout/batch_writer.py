@@ -31,7 +31,7 @@ class BatchWriter:
         self._exemplar: Exemplar | None = None  # exemplar of that event, if it may belong to a trace
 
     def start_flush(self) -> None:
-        """Allow the trace checks of one flush."""
+        """Renew the trace checks, whose number per flush is limited."""
         self._trace_checks, self._checked, self._exemplar = MAX_TRACE_CHECKS, None, None
 
     def fail_live(self, feed: Feed, error: Exception) -> None:

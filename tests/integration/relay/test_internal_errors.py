@@ -32,7 +32,7 @@ IN_THE_PAST: Final = (
 )  # fmt: skip
 OF_ONE_KIND: Final = {
     "relay": ("tickertape.relay.asgi.connection:",),
-    "host": ("tickertape.relay.transport.websocket:",),
+    "host": ("tickertape.relay.transport.websocket.connection:",),
 }
 """Prefixes of places that a kind of program does not have."""
 

@@ -34,7 +34,7 @@ from tickertape.relay.core.session.session import Session
 from tickertape.relay.core.session.subscription import Request
 from tickertape.relay.ingest.deleted_sequences import Range
 from tickertape.relay.ingest.warmup import Tail
-from tickertape.relay.transport.encoding import DEFLATED, PLAIN, Frames
+from tickertape.relay.transport.websocket.encoding import DEFLATED, PLAIN, Frames
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side, State

@@ -8,7 +8,7 @@ from tickertape.relay.core.fanout.catch_up import next_batch
 from tickertape.relay.core.fanout.feed import Feed, FeedKey, Member
 from tickertape.relay.core.filters import Filter, Route
 from tickertape.relay.core.snapshot import Snapshot
-from tickertape.relay.transport.encoding import PLAIN
+from tickertape.relay.transport.websocket.encoding import PLAIN
 
 from tests.support.clients.fake_link import NOW, FakeLink, only, texts, untimed
 

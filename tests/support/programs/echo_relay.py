@@ -17,9 +17,9 @@ from tickertape.relay.core.session.sessions import Sessions
 from tickertape.relay.core.session.subscription import Request
 from tickertape.relay.transport.acceptor import Acceptor
 from tickertape.relay.transport.connections import Connections
-from tickertape.relay.transport.http_protocol import GuardedHttp
-from tickertape.relay.transport.http_server import HttpServer, listen
-from tickertape.relay.transport.websocket import websocket_protocol
+from tickertape.relay.transport.http.protocol import GuardedHttp
+from tickertape.relay.transport.http.server import HttpServer, listen
+from tickertape.relay.transport.websocket.connection import websocket_protocol
 from websockets.frames import Frame, Opcode
 
 UNLIMITED = 1_000_000

@@ -34,7 +34,7 @@ TARGETS: Final = (
     "tickertape.relay.core.session.sessions:Sessions._admit",
     "tickertape.relay.core.session.session_start:SessionStart.start",
     "tickertape.relay.core.fanout.fanout:Fanout.attach",
-    "tickertape.relay.transport.websocket:Connection._parse",
+    "tickertape.relay.transport.websocket.connection:Connection._parse",
     "tickertape.relay.asgi.connection:AsgiConnection._handle_message",
     "tickertape.relay.asgi.connection:AsgiConnection._send_outbox",
     "tickertape.relay.core.fanout.feed:Feed.take_batch",

@@ -42,7 +42,7 @@ from tickertape.nats.streams import (
 )
 from tickertape.net.listeners import ListenError
 from tickertape.relay.settings import RelaySettings
-from tickertape.relay.transport.http_server import listen
+from tickertape.relay.transport.http.server import listen
 from tickertape.text import count
 from tickertape.urls import redact_url
 

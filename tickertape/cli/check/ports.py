@@ -14,7 +14,7 @@ from tickertape.cli.check.health_probe import first_line, http_get
 from tickertape.net.listeners import ListenError
 from tickertape.process.limits import descriptor_limits
 from tickertape.relay.settings import RESERVED_DESCRIPTORS, RelaySettings
-from tickertape.relay.transport.http_server import listen, same_port_error
+from tickertape.relay.transport.http.server import listen, same_port_error
 from tickertape.text import count
 
 

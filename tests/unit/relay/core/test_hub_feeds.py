@@ -5,7 +5,7 @@ from tickertape.contracts.cursors import Cursor
 from tickertape.contracts.messages import Events, Gap, Mode
 from tickertape.relay.core.fanout import catch_up, feed_index
 from tickertape.relay.core.session.subscription import Request
-from tickertape.relay.transport.encoding import DEFLATED, PLAIN
+from tickertape.relay.transport.websocket.encoding import DEFLATED, PLAIN
 
 from tests.support.clients.fake_link import Stage, gaps, only, seqs, shown
 

@@ -31,7 +31,7 @@ from tickertape.relay.core.session.subscription import Request
 from tickertape.relay.ingest.deleted_sequences import missing_ranges
 from tickertape.relay.ingest.gap_detector import GapDetector
 from tickertape.relay.ingest.range_reader import RangeReader
-from tickertape.relay.transport.encoding import DEFLATED, PLAIN, Frames
+from tickertape.relay.transport.websocket.encoding import DEFLATED, PLAIN, Frames
 
 from tests.support.clients.fake_link import nanoseconds
 from tickertape.names import Names

@@ -11,7 +11,7 @@ from tickertape.relay.transport.lingering_close import (
     LINGER_TIME,
     LingeringTransport,
 )
-from tickertape.relay.transport.websocket import websocket_protocol
+from tickertape.relay.transport.websocket.connection import websocket_protocol
 
 from tests.fuzz.inside import upgrade_lines
 from tests.fuzz.transport import FakeTransport, StandingLoop

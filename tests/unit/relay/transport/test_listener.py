@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 from tickertape.relay.transport import listener
-from tickertape.relay.transport.http_server import listen
+from tickertape.relay.transport.http.server import listen
 from tickertape.relay.transport.listener import bind
 
 from tickertape.net.addresses import resolve

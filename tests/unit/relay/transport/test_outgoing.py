@@ -15,12 +15,12 @@ from tickertape.relay.core.session.session import Session
 from tickertape.relay.transport.connections import Connections
 from tickertape.relay.transport.listener import bind
 from tickertape.relay.transport.outgoing import KERNEL_BUFFER, MAX_MISSED, ReadProgress, accepted_bytes
-from tickertape.relay.transport.websocket import Connection, websocket_protocol
+from tickertape.relay.transport.websocket.connection import Connection, websocket_protocol
 
 from tests.fuzz.transport import FakeTransport, StandingLoop
 from tests.support.clients.fake_link import Stage
 from tests.support.patience import PATIENCE
-from tests.unit.relay.transport.test_websocket_faults import upgrade_headers
+from tests.unit.relay.transport.websocket.test_faults import upgrade_headers
 
 PONG = b"\x8a\x80\0\0\0\0"
 PING = b"\x89\x80\0\0\0\0"

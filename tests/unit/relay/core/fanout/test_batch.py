@@ -2,7 +2,7 @@
 
 from tickertape.relay.core.fanout.batch import Gap as FeedGap
 from tickertape.relay.core.fanout.batch import lost_batch
-from tickertape.relay.transport.encoding import DEFLATED, PLAIN
+from tickertape.relay.transport.websocket.encoding import DEFLATED, PLAIN
 
 from tests.support.clients.fake_link import gaps, texts
 from tests.support.clients.feed_bench import Bench, read

@@ -4,7 +4,7 @@ import pytest
 from tickertape.contracts.messages import Events, Gap, GapReason, RelayMessage
 from tickertape.relay.core.fanout.catch_up import CATCH_UP_BYTES, next_batch
 from tickertape.relay.core.filters import Filter
-from tickertape.relay.transport.encoding import PLAIN
+from tickertape.relay.transport.websocket.encoding import PLAIN
 
 from tests.support.clients.fake_link import FakeLink, gaps, only, seqs
 from tests.support.clients.feed_bench import Bench, cursors, member_of, read

@@ -5,7 +5,7 @@ from itertools import pairwise
 from tickertape.contracts.messages import Events, Gap
 from tickertape.relay.core.fanout.feed import BATCH_BYTES
 from tickertape.relay.core.filters import Filter
-from tickertape.relay.transport.encoding import DEFLATED, PLAIN
+from tickertape.relay.transport.websocket.encoding import DEFLATED, PLAIN
 
 from tests.support.clients.fake_link import NOW, FakeLink, gaps, only, seqs
 from tests.support.clients.feed_bench import Bench, cursors, member_of, read

@@ -9,7 +9,7 @@ from tickertape.relay.core.fanout.batch import MESSAGE_BYTES
 from tickertape.relay.core.fanout.snapshot_pieces import Piece, SnapshotPieces
 from tickertape.relay.core.filters import Filter, Route
 from tickertape.relay.core.snapshot import MAX_EXAMINED, MAX_STALE, MAX_STALE_BYTES, Reading, Snapshot
-from tickertape.relay.transport.encoding import DEFLATED, PLAIN
+from tickertape.relay.transport.websocket.encoding import DEFLATED, PLAIN
 
 from tests.support.clients.fake_link import texts
 

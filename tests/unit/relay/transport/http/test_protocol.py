@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import pytest
 from starlette.types import Message
-from tickertape.relay.transport import http_responses
-from tickertape.relay.transport.http_protocol import RESPONSE_TIMEOUT
-from tickertape.relay.transport.http_responses import StreamedResponse
+from tickertape.relay.transport.http import responses
+from tickertape.relay.transport.http.protocol import RESPONSE_TIMEOUT
+from tickertape.relay.transport.http.responses import StreamedResponse
 
 from tests.fuzz.inside import Inside
 from tests.fuzz.transport import FakeTransport, StandingLoop
@@ -75,7 +75,7 @@ def test_further_requests_give_no_more_time() -> None:
 
 def test_a_large_response_ends_without_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host's server that waits for a client forever does not keep a page in memory."""
-    monkeypatch.setattr(http_responses, "SEND_TIMEOUT", 0.01)
+    monkeypatch.setattr(responses, "SEND_TIMEOUT", 0.01)
     sent: list[Message] = []
 
     async def send(message: Message) -> None:

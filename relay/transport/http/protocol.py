@@ -22,9 +22,7 @@ import orjson
 from tickertape.relay.auth.request_auth import Headers
 from tickertape.relay.core.connection_limits import ClientSlot, Limit
 from tickertape.relay.transport.acceptor import LIMIT_RESPONSES, Acceptor, socket_peer
-from tickertape.relay.transport.http_responses import WEBSOCKET_VERSION, http_error_body
-from tickertape.relay.transport.lingering_close import LingeringTransport
-from tickertape.relay.transport.request_head import (
+from tickertape.relay.transport.http.request_head import (
     NOT_HTTP,
     HeadError,
     RequestLine,
@@ -33,6 +31,8 @@ from tickertape.relay.transport.request_head import (
     header_tokens,
     split_head,
 )
+from tickertape.relay.transport.http.responses import WEBSOCKET_VERSION, http_error_body
+from tickertape.relay.transport.lingering_close import LingeringTransport
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 HEAD_TIMEOUT: Final = 5.0

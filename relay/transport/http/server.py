@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 from starlette.types import ASGIApp
-from tickertape.relay.transport.http_protocol import RESPONSE_TIMEOUT, GuardedHttp
+from tickertape.relay.transport.http.protocol import RESPONSE_TIMEOUT, GuardedHttp
 from tickertape.relay.transport.listener import BACKLOG, Listener, bind
 
 from tickertape.net.listeners import ListenError, listener_lost

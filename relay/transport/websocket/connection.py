@@ -1,6 +1,6 @@
 """One WebSocket connection: websockets' Sans-I/O protocol inside an asyncio.Protocol.
 
-``http_protocol.py`` reads the head of an upgrade request like that of any request, and hands it to this
+``http/protocol.py`` reads the head of an upgrade request like that of any request, and hands it to this
 class. From then on this class owns the transport. A connection has no task, no queue and no timer of its own.
 
 Invariants:
@@ -30,10 +30,10 @@ from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON
 from tickertape.relay.core.session.session import Session, State, close_code
 from tickertape.relay.transport.acceptor import socket_peer
 from tickertape.relay.transport.connections import CLOSE_TIMEOUT, MAX_AUTH_BYTES, Connections
-from tickertape.relay.transport.encoding import DEFLATED, PLAIN
 from tickertape.relay.transport.message_rate import MessageRate, max_frames
 from tickertape.relay.transport.outgoing import BUFFER_HIGH, BUFFER_LOW, ReadProgress, accepted_bytes
-from tickertape.relay.transport.websocket_protocol import (
+from tickertape.relay.transport.websocket.encoding import DEFLATED, PLAIN
+from tickertape.relay.transport.websocket.protocol import (
     WebSocket,
     handshake_request,
     is_large_fragment,

@@ -17,7 +17,7 @@ from tickertape.relay.core.event_log import Record
 from tickertape.relay.core.fanout import batch
 from tickertape.relay.core.fanout.batch import Batch
 from tickertape.relay.core.filters import Route
-from tickertape.relay.transport.encoding import DEFLATE_FROM, DEFLATED, PLAIN, Frames
+from tickertape.relay.transport.websocket.encoding import DEFLATE_FROM, DEFLATED, PLAIN, Frames
 
 from tests.support.clients.fake_link import texts
 

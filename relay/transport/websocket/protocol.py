@@ -6,7 +6,7 @@ from typing import Any, Final, cast
 
 from tickertape.contracts.close_codes import CloseCode, ErrorCode
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL, ProtocolError
-from tickertape.relay.transport.http_responses import UPGRADE_HEADERS, WEBSOCKET_VERSION, error_response
+from tickertape.relay.transport.http.responses import UPGRADE_HEADERS, WEBSOCKET_VERSION, error_response
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHandshake, InvalidHeader, NegotiationError
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tickertape.relay.transport.connections import Connections
-from tickertape.relay.transport.websocket import Connection, websocket_protocol
+from tickertape.relay.transport.websocket.connection import Connection, websocket_protocol
 
 from tests.fuzz.inside import upgrade_lines
 from tests.fuzz.transport import FakeTransport, StandingLoop
