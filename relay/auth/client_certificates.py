@@ -12,6 +12,7 @@ Invariants:
 import asyncio
 import logging
 import re
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -125,6 +126,8 @@ class ClientCertificates:
         self._path = path
         self._rules = Rules()
         self._stamp: _Stamp | None = None
+        self._logged_failure = ""
+        self._lock = threading.Lock()  # a poll and a reload may run in two threads
         # Clients send requests with the same certificate again and again.
         self._parse = lru_cache(1024)(_parse_certificate)
         self._load()
@@ -177,20 +180,24 @@ class ClientCertificates:
 
     def poll(self) -> bool:
         """Load the file if it changed; return whether new rules are in force."""
-        try:
-            if _stamp(self._path) == self._stamp:
-                return False
-            self._load()
-        except OSError as error:
-            self.valid = False
-            if self._stamp is not None:
-                self._stamp = None  # so that this is logged once, and the file is loaded when it is back
-                log.error("cannot read %s: %s; the previous rules stay in force", self._path, error.strerror)
+        with self._lock:
+            try:
+                if _stamp(self._path) == self._stamp:
+                    return False
+                self._load()
+            except OSError as error:
+                self.valid = False
+                self._stamp = None  # so that the file is loaded when it is back
+                failure = f"cannot read {self._path}: {error.strerror}"
+            except CertificateGrantsError as error:
+                failure = str(error)
+            else:
+                self._logged_failure = ""
+                return True
+            if failure != self._logged_failure:
+                self._logged_failure = failure
+                log.error("%s; the previous rules stay in force", failure)
             return False
-        except CertificateGrantsError as error:
-            log.error("%s; the previous rules stay in force", error)
-            return False
-        return True
 
     async def reload(self) -> str:
         """Load the file, changed or not, and return a description of what was loaded.
@@ -198,8 +205,12 @@ class ClientCertificates:
         Raises:
             CertificateGrantsError: the file is missing or invalid; the previous rules stay in force.
         """
-        await asyncio.to_thread(self._load)
+        await asyncio.to_thread(self._reload)
         return f"{count(len(self), 'rule')} for client certificates"
+
+    def _reload(self) -> None:
+        with self._lock:
+            self._load()
 
     def _find(self, names: tuple[str, ...], expires_at: float) -> Grant | None:
         found = self._rules.find(names)
@@ -213,6 +224,7 @@ class ClientCertificates:
             with self._path.open("rb") as file:
                 data = file.read(MAX_BYTES + 1)
         except OSError as error:
+            self._stamp = None  # so that the file is loaded as soon as it can be read
             raise CertificateGrantsError(
                 f"cannot read certificate grants {self._path}: {error.strerror}", "check --tls-client-grants"
             ) from None

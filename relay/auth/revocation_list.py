@@ -41,15 +41,23 @@ MAX_BYTES: Final = 8 * 1024 * 1024
 
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 _BARE_ID: Final = re.compile(r"[A-Za-z0-9._~+/-]+|(?i:urn):[a-z0-9][a-z0-9-]{0,31}:\S+")
-_TOKEN: Final = re.compile(r"eyJ[\w-]+\.[\w.-]*")
+_TOKEN: Final = re.compile(r"eyJ[\w-]+(\.|$)")
 _MISSPELT: Final = re.compile(
-    r"\W*(subs?|subjects?|jtis?|certs?|certificates?|fingerprints?|sha-?\d+)([\W_]|$)", re.IGNORECASE
+    r"\W*(subs?|subj|subjects?|jtis?|certs?|certificates?|fingerprints?|sha-?\d+|bearer)([\W_]|$)",
+    re.IGNORECASE,
 )
 _NOTHING: Final = re.compile(r"\W*|null|nil|none|undefined|true|false", re.IGNORECASE)
 """Texts for an empty list in other formats, into which a faulty template may turn a list."""
 
 _ODD: Final = re.compile(r"""^["'`:]|["'`]$|[,;*]$|\s(?://|--|;)|#\s|\s(?:jti|sub|cert):""")
 """Value with quotes, a separator, a wildcard, another entry or a comment of another format."""
+
+_ODD_SUBJECT: Final = re.compile(r"[*]|^[=>?]|^(?:sub|jti|cert):", re.IGNORECASE)
+"""Subject with a wildcard, or a prefix of another format, which no issuer uses."""
+
+_CERTIFIED: Final = re.compile(r"(?:cn|dns|email|uri)(?::| ?= ?)[^,]+", re.IGNORECASE)
+_WRITTEN: Final = re.compile(r"(?:cn|email|uri):.+|dns:[^A-Z]+")
+"""Name of a certificate, and its only spelling here; openssl prints others: ``DNS:`` and ``CN = ``."""
 
 _Stamp = tuple[int, int, int]
 """Modification time in nanoseconds, size and inode of the file."""
@@ -119,8 +127,10 @@ class Revocations:
         entries, certificate = self._entries, grant.certificate
         if grant.token_id in entries.ids or grant.subject in entries.subjects:
             return True
+        # By any of its names: the rule of another one would otherwise let a revoked client in.
         return certificate is not None and (
-            certificate.fingerprint in entries.fingerprints or certificate.grant.subject in entries.subjects
+            certificate.fingerprint in entries.fingerprints
+            or not entries.subjects.isdisjoint(certificate.names)
         )
 
     def poll(self) -> bool:
@@ -266,13 +276,13 @@ def _parse_entry(entry: str) -> tuple[str, str]:
             raise ValueError("looks like an empty list; write a comment such as '# none'")
         if _FINGERPRINT.fullmatch(entry.lower()):
             raise ValueError("may be a fingerprint; write cert: or jti: before it")
-        if _TOKEN.fullmatch(entry):
-            raise ValueError("looks like a token; revoke its jti")
         if not _BARE_ID.fullmatch(entry):
             raise ValueError("is neither an entry nor a plain token id")
     value = rest.strip()
     if not value:
         raise ValueError(f"has '{kind}:' without a value")
+    if _TOKEN.match(value):
+        raise ValueError("looks like a token; revoke its jti")
     # ``read_name`` rejects other names in a token, so that the entry could not match any.
     if len(value) > MAX_NAME or not value.isprintable():
         raise ValueError(f"has a value that is not printable or has more than {MAX_NAME} characters")
@@ -282,8 +292,15 @@ def _parse_entry(entry: str) -> tuple[str, str]:
             raise ValueError(
                 "is not a SHA-256 fingerprint, as in the output of 'openssl x509 -noout -fingerprint -sha256'"
             )
-    elif _ODD.search(value) or value.startswith(f"{kind}:") or (kind == "jti" and " " in value):
+    elif (
+        _ODD.search(value)
+        or value.startswith(f"{kind}:")
+        or (kind == "jti" and " " in value)
+        or (kind == "sub" and _ODD_SUBJECT.search(value))
+    ):
         raise ValueError("has quotes, a wildcard, a separator or a comment that would be part of the value")
+    elif kind == "sub" and _CERTIFIED.fullmatch(value) and not _WRITTEN.fullmatch(value):
+        raise ValueError("has a name of a certificate that is not cn:, dns: in lower case, email: or uri:")
     return kind, value
 
 

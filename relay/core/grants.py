@@ -10,6 +10,7 @@ Invariants:
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -17,7 +18,7 @@ from typing import Any, Final
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.events import MODELS
 from tickertape.contracts.messages import MAX_SUBJECTS, ProtocolError
-from tickertape.contracts.subjects import LEVELS, SubjectError, check_pattern, covers, intersect
+from tickertape.contracts.subjects import LEVELS, SubjectError, check_pattern, covers, intersect, unescape
 from tickertape.relay.core.filters import RANK, Filter
 
 CLAIM: Final = "tickertape"
@@ -29,11 +30,13 @@ MAX_PATTERNS: Final = 256
 MAX_RATE: Final = 1_000_000
 """Maximum rate that a token can state, in log events per second."""
 
-_DELIVERED: Final = (
-    *(f"{model.SUBJECT.prefix}.>" for model in MODELS.values() if model.SUBJECT.prefix != "log"),
-    *(f"log.{level.lower()}.>" for level in LEVELS),
+_DELIVERED: Final = tuple(
+    re.sub(r"\{\w+\}", "*", template.replace("{level}", level.lower()))
+    for model in MODELS.values()
+    for template in model.SUBJECT.templates
+    for level in (LEVELS if "{level}" in template else LEVELS[:1])
 )
-"""Subjects of all events that a client can receive."""
+"""Patterns of the subjects of all events in the contract: the fields are wildcards, except the level."""
 
 _FIELDS: Final = frozenset({"subjects", "deny", "level", "rate", "connections"})
 
@@ -222,7 +225,7 @@ def parse_grant(value: object, label: str) -> Grant:
     if not subjects:
         raise ProtocolError(ErrorCode.FORBIDDEN, f"{label}.subjects is empty, so it grants nothing")
     level = value.get("level", "DEBUG")
-    if not isinstance(level, str) or level.upper() not in LEVELS:
+    if not isinstance(level, str) or not level.isascii() or level.upper() not in LEVELS:
         raise _malformed(f"{label}.level", f"is not one of {', '.join(LEVELS)}")
     # JSON's ``true`` is an ``int`` in Python, so booleans are rejected explicitly here and below.
     rate = value.get("rate")
@@ -255,9 +258,17 @@ def _deny_patterns(value: dict[str, Any], label: str) -> tuple[str, ...]:
     """Return the denied patterns; one that no event can match is a mistake that would grant more."""
     patterns = _patterns(value, "deny", label)
     for pattern in patterns:
-        if not any(intersect(pattern, subjects) for subjects in _DELIVERED):
+        if not any(_can_match(intersect(pattern, subjects)) for subjects in _DELIVERED):
             raise _malformed(f"{label}.deny", f"has {pattern[:80]!r}, which matches no subject of an event")
     return patterns
+
+
+def _can_match(pattern: str | None) -> bool:
+    """Return whether the tokens of a pattern are those of a subject: ``a=2e`` is never written for a dot."""
+    try:
+        return pattern is not None and all(token == "*" or unescape(token) for token in pattern.split("."))
+    except SubjectError:
+        return False
 
 
 def _patterns(value: dict[str, Any], field: str, label: str) -> tuple[str, ...]:

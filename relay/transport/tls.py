@@ -4,6 +4,7 @@ A reload replaces the context, so that no client resumes a TLS session whose cer
 """
 
 import logging
+import re
 import ssl
 from pathlib import Path
 from typing import Final
@@ -15,11 +16,14 @@ log = logging.getLogger("tickertape.tls")
 POLL_INTERVAL: Final = 5
 """Seconds between two checks of the files for changes."""
 
-_CRL: Final = b"-----BEGIN X509 CRL-----"
-
-
 CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Cipher suites of TLS 1.2, as OpenSSL names them."""
+
+_CRL: Final = b"-----BEGIN X509 CRL-----"
+_READ: Final = frozenset({b"-----BEGIN CERTIFICATE-----", _CRL})
+"""First lines of PEM blocks of a file of authorities."""
+
+_BLOCK: Final = re.compile(rb"^[ \t]*-+[ \t]*BEGIN\b.*", re.IGNORECASE | re.MULTILINE)
 
 
 class CertificateError(ConfigurationError):
@@ -130,10 +134,12 @@ class Certificate:
 
     def _request_certificates(self, context: ssl.SSLContext, ca: Path) -> None:
         try:
+            lists = _has_revocation_lists(ca.read_bytes())
             context.load_verify_locations(ca)
-            if _CRL in ca.read_bytes():
-                # OpenSSL would ignore the list otherwise, which is not what an operator who adds one expects.
-                context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+            if lists:
+                # OpenSSL would ignore them otherwise, which is not what an operator who adds one expects. The
+                # whole chain, since an intermediate authority may be revoked, too.
+                context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
             raise CertificateError(
@@ -144,6 +150,24 @@ class Certificate:
     def _load(self, context: ssl.SSLContext) -> None:
         # Without a password callback, OpenSSL would prompt on the terminal for an encrypted key and block.
         context.load_cert_chain(self._certificate, self._key, password=_reject_password)
+
+
+def _has_revocation_lists(data: bytes) -> bool:
+    """Return whether a file of authorities contains lists of revoked certificates.
+
+    Raises:
+        ValueError: OpenSSL would skip a part of the file in silence, which may be such a list.
+    """
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise ValueError("it is not PEM; convert certificates and revocation lists from DER")
+    first_lines = {line.rstrip() for line in _BLOCK.findall(data)}
+    if not first_lines <= _READ:
+        raise ValueError("it has a block other than CERTIFICATE and X509 CRL")
+    return _CRL in first_lines
 
 
 class _EncryptedError(Exception):

@@ -28,21 +28,29 @@ def _name(text: str) -> x509.Name:
 class ClientAuthority:
     """A certificate authority with its files in a folder.
 
+    Args:
+        folder: folder of its files.
+        name: common name.
+        parent: authority that issues the certificate of this one; None for a self-signed certificate.
+
     Attributes:
         ca: PEM file of the authority's own certificate.
     """
 
-    def __init__(self, folder: Path, name: str = "clients") -> None:
+    def __init__(self, folder: Path, name: str = "clients", parent: "ClientAuthority | None" = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._name, self._key = folder, _name(name), generate_private_key(SECP256R1())
         self._issued = 0
         self.ca = folder / "ca.pem"
+        issuer = parent or self
         certificate = (
-            self._builder(self._name, self._key.public_key(), 3600)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .sign(self._key, SHA256())
+            issuer._builder(self._name, self._key.public_key(), 3600)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(issuer._key, SHA256())
         )
         self.ca.write_bytes(certificate.public_bytes(Encoding.PEM))
+        # Clients send the intermediate authority, which relays do not have.
+        self._chain = b"" if parent is None else self.ca.read_bytes()
 
     def issue(
         self,
@@ -69,11 +77,16 @@ class ClientAuthority:
         path.write_bytes(
             builder.sign(self._key, SHA256()).public_bytes(Encoding.PEM)
             + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            + self._chain
         )
         return path
 
     def revoke(self, *files: Path) -> None:
         """Append a list of revoked certificates to the file of the authority."""
+        replace(self.ca, self.ca.read_bytes() + self.crl(*files))
+
+    def crl(self, *files: Path) -> bytes:
+        """Return a list of revoked certificates in PEM."""
         now = datetime.now(UTC)
         builder = (
             x509.CertificateRevocationListBuilder()
@@ -86,8 +99,7 @@ class ClientAuthority:
             builder = builder.add_revoked_certificate(
                 x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now).build()
             )
-        crl = builder.sign(self._key, SHA256()).public_bytes(Encoding.PEM)
-        replace(self.ca, self.ca.read_bytes() + crl)
+        return builder.sign(self._key, SHA256()).public_bytes(Encoding.PEM)
 
     def _builder(
         self, subject: x509.Name, key: EllipticCurvePublicKey, seconds: float

@@ -1,16 +1,22 @@
 """Grants of client certificates: rules, their wildcards, and files that are not valid."""
 
+import asyncio
+import errno
 import itertools
 import json
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.messages import ProtocolError
+from tickertape.relay.auth import client_certificates as module
 from tickertape.relay.auth.client_certificates import CertificateGrantsError, ClientCertificates
+from tickertape.relay.auth.revocation_list import Revocations
 
+from tests.support.patience import PATIENCE
 from tests.support.servers.client_authority import ClientAuthority, der, fingerprint, replace
 
 
@@ -170,3 +176,64 @@ def test_new_rules_apply_and_broken_ones_do_not(
     assert certificates.poll()
     with pytest.raises(ProtocolError, match="no rule matches"):
         certificates.grant(der(file))
+
+
+def test_a_slow_load_does_not_replace_newer_rules(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A poll that has read an older file does not undo what a reload during it has loaded."""
+    certificates = load(path, rule("cn:a"))
+    parse, started, released = module._parse_rules, threading.Event(), threading.Event()
+
+    def parse_slowly(*args: Any) -> Any:
+        rules = parse(*args)
+        if not started.is_set():
+            started.set()
+            assert released.wait(PATIENCE)
+        return rules
+
+    monkeypatch.setattr(module, "_parse_rules", parse_slowly)
+    replace(path, json.dumps([rule("cn:a"), rule("cn:b")]).encode())
+    poll = threading.Thread(target=certificates.poll)
+    poll.start()
+    assert started.wait(PATIENCE)
+    replace(path, json.dumps([rule("cn:a"), rule("cn:b"), rule("cn:c")]).encode())
+    reload = threading.Thread(target=lambda: asyncio.run(certificates.reload()))
+    reload.start()
+    reload.join(0.2)
+    released.set()
+    for thread in (poll, reload):
+        thread.join(PATIENCE)
+    assert len(certificates) == 3
+    assert not certificates.poll()
+
+
+def test_a_file_that_becomes_readable_is_loaded(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that could not be opened is loaded as soon as it can, although it has not changed since."""
+    certificates = load(path, rule("cn:a"))
+
+    def denied(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    replace(path, json.dumps([rule("cn:a"), rule("cn:b")]).encode())
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", denied)
+        for _ in range(3):
+            assert not certificates.poll()
+    assert len(caplog.records) == 1
+    assert not certificates.valid
+    assert certificates.poll()
+    assert (len(certificates), certificates.valid) == (2, True)
+
+
+def test_a_revoked_name_revokes_every_certificate_that_has_it(authority: ClientAuthority, path: Path) -> None:
+    """A certificate is revoked by any of its names, not only by the one that a rule matches."""
+    certificates = load(path, rule("cn:b"), rule("dns:*.example.com"))
+    revoked = path.with_name("revoked")
+    for entry, name in (("sub:dns:b.example.com", "dns:B.example.com"), ("sub:email:b@a", "email:b@a")):
+        revoked.write_text(f"{entry}\n")
+        revocations = Revocations(revoked)
+        assert revocations.is_revoked(certificates.grant(der(authority.issue("cn:b", name))))
+        assert not revocations.is_revoked(
+            certificates.grant(der(authority.issue("cn:b", "dns:c.example.com")))
+        )

@@ -38,7 +38,7 @@ def test_every_form_of_an_entry_is_read(path: Path) -> None:
     path.write_bytes(
         "\ufeffbare\r\n\n# comment\n  #also\njti:named # why\nsub: bob\nurn:uuid:5\n"
         "sub:Carol Smith\t# left\nsub:token:0123\njti:sub:x\njti:a#b\nsub:a#b, c;d\nsubway-7\njti:x=\n"
-        "sub:uri:spiffe://desk.example/a\nsub:Zoë\nAb0._~+/-".encode()
+        "sub:uri:spiffe://desk.example/a\nsub:Zoë\nAb0._~+/-\nsub:dns:a.example\nsub:CN=Carol,OU=Desk".encode()
     )
     revocations = Revocations(path)
     for token_id in ("bare", "named", "urn:uuid:5", "sub:x", "a#b", "subway-7", "x=", "Ab0._~+/-"):
@@ -48,8 +48,8 @@ def test_every_form_of_an_entry_is_read(path: Path) -> None:
     for other_id in (None, "", "comment", "bob", "#", "jti:named", "a"):
         assert not revoked(revocations, other_id), other_id
     assert not revoked(revocations, "x", "bare")
-    assert len(revocations) == 14
-    assert repr(revocations) == f"Revocations('{path}', 14 entries)"
+    assert len(revocations) == 16
+    assert repr(revocations) == f"Revocations('{path}', 16 entries)"
 
 
 def test_an_empty_file_revokes_no_token(path: Path) -> None:
@@ -92,9 +92,15 @@ MISSPELT = (
         "cert:x|eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJjYXJvbCJ9.c2ln|-----BEGIN CERTIFICATE-----|<html>|"
         "[]|null:|null|~|---|None|sub|certificate/one|sha256/Z64|Z64|eyJhbGciOiJFZERTQSJ9.eyJzdWIi|"
         "sub::carol|sub:sub:carol|jti:jti:one|sub:carol sub:dave|jti:one jti:two|"
-        "jti:one two|jti:'one'|jti:one,|jti:one;|jti:*|sub:carol'|sub:\"carol"
+        "jti:one two|jti:'one'|jti:one,|jti:one;|jti:*|sub:carol'|sub:\"carol|"
+        "Subject|jti|CERT|subj-carol|...|A64|bearer/x|eyJhbGciOiJFZERTQSJ9|"
+        "jti:eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJjYXJvbCJ9.c2ln|sub:JTI:one|"
+        "sub:=carol|sub:>|sub:*.example.com|sub:dns:*.example.com|sub:DNS:a.example.com|"
+        "sub:dns:A.example.com|sub:Dns:a|sub:CN:carol|sub:CN = carol|sub:cn=carol|sub:URI:spiffe://a|"
+        "sub:Email:a@b"
     )
     .replace("Z64", "0" * 64)
+    .replace("A64", "A" * 64)
     .replace("Z63", "0" * 63)
     .split("|")
 )

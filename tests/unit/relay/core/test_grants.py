@@ -167,10 +167,19 @@ def test_a_token_that_grants_nothing_is_forbidden(given_claims: dict[str, Any]) 
         ({"deny": ["log.>", "gatway.>"]}, "tickertape.deny has 'gatway.>', which matches no subject"),
         ({"deny": ["log.DEBUG.>"]}, "tickertape.deny has 'log.DEBUG.>', which matches no subject"),
         ({"deny": ["gateway.staus.>"]}, "which matches no subject"),
-        ({"deny": ["log.debug"]}, "which matches no subject"),
+        *(
+            ({"deny": [">", pattern]}, "which matches no subject")
+            for pattern in (
+                *("log.debug", "log.debug.a.b", "log.*.a.>", "log.warning.>", "log.debug.a:b", "LOG.>"),
+                *("gateway.status.ctp", "gateway.*.ctp", "gateway.status.ctp.a.b", "gateway.ctp.>"),
+                *("system.health", "system.health.a.b.c", "system.health.a.b.>", "system.status.>"),
+                *("log.debug.a=2e", "log.debug.a=41", "log.debug.g\u0430te", "log.debug.a\u200b"),
+            )
+        ),
         ({"dney": []}, "tickertape.dney is unknown; known fields are connections, deny, level"),
         ({"level": None}, "tickertape.level is not one of DEBUG"),
         ({"level": "WARNING"}, "tickertape.level is not one of DEBUG"),
+        ({"level": "\u0131nfo"}, "tickertape.level is not one of DEBUG"),
         ({"rate": -0.1}, "tickertape.rate is not a number in 0..1000000"),
         ({"rate": float("nan")}, "tickertape.rate is not"),
         ({"rate": float("inf")}, "tickertape.rate is not"),

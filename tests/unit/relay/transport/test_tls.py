@@ -1,5 +1,6 @@
 """The certificate of the main port: validation, reload, and fallback to the previous one."""
 
+import contextlib
 import logging
 import os
 import socket
@@ -15,9 +16,11 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from cryptography.x509 import load_pem_x509_crl
 from tickertape.relay.transport.tls import Certificate, CertificateError
 
 from tests.support.patience import PATIENCE
+from tests.support.servers.client_authority import ClientAuthority, replace
 
 AUTHORITY = trustme.CA()
 
@@ -216,3 +219,72 @@ def test_an_unusable_certificate_is_an_error_at_startup(files: Files, problem: s
     assert message in str(caught.value)
     assert str(files.certificate) in caught.value.message
     assert caught.value.hint
+
+
+def test_a_revoked_authority_vouches_for_no_client(files: Files, tmp_path: Path) -> None:
+    """Lists are checked for the whole chain: with its intermediate authority, a certificate is revoked."""
+    root = ClientAuthority(tmp_path / "root", "root")
+    child = ClientAuthority(tmp_path / "child", "child", root)
+    client, own = child.issue("cn:a"), root.ca.read_bytes()
+    for lists, accepted in (
+        (b"", True),
+        (root.crl() + child.crl(), True),
+        (root.crl(child.ca) + child.crl(), False),
+        (root.crl() + child.crl(client), False),
+        (child.crl(), False),  # a list is missing
+    ):
+        replace(root.ca, own + lists)
+        certificate = Certificate(files.certificate, files.key, root.ca, required=True)
+        assert accepts(certificate.get_context(), client) is accepted, lists
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"X509 CRL", b"CRL"),
+        (b"X509 CRL", b"x509 crl"),
+        (b"X509 CRL", b"X509  CRL"),
+        (b"-----BEGIN X509", b"----BEGIN X509"),
+        (b"-----BEGIN X509", b"  -----BEGIN X509"),
+        (b"-----BEGIN X509 CRL-----", b"-----BEGIN X509 CRL----"),
+        (b"-----END X509 CRL-----", b""),
+    ],
+)
+def test_a_list_that_would_be_ignored_is_an_error(
+    files: Files, tmp_path: Path, old: bytes, new: bytes
+) -> None:
+    """A list of revoked certificates that OpenSSL would skip in silence makes the file invalid."""
+    authority = ClientAuthority(tmp_path / "clients")
+    for data in (
+        authority.crl().replace(old, new),
+        load_pem_x509_crl(authority.crl()).public_bytes(Encoding.DER),
+    ):
+        path = tmp_path / "ca.pem"
+        path.write_bytes(authority.ca.read_bytes() + data)
+        with pytest.raises(CertificateError, match="cannot use client CA"):
+            Certificate(files.certificate, files.key, path)
+
+
+def accepts(context: ssl.SSLContext, client: Path) -> bool:
+    """Return whether a TLS handshake with a client certificate succeeds."""
+    client_end, server_end = socket.socketpair()
+    client_end.settimeout(PATIENCE)
+    server_end.settimeout(PATIENCE)
+    outcome: list[bool] = []
+
+    def serve() -> None:
+        try:
+            with context.wrap_socket(server_end, server_side=True) as secured:
+                outcome.append(secured.getpeercert() is not None)
+        except ssl.SSLError:
+            outcome.append(False)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    trusting.load_cert_chain(client)
+    with contextlib.suppress(OSError), trusting.wrap_socket(client_end) as secured:
+        secured.recv(1)
+    thread.join(PATIENCE)
+    return outcome == [True]
