@@ -13,7 +13,7 @@ import asyncio
 import logging
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
@@ -279,6 +279,8 @@ def _parse_name(name: Any) -> tuple[re.Pattern[str] | None, str]:
     kind, _, value = name.partition(":")
     if kind not in _KINDS or not value or value != value.strip():
         raise ValueError(f"name {name[:60]!r} is not cn:, dns:, email: or uri: and a name")
+    if kind != "cn" and not name.isascii():
+        raise ValueError(f"name {name[:60]!r} has characters that no {kind} name of a certificate can have")
     if kind == "dns":
         name = name.lower()
     if "*" not in value:
@@ -300,21 +302,34 @@ def _parse_certificate(der: bytes) -> tuple[tuple[str, ...], float]:
     Raises:
         ValueError: the certificate cannot be parsed.
     """
-    certificate = x509.load_der_x509_certificate(der)
-    names: list[str] = []
     try:
-        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        pass
-    except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
-        raise ValueError(str(error)) from None
-    else:
-        names += (f"uri:{value}" for value in extension.get_values_for_type(x509.UniformResourceIdentifier))
-        names += (f"dns:{value.lower()}" for value in extension.get_values_for_type(x509.DNSName))
-        names += (f"email:{value}" for value in extension.get_values_for_type(x509.RFC822Name))
-    names += (
-        f"cn:{entry.value!s}" for entry in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    )
+        certificate = x509.load_der_x509_certificate(der)
+        names = [*_alternative_names(certificate), *_common_names(certificate)]
+        expires_at = certificate.not_valid_after_utc.timestamp()
+    # OpenSSL accepts certificates for which cryptography raises almost anything, such as InvalidVersion.
+    except Exception as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from None
     # A name with other characters matches no rule, and would not be safe in logs.
     printable = (name for name in names if name.isprintable() and len(name) <= _MAX_NAME)
-    return tuple(dict.fromkeys(printable))[:MAX_NAMES], certificate.not_valid_after_utc.timestamp()
+    return tuple(dict.fromkeys(printable))[:MAX_NAMES], expires_at
+
+
+def _alternative_names(certificate: x509.Certificate) -> Iterator[str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return
+    for kind, of in (
+        ("uri", x509.UniformResourceIdentifier),
+        ("dns", x509.DNSName),
+        ("email", x509.RFC822Name),
+    ):
+        for value in names.get_values_for_type(of):
+            # Other characters are not allowed here; the lower case of a Kelvin sign is a k.
+            if value.isascii():
+                yield f"{kind}:{value.lower() if kind == 'dns' else value}"
+
+
+def _common_names(certificate: x509.Certificate) -> Iterator[str]:
+    for entry in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME):
+        yield f"cn:{entry.value!s}"

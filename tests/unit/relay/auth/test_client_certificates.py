@@ -107,6 +107,18 @@ def test_strange_certificates_are_rejected(authority: ClientAuthority, path: Pat
     for name in ("cn:b\x1b[31m", "cn:b\n", "cn:"):
         with pytest.raises(ProtocolError, match="with no name"):
             certificates.grant(der(authority.issue(name)))
+    good = der(authority.issue("cn:b", "dns:abk.example.com"))
+    lookalike = good.replace(b"abk.example", b"\xe2\x84\xaa.example")  # the lower case of a Kelvin sign is k
+    with pytest.raises(ProtocolError, match="no rule matches"):
+        load(path, rule("dns:k.example.com")).grant(lookalike)
+    for old, new in (
+        (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x04"),  # version 5
+        (b"\x0c\x01b", b"\x03\x01b"),  # a common name that is a bit string
+        (b"abk.example", b"\xff\xff\xff.example"),
+    ):
+        assert old in good
+        with pytest.raises(ProtocolError, match="cannot be read"):
+            certificates.grant(good.replace(old, new))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +141,19 @@ def test_strange_certificates_are_rejected(authority: ClientAuthority, path: Pat
         *(
             ([rule(name)], "rule 1: name")
             for name in (
-                *(5, "", "a", "cn", "cn:", "CN:a", "ou:a", "cn: a", "cn:a\n", "cn:" + "a" * 300),
+                *(
+                    5,
+                    "",
+                    "a",
+                    "cn",
+                    "cn:",
+                    "CN:a",
+                    "ou:a",
+                    "cn: a",
+                    "cn:a\n",
+                    "cn:" + "a" * 300,
+                    "dns:des\u212a",
+                ),
                 *("cn:*", "email:*@a.b", "dns:*", "dns:*.*.a", "dns:a*.b", "uri:spiffe://a/b*", "uri:*"),
             )
         ),
