@@ -191,6 +191,24 @@ def test_revocations_come_from_a_secret(values: tuple[str, ...], secret: str | N
     assert ("/run/secrets/revoked" in {mount["mountPath"] for mount in relay["volumeMounts"]}) == bool(secret)
 
 
+@pytest.mark.parametrize("values", VALUES)
+def test_no_option_overrides_an_argument_of_the_chart(values: str) -> None:
+    """An option that the chart sets itself is rejected, since it could lift a restriction."""
+    (relay,) = pod(rendered(*VALUES[values]))["containers"]
+    own = [argument.removeprefix("--").partition("=")[0] for argument in relay["args"][1:]]
+    own = own[: own.index("client-rate")] if "client-rate" in own else own
+    for name in (*own, "insecure", "jwt-audience", "jwt-issuer"):
+        done = helm("template", "ticks", str(CHART), *VALUES[values], "--set-string", f"options.{name}=x")
+        assert f"options.{name} is set by the chart" in done.stderr
+
+
+def test_values_are_arguments_as_they_are() -> None:
+    """A value with characters that YAML interprets is still one argument."""
+    for text in ("ticks #1", "a: b", "'a", "- a", "&a", "100%s"):
+        (relay,) = pod(rendered(*KEY, "--set-string", f"auth.audience={text}"))["containers"]
+        assert f"--jwt-audience={text}" in relay["args"]
+
+
 def test_an_issuer_replaces_the_key() -> None:
     """With an issuer, the relay finds the keys itself and requires the audience."""
     (relay,) = pod(rendered(*ISSUER))["containers"]
@@ -243,7 +261,26 @@ def test_selectors_select_the_pods() -> None:
         ((*KEY, "--set", "auht.mode=none"), "auht"),
         ((*KEY, "--set", "auth.revokd=true"), "revokd"),
         ((*KEY, "--set", "auth.revoked=false", "--set", "auth.revokedSecret=x"), "remove one"),
-        ((*OPEN, "--set", "auth.revokedSecret=x"), "auth.mode is none"),
+        *(
+            ((*OPEN, "--set", f"auth.{name}"), "auth.mode is none")
+            for name in (
+                *("revokedSecret=x", "existingSecret=x", "audience=x", "issuer=x"),
+                *("jwksUrl=https://a.example/keys", "oidcIssuer=https://a.example"),
+            )
+        ),
+        ((*ISSUER, "--set", "auth.existingSecret=x"), "both set"),
+        ((*ISSUER, "--set", "auth.algorithm=HS256"), "keys of an issuer are public"),
+        ((*ISSUER, "--set", "auth.issuer=https://b.example"), "auth.issuer differs"),
+        ((*ISSUER, "--set", "auth.oidcIssuer=http://a.example"), "/auth/oidcIssuer"),
+        *(
+            ((*KEY, "--set", f"{name}=null"), f"missing property '{name.rpartition('.')[2]}'")
+            for name in ("auth.mode", "auth.algorithm", "auth.revoked", "networkPolicy.enabled", "workers")
+        ),
+        ((*KEY, "--set-json", "networkPolicy.natsPorts=[]"), "/networkPolicy/natsPorts"),
+        ((*KEY, "--set", "ops.clusterDomain=a\\,b.example"), "/ops/clusterDomain"),
+        ((*KEY, "--set", "trustedProxies[0]=proxy"), "/trustedProxies/0"),
+        ((*KEY, "--set", "allowedOrigins[0]=*"), "/allowedOrigins/0"),
+        ((*KEY, "--set", "auth.audience=ticks\n- --insecure"), "/auth/audience"),
         ((*KEY, "--set", "options.jwt-revoked-file=/x"), "is set by the chart"),
         ((*KEY, "--set", "networkPolicy.feedFrom[0].podSelecter.matchLabels.a=b"), "podSelecter"),
         ((*KEY, "--set", "networkPolicy.feedFrom[0].podSelector.matchLables.a=b"), "matchLables"),

@@ -39,6 +39,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if eq .Values.auth.mode "jwt" }}
 {{- if and .Values.auth.existingSecret .Values.auth.jwksUrl }}
 {{- fail "auth.existingSecret and auth.jwksUrl are both set; set only one of them" }}
+{{- else if and .Values.auth.existingSecret .Values.auth.oidcIssuer }}
+{{- fail "auth.existingSecret and auth.oidcIssuer are both set; set only one of them (revocations have auth.revokedSecret)" }}
 {{- else if and .Values.auth.oidcIssuer .Values.auth.jwksUrl }}
 {{- fail "auth.oidcIssuer and auth.jwksUrl are both set; set only one of them" }}
 {{- else if and .Values.auth.oidcIssuer (not .Values.auth.audience) }}
@@ -46,16 +48,29 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- else if not (or .Values.auth.existingSecret .Values.auth.jwksUrl .Values.auth.oidcIssuer) }}
 {{- fail "auth.mode is jwt without a key; set auth.existingSecret, auth.jwksUrl or auth.oidcIssuer, or auth.mode=none to let everyone read" }}
 {{- end }}
+{{- if and (eq .Values.auth.algorithm "HS256") (not .Values.auth.existingSecret) }}
+{{- fail "auth.algorithm is HS256, but the keys of an issuer are public; set auth.existingSecret, or another algorithm" }}
+{{- else if and .Values.auth.oidcIssuer .Values.auth.issuer (ne .Values.auth.oidcIssuer .Values.auth.issuer) }}
+{{- fail "auth.issuer differs from auth.oidcIssuer; remove auth.issuer" }}
+{{- end }}
 {{- if and .Values.auth.revokedSecret (not .Values.auth.revoked) }}
 {{- fail "auth.revokedSecret is set, but auth.revoked is false; remove one of them" }}
 {{- end }}
-{{- else if .Values.auth.revokedSecret }}
-{{- fail "auth.revokedSecret is set, but auth.mode is none, which knows no tokens" }}
+{{- else }}
+{{- range $name := list "existingSecret" "jwksUrl" "oidcIssuer" "issuer" "audience" "revokedSecret" }}
+{{- if get $.Values.auth $name }}
+{{- fail (printf "auth.%s is set, but auth.mode is none, which knows no tokens; remove one of them" $name) }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- if and .Values.autoscaling.enabled (not (or .Values.autoscaling.targetConnections .Values.autoscaling.targetCPU)) }}
 {{- fail "autoscaling is enabled, but targetConnections and targetCPU are both 0; set one of them" }}
 {{- end }}
-{{- range $name := list "host" "port" "ops-host" "ops-port" "ops-allowed-hosts" "nats-password" "nats-token" "jwt-key" "jwt-revoked-file" }}
+{{- /* Of two equal options the last one counts: one of these could lift a restriction. */ -}}
+{{- $own := "host port ops-host ops-port ops-allowed-hosts workers drain log-format auth insecure allowed-origins trusted-proxies" }}
+{{- $own = print $own " nats-url nats-user nats-password nats-password-file nats-token nats-creds nats-ca nats-inbox-prefix" }}
+{{- $own = print $own " subject-prefix streams-max-bytes jwt-algorithm jwt-key jwt-key-file jwt-jwks-url oidc-issuer" }}
+{{- range $name := splitList " " (print $own " jwt-issuer jwt-audience jwt-revoked-file") }}
 {{- if hasKey $.Values.options $name }}
 {{- fail (printf "options.%s is set by the chart, or is a secret and must come from a Secret" $name) }}
 {{- end }}
