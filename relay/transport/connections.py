@@ -22,6 +22,7 @@ from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.hub import Hub
 from tickertape.relay.core.session.session import Session, close_code
 from tickertape.relay.core.session.subscription import Request, parse_query
+from tickertape.relay.transport.message_rate import IncompleteMessages
 from tickertape.relay.transport.rejection_log import RejectionLog
 
 log = logging.getLogger("tickertape.connections")
@@ -106,6 +107,7 @@ class Connections:
         accepting: whether new handshakes are accepted.
         draining: whether the relay is shutting down: it reports not ready, but may still accept handshakes.
         audit: audit log; None without one.
+        incomplete: incomplete messages of WebSocket clients.
     """
 
     def __init__(
@@ -130,6 +132,7 @@ class Connections:
         self.handshake_durations = Histogram()
         self.rejections = RejectionLog()
         self.audit: AuditLog | None = None
+        self.incomplete = IncompleteMessages()
         # One timer pings one slot per second, so that no client needs a timer of its own.
         self._ping_slots: list[set[ConnectedClient]] = [set() for _ in range(PING_EVERY)]
         self._current_slot = 0

@@ -1,8 +1,10 @@
-"""Message rate of one client, in frames per second; bytes are converted to frames.
+"""Limits of what clients send: frames per second of one client, and bytes of incomplete messages of all.
 
-``websocket/`` counts frames, ``relay/asgi/connection.py`` complete messages; the limit is the same.
+``websocket/`` counts frames, ``relay/asgi/connection.py`` complete messages; the limit is the same. Bytes
+are converted to frames.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 FRAME_BYTES: Final = 8 * 1024
@@ -13,6 +15,44 @@ UNAUTHENTICATED_SHARE: Final = 0.1
 
 _MAX_UNCLAIMED: Final = 1024
 """Maximum bytes of an incomplete frame that one read can hold; see ``record_read``."""
+
+
+MAX_INCOMPLETE: Final = 32 * 1024 * 1024
+"""Maximum bytes of the incomplete messages of all clients of a process."""
+
+LARGE: Final = 8 * 1024
+"""Minimum bytes of an incomplete message that counts; the messages of most clients arrive complete."""
+
+
+class IncompleteMessages:
+    """Bytes of incomplete messages by client; beyond the limit, the client with most of them is ended.
+
+    Args:
+        limit: maximum bytes.
+    """
+
+    def __init__(self, limit: int = MAX_INCOMPLETE) -> None:
+        self.bytes = 0
+        self._limit = limit
+        self._sizes: dict[Callable[[], None], int] = {}
+
+    def __repr__(self) -> str:
+        return f"IncompleteMessages({self.bytes} bytes of {len(self._sizes)} clients)"
+
+    def record(self, end: Callable[[], None], size: int) -> None:
+        """Record the bytes of a client's incomplete message.
+
+        Args:
+            end: ends the client, and identifies it.
+            size: number of bytes; 0 if there is no such message.
+        """
+        self.bytes += size - self._sizes.pop(end, 0)
+        if size:
+            self._sizes[end] = size
+        while self.bytes > self._limit:
+            largest = max(self._sizes, key=self._sizes.__getitem__)
+            self.record(largest, 0)
+            largest()
 
 
 class MessageRate:

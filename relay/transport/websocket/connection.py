@@ -30,7 +30,7 @@ from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON
 from tickertape.relay.core.session.session import Session, State, close_code
 from tickertape.relay.transport.acceptor import socket_peer
 from tickertape.relay.transport.connections import CLOSE_TIMEOUT, MAX_AUTH_BYTES, Connections
-from tickertape.relay.transport.message_rate import MessageRate, max_frames
+from tickertape.relay.transport.message_rate import LARGE, MessageRate, max_frames
 from tickertape.relay.transport.outgoing import BUFFER_HIGH, BUFFER_LOW, ReadProgress, accepted_bytes
 from tickertape.relay.transport.websocket.encoding import DEFLATED, PLAIN
 from tickertape.relay.transport.websocket.protocol import (
@@ -84,12 +84,14 @@ class Connection(asyncio.Protocol):
         "_conn",
         "_connections",
         "_events",
+        "_incomplete",
         "_input",
         "_paused",
         "_progress",
         "_rate",
         "_session",
         "_transport",
+        "_unfinished",
         "encoding",
         "ping_slot",
         "send",
@@ -107,6 +109,8 @@ class Connection(asyncio.Protocol):
         self._close_timer: asyncio.TimerHandle | None = None  # set once the closing handshake has started
         self._input: memoryview | bytes = b""  # received, but not parsed yet
         self._events: list[Any] = []  # parsed, but not handled yet: frames, and replies of the protocol
+        self._incomplete = 0  # bytes of an incomplete message that are recorded
+        self._unfinished = False  # whether one message has been incomplete since the last ping
         self._paused = False
         self._progress = ReadProgress()
         self._rate = MessageRate()
@@ -175,9 +179,10 @@ class Connection(asyncio.Protocol):
             for event in events:
                 if not isinstance(event, Frame):
                     self._put(event)
-            self._close_for_rate()
+            self._close_for_rate(f"more than {count(self._max_frames(), 'frame')} per second")
             events = []
         self._handle_events([*events, *last])
+        self._record_incomplete(conn.incomplete)
 
     def _handle_events(self, events: list[Any]) -> None:
         """Handle frames and replies in order; keep those that have to wait for the client to read."""
@@ -193,6 +198,7 @@ class Connection(asyncio.Protocol):
                 self._progress.record_read()
             text = self._conn.complete_message(event)
             if text is not None and self._session is not None:
+                self._unfinished = False
                 self._connections.hub.sessions.receive(self._session, text, self._connections.clock())
             if self._conn.writes:
                 self._send_own()  # the connection is closing: later messages are not answered
@@ -200,7 +206,7 @@ class Connection(asyncio.Protocol):
 
     @_contained
     def eof_received(self) -> None:
-        if self._conn.state is not CONNECTING and not self._paused:
+        if self._conn.state is not CONNECTING and not self._paused and not self._transport.is_closing():
             self._conn.receive_eof()
 
     @_contained
@@ -241,6 +247,7 @@ class Connection(asyncio.Protocol):
                 received_bytes = accepted_bytes(self._transport)[0]
                 # Negative if the system does not count them.
                 self._audit.ended(code, received_bytes if received_bytes >= 0 else None)
+        self._record_incomplete(0)
         # The parser and the exceptions form reference cycles with the protocol. The garbage collector seldom
         # runs here, so without this a flood of connections would hold tens of megabytes.
         self._conn.parser.close()
@@ -280,8 +287,11 @@ class Connection(asyncio.Protocol):
         accepted, waiting = accepted_bytes(self._transport)
         if self._progress.end_interval(accepted, waiting=waiting) and self._session is not None:
             self._connections.hub.sessions.close(self._session, CloseCode.TIMEOUT, "the client does not read")
+        elif self._unfinished and self._session is not None:
+            self._connections.hub.sessions.close(self._session, CloseCode.TIMEOUT, "incomplete message")
         elif self._conn.state is OPEN and not self._paused:  # while it is paused, no answer would be read
             self._put(_PING)
+        self._unfinished = self._conn.incomplete > 0 and not self._paused
 
     def fail(self, error: Exception) -> None:
         """Close the connection after an internal error; without a session, answer as far as possible."""
@@ -309,18 +319,31 @@ class Connection(asyncio.Protocol):
         self._rate.record_read(self._connections.clock(), size, counted, payload_bytes)
         return self._rate.frames > self._max_frames()
 
+    def _record_incomplete(self, size: int) -> None:
+        """Record the bytes of an incomplete message; small ones do not count."""
+        size = 0 if size < LARGE or self._transport.is_closing() else size
+        if size != self._incomplete:
+            self._incomplete = size
+            self._connections.incomplete.record(self._end_incomplete, size)
+
+    @_contained
+    def _end_incomplete(self) -> None:
+        """Close the connection of a client whose incomplete message takes too much memory."""
+        self._incomplete = 0
+        self._conn.discard_incomplete()
+        self._close_for_rate("too many incomplete messages; retry later")
+
     def _max_frames(self) -> int:
         waiting = self._session is not None and self._session.state is State.WAITING
         return max_frames(self._connections.message_rate, authenticated=not waiting)
 
-    def _close_for_rate(self) -> None:
-        """Close the connection of a client that exceeds the message rate, and parse nothing more."""
+    def _close_for_rate(self, reason: str) -> None:
+        """Close the connection of a client that sends too much, and parse nothing more."""
         if self._session is not None:
             address = "" if self._client_slot is None else self._client_slot.address
             self._connections.admission.reject(Limit.MESSAGE_RATE, address)
             if self._conn.state is not OPEN:
                 return  # the closing handshake has already started
-            reason = f"more than {count(self._max_frames(), 'frame')} per second"
             self._connections.hub.sessions.close(self._session, CloseCode.TOO_MANY, reason, 1_000)
         self._end()  # also if a close was sent before and is not answered yet
 

@@ -14,7 +14,7 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import OPEN, Protocol
 from websockets.server import ServerProtocol
-from websockets.typing import Subprotocol
+from websockets.typing import BytesLike, Subprotocol
 
 FRAGMENT_BYTES: Final = 1024
 """Minimum bytes of a fragment that counts towards the message rate by its bytes alone, since a message may
@@ -43,12 +43,25 @@ class WebSocket(ServerProtocol):
     def __init__(self) -> None:
         super().__init__(extensions=_DEFLATE)
         self.set_max_size(MAX_MESSAGE_BYTES)
-        self._fragments: bytearray | None = None  # received fragments of an incomplete message
+        # Received fragments of an incomplete message: those that the parser has built, without a copy.
+        self._fragments: list[BytesLike] = []
+        self._fragment_bytes = 0
 
     def set_max_size(self, size: int) -> None:
         """Set the maximum message size in bytes."""
         self.max_size = size
         self.max_message_size = size + _SIZE_SLACK
+
+    @property
+    def incomplete(self) -> int:
+        """Number of bytes of an incomplete message: of its complete fragments, and of an incomplete frame."""
+        return len(self.reader.buffer) + self._fragment_bytes
+
+    def discard_incomplete(self) -> None:
+        """Discard an incomplete message; nothing may be parsed after that."""
+        self._fragments = []
+        self.reader.buffer.clear()
+        self.parser.close()  # it still refers to the last fragment
 
     def parse(self) -> Generator[None]:
         """Parse frames from the first byte on; the HTTP protocol has parsed the head, within its limits."""
@@ -71,19 +84,16 @@ class WebSocket(ServerProtocol):
             self.fail(CloseCode.UNSUPPORTED_DATA, "text messages only")
         if frame.opcode is not Opcode.TEXT and frame.opcode is not Opcode.CONT:
             return None
-        size = len(frame.data) + (0 if self._fragments is None else len(self._fragments))
+        size = len(frame.data) + self._fragment_bytes
         if size > self.max_size:
             self.fail(CloseCode.MESSAGE_TOO_BIG, f"message of {size} bytes; the limit is {self.max_size}")
             return None
-        if not frame.fin or self._fragments is not None:
-            if self._fragments is None:
-                self._fragments = bytearray()
-            self._fragments += frame.data
-            if not frame.fin:
-                return None
-            text, self._fragments = bytes(self._fragments), None
-        else:
-            text = bytes(frame.data)
+        if not frame.fin:
+            self._fragments.append(frame.data)
+            self._fragment_bytes = size
+            return None
+        text = b"".join((*self._fragments, frame.data))
+        self._fragments, self._fragment_bytes = [], 0
         try:
             # Only validated: the session parses the bytes.
             text.decode()

@@ -1,4 +1,4 @@
-"""Clients that ask for much and read nothing: bounded memory, and a close whatever they send meanwhile."""
+"""Clients that ask for much and read nothing, or never end a message: bounded memory, and a close."""
 
 import asyncio
 import json
@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,41 @@ def test_a_client_that_does_not_read_is_bounded_and_closed(program: Relay | Host
     assert not any("internal error" in text for text in program.log)
     if isinstance(program, Relay):
         assert count(program, "disconnects_total", code="4408") == len(kinds)
+
+
+@pytest.mark.parametrize("program", ["plain"], indirect=True)
+@pytest.mark.parametrize("start", [b"\x01", b"\x81"], ids=["fragment", "frame"])
+def test_messages_that_never_end_are_bounded_and_closed(
+    program: Relay, start: bytes, server: NatsServer
+) -> None:
+    """Incomplete messages of all clients have one bound, and a time limit; another client is served."""
+    size = 900_000
+    # Either a complete first fragment, or a frame that announces more than it has.
+    announced = size + (start == b"\x81")
+    message = start + b"\xff" + announced.to_bytes(8, "big") + bytes(4) + b" " * size
+    before = program.resident_bytes
+
+    def send(links: list[socket.socket]) -> None:
+        for link in links:
+            link.sendall(message)
+
+    async def watch(links: list[socket.socket]) -> int:
+        peak = 0
+        async with jetstream(server.url) as js, follow(program.ws_url, subjects="log.>") as feed:
+            sending = asyncio.ensure_future(asyncio.to_thread(send, links))
+            while sessions(program) > 1 or not sending.done():
+                seq = await publish(js, line("still here"))
+                await feed.until(lambda seq=seq: seq in feed.seqs())  # type: ignore[misc]
+                peak = max(peak, program.resident_bytes)
+                await asyncio.sleep(0.05)
+            await sending
+        return peak
+
+    with ExitStack() as stack:
+        links = [stack.enter_context(connect(program, "/ws?subjects=log.none")) for _ in range(100)]
+        peak = run(watch(links))
+    assert peak - before < CAPACITY
+    closed = {code: count(program, "disconnects_total", code=code) for code in ("4408", "4429")}
+    assert closed["4408"] > 0, closed
+    assert closed["4429"] > 0, closed
+    assert not any("internal error" in text for text in program.log)
