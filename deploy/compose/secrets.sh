@@ -6,7 +6,12 @@ cd "$(dirname "$0")/.."
 umask 077
 mkdir -p secrets
 make_secret() {
-  [ -s "secrets/$1" ] || od -An -N 24 -tx1 /dev/urandom | tr -d ' \n' > "secrets/$1"
+  if [ ! -s "secrets/$1" ]; then
+    value=$(od -An -N 24 -tx1 /dev/urandom | tr -d ' \n')
+    # The shell does not notice that `od` fails, and NATS would accept an empty password.
+    [ ${#value} -eq 48 ] || { echo "cannot generate secrets/$1: /dev/urandom gave too few bytes" >&2; exit 1; }
+    printf %s "$value" > "secrets/$1"
+  fi
   # The containers' users must read it; the folder's mode keeps other users out.
   chmod 0444 "secrets/$1"
 }

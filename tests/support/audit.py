@@ -39,10 +39,10 @@ def judge(found: list[dict[str, Any]]) -> tuple[bool, str]:
     Args:
         found: list ``dependencies`` of a report of pip-audit.
     """
-    skipped = [one["name"] for one in found if "skip_reason" in one]
+    skipped = [one["name"] for one in found if "skip_reason" in one or "vulns" not in one]
     audited = len(found) - len(skipped)
     if not audited:
-        reason = next((one["skip_reason"] for one in found), "the report is empty")
+        reason = next((one.get("skip_reason", "no result") for one in found), "the report is empty")
         return False, f"nothing was audited: {reason}; check the access to PyPI"
     lines = [
         f"{one['name']} {one['version']}: {fault['id']}, fixed in {fault['fix_versions'] or 'no version'}"

@@ -181,6 +181,27 @@ def test_secrets_are_kept(folder: Path) -> None:
     assert (passwords(folder), (folder / "secrets" / "nats.env").read_text()) == before
 
 
+@pytest.mark.parametrize("script", ["exit 1", "echo ' aa bb'; exit 1"])
+def test_no_secret_is_empty_or_short(tmp_path: Path, script: str) -> None:
+    """Without enough random bytes no secret is written, since NATS would accept an empty password."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "od").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "bin" / "od").chmod(0o755)
+    copied = tmp_path / "deploy" / "compose" / "secrets.sh"
+    copied.parent.mkdir(parents=True)
+    shutil.copy(DEPLOY / "compose" / "secrets.sh", copied)
+    done = subprocess.run(
+        ["sh", str(copied)],
+        env={**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "cannot generate secrets/nats_operator" in done.stderr
+    assert all(not path.stat().st_size for path in (tmp_path / "deploy" / "secrets").iterdir())
+
+
 def here(command: list[str], folder: Path, nats: str) -> list[str]:
     """Return a command of the file with paths and addresses outside of containers, without the NATS URL."""
     positions = {

@@ -207,6 +207,8 @@ def test_values_are_arguments_as_they_are() -> None:
     for text in ("ticks #1", "a: b", "'a", "- a", "&a", "100%s"):
         (relay,) = pod(rendered(*KEY, "--set-string", f"auth.audience={text}"))["containers"]
         assert f"--jwt-audience={text}" in relay["args"]
+    (relay,) = pod(rendered(*KEY, "--set", "options.client-rate=200,options.complete-rate=0.5"))["containers"]
+    assert {"--client-rate=200", "--complete-rate=0.5"} <= set(relay["args"])
 
 
 def test_an_issuer_replaces_the_key() -> None:

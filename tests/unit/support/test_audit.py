@@ -19,6 +19,8 @@ SKIPPED = {"name": "c", "skip_reason": "Dependency not found on PyPI and could n
         ([FINE, BAD], False, "b 2: PYSEC-1, fixed in ['3']"),
         ([FINE, SKIPPED], False, "1 of 2 packages were not audited: c"),
         ([SKIPPED, SKIPPED], False, "nothing was audited: Dependency not found"),
+        ([FINE, {"name": "d", "version": "1"}], False, "1 of 2 packages were not audited: d"),
+        ([{"name": "d", "version": "1"}], False, "nothing was audited: no result"),
         ([], False, "nothing was audited: the report is empty"),
     ],
 )
