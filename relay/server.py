@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any, Final
 
 from tickertape.relay.auth.authority import Authority
-from tickertape.relay.auth.origins import HostNames
 from tickertape.relay.drain import StopSignals, drain
 from tickertape.relay.endpoints.middleware import HostCheck
 from tickertape.relay.endpoints.routes import main_app, relay_ops_app
@@ -25,7 +24,7 @@ from tickertape.relay.reload import Reload
 from tickertape.relay.settings import RESERVED_DESCRIPTORS, ServeSettings
 from tickertape.relay.transport.acceptor import Acceptor
 from tickertape.relay.transport.http.protocol import GuardedHttp
-from tickertape.relay.transport.http.server import HttpServer, listen, same_port_error
+from tickertape.relay.transport.http.server import HttpServer, listen, ops_server, same_port_error
 from tickertape.relay.transport.listener import Listener
 from tickertape.relay.transport.tls import POLL_INTERVAL, Certificate
 from tickertape.relay.transport.websocket.connection import websocket_protocol
@@ -35,6 +34,7 @@ from tickertape.errors import OperatorError
 from tickertape.logging_setup import HandlerFactory
 from tickertape.nats import connection
 from tickertape.nats.embedded_server import EmbeddedNats
+from tickertape.net.host_names import HostNames
 from tickertape.net.listeners import ListenError
 from tickertape.process import console
 from tickertape.process.limits import raise_descriptor_limit
@@ -119,7 +119,7 @@ async def serve(
     ops: Server = (
         worker.ops(ops_asgi, partial(_worker_metrics, components))
         if worker
-        else HttpServer(HostCheck(ops_asgi, HostNames(settings.ops_allowed_hosts)), ops_socket)
+        else ops_server(HostCheck(ops_asgi, HostNames(settings.ops_allowed_hosts)), ops_socket)
     )
     loaded = asyncio.Event()
     code = 0

@@ -10,13 +10,14 @@ from pydantic_settings import SettingsConfigDict
 from tickertape.contracts.events import STREAM_SUBJECTS
 from tickertape.contracts.subjects import check_pattern, covers, escape
 from tickertape.relay.auth.client_address import Networks
-from tickertape.relay.auth.origins import HostNames, Origins
+from tickertape.relay.auth.origins import Origins
 from tickertape.relay.auth.settings import AuthSettings, auth_settings_error
 from tickertape.relay.core.connection_limits import Limits
 
 from tickertape.errors import ConfigurationError
 from tickertape.logging_setup import Format, Level
 from tickertape.nats.settings import NatsSettings, NatsUrl
+from tickertape.net.host_names import HostNames
 from tickertape.text import printable
 from tickertape.urls import is_loopback
 from tickertape.validation import Port, checked_by

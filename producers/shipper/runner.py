@@ -30,6 +30,7 @@ from tickertape.producers.shipper.standard_input import standard_input
 from tickertape.producers.shipper.stdin_spool import StdinSpool
 from tickertape.producers.shipper.throttle import Throttle
 
+from tickertape.net.host_names import HostNames
 from tickertape.net.metrics_port import MetricsPort
 from tickertape.process.console import is_terminal, print_lines, print_notice
 from tickertape.process.limits import raise_descriptor_limit
@@ -127,7 +128,8 @@ async def run_shipper(
         shipper = Shipper(files, sink, watcher, limit, warn)
         if settings.metrics_port:
             collector = shipper_status.ShipCollector(shipper, counts)
-            port = MetricsPort(settings.metrics_host, settings.metrics_port, collector)
+            names = HostNames(settings.metrics_allowed_hosts)
+            port = MetricsPort(settings.metrics_host, settings.metrics_port, collector, names)
             # The watch ends only with an error, which leaving ``tasks`` raises.
             tasks.start(port.watch()).add_done_callback(lambda _: stop.set())
         if publisher is not None:

@@ -22,6 +22,7 @@ from tickertape.producers.shipper.parsing.parser import (
 from tickertape.producers.shipper.throttle import ThrottleSettings
 
 from tickertape.nats.settings import NatsSettings
+from tickertape.net.host_names import HostNames
 from tickertape.validation import Port, checked_by
 
 STANDARD_INPUT: Final = "-"
@@ -108,6 +109,8 @@ class ShipSettings(NatsSettings):
     """Address on which /metrics is served."""
     metrics_port: Port = 0
     """Port on which /metrics is served; 0 disables it."""
+    metrics_allowed_hosts: Annotated[str, checked_by(HostNames)] = ""
+    """Host names of /metrics, comma-separated; addresses and names without a dot are always accepted."""
 
     @model_validator(mode="after")
     def _validate_combination(self) -> "ShipSettings":

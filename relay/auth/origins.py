@@ -12,15 +12,13 @@ then same-origin for the browser, but name the page's domain in ``Host``.
 """
 
 import re
-from ipaddress import ip_address
 from typing import Final
+
+from tickertape.net.host_names import HOST_PATTERN, rebindable_name, split_host
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_HOST_PATTERN: Final = r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::(\d{1,5}))?"
-_HOST: Final = re.compile(_HOST_PATTERN, re.IGNORECASE | re.ASCII)
-_NAME: Final = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.IGNORECASE | re.ASCII)
-_ORIGIN: Final = re.compile(f"(https?)://{_HOST_PATTERN}", re.IGNORECASE | re.ASCII)
+_ORIGIN: Final = re.compile(f"(https?)://{HOST_PATTERN}", re.IGNORECASE | re.ASCII)
 _APP_ORIGIN: Final = re.compile(
     r"([a-z][a-z0-9+.-]*)://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?", re.IGNORECASE | re.ASCII
 )
@@ -56,31 +54,6 @@ def parse_entry(text: str) -> tuple[Origin, bool] | None:
     # "*" is not valid in a host, so the wildcard label is removed before parsing.
     origin = parse_origin(text.replace("://*.", "://", 1).rstrip("/"))
     return None if origin is None else (origin, "://*." in text)
-
-
-def split_host(text: str) -> tuple[str, int | None] | None:
-    """Split a ``Host`` header into name and port; return None if it is malformed."""
-    match = _HOST.fullmatch(text.strip())
-    if match is None:
-        return None
-    return match[1].lower().strip("[]"), None if match[2] is None else int(match[2])
-
-
-def rebindable_name(host: str) -> str | None:
-    """Return the name in a ``Host`` that its owner could point at any server; None if there is none."""
-    parts = split_host(host)
-    if parts is None:
-        # Browsers may accept names that ``split_host`` rejects, such as a$b.example; none sends an empty one.
-        return host.strip() or None
-    # A trailing dot makes a name absolute, but it remains the same name.
-    name = parts[0].rstrip(".")
-    if "." not in name or name.endswith(".localhost"):
-        return None  # a single-label name cannot be registered by an attacker
-    try:
-        ip_address(name)
-    except ValueError:
-        return name
-    return None  # an address is not resolved, so it cannot be rebound
 
 
 class Origins:
@@ -181,38 +154,6 @@ class Origins:
         # the better source of the default port.
         expected_port = host_parts[1] or _DEFAULT_PORTS["https" if https else scheme]
         return (name, port) == (host_parts[0], expected_port)
-
-
-class HostNames:
-    """Names by which a server may be addressed, in addition to those that cannot be rebound.
-
-    Args:
-        text: comma-separated names; ``*.example.com`` stands for all names below example.com.
-
-    Raises:
-        ValueError: an entry is not a host name.
-    """
-
-    def __init__(self, text: str = "") -> None:
-        self._exact: set[str] = set()
-        self._suffixes: list[str] = []
-        for part in filter(None, (part.strip().lower() for part in text.split(","))):
-            if not _NAME.fullmatch(part):
-                raise ValueError(
-                    f"{part[:80]!r} is not a host name; write it as relay.example.com or *.example.com"
-                )
-            if part.startswith("*."):
-                self._suffixes.append(part[1:])
-            else:
-                self._exact.add(part)
-
-    def __repr__(self) -> str:
-        return f"HostNames({len(self._exact)} exact, {len(self._suffixes)} wildcards)"
-
-    def allows(self, host: str) -> bool:
-        """Return whether a request with this ``Host`` may be answered; empty if it has none."""
-        name = rebindable_name(host)
-        return name is None or name in self._exact or name.endswith(tuple(self._suffixes))
 
 
 def _parse_app_origin(text: str) -> tuple[str, str] | None:

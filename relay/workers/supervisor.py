@@ -17,10 +17,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from pydantic import SecretStr
-from tickertape.relay.auth.origins import HostNames
 from tickertape.relay.endpoints.middleware import HostCheck
 from tickertape.relay.settings import ServeSettings
-from tickertape.relay.transport.http.server import HttpServer, listen, same_port_error
+from tickertape.relay.transport.http.server import listen, ops_server, same_port_error
 from tickertape.relay.transport.listener import Listener
 from tickertape.relay.workers.aggregate import Aggregate
 from tickertape.relay.workers.shared_counters import SharedCounters
@@ -29,6 +28,7 @@ from tickertape.relay.workers.worker_slot import WorkerSlot
 from tickertape.errors import OperatorError
 from tickertape.nats import connection
 from tickertape.nats.embedded_server import EmbeddedNats
+from tickertape.net.host_names import HostNames
 from tickertape.net.listeners import ListenError
 from tickertape.process import console
 from tickertape.process.signals import STOP_SIGNALS, add_signal_handlers
@@ -84,9 +84,8 @@ async def supervise(settings: ServeSettings, announce: Callable[[str], None] = c
     url = settings.nats_url or (nats.url if nats else connection.DEFAULT_URL)
     counters = SharedCounters.create(settings.workers)
     supervisor = Supervisor(settings, counters, url, reserved.port, signals, announce)
-    ops = HttpServer(
-        HostCheck(supervisor.aggregate.ops_app(), HostNames(settings.ops_allowed_hosts)), ops_socket
-    )
+    ops_asgi = HostCheck(supervisor.aggregate.ops_app(), HostNames(settings.ops_allowed_hosts))
+    ops = ops_server(ops_asgi, ops_socket)
     serving = asyncio.create_task(ops.run_until_stopped(), name="server")
     required_tasks = [
         serving,

@@ -15,6 +15,7 @@ from tickertape.nats import connection
 from tickertape.nats.provisioning import connect_or_report
 from tickertape.nats.settings import NatsSettings
 from tickertape.nats.streams import StreamsError
+from tickertape.net.host_names import HostNames
 from tickertape.net.listeners import ListenError
 from tickertape.net.metrics_port import MetricsPort
 from tickertape.process.console import print_line, print_notice
@@ -55,6 +56,8 @@ class MonitorSettings(NatsSettings):
     """Address on which /metrics is served."""
     metrics_port: Port = 0
     """Port on which /metrics is served; 0 disables it."""
+    metrics_allowed_hosts: Annotated[str, checked_by(HostNames)] = ""
+    """Host names of /metrics, comma-separated; addresses and names without a dot are always accepted."""
     for_: Annotated[str, checked_by(parse_duration)] = Field(default="1h", alias="for")
     """silence: duration of the silence, such as 30m or 2h."""
     reason: str = ""
@@ -118,7 +121,8 @@ async def _run_monitor(settings: MonitorSettings, monitor: Monitor, stop: asynci
     """
     port = None
     if settings.metrics_port:
-        port = MetricsPort(settings.metrics_host, settings.metrics_port, MonitorCollector(monitor))
+        names = HostNames(settings.metrics_allowed_hosts)
+        port = MetricsPort(settings.metrics_host, settings.metrics_port, MonitorCollector(monitor), names)
     remove_handlers = add_signal_handlers(lambda _: monitor.request_reload(), signal.SIGHUP)
     try:
         async with Tasks() as tasks:

@@ -3,14 +3,18 @@
 import asyncio
 import contextlib
 import errno
+import time
 from collections.abc import Callable, Iterator
 
 import uvicorn
 from starlette.types import ASGIApp
+from tickertape.relay.core.connection_limits import Admission, Limits
+from tickertape.relay.transport.acceptor import Acceptor
 from tickertape.relay.transport.http.protocol import RESPONSE_TIMEOUT, GuardedHttp
 from tickertape.relay.transport.listener import BACKLOG, Listener, bind
 
 from tickertape.net.listeners import ListenError, listener_lost
+from tickertape.net.metrics_port import MAX_CONNECTIONS
 from tickertape.urls import host_port
 
 
@@ -40,6 +44,20 @@ def listen(host: str, port: int, option: str, *, shared: bool = False) -> Listen
         raise ListenError(
             f"cannot listen on {address}: {error.strerror or error}", f"choose another {other}"
         ) from None
+
+
+def ops_server(app: ASGIApp, listener: Listener) -> "HttpServer":
+    """Build the server of the ops port, which has few connections.
+
+    Args:
+        app: application of the ops port.
+        listener: bound sockets.
+    """
+    # Beyond the limit, the oldest connection of the address with most of them is closed, so that clients that
+    # hold connections do not keep a scrape out.
+    admission = Admission(Limits(unauthenticated=MAX_CONNECTIONS))
+    acceptor = Acceptor(admission, time.monotonic, GuardedHttp)
+    return HttpServer(app, listener, http=acceptor.protocol)
 
 
 def same_port_error(error: ListenError, port: int, bound_port: int) -> ListenError:

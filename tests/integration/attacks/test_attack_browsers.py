@@ -1,6 +1,8 @@
 """Pages of other sites in a user's browser: similar origins, rebound names, CORS, and our own page."""
 
+import contextlib
 import re
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -20,10 +22,11 @@ from tests.support.clients.attacker import (
     until,
     upgrade,
 )
-from tests.support.clients.feed_client import run
+from tests.support.clients.feed_client import PATIENCE, run
 from tests.support.programs.deployment import NOT_NGINX, SERVED, Deployment
 from tests.support.programs.relay_process import Relay
 from tests.support.servers.nats_server import NatsServer
+from tickertape.net.metrics_port import MAX_CONNECTIONS
 
 EXACT = "https://app.example.com"
 BELOW = "https://*.dash.example.org"
@@ -267,5 +270,13 @@ def test_a_rebound_name_does_not_reach_the_ops_port(nats: NatsServer, workers: s
                 "a.ticks.svc.cluster.local:9464",
             ):
                 assert status(target, host) == (404 if target == "/nowhere" else 200)
+        held = [socket.create_connection(("127.0.0.1", port), PATIENCE) for _ in range(100)]
+        # A scrape succeeds while another program holds connections, of which only the newest stay open.
+        assert status("/metrics", "127.0.0.1") == 200
+        for link in held[: -MAX_CONNECTIONS - 1]:
+            with link, contextlib.suppress(ConnectionResetError):
+                assert link.recv(1) == b""  # not the 408 that others get later
+        for link in held[-MAX_CONNECTIONS - 1 :]:
+            link.close()
         # haproxy's checks have no Host.
         assert answer_of(raw_at(port, b"GET /readyz HTTP/1.0\r\n\r\n")).status == 200

@@ -7,11 +7,11 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from tickertape.relay.auth.origins import HostNames
 
 from tests.support.browser.browser_desk import missing
 from tests.support.deploy_options import DEPLOY, unknown
 from tests.support.helm_binary import find_helm
+from tickertape.net.host_names import HostNames
 
 CHART = DEPLOY / "helm" / "tickertape"
 KEY = ("--set", "auth.existingSecret=jwt")

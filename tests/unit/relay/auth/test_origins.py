@@ -1,7 +1,9 @@
 """Origins that may connect."""
 
 import pytest
-from tickertape.relay.auth.origins import Origins, parse_origin, split_host
+from tickertape.relay.auth.origins import Origins, parse_origin
+
+from tickertape.net.host_names import split_host
 
 LIST = Origins("https://app.example.com, https://*.example.org/,http://[2001:db8::1]:8080,http://x.test:81")
 

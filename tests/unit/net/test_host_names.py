@@ -1,7 +1,8 @@
 """Host names by which a server may be addressed."""
 
 import pytest
-from tickertape.relay.auth.origins import HostNames, rebindable_name
+
+from tickertape.net.host_names import HostNames, rebindable_name
 
 NAMES = HostNames("relay.example.com, *.ticks.svc.cluster.local, Ticks.Desk")
 
