@@ -190,6 +190,10 @@ def _status(connections: Connections, ready: bool, lag: int) -> dict[str, Any]:
             "bytes": hub.log.bytes,
             "from": hub.fanout.cursor(hub.log.floor),
         },
+        "states": {
+            family: {"known": len(pool.records), "missing": pool.missing, "evicted": pool.evicted}
+            for family, pool in hub.snapshot.pools.items()
+        },
         "sessions": {"open": len(hub.sessions), "behind": hub.fanout.behind},
         "feeds": [
             {

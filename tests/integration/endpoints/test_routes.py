@@ -203,6 +203,7 @@ def test_the_status_describes_the_relay(relay: Relay) -> None:
             assert status["log"]["bytes"] > 500
             assert parse_cursor(status["log"]["from"])[1] == 0
             assert parse_cursor(status["cursor"])[1] == 8
+            assert status["states"]["system.health"] == {"known": 0, "missing": 0, "evicted": 0}
             assert status["sessions"] == {"open": 1, "behind": 0}
             (feed,) = status["feeds"]
             assert (feed["subjects"], feed["level"], feed["members"]) == (["log.>"], "WARN", 1)

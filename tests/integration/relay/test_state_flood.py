@@ -1,6 +1,8 @@
 """A flood of components: new clients and new relays still get every gateway, and are told what is missing."""
 
 import asyncio
+import json
+from urllib.request import urlopen
 
 from tickertape.contracts.events import Status, SystemHealth
 from tickertape.contracts.messages import Snapshot
@@ -40,6 +42,10 @@ async def check(relay: Relay) -> None:
     for name in ("states_missing", "states_evicted_total"):
         assert count(relay, name, family="gateway.status") == 0
     assert count(relay, "states", family="gateway.status") == 3
+    with urlopen(f"{relay.ops_url}/statusz", timeout=PATIENCE) as page:
+        states = json.loads(page.read())["states"]
+    assert states["gateway.status"] == {"known": 3, "missing": 0, "evicted": 0}
+    assert states["system.health"]["missing"] == missing
 
 
 def test_a_flood_of_components_hides_no_gateway(nats_server: NatsServer) -> None:

@@ -177,6 +177,17 @@ def _check_limits(settings: RelaySettings) -> Iterator[Finding]:
     ):
         if not value:
             yield Finding.warn("limits", f"{option} 0: {risk}")
+    total = settings.max_connections
+    for option, value, client in (
+        ("--max-address-connections", settings.max_address_connections, "address"),
+        ("--max-subject-connections", settings.max_subject_connections, "token"),
+    ):
+        if total and value >= total:
+            yield Finding.warn(
+                "limits",
+                f"{option} {value} is not below --max-connections {total}: one {client} can use up all",
+                f"set {option} to less",
+            )
 
 
 def _check_nats_access(settings: RelaySettings) -> Iterator[Finding]:

@@ -73,6 +73,7 @@ class _Tail:
         self._token = TokenSource(settings.token, settings.token_file)
         self._has_token = False
         self._welcomed = False
+        self._truncation_reported = False
         self._token_check_at = math.inf
         self._expires_at = ""
         self._save_at = 0.0
@@ -235,6 +236,14 @@ class _Tail:
         if kind in ("events", "snapshot"):
             for item in message["events"]:
                 self._print_event(item)
+            if message.get("truncated") and not self._truncation_reported:
+                self._truncation_reported = True
+                missing = ", ".join(f"{n} of {family}" for family, n in message["truncated_by"].items())
+                self.print_status(
+                    f"-- the snapshot lacks {count(message['truncated'], 'state')} ({missing}): "
+                    "there are more than a relay holds",
+                    "yellow",
+                )
         elif kind == "gap":
             lost = message["dropped"]
             loss = "an unknown number of events lost" if lost is None else f"{count(lost, 'event')} skipped"

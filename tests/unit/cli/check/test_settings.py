@@ -115,6 +115,14 @@ def test_secure_settings_have_no_findings(good: dict[str, Any]) -> None:
         ({"client_rate": 0}, "warn   --client-rate 0"),
         ({"max_address_connections": 0}, "warn   --max-address-connections 0"),
         ({"max_subject_connections": 0}, "warn   --max-subject-connections 0"),
+        (
+            {"max_connections": 1000},
+            "warn   --max-address-connections 1000 is not below --max-conn",
+        ),
+        (
+            {"max_connections": 50, "max_address_connections": 49},
+            "warn   --max-subject-connections 100 is not below --max-connections 50: one token can",
+        ),
         ({"connection_rate": 0}, "warn   --connection-rate 0"),
         ({"address_rate": 0}, "warn   --address-rate 0"),
         ({"nats_url": None}, "warn   the embedded NATS server has no users"),
