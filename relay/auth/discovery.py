@@ -17,6 +17,9 @@ from tickertape.relay.auth.settings import Algorithm, check_issuer_url
 
 from tickertape.urls import redact_url
 
+MAX_URL: Final = 2_000
+"""Maximum characters of the address of the keys."""
+
 _PATH: Final = "/.well-known/openid-configuration"
 
 
@@ -46,7 +49,10 @@ class Discovery:
         data, _ = await fetch_document(name, url)
         metadata = parse_json_object(data)
         if metadata is None:
-            raise KeysError(f"{name} is not a JSON object", "set --oidc-issuer to an OpenID Connect issuer")
+            raise KeysError(
+                f"{name} is not a JSON object with unique keys",
+                "set --oidc-issuer to an OpenID Connect issuer",
+            )
         return self._check(metadata, name)
 
     def _check(self, metadata: dict[str, Any], name: str) -> str:
@@ -66,6 +72,8 @@ class Discovery:
         try:
             if not isinstance(address, str):
                 raise ValueError("it is missing")
+            if len(address) > MAX_URL:  # logged if it cannot be fetched
+                raise ValueError(f"it has more than {MAX_URL} characters")
             check_issuer_url(address)
         except ValueError as error:
             raise KeysError(f"{name} has no valid jwks_uri: {error}", "correct it at the issuer") from None

@@ -99,6 +99,7 @@ class Jwks:
         self._fetching = False
         self._consecutive_failures = 0  # failed fetches since the last successful one
         self._document = b""
+        self._lock = asyncio.Lock()
         self._wait = 0.0  # seconds until the next fetch
 
     def __repr__(self) -> str:
@@ -173,6 +174,11 @@ class Jwks:
                     log.info("fetched the JWKS at %s again after failures", redact_url(self._url))
 
     async def _fetch(self) -> None:
+        # One after the other: a slow fetch would otherwise bring keys back that a later one has replaced.
+        async with self._lock:
+            await self._fetch_once()
+
+    async def _fetch_once(self) -> None:
         self.fetches += 1
         number = self.fetches
         self._fetching = True

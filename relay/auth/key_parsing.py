@@ -121,7 +121,7 @@ def read_key_set(algorithm: Algorithm, data: bytes, origin: str) -> Keys:
     """
     document = parse_json_object(data)
     if document is None:
-        raise KeysError(f"{origin} is not a JSON object", "set the URL of a JWKS")
+        raise KeysError(f"{origin} is not a JSON object with unique keys", "set the URL of a JWKS")
     return select_keys(algorithm, document, origin)
 
 

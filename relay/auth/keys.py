@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPubl
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from cryptography.x509 import load_der_x509_certificate
 from jwt.exceptions import PyJWTError
+from tickertape.contracts.strict_json import find_duplicate_key, is_deeper
 from tickertape.relay.auth.settings import Algorithm
 
 from tickertape.errors import ConfigurationError
@@ -38,6 +39,9 @@ MIN_SECRET: Final = 32
 MIN_RSA: Final = 2048
 MAX_RSA: Final = 8192
 """Limits of an RSA key in bits; a larger key would cost a millisecond or more per token."""
+
+MAX_DEPTH: Final = 32
+"""Maximum nesting of objects and arrays in a key set or in the metadata of an issuer."""
 
 Material = bytes | RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
@@ -154,7 +158,7 @@ def private_key_error(origin: str) -> KeysError:
 def _is_key(data: bytes) -> bool:
     if b"-----BEGIN" in data or data.lstrip().startswith((b"ssh-", b"ecdsa-")):
         return True
-    document = parse_json_object(data)
+    document = parse_json_object(data, unique=False)
     if document is not None and ("kty" in document or "keys" in document):
         return True
     candidates = [data]
@@ -170,10 +174,19 @@ def _is_key(data: bytes) -> bool:
     return False
 
 
-def parse_json_object(data: bytes) -> dict[str, Any] | None:
-    """Parse a JSON object; return None if the data is not a JSON object."""
+def parse_json_object(data: bytes, *, unique: bool = True) -> dict[str, Any] | None:
+    """Parse a JSON object; return None if the data is not a JSON object.
+
+    Args:
+        data: the text.
+        unique: whether to return None for a duplicate key, too, which could hide a key's use.
+    """
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError:
         return None
-    return document if isinstance(document, dict) else None
+    if not isinstance(document, dict):
+        return None
+    if unique and (is_deeper(data, MAX_DEPTH) or find_duplicate_key(data, document) is not None):
+        return None
+    return document

@@ -101,6 +101,7 @@ def test_the_metadata_names_the_keys(server: Server) -> None:
         ({"jwks_uri": "http://keys.example.com/jwks"}, "has no valid jwks_uri: the URL is http"),
         ({"jwks_uri": "file:///etc/passwd"}, "has no valid jwks_uri"),
         ({"jwks_uri": "https://user@keys.example.com/jwks"}, "has no valid jwks_uri"),
+        ({"jwks_uri": "https://keys.example.com/" + "a" * 2_000}, "it has more than 2000 characters"),
         ({"id_token_signing_alg_values_supported": ["RS256"]}, "does not list ES256"),
         ({"id_token_signing_alg_values_supported": "ES256"}, "does not list ES256"),
     ],
@@ -116,6 +117,16 @@ def test_other_metadata_is_rejected(server: Server, changes: dict[str, Any] | No
         server.metadata = json.dumps(fields).encode()
     with pytest.raises(KeysError, match=problem):
         server.find()
+
+
+def test_ambiguous_metadata_is_rejected(server: Server) -> None:
+    """A duplicate key, of which another parser may use the other value, makes the metadata invalid."""
+    for key in ("issuer", "jwks_uri"):
+        server.metadata = server.describe(jwks_uri=KEYS).replace(
+            b"{", b'{"%s": "https://b.example", ' % key.encode(), 1
+        )
+        with pytest.raises(KeysError, match="is not a JSON object with unique keys"):
+            server.find()
 
 
 def test_the_keys_are_as_protected_as_the_issuer(server: Server) -> None:

@@ -120,6 +120,26 @@ def test_unchanged_keys_stay_the_same_object(issuer: Issuer) -> None:
     run_with_timeout(scenario)
 
 
+def test_a_slow_fetch_does_not_bring_old_keys_back(issuer: Issuer) -> None:
+    """A reload during a slow fetch waits for it, so that keys withdrawn meanwhile stay withdrawn."""
+
+    async def scenario() -> None:
+        source = Jwks(issuer.url, "EdDSA")
+        issuer.drip = PATIENCE
+        slow = asyncio.create_task(source.load())
+        await wait_until(lambda: bool(issuer.requests))
+        await asyncio.sleep(0.05)
+        issuer.drip = None
+        issuer.publish("b")
+        reload = asyncio.create_task(source.load())
+        await asyncio.sleep(0.1)
+        issuer.ended.set()
+        await asyncio.gather(slow, reload)
+        assert ids(source) == ["b"]
+
+    run_with_timeout(scenario)
+
+
 def test_a_failed_fetch_keeps_the_keys(issuer: Issuer) -> None:
     """Every kind of failed fetch is counted and keeps the keys loaded before."""
 

@@ -155,6 +155,15 @@ def test_a_private_key_object_is_rejected(algorithm: Algorithm) -> None:
         check_public_key(algorithm, private_key(algorithm), "x")
 
 
+DUPLICATE = (
+    json.dumps(jwk("ES256", use="enc"))
+    .encode()
+    .replace(b"{", b'{"use": "sig", ', 1)
+    .replace(b'"use": "enc"', b'"x-use": "enc", "use": "sig"')
+)
+"""A key with two fields of the same name, of which parsers use different ones."""
+
+
 @pytest.mark.parametrize(
     ("algorithm", "data", "text"),
     [
@@ -189,6 +198,9 @@ def test_a_private_key_object_is_rejected(algorithm: Algorithm) -> None:
         ("RS256", b"[]", "contains no key for RS256"),
         ("RS256", b"{}", "not a JWK for RS256"),
         ("RS256", b'{"keys": {}}', "no list 'keys'"),
+        ("ES256", DUPLICATE, "contains no key for ES256"),
+        ("ES256", b'{"keys": [%s]}' % DUPLICATE, "contains no key for ES256"),
+        ("ES256", b'{"\\u0061": %s}' % (b"[" * 1_020 + b"]" * 1_020), "contains no key for ES256"),
         ("RS256", b'{"keys": []}', "no key for RS256"),
     ],
     # Keys differ in each process, but the test ids have to be the same in all of them.
@@ -241,6 +253,12 @@ def test_a_key_set_has_a_maximum_size() -> None:
         select_keys("EdDSA", {"keys": [jwk("EdDSA", kid=str(number)) for number in range(33)]}, "x")
     with pytest.raises(KeysError, match="not a JSON object"):
         read_key_set("EdDSA", b"<html>", "x")
+
+
+def test_a_secret_with_a_duplicate_key_is_still_a_key() -> None:
+    """A JWK with a duplicate key is no secret either."""
+    with pytest.raises(KeysError, match="not an HS256 secret"):
+        read_keys("HS256", DUPLICATE, "x")
 
 
 def test_keys_are_found_by_id() -> None:
