@@ -17,19 +17,20 @@ Invariants:
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
 from typing import Final
 
 from starlette.types import Message, Receive, Scope, Send
 from tickertape.contracts.close_codes import MAX_REASON_BYTES, CloseCode, ErrorCode
-from tickertape.contracts.encode import Outgoing, encode_message
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL, ProtocolError
-from tickertape.relay.audit.audit_log import SessionAudit
-from tickertape.relay.core.connection_limits import SERVER_LIMITS, ClientSlot, Limit
+from tickertape.relay.asgi.encoding import TEXT, TextBatch
+from tickertape.relay.core.connection_limits import SERVER_LIMITS, Limit
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON
 from tickertape.relay.core.session.session import Session, State, close_code
-from tickertape.relay.transport.connections import CLOSE_TIMEOUT, MAX_AUTH_BYTES, Connections, Decision
+from tickertape.relay.transport import handshake
+from tickertape.relay.transport.accounting import Accounting
+from tickertape.relay.transport.connections import CLOSE_TIMEOUT, MAX_AUTH_BYTES, Connections
+from tickertape.relay.transport.handshake import Decision
 from tickertape.relay.transport.http.responses import error_response, request_headers, request_peer
 from tickertape.relay.transport.message_rate import MessageRate, max_frames
 from tickertape.relay.transport.outgoing import BUFFER_HIGH, BUFFER_LOW, ReadProgress
@@ -42,34 +43,6 @@ log = logging.getLogger("tickertape.asgi")
 BURST_HIGH: Final = 4 * BUFFER_HIGH
 """Bytes that may wait while no send is blocked. They are sent within one event loop iteration, so pausing for
 each large batch would only add overhead."""
-
-
-class TextBatch:
-    """Batch of text messages for a server that frames them itself; its length is in bytes.
-
-    Args:
-        texts: messages in order, as UTF-8.
-    """
-
-    __slots__ = ("_size", "texts")
-
-    def __init__(self, texts: list[bytes]) -> None:
-        self.texts = [str(text, "utf-8") for text in texts]
-        self._size = sum(map(len, texts))
-
-    def __len__(self) -> int:
-        return self._size
-
-
-class TextEncoding:
-    """Encoding of messages as texts, for servers that frame them."""
-
-    def encode(self, messages: Sequence[Outgoing]) -> TextBatch:
-        """Return the texts of messages, in order."""
-        return TextBatch([encode_message(message).join() for message in messages])
-
-
-TEXT: Final = TextEncoding()
 
 
 class AsgiConnection:
@@ -89,8 +62,7 @@ class AsgiConnection:
         self._receive = receive
         self._send = send
         self._session: Session | None = None
-        self._client_slot: ClientSlot | None = None
-        self._audit: SessionAudit | None = None
+        self._accounting = Accounting(connections)
         self._outbox: deque[TextBatch] = deque()
         self._unsent = 0  # bytes in the outbox and in the current send
         self._wake = asyncio.Event()
@@ -117,7 +89,7 @@ class AsgiConnection:
             code = ErrorCode.UNAVAILABLE if admitted in SERVER_LIMITS else ErrorCode.TOO_MANY
             await self._reject(ProtocolError(code, "too many connections; retry later"))
             return
-        self._client_slot = admitted
+        self._accounting.client_slot = admitted
         try:
             await self._handshake(address)
         except OSError:
@@ -127,16 +99,8 @@ class AsgiConnection:
             await self._answer_failed()
         finally:
             session, self._session = self._session, None
-            awaiting_auth = session is not None and session.state is State.WAITING
-            if session is not None:
-                connections.hub.sessions.remove(session)
-            connections.release(admitted, awaiting_auth=awaiting_auth)
-            if self.ping_slot >= 0:
-                connections.discard(self)
-                closed_with = self._closing[0] if self._closing is not None else self._code
-                connections.close_counts[closed_with] += 1
-                if self._audit is not None:
-                    self._audit.ended(closed_with, self._accepted)
+            closed_with = self._closing[0] if self._closing is not None else self._code
+            self._accounting.settle(self, session, closed_with, lambda: self._accepted)
 
     @property
     def sent(self) -> bool:
@@ -155,17 +119,14 @@ class AsgiConnection:
 
     def admit(self, grant: Grant) -> bool:
         """Bind the client to its token's subject; return False if the subject is at its connection limit."""
-        if not self._connections.admit(self._client_slot, grant):
+        if not self._accounting.admit(self._session, grant):
             return False
         self._max_size = MAX_MESSAGE_BYTES
-        if self._audit is not None and self._session is not None:
-            self._audit.granted(self._session.id, grant)
         return True
 
     def close(self, code: int, reason: str) -> None:
         """Close the connection once the outbox is sent, at the latest after ``CLOSE_TIMEOUT``."""
-        session = self._session.id if self._session is not None else ""
-        self._connections.record_close(self._client_slot, code, session)
+        self._accounting.record_close(self._session, code)
         if self._closing is None:
             self._closing = code, truncate(reason, MAX_REASON_BYTES)
             self._session = None
@@ -220,14 +181,15 @@ class AsgiConnection:
         scope, connections = self._scope, self._connections
         headers, query = request_headers(scope), scope["query_string"].decode("latin-1")
         secure = scope["scheme"] == "wss"
-        decision = connections.decide(self._client_slot, address, headers, query, secure=secure)
+        client_slot = self._accounting.client_slot
+        decision = handshake.decide(connections, client_slot, address, headers, query, secure=secure)
         offered = scope.get("subprotocols") or ()
         rejection = decision.rejection
         if rejection is None and offered and SUBPROTOCOL not in offered:
             # The names are left out of the error: one of them may contain a token.
             message = f"none of the {len(offered)} offered subprotocols is {SUBPROTOCOL}"
             rejection = ProtocolError(ErrorCode.BAD_MESSAGE, message)
-            connections.record_fault(self._client_slot)
+            self._accounting.record_fault()
         if rejection is not None and not decision.after_upgrade:
             await self._reject(rejection)
             return
@@ -236,7 +198,7 @@ class AsgiConnection:
         )
         connections.add(self)
         if rejection is None:
-            connections.record_open(self._client_slot)
+            self._accounting.record_open()
         else:
             connections.handshake_results["rejected"] += 1
         try:
@@ -262,14 +224,8 @@ class AsgiConnection:
             return
         if decision.grant is None:
             self._max_size = MAX_AUTH_BYTES
-        session = hub.sessions.open(
-            self, decision.request, self._connections.clock(), decision.grant, decision.filter
-        )
-        self._audit = self._connections.audit_session(
-            "asgi", request_peer(self._scope), request_headers(self._scope)
-        )
-        if self._audit is not None and session.grant is not None:
-            self._audit.granted(session.id, session.grant)
+        peer, headers = request_peer(self._scope), request_headers(self._scope)
+        session = self._accounting.open_session(self, decision, "asgi", peer, headers)
         # Opening it may have rejected it, after which it has to stay unassigned.
         if self._closing is None:
             self._session = session
@@ -302,10 +258,7 @@ class AsgiConnection:
         self._rate.record_message(now, len(data))
         limit = max_frames(connections.message_rate, authenticated=session.state is not State.WAITING)
         if self._rate.frames > limit:
-            address = "" if self._client_slot is None else self._client_slot.address
-            connections.admission.reject(Limit.MESSAGE_RATE, address)
-            reason = f"more than {count(limit, 'message')} per second"
-            connections.hub.sessions.close(session, CloseCode.TOO_MANY, reason, 1_000)
+            self._accounting.close_for_rate(session, f"more than {count(limit, 'message')} per second")
         elif text is None:
             connections.hub.sessions.close(session, CloseCode.UNSUPPORTED_DATA, "text messages only")
         elif len(data) > self._max_size:

@@ -1,27 +1,20 @@
 """State that all connections share: the hub, admission, and the open connections.
 
-Handshakes are decided here for every transport: ``websocket/`` on uvicorn's own transport, and
-``relay/asgi/connection.py`` over a host application's ASGI server. Each sends the decision in its own way.
+``handshake.py`` decides about new connections, and ``accounting.py`` accounts for each of them.
 """
 
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol, TypedDict
 
-from tickertape.contracts.close_codes import CLOSE_CODES, CloseCode, ErrorCode
-from tickertape.contracts.messages import ProtocolError
+from tickertape.contracts.close_codes import CLOSE_CODES, CloseCode
 from tickertape.relay.audit.audit_log import AuditLog, SessionAudit, Transport
-from tickertape.relay.auth.claims import TokenError
-from tickertape.relay.auth.request_auth import Headers, RequestAuth, header_value, parse_subprotocols
+from tickertape.relay.auth.request_auth import Headers, RequestAuth, header_value
 from tickertape.relay.core.connection_limits import Admission, ClientSlot, Limit, Limits, Socket
 from tickertape.relay.core.counters import Histogram
-from tickertape.relay.core.filters import Filter
-from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.hub import Hub
-from tickertape.relay.core.session.session import Session, close_code
-from tickertape.relay.core.session.subscription import Request, parse_query
+from tickertape.relay.core.session.session import Session
 from tickertape.relay.transport.message_rate import IncompleteMessages
 from tickertape.relay.transport.rejection_log import RejectionLog
 
@@ -42,10 +35,8 @@ CLOSE_TIMEOUT: Final = 5.0
 RETRY_SPREAD_MS: Final = 5_000
 """Milliseconds over which reconnects are spread after a shutdown, so that they do not arrive together."""
 
-_CLIENT_FAULT_CODES: Final = frozenset(code for code, rule in CLOSE_CODES.items() if rule.client_at_fault)
-
-_EXPECTED_CODES: Final = frozenset({CloseCode.TIMEOUT, CloseCode.UNAUTHORIZED})
-"""Codes that are not logged for an established session: its client vanished, or its token expired."""
+CLIENT_FAULT_CODES: Final = frozenset(code for code, rule in CLOSE_CODES.items() if rule.client_at_fault)
+"""Close codes of rejections that are charged to the client."""
 
 
 class ConnectedClient(Protocol):
@@ -70,26 +61,6 @@ class Health(TypedDict):
     status: str
     upstream: str
     connections: int
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Result of a handshake.
-
-    Attributes:
-        request: subscription that the client requests; meaningless after a rejection.
-        grant: permissions of the client's token; None until the client authenticates.
-        filter: requested filter, restricted to the grant; None without a grant.
-        rejection: reason for rejecting the handshake; None if it is accepted.
-        after_upgrade: whether the rejection is sent inside the WebSocket, since a browser cannot see the
-            status of a failed upgrade.
-    """
-
-    request: Request
-    grant: Grant | None = None
-    filter: Filter | None = None
-    rejection: ProtocolError | None = None
-    after_upgrade: bool = False
 
 
 class Connections:
@@ -232,72 +203,6 @@ class Connections:
         """
         return self.admission.accept(self.request_auth.client_address(peer, headers), socket, self.clock())
 
-    def decide(
-        self, client_slot: ClientSlot | None, peer: str, headers: Headers, query: str, *, secure: bool
-    ) -> Decision:
-        """Accept or reject a handshake; a fault of the client that precedes the upgrade is counted here.
-
-        Args:
-            client_slot: slot that the connection occupies; None if it is not subject to limits.
-            peer: address of the socket.
-            headers: request headers.
-            query: query string, undecoded.
-            secure: whether the socket itself is encrypted.
-        """
-        request, after_upgrade = Request(), False
-        # The code ``forbidden`` alone would not distinguish a wrong origin from an empty grant in the log.
-        reason = "origin_not_allowed"
-        try:
-            # Checked first, so that pages of other sites cannot probe tokens or limits.
-            self.request_auth.check_origin(peer, headers, secure=secure)
-            reason = ""
-            offer = parse_subprotocols(value for name, value in headers if name == "sec-websocket-protocol")
-            after_upgrade = offer.supported
-            decision = self._authorize(client_slot, peer, headers, query, offer.token)
-        except ProtocolError as error:
-            code = close_code(error)
-            # After the upgrade, ``record_close`` counts the fault when the WebSocket is closed.
-            if not after_upgrade and code in _CLIENT_FAULT_CODES:
-                self.record_fault(client_slot)
-            if code in _CLIENT_FAULT_CODES or code is CloseCode.TOO_MANY:
-                reason = reason or (error.reason if isinstance(error, TokenError) else error.code)
-                self.record_rejection(code, reason, client_slot.address if client_slot else peer)
-            rejected = error.with_traceback(None)  # the traceback and this frame form a reference cycle
-            rejected.__context__ = None  # for the same reason
-            return Decision(request, rejection=rejected, after_upgrade=after_upgrade)
-        return decision
-
-    def _authorize(
-        self, client_slot: ClientSlot | None, peer: str, headers: Headers, query: str, token: str | None
-    ) -> Decision:
-        """Authorize a handshake whose origin is allowed.
-
-        Raises:
-            ProtocolError: the handshake is rejected.
-        """
-        if not self.accepting:
-            raise ProtocolError(ErrorCode.UNAVAILABLE, "the relay is starting or shutting down; retry later")
-        # Limits come before the token, so that a client beyond its limit cannot make the relay verify
-        # signatures.
-        if client_slot is not None and client_slot.exceeded is not None:
-            client = self.request_auth.client_address(peer, headers)
-            raise ProtocolError(ErrorCode.TOO_MANY, f"too many connections from {client}; retry later")
-        request = parse_query(query)
-        certificate = None if client_slot is None else client_slot.certificate
-        grant = self.request_auth.grant(peer, headers, token, certificate)
-        filter = None
-        if grant is not None:
-            # May reject the handshake, therefore before the client occupies one of its subject's connections.
-            filter = grant.intersect(request.subjects, request.level)
-            if client_slot is not None and not self.admission.bind(
-                client_slot, grant.subject, grant.connections
-            ):
-                raise ProtocolError(
-                    ErrorCode.TOO_MANY,
-                    f"connection limit of {grant.subject[:80]!r} reached; close a connection or retry later",
-                )
-        return Decision(request, grant, filter)
-
     def record_rejection(self, code: int, reason: str, address: str, session: str = "") -> None:
         """Log a rejection, and count it in the audit log; see ``RejectionLog.record``."""
         self.rejections.record(code, reason, address, session)
@@ -317,51 +222,6 @@ class Connections:
             return None
         address = self.request_auth.client_address(peer, headers)
         return self.audit.session(transport, address, header_value(headers, "user-agent"))
-
-    def record_open(self, client_slot: ClientSlot | None) -> None:
-        """Count an accepted handshake and its duration."""
-        self.handshake_results["accepted"] += 1
-        if client_slot is not None:
-            self.handshake_durations.observe(self.clock() - client_slot.accepted_at)
-
-    def admit(self, client_slot: ClientSlot | None, grant: Grant) -> bool:
-        """Bind a client to its token's subject; return False if the subject is at its connection limit."""
-        if client_slot is not None:
-            if not self.admission.bind(client_slot, grant.subject, grant.connections):
-                return False
-            # From here on, the connection is not evicted for a new one.
-            self.admission.mark_established(client_slot)
-        return True
-
-    def record_close(self, client_slot: ClientSlot | None, code: int, session: str) -> None:
-        """Count and log a close that the relay starts.
-
-        Args:
-            client_slot: slot of the connection; None if it is not subject to limits.
-            code: close code.
-            session: session id; empty if there is no session, in which case the rejection is already logged.
-        """
-        if client_slot is None:
-            return
-        unsettled = self.admission.is_pending(client_slot)
-        if code in _CLIENT_FAULT_CODES and unsettled:
-            self.record_fault(client_slot)
-            if code == CloseCode.TIMEOUT:
-                self.admission.rejected[Limit.AUTH_TIME] += 1
-        expected = code in _EXPECTED_CODES and not unsettled
-        if session and not expected and (code in _CLIENT_FAULT_CODES or code == CloseCode.TOO_MANY):
-            self.record_rejection(code, CLOSE_CODES[CloseCode(code)].meaning, client_slot.address, session)
-
-    def release(self, client_slot: ClientSlot, *, awaiting_auth: bool) -> None:
-        """Release the slot of a closed connection; called once.
-
-        Args:
-            client_slot: slot of the connection.
-            awaiting_auth: whether the client disconnected before it sent the required token.
-        """
-        if awaiting_auth:
-            self.record_fault(client_slot)
-        self.admission.release(client_slot)
 
     def record_fault(self, client_slot: ClientSlot | None) -> None:
         """Charge a client extra for a rejected handshake or a session that it never authenticated."""

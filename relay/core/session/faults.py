@@ -18,7 +18,7 @@ with 500.
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from tickertape.relay.core.fanout.feed import Member
 
@@ -27,6 +27,7 @@ INTERNAL_ERROR_REASON: Final = "internal error of the relay"
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Member)
+F = TypeVar("F", bound="Failing")
 P = ParamSpec("P")
 
 
@@ -45,5 +46,25 @@ def contained(
             method(self, session, *args, **kwargs)
         except Exception as error:
             session.fail(error)
+
+    return guarded
+
+
+class Failing(Protocol):
+    """Connection that an exception ends."""
+
+    def fail(self, error: Exception) -> None:
+        """Close the connection after an internal error."""
+
+
+def contained_in_connection(method: Callable[Concatenate[F, P], None]) -> Callable[Concatenate[F, P], None]:
+    """Make an exception in a callback of a connection end only this connection."""
+
+    @wraps(method)
+    def guarded(connection: F, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(connection, *args, **kwargs)
+        except Exception as error:
+            connection.fail(error)
 
     return guarded

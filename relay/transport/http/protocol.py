@@ -199,7 +199,7 @@ class GuardedHttp(HttpToolsProtocol):
         else:
             self._client = acceptor.request_auth.client_address(socket_peer(self.transport), headers)
             limit = acceptor.admit_request(client_slot, self._client)
-        # A browser learns in the WebSocket, from ``Connections.decide``, that it has too many connections.
+        # A browser learns in the WebSocket, from ``handshake.decide``, that it has too many connections.
         if limit is not None and not (self._requested_upgrade and limit is Limit.ADDRESS_CONNECTIONS):
             raise _LimitExceeded(limit)
 

@@ -16,57 +16,29 @@ Invariants:
 
 import asyncio
 from collections.abc import Callable, Sequence
-from functools import wraps
-from http import HTTPStatus
-from typing import Any, Concatenate, Final, ParamSpec, cast
-from urllib.parse import unquote
+from typing import Any, Final, cast
 
 from tickertape.contracts.close_codes import MAX_REASON_BYTES, CloseCode, ErrorCode
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES, ProtocolError
-from tickertape.relay.audit.audit_log import SessionAudit
-from tickertape.relay.core.connection_limits import ClientSlot, Limit
 from tickertape.relay.core.grants import Grant
-from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON
+from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON, contained_in_connection
 from tickertape.relay.core.session.session import Session, State, close_code
 from tickertape.relay.transport.acceptor import socket_peer
+from tickertape.relay.transport.accounting import Accounting
 from tickertape.relay.transport.connections import CLOSE_TIMEOUT, MAX_AUTH_BYTES, Connections
-from tickertape.relay.transport.message_rate import LARGE, MessageRate, max_frames
+from tickertape.relay.transport.message_rate import max_frames
 from tickertape.relay.transport.outgoing import BUFFER_HIGH, BUFFER_LOW, ReadProgress, accepted_bytes
-from tickertape.relay.transport.websocket.encoding import DEFLATED, PLAIN
-from tickertape.relay.transport.websocket.protocol import (
-    WebSocket,
-    handshake_request,
-    is_large_fragment,
-    rejection_response,
-)
-from websockets.extensions.permessage_deflate import PerMessageDeflate
+from tickertape.relay.transport.websocket.encoding import PLAIN
+from tickertape.relay.transport.websocket.frame_reader import FrameReader
+from tickertape.relay.transport.websocket.handshake import answer, select_encoding
+from tickertape.relay.transport.websocket.protocol import WebSocket, handshake_request, rejection_response
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING, OPEN
 
 from tickertape.text import count, truncate
 
-PARSE_CHUNK: Final = 512
-"""Bytes to parse between two checks of the message rate: one read may contain forty thousand pings."""
-
 _PING: Final = b"\x89\x00"
-
-P = ParamSpec("P")
-
-
-def _contained(
-    method: Callable[Concatenate["Connection", P], None],
-) -> Callable[Concatenate["Connection", P], None]:
-    """Wrap a callback so that an exception ends its connection, and nothing else."""
-
-    @wraps(method)
-    def guarded(connection: "Connection", /, *args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            method(connection, *args, **kwargs)
-        except Exception as error:
-            connection.fail(error)
-
-    return guarded
 
 
 def websocket_protocol(connections: Connections) -> Callable[..., "Connection"]:
@@ -78,17 +50,13 @@ class Connection(asyncio.Protocol):
     """WebSocket connection of one client, and the ``Link`` of its session."""
 
     __slots__ = (
-        "_audit",
-        "_client_slot",
+        "_accounting",
         "_close_timer",
         "_conn",
         "_connections",
-        "_events",
-        "_incomplete",
-        "_input",
         "_paused",
         "_progress",
-        "_rate",
+        "_reader",
         "_session",
         "_transport",
         "_unfinished",
@@ -103,17 +71,13 @@ class Connection(asyncio.Protocol):
         self._connections = connections
         self._conn = WebSocket()
         self._session: Session | None = None
-        self._client_slot: ClientSlot | None = None
-        self._audit: SessionAudit | None = None
+        self._accounting = Accounting(connections)
         self._transport: asyncio.Transport
         self._close_timer: asyncio.TimerHandle | None = None  # set once the closing handshake has started
-        self._input: memoryview | bytes = b""  # received, but not parsed yet
-        self._events: list[Any] = []  # parsed, but not handled yet: frames, and replies of the protocol
-        self._incomplete = 0  # bytes of an incomplete message that are recorded
+        self._reader = FrameReader(self._conn)
         self._unfinished = False  # whether one message has been incomplete since the last ping
         self._paused = False
         self._progress = ReadProgress()
-        self._rate = MessageRate()
         self.ping_slot = -1
         self.encoding = PLAIN
 
@@ -127,17 +91,17 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         # The acceptor has allocated the slot; from here on this connection owns it.
         http: Any = transport.get_protocol()
-        self._client_slot = getattr(http, "client_slot", None)
-        if self._client_slot is not None:
+        self._accounting.client_slot = client_slot = getattr(http, "client_slot", None)
+        if client_slot is not None:
             http.client_slot = None
-            self._client_slot.socket = self
+            client_slot.socket = self
         transport.set_write_buffer_limits(BUFFER_HIGH, BUFFER_LOW)
         # uvicorn would do this only after the handshake, and a pause before that would not reach this
         # protocol.
         transport.set_protocol(self)
         self.send = transport.write
 
-    @_contained
+    @contained_in_connection
     def handshake(self, target: str, headers: Sequence[tuple[str, str]], method: str = "GET") -> None:
         """Answer an upgrade request.
 
@@ -148,47 +112,42 @@ class Connection(asyncio.Protocol):
         """
         self._handshake(handshake_request(target, headers, method))
 
-    @_contained
+    @contained_in_connection
     def data_received(self, data: bytes) -> None:
         if self._conn.state is CONNECTING:
             return  # the handshake was rejected or failed
-        # Bytes that wait already are few: reading is paused.
-        self._input = bytes(self._input) + data if self._input else data
+        self._reader.receive(data)
         self._handle_input()
 
     def _handle_input(self) -> None:
         """Handle what was received, until the client has to read first."""
         while not self._paused and not self._transport.is_closing():
-            if self._events:
-                events, self._events = self._events, []
-                self._handle_events(events)
-            elif self._input:
-                data = memoryview(self._input)
-                self._input = data[PARSE_CHUNK:]
-                self._parse(bytes(data[:PARSE_CHUNK]))
+            if self._reader.held:
+                self._handle_events(self._reader.take_held())
+            elif self._reader.has_input:
+                self._parse()
             else:
                 return
 
-    def _parse(self, data: bytes) -> None:
-        conn = self._conn
-        conn.receive_data(data)
-        events: list[Any] = conn.events_received()
-        last = conn.data_to_send()  # reply to a frame that violates the protocol, sent after all others
+    def _parse(self) -> None:
+        events, last = self._reader.parse(self._connections.clock())
         # Before any frame is handled: the messages of a flood are not answered.
-        if self._exceeds_rate(events, len(data)):
+        if self._reader.frames_this_second > self._max_frames():
             for event in events:
                 if not isinstance(event, Frame):
                     self._put(event)
             self._close_for_rate(f"more than {count(self._max_frames(), 'frame')} per second")
             events = []
         self._handle_events([*events, *last])
-        self._record_incomplete(conn.incomplete)
+        self._reader.record_incomplete(
+            self._connections.incomplete, self._end_incomplete, closing=self._transport.is_closing()
+        )
 
     def _handle_events(self, events: list[Any]) -> None:
         """Handle frames and replies in order; keep those that have to wait for the client to read."""
         for index, event in enumerate(events):
             if self._paused:
-                self._events = [*events[index:], *self._events]
+                self._reader.hold(events[index:])
                 return
             if not isinstance(event, Frame):
                 # A reply that ``WebSocket.recv_frame`` has inserted behind the frame that it answers.
@@ -204,12 +163,12 @@ class Connection(asyncio.Protocol):
                 self._send_own()  # the connection is closing: later messages are not answered
         self._send_own()
 
-    @_contained
+    @contained_in_connection
     def eof_received(self) -> None:
         if self._conn.state is not CONNECTING and not self._paused and not self._transport.is_closing():
             self._conn.receive_eof()
 
-    @_contained
+    @contained_in_connection
     def pause_writing(self) -> None:
         if not self._transport.is_closing():  # input is then discarded, and has to be read for that
             self._paused = True
@@ -217,37 +176,23 @@ class Connection(asyncio.Protocol):
         if self._session is not None:
             self._connections.hub.sessions.pause(self._session)
 
-    @_contained
+    @contained_in_connection
     def resume_writing(self) -> None:
         if self._session is not None:
             self._connections.hub.sessions.resume(self._session)
         self._resume_input()
 
-    @_contained
+    @contained_in_connection
     def connection_lost(self, exc: Exception | None) -> None:
         session, self._session = self._session, None
-        # Read first, since ``remove`` changes the state.
-        awaiting_auth = session is not None and session.state is State.WAITING
-        if session is not None:
-            self._connections.hub.sessions.remove(session)
-        client_slot, self._client_slot = self._client_slot, None
-        if client_slot is not None:
-            self._connections.release(client_slot, awaiting_auth=awaiting_auth)
         if self._close_timer is not None:
             self._close_timer.cancel()
             self._close_timer = None
-        if self.ping_slot >= 0:
-            self._connections.discard(self)
-            self.ping_slot = -1
-            # A close of the relay takes precedence; 1006 means that there was no closing handshake.
-            sent, received = self._conn.close_sent, self._conn.close_rcvd
-            code = sent.code if sent is not None else received.code if received is not None else 1006
-            self._connections.close_counts[code] += 1
-            if self._audit is not None:
-                received_bytes = accepted_bytes(self._transport)[0]
-                # Negative if the system does not count them.
-                self._audit.ended(code, received_bytes if received_bytes >= 0 else None)
-        self._record_incomplete(0)
+        # A close of the relay takes precedence; 1006 means that there was no closing handshake.
+        sent, received = self._conn.close_sent, self._conn.close_rcvd
+        code = sent.code if sent is not None else received.code if received is not None else 1006
+        self._accounting.settle(self, session, code, self._sent_bytes)
+        self._reader.record_incomplete(self._connections.incomplete, self._end_incomplete, closing=True)
         # The parser and the exceptions form reference cycles with the protocol. The garbage collector seldom
         # runs here, so without this a flood of connections would hold tens of megabytes.
         self._conn.parser.close()
@@ -257,19 +202,16 @@ class Connection(asyncio.Protocol):
 
     def admit(self, grant: Grant) -> bool:
         """Bind the client to its token's subject; return False if the subject is at its connection limit."""
-        if not self._connections.admit(self._client_slot, grant):
+        if not self._accounting.admit(self._session, grant):
             return False
         self._conn.set_max_size(MAX_MESSAGE_BYTES)
-        if self._audit is not None and self._session is not None:
-            self._audit.granted(self._session.id, grant)
         return True
 
     def close(self, code: int, reason: str) -> None:
         """Start the closing handshake; a client that does not answer in time is disconnected."""
         # Recorded before anything is sent: ``_send_own`` may mark the slot as pending, which would count as a
         # fault.
-        session = self._session.id if self._session is not None else ""
-        self._connections.record_close(self._client_slot, code, session)
+        self._accounting.record_close(self._session, code)
         if self._conn.state is OPEN:
             self._conn.send_close(code, truncate(reason, MAX_REASON_BYTES))
         # Also needed if an invalid frame in the same read has already started the closing handshake.
@@ -281,7 +223,7 @@ class Connection(asyncio.Protocol):
         """Close the connection immediately and discard unsent data."""
         self._transport.abort()
 
-    @_contained
+    @contained_in_connection
     def ping(self) -> None:
         """Ping the client; close the session if it has read nothing since the last pings."""
         accepted, waiting = accepted_bytes(self._transport)
@@ -310,27 +252,14 @@ class Connection(asyncio.Protocol):
 
     # Internals.
 
-    def _exceeds_rate(self, events: list[Any], size: int) -> bool:
-        counted = payload_bytes = 0
-        for event in events:
-            if isinstance(event, Frame):
-                payload_bytes += len(event.data)
-                counted += not is_large_fragment(event)
-        self._rate.record_read(self._connections.clock(), size, counted, payload_bytes)
-        return self._rate.frames > self._max_frames()
+    def _sent_bytes(self) -> int | None:
+        accepted = accepted_bytes(self._transport)[0]
+        return accepted if accepted >= 0 else None  # negative if the system does not count them
 
-    def _record_incomplete(self, size: int) -> None:
-        """Record the bytes of an incomplete message; small ones do not count."""
-        size = 0 if size < LARGE or self._transport.is_closing() else size
-        if size != self._incomplete:
-            self._incomplete = size
-            self._connections.incomplete.record(self._end_incomplete, size)
-
-    @_contained
+    @contained_in_connection
     def _end_incomplete(self) -> None:
         """Close the connection of a client whose incomplete message takes too much memory."""
-        self._incomplete = 0
-        self._conn.discard_incomplete()
+        self._reader.discard_incomplete()
         self._close_for_rate("too many incomplete messages; retry later")
 
     def _max_frames(self) -> int:
@@ -340,53 +269,32 @@ class Connection(asyncio.Protocol):
     def _close_for_rate(self, reason: str) -> None:
         """Close the connection of a client that sends too much, and parse nothing more."""
         if self._session is not None:
-            address = "" if self._client_slot is None else self._client_slot.address
-            self._connections.admission.reject(Limit.MESSAGE_RATE, address)
             if self._conn.state is not OPEN:
+                self._accounting.record_message_rate()
                 return  # the closing handshake has already started
-            self._connections.hub.sessions.close(self._session, CloseCode.TOO_MANY, reason, 1_000)
+            self._accounting.close_for_rate(self._session, reason)
         self._end()  # also if a close was sent before and is not answered yet
 
     def _handshake(self, request: Request) -> None:
-        path, _, query = request.path.partition("?")
-        if unquote(path) != "/ws":
-            error = ProtocolError(ErrorCode.BAD_QUERY, f"no feed at {path[:80]}; connect to /ws")
-            self._connections.record_fault(self._client_slot)
-            self._reject(rejection_response(error, HTTPStatus.NOT_FOUND))
-            return
-        headers = [(name.lower(), value) for name, value in request.headers.raw_items()]
         secure = self._transport.get_extra_info("sslcontext") is not None
         peer = socket_peer(self._transport)
-        decision = self._connections.decide(self._client_slot, peer, headers, query, secure=secure)
-        if decision.rejection is not None and not decision.after_upgrade:
-            self._reject(rejection_response(decision.rejection))
-            return
-        response = self._conn.respond(request)
-        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
-            self._connections.record_fault(self._client_slot)
+        headers = [(name.lower(), value) for name, value in request.headers.raw_items()]
+        response, decision = answer(
+            request, headers, self._conn, self._connections, self._accounting, peer, secure=secure
+        )
+        if decision is None:
             self._reject(response)
             return
         self._conn.send_response(response)
         self._send_own()
-        deflate = [
-            extension for extension in self._conn.extensions if isinstance(extension, PerMessageDeflate)
-        ]
-        if any(extension.local_max_window_bits == 15 for extension in deflate):
-            # A client that requests a smaller window gets uncompressed frames, which are always legal.
-            self.encoding = DEFLATED
+        self.encoding = select_encoding(self._conn)
         hub = self._connections.hub
         self._connections.add(self)
         if decision.rejection is None:
-            self._connections.record_open(self._client_slot)
+            self._accounting.record_open()
             if decision.grant is None:
                 self._conn.set_max_size(MAX_AUTH_BYTES)
-            audit = self._connections.audit_session("websocket", peer, headers)
-            self._session = hub.sessions.open(
-                self, decision.request, self._connections.clock(), decision.grant, decision.filter
-            )
-            self._audit = audit
-            if audit is not None and self._session.grant is not None:
-                audit.granted(self._session.id, self._session.grant)
+            self._session = self._accounting.open_session(self, decision, "websocket", peer, headers)
             if self._paused:  # the first messages filled the socket before the session was assigned
                 hub.sessions.pause(self._session)
         else:
@@ -416,9 +324,9 @@ class Connection(asyncio.Protocol):
 
     def _end(self) -> None:
         """Close the connection, leaving the client time to read the reason."""
-        if self._client_slot is not None and self._conn.close_rcvd is None:
+        if self._conn.close_rcvd is None:
             # A lingering connection counts towards the limit of unauthenticated connections.
-            self._connections.admission.mark_pending(self._client_slot)
+            self._accounting.mark_pending()
         self._transport.close()
         self._start_close_timer()
 

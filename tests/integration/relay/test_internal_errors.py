@@ -18,8 +18,8 @@ from tests.support.programs.relay_process import Relay, eventually
 from tests.support.servers.nats_server import NatsServer
 
 HANDSHAKES: Final = (
-    "tickertape.relay.transport.connections:Connections.decide",
-    "tickertape.relay.transport.connections:Connections._authorize",
+    "tickertape.relay.transport:handshake.decide",
+    "tickertape.relay.transport:handshake._authorize",
 )
 PAGES: Final = (
     "tickertape.relay.endpoints.history:History.page",

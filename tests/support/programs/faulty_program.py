@@ -29,8 +29,8 @@ READERS: Final = (
 )
 
 TARGETS: Final = (
-    "tickertape.relay.transport.connections:Connections.decide",
-    "tickertape.relay.transport.connections:Connections._authorize",
+    "tickertape.relay.transport:handshake.decide",
+    "tickertape.relay.transport:handshake._authorize",
     "tickertape.relay.core.session.sessions:Sessions._admit",
     "tickertape.relay.core.session.session_start:SessionStart.start",
     "tickertape.relay.core.fanout.fanout:Fanout.attach",

@@ -10,7 +10,8 @@ from starlette.types import Message, Scope
 from tickertape.relay import relay as relay_module
 from tickertape.relay.asgi import connection as asgi_connection
 from tickertape.relay.asgi.app import _path_below_mount
-from tickertape.relay.asgi.connection import TEXT, AsgiConnection
+from tickertape.relay.asgi.connection import AsgiConnection
+from tickertape.relay.asgi.encoding import TEXT
 from tickertape.relay.core import server_messages as messages
 from tickertape.relay.core.connection_limits import Admission, Limits
 from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON

@@ -20,6 +20,7 @@ from tickertape.relay.ingest.upstream import UpstreamStatus
 from tickertape.relay.metrics import catalog as metrics
 from tickertape.relay.metrics.catalog import RelayCollector, make_registry, package_version, render
 from tickertape.relay.metrics.snapshot import read_snapshot
+from tickertape.relay.transport.accounting import Accounting
 from tickertape.relay.transport.connections import Connections
 
 from tests.support.clients.fake_link import NOW, Stage, nanoseconds
@@ -251,8 +252,10 @@ def test_a_handshake_is_timed_from_accept_to_session() -> None:
     connections = Connections(Stage().hub, lambda: NOW + 0.3)
     client_slot = connections.admission.accept("127.0.0.1", FakeSocket(), NOW)
     assert isinstance(client_slot, ClientSlot)
-    connections.record_open(client_slot)
-    connections.record_open(None)
+    accounting = Accounting(connections)
+    accounting.record_open()
+    accounting.client_slot = client_slot
+    accounting.record_open()
     durations = read_snapshot(connections, UpstreamStatus(), {}).distributions["handshake_duration_seconds"]
     assert sum(durations.counts) == 1
     assert durations.total == pytest.approx(0.3)

@@ -5,8 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tickertape.relay.transport import handshake
+from tickertape.relay.transport.accounting import Accounting
 from tickertape.relay.transport.connections import Connections
-from tickertape.relay.transport.websocket.connection import Connection, websocket_protocol
+from tickertape.relay.transport.websocket.connection import websocket_protocol
+from tickertape.relay.transport.websocket.frame_reader import FrameReader
 
 from tests.fuzz.inside import upgrade_lines
 from tests.fuzz.transport import FakeTransport, StandingLoop
@@ -33,13 +36,13 @@ def ping(connections: Connections, victim: FakeTransport, patch: pytest.MonkeyPa
 
 
 def given_up(connections: Connections, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(connections, "record_close", broken)
+    patch.setattr(Accounting, "record_close", broken)
     for _ in range(3):
         victim._protocol.ping()
 
 
 def input_of_a_client(connections: Connections, victim: FakeTransport, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Connection, "_exceeds_rate", broken)
+    patch.setattr(FrameReader, "parse", broken)
     victim.receive(b"\x89\x80\x00\x00\x00\x00")
     patch.undo()
 
@@ -124,7 +127,7 @@ def test_a_handshake_that_raises_is_answered(early: bytes, monkeypatch: pytest.M
     async def scenario() -> None:
         stage = Stage()
         connections = Connections(stage.hub, lambda: stage.now)
-        monkeypatch.setattr(connections, "decide", broken)
+        monkeypatch.setattr(handshake, "decide", broken)
         socket = FakeTransport(asyncio.get_running_loop())
         connection = websocket_protocol(connections)()
         socket.open(connection)
