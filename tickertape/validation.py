@@ -60,7 +60,13 @@ def find_misspelt_variable(
     """
     for variable in sorted(variables):
         name = variable.upper().removeprefix(ENV_PREFIX)
-        if not is_setting(variable) or name in known or name in _OTHER:
+        if not is_setting(variable):
+            if (setting := _setting_with_misspelt_prefix(name, known)) is not None:
+                return (
+                    f"environment variable {variable} is not a setting, but resembles {ENV_PREFIX}{setting}"
+                )
+            continue
+        if name in known or name in _OTHER:
             continue
         if _SERVICE_LINK.fullmatch(name):
             continue
@@ -72,3 +78,15 @@ def find_misspelt_variable(
         if not resembling:
             return f"environment variable {variable} is not a setting"
     return None
+
+
+def _setting_with_misspelt_prefix(name: str, known: Collection[str]) -> str | None:
+    """Return the setting that a variable of another prefix is meant for, or None."""
+    found = (
+        setting
+        for setting in known
+        if name.endswith(setting)
+        and not _SERVICE_LINK.fullmatch(setting)
+        and get_close_matches(name.removesuffix(setting), [ENV_PREFIX], 1, 0.85)
+    )
+    return max(found, key=len, default=None)

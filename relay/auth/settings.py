@@ -138,6 +138,16 @@ def auth_settings_error(settings: AuthSettings) -> ConfigurationError | None:
             "auth: --auth none accepts clients without a certificate, whatever --tls-client-ca says",
             "use --auth certificate, or --auth jwt to accept tokens too",
         )
+    if "auth" not in settings.model_fields_set:
+        # Otherwise a forgotten or misspelt --auth would let in every client.
+        defaults = TokenSettings.model_construct()
+        for name in TokenSettings.model_fields:
+            if getattr(settings, name) != getattr(defaults, name):
+                option = f"--{name.replace('_', '-')}"
+                return ConfigurationError(
+                    f"auth: without --auth, every client is accepted, whatever {option} says",
+                    "use --auth jwt, or --auth none to confirm that",
+                )
     if settings.auth == "certificate" or any(certificates):
         for name, value in zip(("tls_client_ca", "tls_client_grants"), certificates, strict=True):
             if value is None:

@@ -56,6 +56,10 @@ KNOWN = {"AUTH", "JWT_AUDIENCE", "JWT_REVOKED_FILE", "LOG_LEVEL", "HOST", "PORT"
         ("TICKERTAPEAUTH", "TICKERTAPE_AUTH"),
         ("Tickertape_Auhth", "TICKERTAPE_AUTH"),
         ("tickertape-auth", "TICKERTAPE_AUTH"),
+        ("TICKERTAP_AUTH", "TICKERTAPE_AUTH"),
+        ("TICKER_TAPE_JWT_AUDIENCE", "TICKERTAPE_JWT_AUDIENCE"),
+        ("Tikertape_Jwt_Revoked_File", "TICKERTAPE_JWT_REVOKED_FILE"),
+        (" TICKERTAPE_AUTH", "TICKERTAPE_AUTH"),
     ],
 )
 @pytest.mark.parametrize("resembling", [True, False])
@@ -72,7 +76,7 @@ def test_other_variables_are_accepted() -> None:
     variables = [
         "PATH", "TICKER", "tickertape_auth", "Tickertape_Jwt_Audience", "TICKERTAPE_GATEWAY_ID",
         "TICKERTAPE_SERVICE_HOST", "TICKERTAPE_SERVICE_PORT_FEED", "TICKERTAPE_PORT_80_TCP_ADDR",
-        "TICKERTAPE_METRICS_PORT", "TICKERTAPE_METRICS_PORT_9464_TCP",
+        "TICKERTAPE_METRICS_PORT", "TICKERTAPE_METRICS_PORT_9464_TCP", "TICKER_TAPE_PORT", "TICKER_AUTH",
     ]  # fmt: skip
     assert find_misspelt_variable(variables, KNOWN) is None
     assert find_misspelt_variable(["TICKERTAPE_COLOUR"], KNOWN, resembling=True) is None

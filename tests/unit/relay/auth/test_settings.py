@@ -5,7 +5,12 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from tickertape.relay.auth.settings import TokenSettings, token_settings_error
+from tickertape.relay.auth.settings import (
+    AuthSettings,
+    TokenSettings,
+    auth_settings_error,
+    token_settings_error,
+)
 
 from tickertape.nats.settings import NatsSettings
 
@@ -171,3 +176,19 @@ def test_invalid_issuers_and_claims_are_rejected(values: dict[str, str]) -> None
     """Issuers without https or with other parts, and names that no claim has, are errors."""
     with pytest.raises(ValidationError):
         settings(**values)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("jwt_algorithm", "EdDSA"), ("jwt_key", "x"), ("jwt_key_file", "x"), ("jwt_jwks_url", "https://a/"),
+        ("oidc_issuer", "https://a/"), ("jwt_issuer", "x"), ("jwt_audience", "x"), ("jwt_revoked_file", "x"),
+    ],
+)  # fmt: skip
+def test_restrictions_of_tokens_need_a_kind_of_authentication(name: str, value: str) -> None:
+    """Where tokens are restricted, a forgotten or misspelt ``auth`` does not accept every client."""
+    problem = auth_settings_error(AuthSettings.model_validate({name: value}))
+    assert problem is not None
+    assert f"whatever --{name.replace('_', '-')} says" in str(problem)
+    assert auth_settings_error(AuthSettings.model_validate({name: value, "auth": "none"})) is None
+    assert auth_settings_error(AuthSettings()) is None
