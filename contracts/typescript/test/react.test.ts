@@ -114,6 +114,23 @@ describe("the hooks", () => {
     vi.restoreAllMocks();
   });
 
+  it("keep a bounded number of gateways: those that changed last", async () => {
+    const Some = (): ReactNode => {
+      const ids = useGateways().map(({ event }) => event.gateway_id);
+      return `${ids.length} ${["g1", "g2", "g3", "new"].filter((id) => ids.includes(id)).join(" ")}`;
+    };
+    await render(createElement(Some));
+    FakeSocket.last.startSession("e-1");
+    for (let first = 1; first <= 100_000; first += 10_000) {
+      const batch = Array.from({ length: 10_000 }, (_, n) => gateway(first + n, `g${first + n}`, "HEALTHY"));
+      FakeSocket.last.receive({ type: "events", cursor: `e-${first}`, events: batch });
+    }
+    const last = [gateway(200_000, "g1", "DEGRADED"), gateway(200_001, "new", "HEALTHY")];
+    FakeSocket.last.receive({ type: "events", cursor: "e-200001", events: last });
+    await frame();
+    expect(host.textContent).toBe("100000 g1 g3 new");
+  });
+
   it("keep the latest status of each gateway and drop removed gateways", async () => {
     await render(createElement(Gateways));
     FakeSocket.last.receive(welcome(), {

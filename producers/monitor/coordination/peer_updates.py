@@ -6,7 +6,6 @@ Invariant: an event of another producer is adopted, and the pending changes on i
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Final
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
@@ -28,9 +27,6 @@ from tickertape.nats import direct_get
 from tickertape.nats.ordered_consumer import Delivery
 from tickertape.nats.provisioning import RETRY_DELAY
 from tickertape.nats.streams import StreamsError
-
-MAX_SILENCES: Final = 10_000
-"""Silences that are remembered; beyond that the one that was set first is forgotten."""
 
 
 class PeerUpdates:
@@ -123,22 +119,31 @@ class PeerUpdates:
         patterns = (names.subject("gateway.>"),)
         await follow(client, names.stream("EVENTS"), patterns, self._events_end, receive)
 
+    def apply_silence(self, subject: str, body: bytes) -> None:
+        """Apply a silence to its gateway, and remember it for when the gateway is added.
+
+        Args:
+            subject: subject of the silence, without the deployment's prefix.
+            body: message on that subject, from any client.
+        """
+        silence = silences.decode(body)
+        if silence is None:
+            return
+        subject = silences.status_subject(subject)
+        # Those of gateways that are not in the file yet are kept as well, up to a bound.
+        self.silences.pop(subject, None)
+        self.silences[subject] = silence
+        if len(self.silences) > silences.MAX_SILENCES:
+            del self.silences[next(iter(self.silences))]
+        if (monitored := self._monitored.get(subject)) is not None:
+            self._publish_change(monitored, monitored.set_silence(silence, time.time()))
+
     async def follow_silences(self, client: Client) -> None:
         """Apply the silences that were set since ``load_initial_state``, until cancelled."""
         names = self._names
 
         def receive(delivery: Delivery) -> None:
-            subject = silences.status_subject(names.strip_prefix(delivery.subject))
-            silence = silences.decode(delivery.data)
-            if silence is None:
-                return
-            # Those of gateways that are not in the file yet are kept as well, up to a bound.
-            self.silences.pop(subject, None)
-            self.silences[subject] = silence
-            if len(self.silences) > MAX_SILENCES:
-                del self.silences[next(iter(self.silences))]
-            if (monitored := self._monitored.get(subject)) is not None:
-                self._publish_change(monitored, monitored.set_silence(silence, time.time()))
+            self.apply_silence(names.strip_prefix(delivery.subject), delivery.data)
 
         patterns = (names.subject(silences.PATTERN),)
         await follow(client, names.stream("WATCHDOG"), patterns, self._watchdog_end, receive)

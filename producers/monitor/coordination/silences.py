@@ -6,6 +6,7 @@
 import getpass
 import socket
 import time
+from itertools import islice
 from typing import Any, Final
 
 import orjson
@@ -23,6 +24,9 @@ from tickertape.nats.streams import StreamsError
 
 MAX_REASON_LENGTH: Final = 500
 """Maximum characters of a reason, and of a user name."""
+
+MAX_SILENCES: Final = 10_000
+"""Silences that are remembered; beyond that the one that was set first is forgotten."""
 
 PATTERN: Final = "watchdog.silenced.>"
 """Subjects of all silences, without the deployment's prefix."""
@@ -58,7 +62,7 @@ def decode(payload: bytes) -> Silence | None:
 
 
 async def read(client: Client, names: Names) -> dict[str, Silence]:
-    """Read all stored silences, by the status subject of their gateway.
+    """Read the stored silences, up to ``MAX_SILENCES``, by the status subject of their gateway.
 
     Raises:
         StreamsError: JetStream does not reply, or has no WATCHDOG.
@@ -66,7 +70,8 @@ async def read(client: Client, names: Names) -> dict[str, Silence]:
     """
     stream = names.stream("WATCHDOG")
     found: dict[str, Silence] = {}
-    for subject in await direct_get.list_subjects(client, stream, names.subject(PATTERN)):
+    stored = await direct_get.list_subjects(client, stream, names.subject(PATTERN))
+    for subject in islice(stored, MAX_SILENCES):
         message = await direct_get.get_last_message(client, stream, subject)
         silence = decode(message.data) if message is not None else None
         if silence is not None:

@@ -93,3 +93,33 @@ def test_missing_states_are_counted_and_kept(nats_server: NatsServer, tmp_path: 
                 more.put_nowait(None)  # ends the relay, which the server waits for
 
     run(work())
+
+
+FILL = """async () => {
+  const {Gateways} = await import("/assets/gateways.js");
+  const {Components} = await import("/assets/components.js");
+  const gateways = new Gateways();
+  const list = document.createElement("div");
+  const components = new Components(document.createElement("div"), list);
+  const apply = (seq, id) => gateways.apply({subject: `gateway.status.ctp.${id}`, seq, event: {
+    event_type: "gateway_status_change", gateway_id: id, gateway_type: "ctp", current_status: "HEALTHY"}}, 0);
+  for (let n = 1; n <= 20_000; n++) apply(n, `g${n}`);
+  apply(30_000, "g1");  // the least recently changed is now the second
+  apply(30_001, "new");
+  for (let n = 1; n <= 501; n++) components.apply({subject: `system.health.c${n}`, seq: n, event: {
+    event_type: "system_health", component: `c${n}`, status: "HEALTHY"}}, 0);
+  return [gateways.size, gateways.dropped, ["g1", "g2", "g3", "new"].filter(
+    (id) => gateways.get(`gateway.status.ctp.${id}`)), list.children.length, components.dropped];
+}"""
+
+
+def test_states_that_the_page_keeps_are_bounded(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Beyond 20 000 gateways and 500 components, those that changed least recently are dropped."""
+
+    async def work() -> None:
+        async with proxied(nats_server, tmp_path) as (desk, proxy):
+            await desk.page.goto(proxy.address)
+            found = await desk.page.evaluate(FILL)
+            assert found == [20_000, 1, ["g1", "g3", "new"], 500, 1]
+
+    run(work())
