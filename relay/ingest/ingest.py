@@ -21,27 +21,23 @@ from tickertape.relay.ingest.gap_detector import GapDetector
 from tickertape.relay.ingest.latest_states import LatestStates
 from tickertape.relay.ingest.range_reader import RangeReader
 from tickertape.relay.ingest.replay_readers import ReplayReaders
+from tickertape.relay.ingest.stream_identity import StreamIdentity
 from tickertape.relay.ingest.unparsable_messages import (
     DisconnectTracker,
-    UnparsableMessageError,
     find_unparsable,
     make_dead_letter,
-    query_stored_ns,
     start_after,
 )
-from tickertape.relay.ingest.upstream import RoundTrip, UpstreamStatus
+from tickertape.relay.ingest.upstream import Upstream, UpstreamStatus
 from tickertape.relay.ingest.warmup import warm_up
 
 from tickertape.names import Names
 from tickertape.nats import connection
 from tickertape.nats.client import SafeClient
-from tickertape.nats.connect_errors import ConnectFailure
 from tickertape.nats.credentials import Access
-from tickertape.nats.direct_get import parse_time_ns
 from tickertape.nats.ordered_consumer import Delivery, OrderedConsumer
-from tickertape.nats.streams import StreamMissing, StreamsError, epoch_of, provision, stream_info
+from tickertape.nats.streams import StreamMissing, StreamsError, epoch_of, provision
 from tickertape.process.tasks import Tasks
-from tickertape.urls import redact_url
 
 log = logging.getLogger("tickertape.ingest")
 
@@ -96,8 +92,6 @@ class Ingest:
         self.loaded = False
         self.lag = 0
         self._clock = clock
-        self._url = url
-        self._access = access
         self._audit = audit
         self._names = names
         self._readers = readers
@@ -110,12 +104,9 @@ class Ingest:
         self._unconfirmed = False  # a consumer was created, and no message has arrived from it yet
         self._consumer_lost = asyncio.Event()
         self._dead_letters = DeadLetters(names)
-        self._stopping = False
         self._reset_pending = False  # the stream was replaced, and sessions are not restarted yet
-        self._connect_count = 0
-        self._round_trip = RoundTrip(clock)
-        self._outage_since: float | None = None
-        self._newest: tuple[int, int] | None = None  # sequence and storage time of the newest message
+        self._upstream = Upstream(url, clock, access, self._on_connect, self._on_disconnect)
+        self._identity = StreamIdentity(self._stream, names)
         self._gaps = GapDetector(
             self._range, lambda: hub.log.head, self._take, self._report_missing, self._on_consumer_lost
         )
@@ -128,7 +119,7 @@ class Ingest:
     def upstream_status(self) -> UpstreamStatus:
         """Return the state of the connection to NATS."""
         return UpstreamStatus(
-            self.lag, max(0, self._connect_count - 1), self._round_trip.seconds, self._readers.active
+            self.lag, self._upstream.reconnects, self._upstream.round_trip.seconds, self._readers.active
         )
 
     async def run(self, ready: asyncio.Event) -> None:
@@ -140,15 +131,7 @@ class Ingest:
         Raises:
             StreamsError: JetStream is disabled, or a stream violates the contract.
         """
-        self._nc = await connection.connect(
-            self._url,
-            name="tickertape-relay",
-            access=self._access,
-            on_up=self._on_connect,
-            on_down=self._on_disconnect,
-            on_error=self._on_error,
-        )
-        nc = self._nc
+        self._nc = nc = await self._upstream.connect()
         self._disconnects = DisconnectTracker(nc)
         try:
             head = await self._start(nc)
@@ -160,7 +143,7 @@ class Ingest:
                 tasks.start(self._supervise(nc), "supervise")
                 tasks.start(self._readers.run(nc), "readers")
                 tasks.start(self._dead_letters.run(nc), "dead-letters")
-                tasks.start(self._round_trip.measure(nc), "round-trip")
+                tasks.start(self._upstream.round_trip.measure(nc), "round-trip")
                 if self._audit is not None:
                     tasks.start(self._audit(nc), "audit")
                 tasks.start(self._gaps.run(nc), "gaps")
@@ -168,8 +151,8 @@ class Ingest:
                 tasks.start(EvictionLog(self.hub.snapshot, self._clock).run(), "evictions")
                 await tasks.until()
         finally:
-            # Closing the connection calls ``_on_disconnect``, which must not report an outage.
-            self._stopping = True
+            # Closing the connection must not be reported as an outage.
+            self._upstream.stopping = True
             if self._consumer is not None:
                 with contextlib.suppress(NatsError, OSError):
                     await self._consumer.stop()
@@ -205,13 +188,8 @@ class Ingest:
 
     async def _reset(self, nc: Client) -> int:
         """Restart the hub at the end of the stream, load the newest states, and return the head."""
-        info = await self._stream_info(nc)
-        state = info["state"]
-        head = int(state["last_seq"])
-        # If messages were deleted, the last stored one may not have the last sequence.
-        complete = state.get("messages") and not state.get("num_deleted")
-        stored_ns = parse_time_ns(state.get("last_ts", "")) if complete else None
-        self._newest = None if stored_ns is None else (head, stored_ns)
+        info = await self._identity.read_info(nc)
+        head, stored_ns = self._identity.begin(info)
         self._gaps.sequences_reused = False
         # The head is fixed before the states are read, so none is missed in between: a state that is stored
         # later has a sequence after the head, and the consumer delivers it.
@@ -238,9 +216,7 @@ class Ingest:
         """
         self._unconfirmed = False
         self.hub.sessions.set_upstream(True, self._clock())
-        if self._outage_since is not None:
-            outage, self._outage_since = self._clock() - self._outage_since, None
-            log.info("receiving events again after %.1f s", outage, extra={"outage": round(outage, 3)})
+        self._upstream.end_outage()
 
     async def _supervise(self, nc: Client) -> None:
         """Recreate the consumer at the end of the log whenever it is lost."""
@@ -254,7 +230,7 @@ class Ingest:
                 if self._consumer is None or not self._consumer.is_stale(loop.time()):
                     continue
                 log.warning("received no heartbeats from NATS, recreating the consumer")
-                self._outage_since = self._outage_since or self._clock()
+                self._upstream.begin_outage()
                 self.hub.sessions.set_upstream(False, self._clock())
                 self._consumer_lost.set()
             # ``_consumer_lost`` stays set, so the consumer is recreated right after the reconnect.
@@ -277,15 +253,9 @@ class Ingest:
             # that the stream has assigned twice.
             await self._consumer.stop()
             self._consumer = None
-        info = await self._stream_info(nc)
-        state = info["state"]
+        info = await self._identity.read_info(nc)
         head = self.hub.log.head
-        if (
-            # The stream was recreated; or it lost its tail; or it lost its tail and has grown since.
-            epoch_of(info["created"]) != self.hub.epoch
-            or int(state["last_seq"]) < head
-            or await self._newest_was_replaced(nc)
-        ):
+        if self._gaps.sequences_reused or await self._identity.was_replaced(nc, info, self.hub.epoch, head):
             log.warning("stream %s was replaced or has lost messages, resetting all sessions", self._stream)
             # Set before anything can fail: after ``hub.begin`` the epochs are equal, and the next attempt
             # would no longer see that the sessions have to be restarted.
@@ -294,9 +264,9 @@ class Ingest:
             await self._reset(nc)
         elif self._reset_pending:
             await self._states.load(nc)  # loading failed after the reset
-        elif int(state["first_seq"]) > head + 1:
+        elif int(info["state"]["first_seq"]) > head + 1:
             # The next event would reveal the missing range, too, but may not arrive soon.
-            self._report_missing(int(state["first_seq"]) - 1)
+            self._report_missing(int(info["state"]["first_seq"]) - 1)
         if self._reset_pending:
             self.hub.restart_sessions()
             self._reset_pending = False
@@ -317,31 +287,6 @@ class Ingest:
         self.hub.reject(message.seq, RejectionReason.UNREADABLE, stored_ns)
         self._dead_letters.add(make_dead_letter(message, self.hub.epoch, self._names))
 
-    async def _newest_was_replaced(self, nc: Client) -> bool:
-        """Return whether the stream now has another message at the sequence of the newest received one.
-
-        A server that lost its newest writes in a power failure keeps the stream's creation time, and may
-        since have stored more messages than it lost.
-        """
-        if self._gaps.sequences_reused or self._newest is None:
-            return self._gaps.sequences_reused
-        seq, known = self._newest
-        try:
-            # None proves nothing: the message is deleted, or direct reads are not allowed.
-            return await query_stored_ns(nc, self._stream, seq) not in (None, known)
-        except UnparsableMessageError:
-            self._newest = None  # unknown until the next message arrives
-            return False
-
-    async def _stream_info(self, nc: Client) -> dict[str, Any]:
-        info = await stream_info(nc, self._stream)
-        if info is None:
-            await provision(nc, self._names)
-            info = await stream_info(nc, self._stream)
-            if info is None:
-                raise StreamsError(f"stream {self._stream} was deleted", "recreating it", transient=True)
-        return info
-
     # Events.
 
     def _report_missing(self, end: int) -> None:
@@ -353,7 +298,7 @@ class Ingest:
         if self._unconfirmed:
             self._set_receiving()
         self.lag = delivery.pending
-        seq, stored_ns = self._newest = delivery.seq, delivery.stored_ns
+        seq, stored_ns = self._identity.newest = delivery.seq, delivery.stored_ns
         if not self._range.is_event(delivery.subject):
             # The head passes this message: a later missing range or a new consumer starts there.
             self.hub.log.advance(seq, stored_ns)
@@ -375,23 +320,13 @@ class Ingest:
 
     # The connection.
 
-    async def _on_connect(self) -> None:
-        self._connect_count += 1
-        log.info("connected to NATS at %s", redact_url(self._url))
+    def _on_connect(self) -> None:
         # nats-py renews the subscription, but messages in flight are lost, and the server may have deleted
         # the consumer. It is recreated without waiting for an overdue heartbeat; the first is ``_start``'s.
         if self.loaded:
             self._consumer_lost.set()
 
-    async def _on_disconnect(self, failure: ConnectFailure) -> None:
-        if self._stopping:
-            return
-        self._outage_since = self._outage_since or self._clock()
+    def _on_disconnect(self) -> None:
         # A message of the ended connection that is still queued must not mark NATS as connected again.
         self._unconfirmed = False
-        level = logging.WARNING if failure.kind.is_transient else logging.ERROR
-        log.log(level, "%s", failure.retry_message)
         self.hub.sessions.set_upstream(False, self._clock())
-
-    async def _on_error(self, error: Exception) -> None:
-        log.warning("NATS: %s", error)
