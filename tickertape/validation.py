@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 ENV_PREFIX: Final = "TICKERTAPE_"
 """Prefix of the environment variables of all settings."""
@@ -29,6 +29,16 @@ def checked_by(check: Callable[[Any], object]) -> AfterValidator:
         return value
 
     return AfterValidator(validate)
+
+
+def _reject_empty(value: Any) -> Any:
+    if value == "":
+        raise ValueError("empty, which would drop a restriction; give a value, or do not set it")
+    return value
+
+
+NOT_EMPTY: Final = BeforeValidator(_reject_empty)
+"""Validator of optional restrictions: an unset shell variable must not count as none."""
 
 
 def describe_first_error(error: ValidationError) -> str:

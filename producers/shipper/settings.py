@@ -65,7 +65,7 @@ class ShipSettings(NatsSettings):
 
     paths: CliPositionalArg[list[str]] = Field(default=[])
     """Paths and globs of files, or - for standard input."""
-    root: list[str] = Field(default=[])
+    root: list[Annotated[str, Field(min_length=1)]] = Field(default=[])
     """Folder to which symbolic links may lead, beside that of each path or glob; repeatable."""
     source: Annotated[str, checked_by(subjects.escape)] | None = None
     """Source of lines that do not name one; default: the file name without its extension."""

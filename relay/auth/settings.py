@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tickertape.errors import ConfigurationError
 from tickertape.urls import is_loopback, parse_url
+from tickertape.validation import NOT_EMPTY
 
 Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
 
@@ -49,7 +50,8 @@ def _checked_claim(text: str) -> str:
 
 
 def _absent(value: Any) -> Any:
-    # In a Compose file, `TICKERTAPE_JWT_KEY=${KEY:-}` sets an empty string if KEY is unset.
+    # In a Compose file, `TICKERTAPE_JWT_KEY=${KEY:-}` sets an empty string if KEY is unset. Without a key
+    # nothing is accepted; restrictions, which are optional, must not be lost in this way.
     return None if value == "" else value
 
 
@@ -89,8 +91,8 @@ class TokenSettings(BaseSettings):
         description="name of the claim that contains the grant, such as https://example.com/tickertape for "
         "issuers that accept names with a URL only",
     )
-    jwt_issuer: Annotated[str | None, _EMPTY] = Field(None, description="required iss of tokens")
-    jwt_audience: Annotated[str | None, _EMPTY] = Field(
+    jwt_issuer: Annotated[str | None, NOT_EMPTY] = Field(None, description="required iss of tokens")
+    jwt_audience: Annotated[str | None, NOT_EMPTY] = Field(
         None, description="value that the aud of tokens must contain"
     )
     jwt_leeway: float = Field(
@@ -101,7 +103,7 @@ class TokenSettings(BaseSettings):
         # Not for exp: the session ends at exp anyway, and clients renew their token 60 s before it.
         description="seconds of clock skew that are tolerated for nbf and iat, but not for exp",
     )
-    jwt_revoked_file: Annotated[Path | None, _EMPTY] = Field(
+    jwt_revoked_file: Annotated[Path | None, NOT_EMPTY] = Field(
         None,
         description="file of revoked tokens and certificates: one jti, jti:<id>, sub:<subject> or "
         "cert:<SHA-256 fingerprint> per line",

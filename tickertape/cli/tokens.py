@@ -31,6 +31,7 @@ from tickertape.relay.auth.signing import generate_key, mint, read_signing_key
 from tickertape.relay.auth.token_service import TokenService
 from tickertape.relay.auth.verifier import MAX_TOKEN, anonymous_subject
 from tickertape.relay.core.grants import grant_of
+from tickertape.validation import NOT_EMPTY
 
 MAX_LIFETIME: Final = 366 * 86_400
 """Maximum lifetime of a token in seconds; longer-lived tokens would amount to passwords that never change."""
@@ -46,6 +47,9 @@ def _validate_start(text: str) -> str:
     if not is_duration(text):
         parse_time(text)
     return text
+
+
+OptionalText = Annotated[str | None, NOT_EMPTY]
 
 
 def _validate_patterns(text: str) -> str:
@@ -75,12 +79,12 @@ class TokenCommandSettings(TokenSettings):
     token: CliPositionalArg[str] = Field(
         "-", description="inspect: token to inspect; - reads it from standard input"
     )
-    subject: str | None = Field(None, description="mint: subject of the token (sub), such as a user name")
+    subject: OptionalText = Field(None, description="mint: subject of the token (sub), such as a user name")
     subjects: Annotated[str | None, AfterValidator(lambda text: text and _validate_patterns(text))] = Field(
         None, description="mint: granted subject patterns, separated by commas; '>' grants everything"
     )
-    deny: Annotated[str, AfterValidator(_validate_patterns)] = Field(
-        "", description="mint: subject patterns excluded from the grant, separated by commas"
+    deny: Annotated[OptionalText, AfterValidator(lambda text: text and _validate_patterns(text))] = Field(
+        None, description="mint: subject patterns excluded from the grant, separated by commas"
     )
     level: LevelName | None = Field(None, description="mint: minimum level of granted log events")
     rate: NonNegativeFloat | None = Field(
@@ -90,13 +94,15 @@ class TokenCommandSettings(TokenSettings):
     expires: Annotated[str, AfterValidator(_validate_lifetime)] = Field(
         "1h", description="mint: lifetime, such as 30m, 1h or 7d"
     )
-    not_before: Annotated[str | None, AfterValidator(lambda text: text and _validate_start(text))] = Field(
+    not_before: Annotated[OptionalText, AfterValidator(lambda text: text and _validate_start(text))] = Field(
         None, description="mint: start of validity, as a duration from now such as 5m, or an RFC 3339 time"
     )
-    issuer: str | None = Field(None, description="mint: issuer (iss); TICKERTAPE_JWT_ISSUER by default")
-    audience: str | None = Field(None, description="mint: audience (aud); TICKERTAPE_JWT_AUDIENCE by default")
-    id: str | None = Field(None, description="mint: id of the token (jti), by which it can be revoked")
-    kid: str | None = Field(None, description="mint: id of the key (kid), if the relay has several keys")
+    issuer: OptionalText = Field(None, description="mint: issuer (iss); TICKERTAPE_JWT_ISSUER by default")
+    audience: OptionalText = Field(
+        None, description="mint: audience (aud); TICKERTAPE_JWT_AUDIENCE by default"
+    )
+    id: OptionalText = Field(None, description="mint: id of the token (jti), by which it can be revoked")
+    kid: OptionalText = Field(None, description="mint: id of the key (kid), if the relay has several keys")
     key_file: Path | None = Field(
         None, description="mint: file with the secret (HS256) or the private key (PEM)"
     )
@@ -163,7 +169,7 @@ def _mint(settings: TokenCommandSettings) -> str:
     now = int(time.time())
     grant = {
         "subjects": _split_patterns(settings.subjects),
-        "deny": _split_patterns(settings.deny) or None,
+        "deny": None if settings.deny is None else _split_patterns(settings.deny),
         "level": settings.level,
         "rate": settings.rate,
         "connections": settings.connections,

@@ -349,3 +349,13 @@ def test_what_the_relay_would_verify_with_may_be_wrong(run: Shell, tmp_path: Pat
     ran = run("inspect", token("EdDSA"), "--jwt-algorithm", "EdDSA", "--jwt-jwks-url", address)
     assert (ran.code, ran.out) == (1, "")
     assert "cannot fetch" in ran.err
+
+
+@pytest.mark.parametrize(
+    "option", ["deny", "subject", "issuer", "audience", "id", "not-before", "jwt-audience"]
+)
+def test_an_empty_restriction_mints_nothing(run: Shell, option: str) -> None:
+    """An option whose shell variable is unset is an error, since the token would grant more than intended."""
+    secret = SECRET.decode()
+    ran = run("mint", "--jwt-algorithm", "HS256", "--jwt-key", secret, "--subjects", ">", f"--{option}", "")
+    assert (ran.out, ran.err.count("empty, which would drop a restriction")) == ("", 1)

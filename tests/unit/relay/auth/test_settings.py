@@ -39,11 +39,11 @@ def test_only_the_leeway_and_the_claim_have_defaults() -> None:
 
 
 def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each setting is an environment variable with the prefix, and an empty variable counts as unset."""
+    """Each setting is an environment variable with the prefix, and an empty key counts as unset."""
     monkeypatch.setenv("TICKERTAPE_NATS_URL", "nats://a:4222")
     monkeypatch.setenv("TICKERTAPE_JWT_ALGORITHM", "EdDSA")
     monkeypatch.setenv("TICKERTAPE_JWT_KEY_FILE", "/keys/public.pem")
-    for name in ("KEY", "JWKS_URL", "ISSUER", "AUDIENCE", "REVOKED_FILE"):
+    for name in ("KEY", "JWKS_URL"):
         monkeypatch.setenv(f"TICKERTAPE_JWT_{name}", "")
     found = CombinedSettings()
     assert (found.nats_url, found.jwt_algorithm) == ("nats://a:4222", "EdDSA")
@@ -51,6 +51,16 @@ def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch)
     unset = ("jwt_key", "jwt_jwks_url", "jwt_issuer", "jwt_audience", "jwt_revoked_file")
     assert [getattr(found, name) for name in unset] == [None] * 5
     assert token_settings_error(found) is None
+
+
+@pytest.mark.parametrize("name", ["ISSUER", "AUDIENCE", "REVOKED_FILE"])
+def test_an_empty_restriction_is_an_error(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """An empty variable of a restriction is an error, since the restriction would be lost silently."""
+    monkeypatch.setenv(f"TICKERTAPE_JWT_{name}", "")
+    with pytest.raises(
+        ValidationError, match=f"(?s)jwt_{name.lower()}.*empty, which would drop a restriction"
+    ):
+        CombinedSettings()
 
 
 @pytest.mark.parametrize(
