@@ -13,6 +13,7 @@ import asyncio
 import logging
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -113,6 +114,7 @@ class ClientCertificates:
 
     Args:
         path: path of the file, which is loaded immediately.
+        wall: returns UNIX seconds.
 
     Attributes:
         valid: whether the rules in force are those of the file, as of the last check.
@@ -121,9 +123,10 @@ class ClientCertificates:
         CertificateGrantsError: the file is missing or invalid.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, wall: Callable[[], float] = time.time) -> None:
         self.valid = True
         self._path = path
+        self._wall = wall
         self._rules = Rules()
         self._stamp: _Stamp | None = None
         self._logged_failure = ""
@@ -145,13 +148,16 @@ class ClientCertificates:
             der: certificate that TLS has verified, in DER.
 
         Raises:
-            ProtocolError: the certificate cannot be read (``unauthorized``), or no rule matches it
-                (``forbidden``).
+            ProtocolError: the certificate cannot be read or has expired (``unauthorized``), or no rule
+                matches it (``forbidden``).
         """
         try:
             names, expires_at = self._parse(der)
         except ValueError:
             raise ProtocolError(ErrorCode.UNAUTHORIZED, "the client certificate cannot be read") from None
+        # TLS does not check it again on a connection that stays open, nor when it resumes a session.
+        if expires_at <= self._wall():
+            raise ProtocolError(ErrorCode.UNAUTHORIZED, "the client certificate has expired; get a new one")
         granted = self._find(names, expires_at)
         if granted is None:
             raise ProtocolError(

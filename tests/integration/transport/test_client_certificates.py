@@ -304,6 +304,35 @@ def test_a_session_expires_with_its_certificate(mixed: Relay, scene: Scene, seco
         request(mixed, file)
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_connection_does_not_outlast_its_certificate(
+    mixed: Relay, scene: Scene, version: ssl.TLSVersion
+) -> None:
+    """After the expiry, a connection that stays open is rejected, and so is a TLS session that is resumed."""
+
+    def open_connection(seconds: float) -> tuple[ssl.SSLContext, HTTPSConnection]:
+        tls = context(scene.authority.issue("cn:desk", seconds=seconds), version)
+        link = HTTPSConnection(*mixed.host_port, context=tls, timeout=PATIENCE)
+        assert status(link) == 200
+        return tls, link
+
+    def status(link: HTTPSConnection) -> int:
+        link.request("GET", "/events")
+        response = link.getresponse()
+        response.read()
+        return response.status
+
+    try:
+        tls, link = open_connection(2)
+    except (OSError, HTTPException, AssertionError):  # a busy machine took longer than that for the handshake
+        tls, link = open_connection(20)
+    session = link.sock.session
+    eventually(lambda: status(link) == 401, "the open connection is rejected")
+    link.close()
+    with pytest.raises(ConnectionError):
+        _talk(mixed, tls, session)
+
+
 def test_a_removed_authority_is_not_trusted_any_more(nats: NatsServer, tmp_path: Path) -> None:
     """After the CA file is replaced, a client of the former CA cannot connect, not even by resuming."""
     scene = Scene(tmp_path)

@@ -6,6 +6,7 @@ import itertools
 import json
 import logging
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,19 @@ def test_the_first_matching_rule_applies(authority: ClientAuthority, path: Path)
     for several in itertools.permutations(rules):
         assert list(load(path, *several).grant(der(file)).subjects) == several[0]["grant"]["subjects"]
     assert load(path, rule("cn:a"), *rules[1:]).grant(der(file)).subjects == ("log.b.>",)
+
+
+def test_an_expired_certificate_is_rejected(authority: ClientAuthority, path: Path) -> None:
+    """A certificate is checked each time, since TLS checks it only in a full handshake."""
+    load(path, rule("cn:a"))
+    now = time.time()
+    certificates = ClientCertificates(path, wall=lambda: now)
+    file = der(authority.issue("cn:a", seconds=600))
+    assert certificates.grant(file).expires_at == pytest.approx(now + 600, abs=PATIENCE)
+    now += 600 + PATIENCE
+    with pytest.raises(ProtocolError, match="has expired; get a new one") as caught:
+        certificates.grant(file)
+    assert caught.value.code is ErrorCode.UNAUTHORIZED
 
 
 def test_strange_certificates_are_rejected(authority: ClientAuthority, path: Path) -> None:
