@@ -51,7 +51,7 @@ class Ping(Message):
     """Request for a ``pong`` with the same ``id``."""
 
     type: Literal["ping"]
-    id: str | int | None = None
+    id: Annotated[str, Field(max_length=256)] | int | None = None
     """Any value, to match the reply to the request."""
 
 

@@ -42,7 +42,7 @@ def printable_json(document: str) -> str:
     if is_printable(document):
         return document
     return "".join(
-        character if character == "\n" or is_printable(character) else _escape_json(character)
+        character if character == "\n" or is_printable(character) else escape_json(character)
         for character in document
     )
 
@@ -67,6 +67,7 @@ def truncate(text: str, max_bytes: int) -> str:
     return text.encode()[:max_bytes].decode(errors="ignore")
 
 
-def _escape_json(character: str) -> str:
+def escape_json(character: str) -> str:
+    """Return the escape of a character in JSON."""
     # Characters beyond U+FFFF become two escapes, a surrogate pair.
     return re.sub("(....)", r"\\u\1", character.encode("utf-16-be", "surrogatepass").hex())

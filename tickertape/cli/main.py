@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from tickertape.process.console import (
     escape_tracebacks,
+    escape_unencodable,
     flush,
     print_error,
     print_line,
@@ -140,6 +141,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     if argv is None:
         escape_tracebacks()
+        escape_unencodable()
     try:
         code = _main(sys.argv[1:] if argv is None else argv)
         # Here rather than at the exit of the interpreter, so that a closed pipe is noticed in this block.

@@ -6,7 +6,7 @@ import sys
 from functools import partial
 from typing import Any
 
-from tickertape.process.console import escape_tracebacks
+from tickertape.process.console import escape_tracebacks, escape_unencodable
 from tickertape.process.event_loop import run_async
 from tickertape.relay.workers.ipc import EXIT_CONFIG, SupervisorChannel, read_worker_config
 
@@ -20,6 +20,7 @@ def main() -> int:
     # Before the relay handles SIGHUP, a reload has no effect: the settings have not been read yet.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     escape_tracebacks()
+    escape_unencodable()
     sock = socket.socket(fileno=int(sys.argv[1]))
     try:
         config = read_worker_config(sock)

@@ -4,12 +4,14 @@ Invariant: text that others chose, such as a file name or a message of a server,
 All commands print through this module or ``terminal``, and ruff rejects any other output.
 """
 
+import codecs
+import io
 import sys
 import threading
 import traceback
 from types import TracebackType
 
-from tickertape.text import join_lines, printable, printable_json, printable_lines
+from tickertape.text import escape_json, join_lines, printable, printable_json, printable_lines
 
 
 def print_line(line: str) -> None:
@@ -72,3 +74,16 @@ def escape_tracebacks() -> None:
         print_traceback(failure.exc_type, failure.exc_value, failure.exc_traceback)
 
     sys.excepthook, threading.excepthook, sys.unraisablehook = print_traceback, print_failure, print_ignored
+
+
+def escape_unencodable() -> None:
+    """Escape as in JSON what the encoding of standard output and error lacks, so that it ends no command."""
+
+    def escape(error: UnicodeError) -> tuple[str, int]:
+        assert isinstance(error, UnicodeEncodeError)
+        return "".join(map(escape_json, error.object[error.start : error.end])), error.end
+
+    codecs.register_error("tickertape.escape", escape)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="tickertape.escape")

@@ -84,6 +84,7 @@ def test_client_messages_are_parsed() -> None:
         (b'{"type":"subscribe","interval_ms":1.5}', ErrorCode.BAD_MESSAGE, "interval_ms: ", "subscribe"),
         (b'{"type":"subscribe","interval_ms":true}', ErrorCode.BAD_MESSAGE, "interval_ms: ", "subscribe"),
         (b'{"type":"ping","id":[]}', ErrorCode.BAD_MESSAGE, "id", "ping"),
+        (b'{"type":"ping","id":"%b"}' % (b"x" * 257), ErrorCode.BAD_MESSAGE, "id", "ping"),
     ],
 )  # fmt: skip
 def test_invalid_messages_are_reported(text: bytes, code: ErrorCode, expected: str, ref: str | None) -> None:

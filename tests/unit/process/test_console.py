@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -94,3 +95,25 @@ def test_a_traceback_is_escaped(code: str) -> None:
     assert "Traceback (most recent call last)" in done.stderr
     assert re.search(r"^(ValueError|OSError|ZeroDivisionError): ", done.stderr, re.MULTILINE)
     assert deceptive(done.stderr) == set()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_terminal_without_unicode_ends_no_command(encoding: str) -> None:
+    """What an encoding lacks is escaped, so that JSON keeps its value."""
+    values = ["\u884c", "\U0001f4c8", "\xe9", "plain"]
+    script = (
+        "import json; from tickertape.process import console; console.escape_unencodable();"
+        f"values = {values!r}; console.print_json(json.dumps(values, ensure_ascii=False).encode());"
+        "console.print_line(values[0]); console.print_error(values[1])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        encoding=encoding,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        check=True,
+    )
+    document, line = done.stdout.splitlines()
+    assert json.loads(document) == values
+    assert line in ("\u884c", "\\u884c")
+    assert done.stderr.strip() in ("\U0001f4c8", "\\ud83d\\udcc8")
