@@ -7,7 +7,6 @@ sends one byte per second cannot exceed it, and cancelling the request closes it
 import asyncio
 import base64
 import contextlib
-import errno
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import h11
 
+from tickertape.errors import TickertapeError
 from tickertape.net.outgoing import open_connection, write
 
 CHUNK: Final = 16 * 1024
@@ -28,7 +28,7 @@ CLOSE_GRACE: Final = 0.5
 _NO_BODY: Final[Mapping[str, str]] = {}
 
 
-class HttpError(ConnectionError):
+class HttpError(TickertapeError, ConnectionError):
     """Error for a response that is not HTTP, or a connection that ended without one."""
 
 
@@ -87,7 +87,7 @@ async def fetch(
             return await _exchange(reader, writer, parts, method, headers, max_bytes, expires)
     except h11.ProtocolError as error:
         text = "response is not HTTP" if isinstance(error, h11.RemoteProtocolError) else "request is invalid"
-        raise HttpError(errno.EPROTO, f"{text}: {error}") from None
+        raise HttpError(f"{text}: {error}") from None
     finally:
         if writer is not None:
             await close(writer)
@@ -141,7 +141,7 @@ async def _open_tunnel(proxy: str, target: str) -> tuple[asyncio.StreamReader, a
         write(writer, http.send(request) or b"")
         status, _ = await _read_head(http, reader)
         if status != 200:
-            raise HttpError(errno.EPROTO, f"the proxy returned HTTP {status}")
+            raise HttpError(f"the proxy returned HTTP {status}")
     except BaseException:
         writer.transport.abort()
         raise
@@ -186,7 +186,7 @@ async def _read_head(http: h11.Connection, reader: asyncio.StreamReader) -> tupl
         event = http.next_event()
         if event is h11.NEED_DATA:
             if not (data := await reader.read(CHUNK)):
-                raise HttpError(errno.ECONNABORTED, "peer closed the connection without a response")
+                raise HttpError("peer closed the connection without a response")
             http.receive_data(data)
         elif isinstance(event, h11.Response):
             return event.status_code, {

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any, Final
 
+from tickertape.errors import TickertapeError
 from tickertape.net.daemon_pool import DaemonPool
 
 MAX_LOOKUPS: Final = 64
@@ -26,6 +27,11 @@ LOOKUP_TIMEOUT: Final = 10.0
 
 STREAM_LIMIT: Final = 64 * 1024
 """Bytes that a connection buffers before it stops reading from the socket."""
+
+
+class InvalidHostName(TickertapeError, OSError):
+    """Error of a text that can never be the name of a host."""
+
 
 Results = Sequence[tuple[socket.AddressFamily, int, int, str, Any]]
 """Addresses as ``socket.getaddrinfo`` returns them."""
@@ -175,7 +181,7 @@ def _get_addresses(host: str, port: int) -> Results:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError as error:
         # The IDNA codec rejects empty labels and labels over 63 bytes before the resolver is called.
-        raise OSError(errno.EINVAL, f"not a host name: {error.__cause__ or error}") from None
+        raise InvalidHostName(f"not a host name: {error.__cause__ or error}") from None
 
 
 def _parse_numeric(host: str, port: int) -> Results | None:

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
 
+from tickertape.errors import TickertapeError
+
 _METHODS: Final = (b"GET", b"HEAD", b"OPTIONS")
 _ALLOW: Final = {"Allow": "GET, HEAD"}
 _VERSIONS: Final = ("1.0", "1.1")
@@ -18,7 +20,7 @@ RawHeaders = Sequence[tuple[bytes, bytes]]
 """Header names in lower case, and values, in order."""
 
 
-class HeadError(ValueError):
+class HeadError(TickertapeError, ValueError):
     """Error of a request head.
 
     Args:

@@ -76,7 +76,7 @@ async def flood(url: str, count: int, *subjects: str) -> list[tuple[int, str]]:
     return found
 
 
-def account(feed: FeedClient, start: int, upto: int, matching: set[int]) -> set[int]:
+def account(feed: FeedClient, start: int, upto: int, matching: set[int], *, slow: bool = False) -> set[int]:
     """Check what was received against the conservation law; return the sequences that are in gaps.
 
     Args:
@@ -84,13 +84,15 @@ def account(feed: FeedClient, start: int, upto: int, matching: set[int]) -> set[
         start: sequence after which it began.
         upto: last sequence that it must account for.
         matching: sequences that its filter matches.
+        slow: whether it may also have been too slow for some events, in mode live on a busy machine.
     """
     position, gone = start, set()
     seen: list[int] = []
     for message in feed.messages:
         if isinstance(message, Gap):
             begin, end = parse_cursor(message.from_).sequence, parse_cursor(message.to).sequence
-            assert (message.dropped, message.reason) == (None, "retention")
+            if not (slow and message.reason == "slow"):
+                assert (message.dropped, message.reason) == (None, "retention")
             assert position <= begin < end, "told before any later cursor"
             gone |= set(range(begin + 1, end + 1))
             position = end
@@ -137,7 +139,7 @@ def test_a_flood_through_a_small_stream(nats_server: NatsServer, mode: str, subj
                 state = (await js.stream_info("EVENTS")).state
             await feed.until(lambda: arrived(feed, last))
             required = {s for s, subject in found if subjects == ">" or subject != "log.info.b"} | {last}
-            gone = account(feed, start, last, required)
+            gone = account(feed, start, last, required, slow=mode == "live")
             evicted = required - set(feed.seqs())
             assert evicted, "the stream was too large for this test"
             assert evicted <= gone

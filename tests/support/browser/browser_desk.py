@@ -65,7 +65,7 @@ class _Shared:
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         if self._runner is None:
             self._runner = asyncio.Runner()
-        return self._runner.run(work)
+        return self._runner.run(asyncio.wait_for(work, 10 * PATIENCE))
 
     async def browser(self) -> Browser:
         """Start the browser unless it is running."""

@@ -21,6 +21,7 @@ from tickertape.cli.tail.token import HINT, NoTokenError, TokenSource
 from tickertape.contracts.close_codes import CLOSE_CODES, CloseCode, Reconnect
 from tickertape.contracts.messages import HEARTBEAT_MS, MAX_MESSAGE_BYTES, SUBPROTOCOL
 from tickertape.errors import ConfigurationError
+from tickertape.net.outgoing import InvalidHostName
 from tickertape.process.console import print_json, print_notice
 from tickertape.process.signals import stop_on_signals
 from tickertape.process.tasks import run_until_stopped
@@ -134,7 +135,7 @@ class _Tail:
                     "red",
                 )
                 return 1
-            except UnicodeError:
+            except (InvalidHostName, UnicodeError):
                 self.print_status(
                     f"tickertape tail: {self._settings.url} contains an invalid host name", "red"
                 )
