@@ -17,9 +17,11 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
+from nats.errors import MaxPayloadError, OutboundBufferLimitError
 from tickertape.producers.sdk.ack_window import InFlightEvent
 from tickertape.producers.sdk.drop_report import LOGGER
 from tickertape.producers.sdk.errors import PublishError, closed_error
+from tickertape.producers.sdk.publish_ack import TransientFailure
 
 from tickertape.errors import OperatorError
 from tickertape.nats import connection
@@ -131,6 +133,18 @@ class Connection:
             # connect() retries while NATS is unreachable; what it raises cannot be fixed by a retry.
             self.fatal = error
         self._ready.set()
+
+    def publish_failure(self, event: InFlightEvent[Any], error: NatsError) -> TransientFailure | PublishError:
+        """Return the meaning of an error of the client's ``publish``: whether to resend, or why not."""
+        if isinstance(error, OutboundBufferLimitError):
+            return TransientFailure("NATS is unreachable")
+        if isinstance(error, MaxPayloadError):
+            message = f"its {len(event.payload)} bytes exceed the maximum payload of the NATS server"
+            return PublishError(event.subject, message, "raise max_payload in the server")
+        if self.client is None or self.client.is_closed or not self.client.is_connected:
+            return TransientFailure(str(error))
+        message = f"the NATS client rejected it: {error}"
+        return PublishError(event.subject, message, "check its subject and headers")
 
     def deadline_error(self, event: InFlightEvent[Any], seconds: float) -> PublishError:
         """Return the error of an event whose deadline has passed.

@@ -6,8 +6,10 @@ Invariants:
 2. The log gets at most one line per second, however many events are dropped.
 """
 
+import asyncio
 import logging
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from tickertape.contracts.events import SystemLog
 
@@ -32,12 +34,14 @@ class DropReport:
     Attributes:
         count: events dropped since the publisher was created.
         unreported: dropped events that no published report covers.
+        report: future of the report that awaits its acknowledgement; None if there is none.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name or "publisher"  # the contract does not allow an empty source
         self.count = 0
         self.unreported = 0
+        self.report: asyncio.Future[Any] | None = None
         self._unlogged = 0
         self._logged_at = -LOG_INTERVAL
         self._dropped_at = -QUIET_PERIOD
@@ -83,6 +87,24 @@ class DropReport:
     def restore(self, number: int) -> None:
         """Count drops as unreported again, because their report was not acknowledged."""
         self.unreported += number
+
+    def publish(self, send: Callable[[SystemLog], asyncio.Future[Any]]) -> None:
+        """Publish a report of all unreported drops, unless one still awaits its acknowledgement.
+
+        Args:
+            send: sends the event, and returns the future of its acknowledgement.
+        """
+        if self.report is not None or not self.unreported:
+            return
+        event, number = self.take()
+        self.report = send(event)
+
+        def handle_outcome(report: asyncio.Future[Any]) -> None:
+            self.report = None
+            if report.cancelled() or report.exception() is not None:
+                self.restore(number)
+
+        self.report.add_done_callback(handle_outcome)
 
     def _text(self, number: int) -> str:
         reason = "while NATS was unreachable" if self._offline else "because the stream could not keep up"

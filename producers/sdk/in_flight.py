@@ -22,7 +22,7 @@ from typing import Final
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.errors import MaxPayloadError, OutboundBufferLimitError
+from tickertape.contracts.events import SystemLog
 from tickertape.producers.sdk.ack_window import AckWindow, InFlightEvent, SendPacer
 from tickertape.producers.sdk.capacity import Capacity, WhenFull
 from tickertape.producers.sdk.connection import Connection
@@ -82,7 +82,6 @@ class InFlight:
         self._pacer = SendPacer()
         self._id_prefix = secrets.token_hex(8)  # makes message ids unique among publishers
         self._count = 0
-        self._report: InFlightEvent[AckFuture] | None = None  # the drop report that is in flight
         self._wake = asyncio.Event()  # set when an event enters the window
         self._task: asyncio.Task[None] | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -177,7 +176,7 @@ class InFlight:
 
     def futures(self) -> list[AckFuture]:
         """Return the futures of the callers' events in flight, oldest first."""
-        return [event.future for event in self._window.events() if event is not self._report]
+        return [event.future for event in self._window.events() if event.future is not self.drops.report]
 
     async def close(self, timeout: float | None) -> None:  # noqa: ASYNC109
         """Reject new events, wait for those in flight, fail the remaining ones, and close the connection."""
@@ -206,10 +205,10 @@ class InFlight:
         if futures := self.futures():
             await asyncio.wait(futures, timeout=timeout)
         if self.online:
-            self._send_report()
-            if self._report is not None:
+            self.drops.publish(self._add_report)
+            if self.drops.report is not None:
                 report_timeout = REPORT_TIMEOUT if timeout is None else min(timeout, REPORT_TIMEOUT)
-                await asyncio.wait({self._report.future}, timeout=report_timeout)
+                await asyncio.wait({self.drops.report}, timeout=report_timeout)
 
     async def _run(self) -> None:
         """Connect, and sweep while the window holds events; runs until the publisher closes."""
@@ -241,7 +240,7 @@ class InFlight:
         if self._connection.take_reconnect():
             self._window.resend_all(now)
         if self.drops.is_due(now):
-            self._send_report()
+            self.drops.publish(self._add_report)
         loop = asyncio.get_running_loop()
         allowed = self._pacer.allowance(now)
         # The current time on each pass: events added while this loop yielded must precede later ones.
@@ -277,17 +276,12 @@ class InFlight:
                 reply=f"{self._connection.inbox}.{event.token}",
                 headers=event.headers,
             )
-        except OutboundBufferLimitError:
-            self._window.retry_later(event, TransientFailure("NATS is unreachable"), now())
-        except MaxPayloadError:
-            message = f"its {len(event.payload)} bytes exceed the maximum payload of the NATS server"
-            self._fail(event, PublishError(event.subject, message, "raise max_payload in the server"))
         except NatsError as error:
-            if client.is_closed or not client.is_connected:
-                self._window.retry_later(event, TransientFailure(str(error)), now())
+            failure = self._connection.publish_failure(event, error)
+            if isinstance(failure, TransientFailure):
+                self._window.retry_later(event, failure, now())
             else:
-                message = f"the NATS client rejected it: {error}"
-                self._fail(event, PublishError(event.subject, message, "check its subject and headers"))
+                self._fail(event, failure)
 
     async def _handle_reply(self, message: Msg) -> None:
         event = self._window.get(message.subject.rpartition(".")[2])
@@ -320,8 +314,8 @@ class InFlight:
         """Drop the oldest events until an event of this size fits."""
         now = asyncio.get_running_loop().time()
         while not self._capacity.fits(size):
-            oldest = next((event for event in self._window.events() if event is not self._report), None)
-            if oldest is None:
+            callers = (event for event in self._window.events() if event.future is not self.drops.report)
+            if (oldest := next(callers, None)) is None:
                 return
             message = "dropped as the oldest event to admit a newer one"
             self._fail(oldest, PublishDropped(oldest.subject, message, "raise max_pending, or publish less"))
@@ -335,22 +329,12 @@ class InFlight:
         self.drops.add(number, asyncio.get_running_loop().time(), offline=not self.online)
         self._wake.set()
 
-    def _send_report(self) -> None:
-        """Send the report of dropped events; one at a time, regardless of the capacity."""
-        if self._report is not None or not self.drops.unreported:
-            return
-        report, number = self.drops.take()
+    def _add_report(self, report: SystemLog) -> AckFuture:
+        """Add the report of dropped events, regardless of the capacity."""
         payload = report.encode()
         self._capacity.reserve(len(payload))
-        self._report = self._add(self._names.subject(report.subject), payload, None, None)
         self._backlog = True  # the sweep sends it
-
-        def handle_outcome(future: AckFuture) -> None:
-            self._report = None
-            if future.cancelled() or future.exception() is not None:
-                self.drops.restore(number)
-
-        self._report.future.add_done_callback(handle_outcome)
+        return self._add(self._names.subject(report.subject), payload, None, None).future
 
     def _fail_all(self) -> None:
         for event in list(self._window.events()):

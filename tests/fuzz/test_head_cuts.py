@@ -14,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from tickertape.relay.endpoints.routes import json_app
-from tickertape.relay.transport.http.protocol import MAX_HEAD_BYTES, GuardedHttp
+from tickertape.relay.transport.http.head_reader import MAX_HEAD_BYTES
+from tickertape.relay.transport.http.protocol import GuardedHttp
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 

@@ -121,3 +121,17 @@ def split_head(head: bytes) -> list[tuple[str, str]]:
     """Return the headers of a complete head that the parser rejects; names are in lower case."""
     lines = (line.partition(":") for line in head.decode("latin-1").split("\r\n")[1:])
     return [(name.lower(), value.strip(" \t")) for name, _, value in lines]
+
+
+def handshake_headers(headers: RawHeaders) -> list[tuple[str, str]]:
+    """Return the headers of an upgrade request for the WebSocket protocol.
+
+    They are already validated; of those that concern only this connection, the protocol needs these values.
+    """
+    hop_by_hop = {"connection": "Upgrade", "upgrade": "websocket"}
+    decoded = [
+        (name.decode("ascii"), value.strip(b" \t").decode("latin-1"))
+        for name, value in headers
+        if name.decode("ascii") not in hop_by_hop
+    ]
+    return [*decoded, *hop_by_hop.items()]

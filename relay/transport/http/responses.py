@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final
 
+import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -45,6 +46,24 @@ _STATUS_CODES: Final[dict[int, str]] = {
 def http_error_body(status: int, message: str) -> dict[str, str]:
     """Build the body of an HTTP-level error."""
     return {"code": _STATUS_CODES.get(status, ErrorCode.BAD_QUERY), "message": message}
+
+
+def closing_response(status: int, message: str, headers: Mapping[str, str]) -> bytes:
+    """Build the bytes of an error response that closes the connection.
+
+    Args:
+        status: HTTP status.
+        message: description for the client; empty for that of the status.
+        headers: further headers.
+    """
+    phrase = HTTPStatus(status).phrase
+    body = orjson.dumps(http_error_body(status, message or phrase.lower()))
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return (
+        b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%b"
+        b"cache-control: no-store\r\nconnection: close\r\n\r\n%b"
+        % (status, phrase.encode(), len(body), lines.encode(), body)
+    )
 
 
 def http_error_response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from tickertape.relay.transport.http.protocol import MAX_HEAD_BYTES
+from tickertape.relay.transport.http.head_reader import MAX_HEAD_BYTES
 
 HOST: Final = "127.0.0.1"
 
