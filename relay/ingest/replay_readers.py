@@ -49,6 +49,9 @@ RETRY_DELAY: Final = 0.5
 LOOKUP_BATCH: Final = 32
 """Number of sessions whose positions are looked up concurrently; a slow response delays only these."""
 
+MAX_STORED: Final = 1_024
+"""Maximum number of storage times that are remembered during look-ups."""
+
 _UNBOUNDED: Final = 1 << 62
 _ROUNDING_ERROR: Final = 0.001
 """Maximum rounding error in seconds when a time in nanoseconds becomes a float."""
@@ -258,21 +261,23 @@ class ReplayReaders:
         return chunk
 
     async def _locate_sessions(self) -> None:
+        stored: dict[int, int | None] = {}  # a cache, since many clients reconnect with the same cursor
         while True:
             await self._requests.position_requested.wait()
-            sessions = self._requests.take_sessions()
-            stored: dict[int, int | None] = {}  # a cache, since many clients reconnect with the same cursor
-            while sessions:
-                batch, sessions[:LOOKUP_BATCH] = sessions[:LOOKUP_BATCH], []
-                error = await self._locate_batch(batch, stored)
-                if error is None:
-                    continue
-                # Sessions of the batch that were located, or have ended, are not queued again.
-                waiting = [session for session in (*batch, *sessions) if session.locating is not None]
+            batch = self._requests.take_sessions(LOOKUP_BATCH)
+            error = await self._locate_batch(batch, stored)
+            if error is not None:
+                # Sessions that were located, or have ended, are not queued again.
+                waiting = [session for session in batch if session.locating is not None]
                 log.warning("cannot look up %s, retrying: %s", count(len(waiting), "client position"), error)
                 await asyncio.sleep(RETRY_DELAY)
                 self._requests.request_positions(*waiting)
-                break
+            if (
+                error is not None
+                or not self._requests.position_requested.is_set()
+                or len(stored) > MAX_STORED
+            ):
+                stored.clear()  # it may be another stream by the time of the next request
 
     async def _locate_batch(
         self, sessions: list[Session], stored: dict[int, int | None]
