@@ -5,12 +5,14 @@ contains a token, and no client of a feed can read one. Records that could not b
 later one.
 """
 
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from tickertape.contracts.events import Timestamp
 from tickertape.contracts.messages import LevelName
 from tickertape.contracts.subjects import escape
+
+from tickertape.text import escape_surrogates
 
 MAX_USER_AGENT: Final = 200
 """Maximum characters of a user agent."""
@@ -33,6 +35,14 @@ class AuditRecord(BaseModel):
     """Time of what happened, or of its first occurrence if the record counts several."""
     source: str
     """Program that wrote the record: host name of a relay, with the number of a worker, or of a command."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _escape(cls, value: Any) -> Any:
+        """Escape lone surrogates, as in undecodable file names, which JSON cannot contain."""
+        if isinstance(value, list):
+            return [cls._escape(item) for item in value]
+        return escape_surrogates(value) if isinstance(value, str) else value
 
     def encode(self) -> bytes:
         """Encode the record as JSON without absent fields."""

@@ -49,6 +49,9 @@ MAX_KEYS: Final = 200
 MAX_QUEUED_BYTES: Final = 4 * 1024 * 1024
 """Maximum bytes of records that wait for NATS; further ones are lost, and counted."""
 
+MAX_RECORD: Final = 256 * 1024
+"""Maximum bytes of a record; NATS would reject a larger one each time that it is published."""
+
 BATCH_SIZE: Final = 64
 """Maximum number of records whose acknowledgements are awaited together."""
 
@@ -119,7 +122,7 @@ class AuditLog:
     def write(self, record: Record) -> None:
         """Queue a record."""
         data = record.encode()
-        if self._bytes + len(data) > MAX_QUEUED_BYTES:
+        if len(data) > MAX_RECORD or self._bytes + len(data) > MAX_QUEUED_BYTES:
             self._lose(1)
             return
         self._queue.append(Queued(next(self._ids), self._names.subject(record_subject(record)), data))

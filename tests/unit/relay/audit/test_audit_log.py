@@ -3,7 +3,7 @@
 import orjson
 import pytest
 from pydantic import TypeAdapter
-from tickertape.contracts.audit import Record, record_subject
+from tickertape.contracts.audit import Record, Reloaded, record_subject
 from tickertape.relay.audit import audit_log
 from tickertape.relay.audit.audit_log import AuditLog
 from tickertape.relay.core.grants import ClientCertificate, Grant
@@ -127,3 +127,24 @@ def test_absent_fields_are_left_out() -> None:
     assert None not in orjson.loads(queued.data).values()
     record = RECORD.validate_json(queued.data)
     assert record_subject(record) == queued.subject
+
+
+def test_any_text_can_be_recorded() -> None:
+    """Undecodable text, as in a file name, is escaped; a record that is too large for NATS is lost."""
+    stage = Stage()
+    text = "key file /b\udcff"
+    stage.log.write(Reloaded(**stage.log.now(), read=[text], failed=[text]))
+    stage.log.session("websocket", text, text).granted("1", Grant(subject=text))
+    stage.log.count_rejection("expired", text)
+    stage.log.count_read(Grant(subject=text), text, text)
+    stage.now += audit_log.WINDOW
+    stage.log.tick()
+    records = stage.records()
+    assert len(records) == 4
+    assert records[0] == Reloaded(
+        **stage.log.now() | {"timestamp": records[0].timestamp},
+        read=[r"key file /b\udcff"],
+        failed=[r"key file /b\udcff"],
+    )
+    stage.log.write(Reloaded(**stage.log.now(), read=["x" * audit_log.MAX_RECORD], failed=[]))
+    assert (len(stage.records()), stage.log.lost) == (4, 1)
