@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv6Address
 from typing import Final, Protocol
 
+from tickertape.relay.core.address_limits import AddressLimits
 from tickertape.relay.core.limit_counters import ALL, LimitCounters, LocalLimitCounters
 from tickertape.relay.core.pending_connections import PendingConnections
 
@@ -24,9 +24,8 @@ REJECTION_COST: Final = 10.0
 """Number of connections that a rejected or unfinished connection counts as, so that untrusted clients use up
 their rate limit ten times as fast."""
 
-_ADDRESS: Final = "@"
 _SUBJECT: Final = "$"
-"""Prefixes of counter keys, which distinguish addresses from token subjects."""
+"""Prefix of the counter keys of token subjects, which differ from those of addresses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +118,7 @@ class Admission:
     Attributes:
         rejected: number of rejections by limit.
         open: number of open connections of this process.
+        addresses: limits per address.
         on_reject: called with each limit that a client exceeds, and its address; None to only count it.
     """
 
@@ -132,8 +132,10 @@ class Admission:
         self.rejected: Counter[Limit] = Counter()
         self.open = 0
         self.on_reject: Callable[[Limit, str], None] | None = None
-        self._exempt = exempt
         self._counters = counters or LocalLimitCounters()
+        self.addresses = AddressLimits(
+            limits.address_connections, limits.address_rate, exempt, self._counters
+        )
         self._pending: PendingConnections[ClientSlot] = PendingConnections()
 
     def __repr__(self) -> str:
@@ -143,23 +145,6 @@ class Admission:
     def pending(self) -> int:
         """Number of connections without a session."""
         return len(self._pending)
-
-    def is_exempt(self, address: str) -> bool:
-        """Return whether limits per address do not apply to an address."""
-        return self._exempt(address)
-
-    def key(self, address: str) -> str:
-        """Return the key to count an address under: for IPv6 the /64, which one client controls."""
-        if ":" not in address or self._exempt(address):
-            return address
-        try:
-            parsed = IPv6Address(address.partition("%")[0])
-        except ValueError:
-            return address
-        # A dual-stack socket reports all IPv4 clients in this form; a single /64 contains them.
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
-        return str(IPv6Address(int(parsed) >> 64 << 64)) + "/64"
 
     def accept(
         self, address: str, socket: Socket, now: float, *, relayed: bool = False
@@ -176,11 +161,12 @@ class Admission:
         Returns:
             The slot of the connection, or the limit that it exceeds.
         """
-        key = self.key(address)
+        key = self.addresses.key(address)
         # Spent first, so that connections rejected by another limit use up the rate of their address, too.
-        limit = self._spend(key, 1.0, now)
-        if limit is None:
+        if self.addresses.spend(key, 1.0, now):
             limit = self._acquire(key, now, relayed=relayed)
+        else:
+            limit = Limit.ADDRESS_RATE
         if limit is not None:
             self.reject(limit, key)
             return limit
@@ -200,15 +186,16 @@ class Admission:
         Returns:
             The limit that the request exceeds, or None.
         """
-        key = self.key(address)
-        limit = self._spend(key, 1.0, now)
+        key = self.addresses.key(address)
+        limit = None if self.addresses.spend(key, 1.0, now) else Limit.ADDRESS_RATE
         # The new address is acquired before the old one is released: if its limit is reached, the connection
         # stays counted as before.
         if limit is None and key != client_slot.address:
-            limit = self._acquire_address(key)
-            if limit is None:
-                self._counters.release(_ADDRESS + client_slot.address)
+            if self.addresses.acquire(key):
+                self.addresses.release(client_slot.address)
                 self._pending.move(client_slot, key)
+            else:
+                limit = Limit.ADDRESS_CONNECTIONS
         if limit is None and client_slot.uncharged:
             if self._spend_total(now):
                 client_slot.uncharged = False
@@ -228,7 +215,7 @@ class Admission:
     def penalize(self, address: str, now: float) -> None:
         """Charge an address extra for a request that was rejected or never completed."""
         # One token has already been spent when the connection or the request was admitted.
-        self._spend(self.key(address), REJECTION_COST - 1.0, now, allow_debt=True)
+        self.addresses.spend(self.addresses.key(address), REJECTION_COST - 1.0, now, allow_debt=True)
 
     def is_pending(self, client_slot: ClientSlot) -> bool:
         """Return whether a connection has no session."""
@@ -285,22 +272,21 @@ class Admission:
         self.open -= 1
         self._pending.discard(client_slot)
         self._counters.release(ALL)
-        self._counters.release(_ADDRESS + client_slot.address)
+        self.addresses.release(client_slot.address)
         if client_slot.subject:
             self._counters.release(_SUBJECT + client_slot.subject)
 
     def prune(self, now: float) -> None:
         """Forget addresses with full token buckets, least recently used first; call this periodically."""
-        self._counters.prune(self.limits.address_rate, now)
+        self.addresses.prune(now)
 
     # Internals.
 
     def _acquire(self, key: str, now: float, *, relayed: bool) -> Limit | None:
         """Count a connection for its address and in total, or not at all if it exceeds a limit."""
         counters = self._counters
-        limit = self._acquire_address(key)
-        if limit is not None:
-            return limit
+        if not self.addresses.acquire(key):
+            return Limit.ADDRESS_CONNECTIONS
         if not counters.acquire(ALL, self.limits.connections):
             limit = Limit.CONNECTIONS
         # Spent last, so that what another limit rejects cannot use up the rate of all.
@@ -309,21 +295,10 @@ class Admission:
         else:
             limit = Limit.CONNECTION_RATE
             counters.release(ALL)
-        counters.release(_ADDRESS + key)
+        self.addresses.release(key)
         return limit
 
     def _spend_total(self, now: float) -> bool:
         """Charge the rate of all connections; return False if it is exceeded."""
         rate = self.limits.connection_rate
         return not rate or self._counters.spend(ALL, rate, 1.0, now)
-
-    def _acquire_address(self, key: str) -> Limit | None:
-        limit = 0 if self._exempt(key) else self.limits.address_connections
-        return None if self._counters.acquire(_ADDRESS + key, limit) else Limit.ADDRESS_CONNECTIONS
-
-    def _spend(self, key: str, cost: float, now: float, *, allow_debt: bool = False) -> Limit | None:
-        rate = self.limits.address_rate
-        if not rate or self._exempt(key):
-            return None
-        spent = self._counters.spend(_ADDRESS + key, rate, cost, now, allow_debt=allow_debt)
-        return None if spent else Limit.ADDRESS_RATE

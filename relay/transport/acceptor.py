@@ -114,7 +114,7 @@ class Acceptor:
     @asynccontextmanager
     async def handshake_turn(self, address: str) -> AsyncIterator[None]:
         """Wait until few enough TLS handshakes of an address are in progress."""
-        if self.admission.is_exempt(address):
+        if self.admission.addresses.is_exempt(address):
             yield
             return
         turns = self._turns.get(address)
@@ -131,7 +131,7 @@ class Acceptor:
 
     def may_linger(self, address: str) -> bool:
         """Return whether a rejected client may stay to read the reason."""
-        own = 0 if self.admission.is_exempt(address) else self.lingering[address]
+        own = 0 if self.admission.addresses.is_exempt(address) else self.lingering[address]
         return own < _MAX_ADDRESS_LINGERING and self.lingering.total() < _MAX_LINGERING
 
 
@@ -152,7 +152,7 @@ class _PendingConnection(asyncio.Protocol):
         acceptor = self._acceptor
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports do not inherit from it
         peer = socket_peer(self._transport)
-        self._address = acceptor.admission.key(peer)
+        self._address = acceptor.admission.addresses.key(peer)
         admitted = acceptor.admission.accept(
             peer, self, acceptor.clock(), relayed=acceptor.request_auth.is_proxy(peer)
         )

@@ -16,6 +16,9 @@ PRODUCT = ("contracts", "producers", "relay", "tickertape")
 MOST_MODULES = 15
 """Maximum number of modules in a folder, without its ``__init__.py``."""
 
+MOST_LINES = 350
+"""Maximum number of lines in a module."""
+
 MAY_USE_PRIVATE_NAMES = {"tickertape/nats/client.py", "relay/transport/http/protocol.py"}
 """Files that may use private names of nats-py and uvicorn, where no public name does the same."""
 
@@ -41,6 +44,14 @@ def test_a_folder_is_taken_in_at_a_glance(folder: Path) -> None:
     modules = {path.name for path in folder.glob("*.py")}
     assert "__init__.py" in modules
     assert len(modules) - 1 <= MOST_MODULES
+
+
+def test_a_module_has_one_concern() -> None:
+    """A module that grows beyond the limit has a second concept, which gets a module of its own."""
+    modules = [path for folder in folders(*PRODUCT) for path in folder.glob("*.py")]
+    lines = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in modules}
+    assert len(lines) > 100
+    assert {path: count for path, count in lines.items() if count > MOST_LINES} == {}
 
 
 def test_unit_tests_lie_as_the_package_does() -> None:
