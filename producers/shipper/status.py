@@ -76,18 +76,22 @@ class ShipCollector(Collector):
         self._counts = counts
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the current value of each metric."""
+        """Yield the current value of each metric.
+
+        Another thread calls this, so mappings are copied before they are iterated; ``dict`` runs no Python
+        code, during which the event loop could change them.
+        """
         shipper, counts, now = self._shipper, self._counts, time.time()
         streams = shipper.streams
         events = CounterMetricFamily(
             "tickertape_ship_events", "Events that JetStream has acknowledged.", labels=("level",)
         )
-        for level, count in shipper.shipped.items():
+        for level, count in dict(shipper.shipped).items():
             events.add_metric((level,), count)
         redacted = CounterMetricFamily(
             "tickertape_ship_redacted", "Secrets that were redacted.", labels=("kind",)
         )
-        for kind, count in counts.redacted.items():
+        for kind, count in dict(counts.redacted).items():
             redacted.add_metric((kind,), count)
         yield from (events, redacted)
         counters = {

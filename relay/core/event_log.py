@@ -117,8 +117,11 @@ class EventLog:
     @property
     def since(self) -> float | None:
         """Time at which the stream stored the oldest event in the log, UNIX seconds; None if empty."""
-        oldest = next(iter(self), None)
-        return None if oldest is None else oldest.stored_ns / 1e9
+        try:
+            return self._records[self._first].stored_ns / 1e9
+        # Also if another thread reads metrics while the log is compacted.
+        except IndexError:
+            return None
 
     def stored_at(self, seq: int) -> int | None:
         """Return when the stream stored the message with a sequence, UNIX nanoseconds; None if unknown."""

@@ -89,7 +89,9 @@ def read_snapshot(
 ) -> MetricsSnapshot:
     """Take a snapshot of a relay's metrics.
 
-    A host application may call this in another thread, so collections are copied before they are iterated.
+    A host application may call this in another thread, so mappings are copied with ``dict`` before they are
+    iterated: it runs no Python code, during which the event loop could change them. ``list(counts.items())``
+    does, since each tuple may start a garbage collection.
 
     Args:
         connections: connections of the relay, with its hub.
@@ -100,7 +102,7 @@ def read_snapshot(
     hub = connections.hub
     audit = connections.audit
     stats, log, fanout, admission = hub.stats, hub.log, hub.fanout, connections.admission
-    since, pools = log.since, list(hub.snapshot.pools.items())
+    since, pools = log.since, dict(hub.snapshot.pools).items()
     unlabelled: dict[str, float | None] = {
         "connections": len(connections),
         "events_delivered": stats.delivered,
@@ -160,7 +162,7 @@ def _known(counts: Mapping[Any, int], values: Collection[str]) -> dict[str, floa
     """Return counts by the known values of a label, and the sum of all others as ``other``."""
     known = {str(value): 0.0 for value in values}
     other = 0.0
-    for key, count in list(counts.items()):
+    for key, count in dict(counts).items():
         if str(key) in known:
             known[str(key)] += count
         else:
@@ -180,7 +182,7 @@ def _sessions(connections: Connections) -> dict[str, float]:
 
 def _distribution(histogram: Histogram) -> Distribution:
     exemplars = []
-    for bucket, (exemplar, seconds) in list(histogram.exemplars.items()):
+    for bucket, (exemplar, seconds) in dict(histogram.exemplars).items():
         # Parsed only on a scrape, since most exemplars are replaced before they are read.
         trace = trace_id(exemplar.record)
         if trace is not None:

@@ -341,7 +341,7 @@ class FileStream(RotationChain):
     @property
     def lag(self) -> int:
         """Number of bytes that are not shipped yet."""
-        return sum(file.lag for file in self.chain)
+        return sum(file.lag for file in list(self.chain))  # a copy, since metrics are read in another thread
 
     def close(self) -> None:
         """Close all files."""

@@ -115,8 +115,9 @@ class CatchUp:
 
     def can_advance(self, member: Member) -> bool:
         """Return whether a member is behind its feed, or has a snapshot to read."""
-        return member.feed is not None and (
-            member.reading is not None or member.cursor < member.feed.position(self._log.head)
+        feed = member.feed  # read once: another thread may read metrics while the member leaves
+        return feed is not None and (
+            member.reading is not None or member.cursor < feed.position(self._log.head)
         )
 
     @property

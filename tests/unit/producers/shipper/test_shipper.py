@@ -28,6 +28,7 @@ from tickertape.producers.shipper.status import ShipCollector, health_event
 from tickertape.producers.shipper.stdin_spool import SpoolError, StdinSpool
 from tickertape.producers.shipper.throttle import Throttle, ThrottleSettings
 
+from tests.support.other_thread import changing
 from tests.support.patience import PATIENCE
 from tests.support.shipper_desk import PLAIN, Desk
 
@@ -126,6 +127,8 @@ def test_metrics_and_health_show_progress(tmp_path: Path) -> None:
     ):
         assert line in text
     assert "hunter2" not in text
+    with changing(shipper.shipped, desk.counts.redacted):
+        assert len(list(ShipCollector(shipper, desk.counts).collect())) > 10
     event = health_event(shipper, desk.counts, "host")
     assert event.subject == "system.health.shipper.host"
     assert event.status == "DEGRADED", "the lag is a hundred seconds"

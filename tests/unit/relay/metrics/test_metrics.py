@@ -3,8 +3,9 @@
 import errno
 import re
 import sys
-import threading
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tickertape.contracts.cursors import Cursor
 from tickertape.contracts.decode import decode
 from tickertape.contracts.events import Event
 from tickertape.relay.core.connection_limits import ClientSlot
+from tickertape.relay.core.counters import Exemplar, Histogram, Stats
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.session.subscription import Request
 from tickertape.relay.ingest.upstream import UpstreamStatus
@@ -25,6 +27,7 @@ from tickertape.relay.transport.connections import Connections
 
 from tests.support.clients.fake_link import NOW, Stage, nanoseconds
 from tests.support.clients.feed_client import line
+from tests.support.other_thread import changing
 from tests.support.paths import ROOT
 
 TEXT = "text/plain;version=0.0.4"
@@ -119,31 +122,32 @@ def fast_thread_switches() -> Iterator[None]:
 def test_metrics_can_be_read_in_another_thread() -> None:
     """A host's registry may read metrics in its own thread while the event loop adds new label values."""
     stage = Stage()
+    stage.follow()
+    stage.log(1)
     connections = Connections(stage.hub, lambda: NOW)
-    counts: list[dict[Any, int]] = [
+    failures: Counter[Any] = Counter({"expired": 1})
+    stats = stage.hub.stats
+    collector = RelayCollector(lambda: read_snapshot(connections, UpstreamStatus(), failures))
+    counters: list[dict[Any, int]] = [
         connections.handshake_results,
         connections.close_counts,
-        stage.hub.stats.rejected,
+        connections.admission.rejected,
+        failures,
+        *(value for value in vars_of(stats) if isinstance(value, dict)),
     ]
-    stopped = threading.Event()
+    exemplars = [value.exemplars for value in vars_of(stats) if isinstance(value, Histogram)]
+    for table in counters:
+        table.update(dict.fromkeys(map(str, range(20)), 1))
+    for latest in exemplars:
+        latest[0] = Exemplar(next(iter(stage.hub.log)), NOW), 0.1
+    with changing(*counters, *exemplars):
+        names = [metric.name for metric in collector.collect()]
+    assert names[-1] == "tickertape_build"
 
-    def count() -> None:
-        while not stopped.is_set():
-            for table in counts:
-                for key in range(4000, 4100):
-                    table[key] = 1
-                table.clear()
 
-    counting = threading.Thread(target=count)
-    counting.start()
-    try:
-        collector = RelayCollector(lambda: read_snapshot(connections, UpstreamStatus(), {}))
-        for _ in range(300):
-            names = [metric.name for metric in collector.collect()]
-            assert names[-1] == "tickertape_build"
-    finally:
-        stopped.set()
-        counting.join()
+def vars_of(stats: Stats) -> list[Any]:
+    """Return the values of all fields."""
+    return [getattr(stats, field.name) for field in fields(stats)]
 
 
 def parsed(body: bytes) -> dict[str, dict[tuple[str, ...], float]]:
