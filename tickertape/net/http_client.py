@@ -1,7 +1,8 @@
 """One HTTP request with a deadline for the whole exchange, a bounded response, and no redirects.
 
 The deadline covers the look-up of the name, the connection, TLS, the request and every read: a server that
-sends one byte per second cannot exceed it, and cancelling the request closes its connection.
+sends one byte per second cannot exceed it, and cancelling the request closes its connection. A server that
+sends as fast as it can does not block the event loop, however small its chunks are.
 """
 
 import asyncio
@@ -21,6 +22,12 @@ from tickertape.net.outgoing import open_connection, write
 
 CHUNK: Final = 16 * 1024
 """Bytes per read from a connection."""
+
+PIECE: Final = 2 * 1024
+"""Bytes that are parsed in one turn of the event loop: they may contain hundreds of chunks or responses."""
+
+MAX_FRAMING: Final = 64 * 1024
+"""Bytes of a response in addition to twice the maximum body: heads, sizes of chunks and trailers."""
 
 CLOSE_GRACE: Final = 0.5
 """Seconds for a connection to close."""
@@ -49,6 +56,27 @@ class Response:
     body: bytes
     truncated: bool
     expires: float | None
+
+
+class _Source:
+    """Bytes of a response, in small pieces and up to a limit."""
+
+    def __init__(self, reader: asyncio.StreamReader, limit: int) -> None:
+        self._reader = reader
+        self._left = limit
+
+    async def read(self) -> bytes:
+        """Return the next bytes, or none at the end of the connection.
+
+        Raises:
+            HttpError: the response exceeds the limit.
+        """
+        data = await self._reader.read(PIECE)
+        await asyncio.sleep(0)  # the read itself does not suspend while bytes are buffered
+        self._left -= len(data)
+        if self._left < 0:
+            raise HttpError("response consists of heads or tiny chunks without end")
+        return data
 
 
 async def fetch(
@@ -139,7 +167,7 @@ async def _open_tunnel(proxy: str, target: str) -> tuple[asyncio.StreamReader, a
         http = h11.Connection(h11.CLIENT)
         request = h11.Request(method="CONNECT", target=target, headers=list(headers.items()))
         write(writer, http.send(request) or b"")
-        status, _ = await _read_head(http, reader)
+        status, _ = await _read_head(http, _Source(reader, MAX_FRAMING))
         if status != 200:
             raise HttpError(f"the proxy returned HTTP {status}")
     except BaseException:
@@ -167,12 +195,13 @@ async def _exchange(
     request = h11.Request(method=method, target=target, headers=list(sent.items()))
     write(writer, (http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b""))
     await writer.drain()
-    status, received = await _read_head(http, reader)
+    source = _Source(reader, 2 * max_bytes + MAX_FRAMING)
+    status, received = await _read_head(http, source)
     body = bytearray()
     while len(body) <= max_bytes:
         event = http.next_event()
         if event is h11.NEED_DATA:
-            http.receive_data(await reader.read(CHUNK))
+            http.receive_data(await source.read())
         elif isinstance(event, h11.Data):
             body += event.data
         else:  # the end of the message or of the connection
@@ -180,12 +209,12 @@ async def _exchange(
     return Response(status, received, bytes(body[:max_bytes]), len(body) > max_bytes, expires)
 
 
-async def _read_head(http: h11.Connection, reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
+async def _read_head(http: h11.Connection, source: _Source) -> tuple[int, dict[str, str]]:
     """Read up to the end of the response's headers, whose size h11 limits to 16 KiB."""
     while True:
         event = http.next_event()
         if event is h11.NEED_DATA:
-            if not (data := await reader.read(CHUNK)):
+            if not (data := await source.read()):
                 raise HttpError("peer closed the connection without a response")
             http.receive_data(data)
         elif isinstance(event, h11.Response):

@@ -11,7 +11,7 @@ import trustme
 
 from tests.support.patience import PATIENCE
 from tests.support.servers.slow_server import PIECES, slow_server
-from tickertape.net.http_client import HttpError, fetch
+from tickertape.net.http_client import MAX_FRAMING, PIECE, HttpError, fetch
 from tickertape.net.outgoing import describe_failure
 from tickertape.process.event_loop import Loop
 
@@ -90,6 +90,48 @@ def test_an_invalid_response_is_an_error(response: bytes, error: str) -> None:
             assert error in describe_failure(caught.value) or isinstance(caught.value, ConnectionError)
 
     run(scenario)
+
+
+ENDLESS = {
+    "interim responses": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "early hints": (b"", b"HTTP/1.1 103 Early Hints\r\n" + b"a: b\r\n" * 1_000 + b"\r\n"),
+    "tiny chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    "chunk extensions": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"1;" + b"e" * 9_999 + b"\r\nx\r\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_fast_server_neither_blocks_the_event_loop_nor_goes_on_without_end(name: str) -> None:
+    """A response whose body hardly grows is an error, and the event loop turns between its pieces."""
+    head, part = ENDLESS[name]
+    block = part * (64 * 1024 // len(part) + 1)
+    turns = 0
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            writer.write(head)
+            while not writer.is_closing():
+                writer.write(block)
+                await writer.drain()
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async def scenario() -> None:
+        async with await asyncio.start_server(respond, "127.0.0.1", 0) as server:
+            counting = asyncio.ensure_future(count_turns())
+            with pytest.raises(OSError, match="without end"):
+                await fetch(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", PATIENCE, 64 * 1024)
+            counting.cancel()
+
+    run(scenario)
+    assert turns >= MAX_FRAMING // PIECE
 
 
 def test_the_body_is_truncated_at_the_limit() -> None:
