@@ -30,6 +30,7 @@ from tickertape.contracts.strict_json import find_duplicate_key, is_deeper
 from tickertape.relay.core.grants import ClientCertificate, Grant, parse_grant
 
 from tickertape.errors import ConfigurationError
+from tickertape.process.files import Stamp, read_regular_file, read_stamp
 from tickertape.text import count
 
 log = logging.getLogger("tickertape.certificates")
@@ -54,8 +55,6 @@ _MAX_NAME: Final = 256
 _KINDS: Final = ("cn", "dns", "email", "uri")
 _WILDCARDS: Final = {"dns": r"[a-z0-9_-]+", "uri": r"(?!\.\.?(?:/|$))[A-Za-z0-9._~-]+"}
 """Regular expressions for the text that ``*`` stands for."""
-
-_Stamp = tuple[int, int, int]
 
 
 class CertificateGrantsError(ConfigurationError):
@@ -128,7 +127,7 @@ class ClientCertificates:
         self._path = path
         self._wall = wall
         self._rules = Rules()
-        self._stamp: _Stamp | None = None
+        self._stamp: Stamp | None = None
         self._logged_failure = ""
         self._lock = threading.Lock()  # a poll and a reload may run in two threads
         # Clients send requests with the same certificate again and again.
@@ -188,7 +187,7 @@ class ClientCertificates:
         """Load the file if it changed; return whether new rules are in force."""
         with self._lock:
             try:
-                if _stamp(self._path) == self._stamp:
+                if read_stamp(self._path) == self._stamp:
                     return False
                 self._load()
             except OSError as error:
@@ -225,10 +224,7 @@ class ClientCertificates:
     def _load(self) -> None:
         self.valid = False
         try:
-            # Before reading, so that a change during the read is noticed by the next poll.
-            self._stamp = _stamp(self._path)
-            with self._path.open("rb") as file:
-                data = file.read(MAX_BYTES + 1)
+            data, self._stamp = read_regular_file(self._path, MAX_BYTES)
         except OSError as error:
             self._stamp = None  # so that the file is loaded as soon as it can be read
             raise CertificateGrantsError(
@@ -236,11 +232,6 @@ class ClientCertificates:
             ) from None
         # Parsed completely before the assignment, so that an invalid file changes nothing.
         self._rules, self.valid = _parse_rules(data, self._path), True
-
-
-def _stamp(path: Path) -> _Stamp:
-    status = path.stat()
-    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _parse_rules(data: bytes, path: Path) -> Rules:

@@ -10,11 +10,8 @@ Invariants:
 """
 
 import asyncio
-import errno
 import logging
-import os
 import re
-import stat
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +22,7 @@ from tickertape.relay.auth.claims import MAX_NAME
 from tickertape.relay.core.grants import Grant
 
 from tickertape.errors import ConfigurationError
+from tickertape.process.files import Stamp, read_regular_file, read_stamp
 from tickertape.text import count
 
 log = logging.getLogger("tickertape.revocations")
@@ -58,9 +56,6 @@ _ODD_SUBJECT: Final = re.compile(r"[*]|^[=>?]|^(?:sub|jti|cert):", re.IGNORECASE
 _CERTIFIED: Final = re.compile(r"(?:cn|dns|email|uri)(?::| ?= ?)[^,]+", re.IGNORECASE)
 _WRITTEN: Final = re.compile(r"(?:cn|email|uri):.+|dns:[^A-Z]+")
 """Name of a certificate, and its only spelling here; openssl prints others: ``DNS:`` and ``CN = ``."""
-
-_Stamp = tuple[int, int, int]
-"""Modification time in nanoseconds, size and inode of the file."""
 
 
 class RevocationsError(ConfigurationError):
@@ -109,8 +104,8 @@ class Revocations:
         self.valid = True
         self._path = path
         self._entries = Entries()
-        self._last_stamp: _Stamp | None = None  # at the last check
-        self._loaded_stamp: _Stamp | None = None  # at the last load, valid or not
+        self._last_stamp: Stamp | None = None  # at the last check
+        self._loaded_stamp: Stamp | None = None  # at the last load, valid or not
         self._logged_failure = ""
         self._lock = threading.Lock()  # a poll and a reload may run in two threads
         self._load()
@@ -155,7 +150,7 @@ class Revocations:
 
     def _load_if_changed(self) -> bool:
         try:
-            stamp = _stamp(os.stat(self._path))
+            stamp = read_stamp(self._path)
             replaced = self._last_stamp is None or stamp[2] != self._last_stamp[2]
             unchanged = stamp == self._last_stamp
             self._last_stamp = stamp
@@ -206,15 +201,7 @@ class Revocations:
 
     def _read(self) -> bytes:
         try:
-            # A pipe or device could block the thread, or never end.
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            with open(descriptor, "rb") as file:
-                state = os.fstat(descriptor)
-                if not stat.S_ISREG(state.st_mode):
-                    raise OSError(errno.EINVAL, "not a regular file")
-                # Taken before reading, so that the next check notices a change during the read.
-                self._loaded_stamp = _stamp(state)
-                data = file.read(MAX_BYTES + 1)
+            data, self._loaded_stamp = read_regular_file(self._path, MAX_BYTES)
         except OSError as error:
             self._loaded_stamp = None
             raise RevocationsError(
@@ -302,10 +289,6 @@ def _parse_entry(entry: str) -> tuple[str, str]:
     elif kind == "sub" and _CERTIFIED.fullmatch(value) and not _WRITTEN.fullmatch(value):
         raise ValueError("has a name of a certificate that is not cn:, dns: in lower case, email: or uri:")
     return kind, value
-
-
-def _stamp(state: os.stat_result) -> _Stamp:
-    return state.st_mtime_ns, state.st_size, state.st_ino
 
 
 def _without_comment(line: str) -> str:

@@ -16,6 +16,7 @@ from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.events import Rejection, RejectionReason
 from tickertape.producers.monitor.config.loader import Problem
 from tickertape.producers.shipper.sinks.sink import Checkpoint, StoredCheckpoint
+from tickertape.relay.core.connection_limits import Limit
 
 import tickertape
 from tests.support.paths import ROOT
@@ -29,6 +30,7 @@ SAMPLES: dict[Any, Any] = {
     int: 7,
     Path: Path("/a/file"),
     ErrorCode: ErrorCode.INTERNAL,
+    Limit: Limit.HEAD_TIME,
     Rejection: Rejection(RejectionReason.BAD_JSON, "not JSON"),
     ConnectFailure: unreachable("nats://h", "timed out"),
     StoredCheckpoint: StoredCheckpoint(Checkpoint("/a/file", run="r"), 7),

@@ -13,6 +13,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from tickertape.process.files import replace_text
+
 
 class Kind(StrEnum):
     """Protocol of a port."""
@@ -105,9 +107,7 @@ FLEET: Final = (
 
 def write_conditions(path: Path, conditions: Mapping[str, Condition]) -> None:
     """Publish the condition of every gateway to the log service."""
-    temporary = path.with_name(f"{path.name}.new")
-    temporary.write_text(json.dumps(conditions))
-    temporary.replace(path)
+    replace_text(path, json.dumps(conditions))
 
 
 def read_conditions(path: Path) -> dict[str, Condition]:

@@ -8,8 +8,10 @@ from tickertape.relay.auth.request_auth import Headers
 from tickertape.relay.core.connection_limits import ClientSlot, Limit
 from tickertape.relay.transport.acceptor import Acceptor
 
+from tickertape.errors import TickertapeError
 
-class LimitExceeded(ValueError):
+
+class LimitExceeded(TickertapeError):
     """Error of a request that exceeds a limit of its client, or of the relay."""
 
     def __init__(self, limit: Limit) -> None:

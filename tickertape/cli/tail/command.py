@@ -23,6 +23,7 @@ from tickertape.contracts.messages import HEARTBEAT_MS, MAX_MESSAGE_BYTES, SUBPR
 from tickertape.errors import ConfigurationError
 from tickertape.net.outgoing import InvalidHostName
 from tickertape.process.console import print_json, print_notice
+from tickertape.process.files import replace_text
 from tickertape.process.signals import stop_on_signals
 from tickertape.process.tasks import run_until_stopped
 from tickertape.process.terminal import Terminal
@@ -89,9 +90,7 @@ class _Tail:
         """Write the cursor to the state file atomically."""
         file = self._settings.state_file
         if file is not None and self.cursor:
-            temporary = file.with_name(f"{file.name}.new")
-            temporary.write_text(f"{self.cursor}\n")
-            temporary.replace(file)
+            replace_text(file, f"{self.cursor}\n")
 
     async def follow(self) -> int:
         """Connect and print the feed; reconnect until the relay rejects the client permanently."""

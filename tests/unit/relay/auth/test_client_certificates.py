@@ -5,6 +5,7 @@ import errno
 import itertools
 import json
 import logging
+import os
 import threading
 import time
 from pathlib import Path
@@ -244,6 +245,13 @@ def test_a_slow_load_does_not_replace_newer_rules(path: Path, monkeypatch: pytes
     assert not certificates.poll()
 
 
+def test_a_pipe_is_rejected(path: Path) -> None:
+    """A pipe in place of the file is an error, since reading it would block the relay."""
+    os.mkfifo(path)
+    with pytest.raises(CertificateGrantsError, match="not a regular file"):
+        ClientCertificates(path)
+
+
 def test_a_file_that_becomes_readable_is_loaded(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -255,7 +263,7 @@ def test_a_file_that_becomes_readable_is_loaded(
 
     replace(path, json.dumps([rule("cn:a"), rule("cn:b")]).encode())
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", denied)
+        patch.setattr(module, "read_regular_file", denied)
         for _ in range(3):
             assert not certificates.poll()
     assert len(caplog.records) == 1
