@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field
 from tickertape.producers.monitor.gateway.probe_health import Result
@@ -20,6 +20,9 @@ MAX_MESSAGE_BYTES: Final = 1024 * 1024
 
 MAX_MESSAGES: Final = 1_000
 """Messages received before the expected one counts as missing."""
+
+PIECE: Final = 512
+"""Bytes that are parsed in one turn of the event loop: they may contain 256 pings to answer."""
 
 _CLOSE_GRACE: Final = 0.2
 """Seconds for the closing handshake."""
@@ -45,6 +48,7 @@ class WebSocketProbe(UrlProbe):
                 # between the monitor and the gateway.
                 connection = await connect(
                     self.url,
+                    create_connection=_Connection,
                     subprotocols=[Subprotocol(self.subprotocol)] if self.subprotocol else None,
                     additional_headers=self.headers,
                     user_agent_header="tickertape-monitor",
@@ -65,6 +69,31 @@ class WebSocketProbe(UrlProbe):
         if not received:
             return failed(f"{self.expect!r} not in the first {MAX_MESSAGES} messages")
         return answered(clock() - started, self.degraded_above)
+
+
+class _Connection(ClientConnection):
+    """Connection that lets the event loop turn while it parses, however fast the peer sends."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._received = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Parse the first piece of the data, and the others later."""
+        # Nothing is read meanwhile, so the end of the connection follows the last piece.
+        self._received += data
+        self.transport.pause_reading()
+        self._parse_next()
+
+    def _parse_next(self) -> None:
+        piece, self._received = self._received[:PIECE], self._received[PIECE:]
+        super().data_received(piece)
+        if self.transport.is_closing():
+            return
+        if self._received:
+            self.loop.call_soon(self._parse_next)
+        else:
+            self.transport.resume_reading()
 
 
 async def _exchange(probe: WebSocketProbe, connection: ClientConnection) -> bool:
