@@ -17,6 +17,9 @@ from typing import Any, Final
 HEAD_BYTES: Final = 1024
 """Bytes at the beginning of a file that are hashed to distinguish it from others."""
 
+MAX_OFFSET: Final = (1 << 63) - 1
+"""Maximum offset in a file."""
+
 PRECEDING_BYTES: Final = 256
 """Bytes just before the offset that are hashed to detect that a file was truncated or replaced."""
 
@@ -104,6 +107,9 @@ def position_from_json(item: Any) -> FilePosition:
     # ``isinstance`` would accept booleans, which are integers in Python.
     if not all(type(number) is int and number >= 0 for number in numbers):
         raise ValueError("a number in a file position is not a non-negative integer")
+    # Offsets beyond those of the system, and a read of any size, would be errors later.
+    if position.head_bytes > HEAD_BYTES or position.offset > MAX_OFFSET:
+        raise ValueError("a number in a file position is too large")
     if type(position.done) is not bool or not all(type(text) is str for text in texts):
         raise ValueError("a field of a file position has the wrong type")
     return position

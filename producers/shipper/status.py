@@ -10,6 +10,7 @@ from nats.aio.client import Client
 from nats.errors import NoRespondersError
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, ValidationError
 from rich.text import Text
 from tickertape.contracts.decode import decode
 from tickertape.contracts.events import Rejection, Status, SystemHealth
@@ -17,10 +18,12 @@ from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.parsing.parser import ParserCounts
 from tickertape.producers.shipper.shipper import Shipper
 
+from tickertape.errors import OperatorError
 from tickertape.names import Names
 from tickertape.nats import direct_get
 from tickertape.process.terminal import Terminal
 from tickertape.text import printable
+from tickertape.validation import describe_first_error
 
 SHOWN_FILES: Final = 100
 """Maximum number of files in a health event; those with the most lag come first."""
@@ -129,11 +132,35 @@ class ShipCollector(Collector):
             yield GaugeMetricFamily(f"tickertape_ship_{name}", text, value=value)
 
 
+class _FileChecks(BaseModel):
+    """Lag of one file, as in ``health_event``."""
+
+    model_config = ConfigDict(strict=True)
+
+    path: str
+    lag_bytes: NonNegativeInt
+    lag_seconds: NonNegativeFloat
+
+
+class _Checks(BaseModel):
+    """Checks in a health event, as far as ``ship --status`` shows them."""
+
+    model_config = ConfigDict(strict=True)
+
+    by_file: list[_FileChecks] = []
+    shipped: NonNegativeInt = 0
+    suppressed: NonNegativeInt = 0
+    rejected: NonNegativeInt = 0
+    truncated_lines: NonNegativeInt = 0
+    forbidden_files: NonNegativeInt = 0
+
+
 async def print_status(client: Client, names: Names, host: str, console: Terminal) -> bool:
     """Print the last health event of a host's shipper; return False if there is none.
 
     Raises:
         NatsError: NATS does not respond.
+        OperatorError: the event is not one of a shipper, since any client may publish on its subject.
     """
     subject = names.subject(SystemHealth.subject_of(component="shipper", instance=host))
     async with asyncio.timeout(_TIMEOUT):
@@ -142,32 +169,65 @@ async def print_status(client: Client, names: Names, host: str, console: Termina
         # Until ``streams apply`` has created HEALTH, its states are in LATEST.
         except NoRespondersError:
             message = await direct_get.get_last_message(client, names.stream("LATEST"), subject)
-    # Any client may publish on the subject.
-    if message is None or isinstance(decode(names.strip_prefix(subject), message.data), Rejection):
+    if message is None:
         return False
-    event = SystemHealth.model_validate(orjson.loads(message.data))
-    checks = event.checks if isinstance(event.checks, dict) else {}
+    print_health(host, names.strip_prefix(subject), message.data, console)
+    return True
+
+
+def print_health(host: str, subject: str, payload: bytes, console: Terminal) -> None:
+    """Print a health event of a shipper.
+
+    Args:
+        host: host of the shipper.
+        subject: subject of the event, without the deployment's prefix.
+        payload: event, from any client that may publish on the subject.
+        console: terminal to print to.
+
+    Raises:
+        OperatorError: the event is not one of a shipper.
+    """
+    event, checks = _read_health(subject, payload)
     console.print(
         Text.assemble(
             "shipper of ", (printable(host), "bold"), f" at {event.timestamp}: {event.status.value}"
         )
     )
     console.print(Text(f"{'not shipped':>12}  {'lag':>10}  file", "dim"))
-    for file in checks.get("by_file", ()):
-        lag = f"{file['lag_seconds']:.1f} s"
-        line = f"{_format_bytes(file['lag_bytes']):>12}  {lag:>10}  {file['path']}"
+    for file in checks.by_file:
+        lag = f"{file.lag_seconds:.1f} s"
+        line = f"{_format_bytes(file.lag_bytes):>12}  {lag:>10}  {file.path}"
         console.print(printable(line), soft_wrap=True)
-    parts = [f"{checks.get('shipped', 0):,} events shipped"]
-    for key, text in (
-        ("suppressed", "suppressed"),
-        ("rejected", "rejected"),
-        ("truncated_lines", "lines truncated"),
-        ("forbidden_files", "files not read; the shipper's log has the reason"),
+    parts = [f"{checks.shipped:,} events shipped"]
+    for number, text in (
+        (checks.suppressed, "suppressed"),
+        (checks.rejected, "rejected"),
+        (checks.truncated_lines, "lines truncated"),
+        (checks.forbidden_files, "files not read; the shipper's log has the reason"),
     ):
-        if checks.get(key):
-            parts.append(f"{checks[key]:,} {text}")
+        if number:
+            parts.append(f"{number:,} {text}")
     console.print(", ".join(parts))
-    return True
+
+
+def _read_health(subject: str, payload: bytes) -> tuple[SystemHealth, _Checks]:
+    """Return a shipper's health event, and the checks in it.
+
+    Raises:
+        OperatorError: the event is not one of a shipper.
+    """
+    decoded = decode(subject, payload)
+    problem = str(decoded) if isinstance(decoded, Rejection) else None
+    try:
+        if problem is None:
+            event = SystemHealth.model_validate(orjson.loads(payload))
+            return event, _Checks.model_validate(event.checks)
+    except ValidationError as error:
+        problem = describe_first_error(error)
+    raise OperatorError(
+        f"the last event on {subject} is not one of a shipper: {problem}",
+        "check which programs may publish on this subject",
+    )
 
 
 def _format_bytes(size: float) -> str:

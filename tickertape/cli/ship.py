@@ -8,7 +8,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from tickertape.contracts.events import MAX_EVENT_BYTES
-from tickertape.errors import TickertapeError
+from tickertape.errors import OperatorError, TickertapeError
 from tickertape.nats import connection
 from tickertape.nats.provisioning import connect_or_report, ensure_streams
 from tickertape.nats.streams import server_version
@@ -102,6 +102,8 @@ async def _show_status(settings: ShipSettings) -> int:
         if await shipper_status.print_status(client, settings.names(), settings.host, Terminal()):
             return 0
         print_notice(PROGRAM, f"no status of a shipper on host {settings.host!r} found; check --host")
+    except OperatorError as error:
+        print_notice(PROGRAM, str(error))
     except (NatsError, TimeoutError) as error:
         print_notice(
             PROGRAM,

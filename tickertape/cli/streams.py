@@ -137,8 +137,8 @@ async def _audit(client: Client, names: Names) -> int:
 def _one_line(data: bytes) -> bytes:
     try:
         return orjson.dumps(orjson.loads(data))
-    except orjson.JSONDecodeError:
-        # A program that may write records may write anything.
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        # A program that may write records may write anything, such as arrays too deep for the encoder.
         return orjson.dumps({"unreadable": data.decode(errors="replace")})
 
 

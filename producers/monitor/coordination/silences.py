@@ -15,15 +15,12 @@ from nats.errors import Error as NatsError
 from tickertape.contracts import subjects
 from tickertape.contracts.audit import Silenced, record_subject
 from tickertape.contracts.events import format_time, parse_time
-from tickertape.producers.monitor.coordination.stored_status import read_stored_statuses
+from tickertape.producers.monitor.coordination.stored_status import MAX_REASON_LENGTH, read_stored_statuses
 from tickertape.producers.monitor.gateway.model import Silence
 
 from tickertape.names import Names
 from tickertape.nats import direct_get
 from tickertape.nats.streams import StreamsError
-
-MAX_REASON_LENGTH: Final = 500
-"""Maximum characters of a reason, and of a user name."""
 
 MAX_SILENCES: Final = 10_000
 """Silences that are remembered; beyond that the one that was set first is forgotten."""

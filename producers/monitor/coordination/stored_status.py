@@ -17,6 +17,9 @@ from tickertape.producers.monitor.gateway.model import StoredStatus
 from tickertape.names import Names
 from tickertape.nats import direct_get
 
+MAX_REASON_LENGTH: Final = 500
+"""Maximum characters of a reason, and of a user name, that the events of this monitor repeat."""
+
 _BATCH_SIZE: Final = 64
 """Concurrent direct gets."""
 
@@ -69,7 +72,7 @@ def parse_stored_status(subject: str, payload: bytes, sequence: int) -> StoredSt
         since if _is_time(since) else event.timestamp,
         monitor if isinstance(monitor, str) else None,
         {str(name): str(status) for name, status in probes.items()} if isinstance(probes, dict) else {},
-        reason if isinstance(reason, str) else None,
+        reason[:MAX_REASON_LENGTH] if isinstance(reason, str) else None,
         sequence,
         event.metadata.get("flapping") is True,
         isinstance(event.metadata.get("silenced"), dict),
