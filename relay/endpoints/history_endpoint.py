@@ -110,10 +110,9 @@ class HistoryEndpoint:
             raise ProtocolError(ErrorCode.INTERNAL, INTERNAL_ERROR_REASON) from None
 
     def _client_key(self, scope: Scope, grant: Grant) -> str:
-        """Return the key that a client's concurrent pages are counted by: token subject or address."""
-        return grant.subject or self._connections.request_auth.client_address(
-            request_peer(scope), request_headers(scope)
-        )
+        """Return the key that a client's pages are counted by: token subject or address (IPv6: its /64)."""
+        address = self._connections.request_auth.client_address(request_peer(scope), request_headers(scope))
+        return grant.subject or self._connections.admission.addresses.key(address)
 
     async def _send_error(self, error: ProtocolError, scope: Scope, receive: Receive, send: Send) -> None:
         if self._connections.audit is not None and error.code in _REJECTIONS:

@@ -2,17 +2,23 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from typing import cast
 
 import pytest
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.messages import ProtocolError
+from tickertape.relay.core.grants import Grant
+from tickertape.relay.core.hub import Hub, HubSettings
 from tickertape.relay.endpoints import page_budget
+from tickertape.relay.endpoints.history import History
+from tickertape.relay.endpoints.history_endpoint import HistoryEndpoint
 from tickertape.relay.endpoints.page_budget import (
     MAX_CONCURRENT_PAGES,
     MAX_PAGE_BYTES,
     READ_BYTES,
     PageBudget,
 )
+from tickertape.relay.transport.connections import Connections
 
 from tests.support.clients.feed_client import PATIENCE, run
 
@@ -144,6 +150,19 @@ def test_who_does_not_read_loses_its_page_to_those_that_wait(monkeypatch: pytest
         assert budget.used == 0
 
     run(part())
+
+
+def test_a_network_of_addresses_is_one_client() -> None:
+    """Pages are counted by the subject of the token, or by the address, for IPv6 the whole /64."""
+    connections = Connections(Hub(HubSettings(), lambda: None), lambda: 0.0)
+    endpoint = HistoryEndpoint(connections, cast(History, None))
+
+    def key(address: str, subject: str = "") -> str:
+        return endpoint._client_key({"client": (address, 1), "headers": []}, Grant(subject=subject))
+
+    assert key("2001:db8::1") == key("2001:db8::ffff:2") != key("2001:db8:0:1::1")
+    assert key("10.0.0.1") != key("10.0.0.2")
+    assert key("10.0.0.1", "reader") == key("10.0.0.2", "reader")
 
 
 async def _hold(budget: PageBudget, client: str, seconds: float = PATIENCE) -> None:
