@@ -1,7 +1,9 @@
 """Pieces of snapshots: what each shows, what readings share, and the bound on memory."""
 
 import gc
+from collections.abc import Iterator
 
+import pytest
 from tickertape.contracts.messages import Snapshot as SnapshotMessage
 from tickertape.contracts.messages import relay_message
 from tickertape.relay.core.event_log import Record
@@ -128,9 +130,24 @@ def test_the_memory_of_encoded_pieces_is_bounded() -> None:
     assert pieces.bytes == 0
 
 
+@pytest.fixture(autouse=True)
+def without_earlier_records() -> Iterator[None]:
+    """Leave the records of other tests out of ``held``."""
+    _EARLIER.clear()
+    _EARLIER.update(id(record) for record in held())
+    yield
+    _EARLIER.clear()
+
+
+_EARLIER: set[int] = set()
+
+
 def held() -> list[Record]:
-    """Return all records in memory."""
-    return [record for record in gc.get_objects() if isinstance(record, Record)]
+    """Return all records of this test in memory."""
+    gc.collect()
+    return [
+        record for record in gc.get_objects() if isinstance(record, Record) and id(record) not in _EARLIER
+    ]
 
 
 def test_the_list_of_states_is_bounded() -> None:
