@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 # Tests spend most of their time waiting for processes, so run more of them than there are cores.
-JOBS ?= 6
+JOBS ?= 8
 BIN := $(VENV)/bin
 RUN := $(VENV)/.run-ready
 DEV := $(VENV)/.dev-ready

@@ -6,7 +6,7 @@ against every deployment; the mark ``deployments`` restricts a test to some of t
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -54,9 +54,12 @@ def deploy(prefix: str, deployment_kind: str, tmp_path_factory: pytest.TempPathF
     Each deployment has its own NATS server, so that it starts with empty streams.
     """
 
-    def run(**settings: str) -> AbstractContextManager[Deployment]:
+    @contextmanager
+    def run(**settings: str) -> Iterator[Deployment]:
         files = tmp_path_factory.mktemp(deployment_kind)
-        return deployed(deployment_kind, server.url, files, subject_prefix=prefix, **settings)
+        with deployed(deployment_kind, server.url, files, subject_prefix=prefix, **settings) as running:
+            yield running
+            check_pages(running)
 
     with NatsServer(tmp_path_factory.mktemp("nats")) as server:
         yield run
@@ -80,18 +83,22 @@ def unharmed(relay: Relay | Deployment, honest: Honest) -> Iterator[None]:
     """Check after each attack that the honest client was not affected, no secret leaked, and no error was
     logged.
     """
+    before = len(relay.output)
     yield
     honest.noticed_nothing()
-    output = "".join(relay.output)
-    pages = (
-        output
-        + page(f"{relay.ops_url}/metrics")
-        + page(f"{relay.ops_url}/statusz")
-        + page(f"{relay.url}/health")
-    )
-    assert SECRET.search(pages) is None
+    output = "".join(relay.output[before:])
+    assert SECRET.search(output) is None
     assert "Traceback" not in output
     assert "internal error" not in output
+    # Those of a deployment are read once, after all of its attacks.
+    if isinstance(relay, Relay):
+        check_pages(relay)
+
+
+def check_pages(relay: Relay | Deployment) -> None:
+    """Check that no page for operators contains a secret."""
+    for url in (f"{relay.ops_url}/metrics", f"{relay.ops_url}/statusz", f"{relay.url}/health"):
+        assert SECRET.search(page(url)) is None
 
 
 def page(url: str) -> str:
