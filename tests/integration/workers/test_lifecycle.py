@@ -1,10 +1,14 @@
 """A supervisor and its workers start and stop together."""
 
+import asyncio
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 from tickertape.contracts.messages import Bye
@@ -38,6 +42,16 @@ def taken(url: str) -> bool:
     return False
 
 
+def is_ready(relay: Relay) -> bool:
+    """Return whether the relay reports to be ready."""
+    try:
+        with urlopen(f"{relay.ops_url}/readyz", timeout=PATIENCE):
+            return True
+    except HTTPError as error:
+        error.close()
+        return False
+
+
 def test_a_drain_in_good_order(nats_of_all: NatsServer) -> None:
     """On SIGTERM every client receives ``bye``, and no process, port or error is left."""
 
@@ -67,6 +81,29 @@ def test_a_second_signal_ends_immediately(nats_of_all: NatsServer) -> None:
             relay.signal(signal.SIGINT)
             relay.until_logged("shutting down")
             relay.signal(signal.SIGINT)
+            assert relay.wait() == 0
+
+    with relays(nats_of_all, "--drain", "600") as relay:
+        run(check(relay))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_workers_get_both_signals_however_late(nats_of_all: NatsServer, number: signal.Signals) -> None:
+    """A worker that did not run between the two signals ends its drain nevertheless."""
+
+    async def check(relay: Relay) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(20):  # who are disconnected in waves
+                await stack.enter_async_context(follow(relay.ws_url))
+            workers = pids(relay)
+            for pid in workers:
+                os.kill(pid, signal.SIGSTOP)
+            relay.signal(number)
+            await asyncio.to_thread(eventually, lambda: not is_ready(relay), "the supervisor stops")
+            relay.signal(number)
+            await asyncio.sleep(0.2)
+            for pid in workers:
+                os.kill(pid, signal.SIGCONT)
             assert relay.wait() == 0
 
     with relays(nats_of_all, "--drain", "600") as relay:
