@@ -28,8 +28,8 @@ _PIPE_BYTES: Final = 1024 * 1024
 
 _STANDARD_ERROR: Final = 2
 
-_REAP_GRACE: Final = 1.0
-"""Seconds for a killed process to exit; one that is stuck in the kernel is reaped later."""
+_REAP_GRACE: Final = 5.0
+"""Seconds for a process to start or to exit; a killed one that is stuck in the kernel is reaped later."""
 
 
 def clean_environment(variables: Mapping[str, str]) -> dict[str, str]:
@@ -58,8 +58,8 @@ async def run_command(command: list[str], variables: Mapping[str, str], seconds:
     output = _Output(read_end)
     _close_descriptors_on_exec()
     try:
-        try:
-            process = await asyncio.create_subprocess_exec(
+        starting = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
                 *command,
                 stdin=DEVNULL,
                 stdout=write_end,
@@ -67,6 +67,15 @@ async def run_command(command: list[str], variables: Mapping[str, str], seconds:
                 env=clean_environment(variables),
                 start_new_session=True,
             )
+        )
+        try:
+            process = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # The command may run already, and would continue with no one to end it.
+            await asyncio.wait({starting}, timeout=_REAP_GRACE)
+            if starting.done() and starting.exception() is None:
+                await _kill(starting.result().pid, asyncio.ensure_future(starting.result().wait()))
+            raise
         finally:
             os.close(write_end)
         exited = asyncio.ensure_future(process.wait())
@@ -74,13 +83,18 @@ async def run_command(command: list[str], variables: Mapping[str, str], seconds:
             async with asyncio.timeout(seconds):
                 code = await asyncio.shield(exited)
         finally:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                # Also after a normal exit, because child processes of the command may still run.
-                os.killpg(process.pid, signal.SIGKILL)
-            await asyncio.wait({exited}, timeout=_REAP_GRACE)
+            await _kill(process.pid, exited)
         return code, output.read_rest()
     finally:
         output.close()
+
+
+async def _kill(pid: int, exited: asyncio.Future[int]) -> None:
+    """Kill a command with all processes of its session, and wait for its end."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        # Also after a normal exit, because child processes of the command may still run.
+        os.killpg(pid, signal.SIGKILL)
+    await asyncio.wait({exited}, timeout=_REAP_GRACE)
 
 
 def _close_descriptors_on_exec() -> None:

@@ -298,7 +298,8 @@ def test_a_state_that_was_deleted_is_known_all_the_same(nats_server: NatsServer)
             last = await publish(js, line("the last one"))
             await feed.until(lambda: arrived(feed, last))
             assert lost in account(feed, 0, last, {*feed.seqs(), lost})
-            await feed.until(lambda: received(feed) == ["UNHEALTHY"])
+            # Once for each gap, of which a busy machine may make two.
+            await feed.until(lambda: set(received(feed)) == {"UNHEALTHY"})
             async with follow(relay.ws_url) as fresh:
                 assert received(fresh) == ["UNHEALTHY"]
 

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,6 +99,37 @@ def test_a_cancelled_command_is_killed(runner: asyncio.Runner, tmp_path: Path) -
             with contextlib.suppress(ProcessLookupError):
                 while _runs(int(pid.read_text())):
                     await asyncio.sleep(0.01)
+
+    runner.run(scenario())
+
+
+def test_a_command_that_is_cancelled_while_it_starts_is_killed(
+    runner: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that runs before its start has been reported does not outlive a cancellation."""
+    pid = tmp_path / "pid"
+    start = asyncio.create_subprocess_exec
+
+    async def start_slowly(*command: str, **options: Any) -> asyncio.subprocess.Process:
+        process = await start(*command, **options)
+        while not pid.exists():
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start_slowly)
+
+    async def scenario() -> None:
+        script = f"echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 600"
+        task = asyncio.create_task(run_command(["sh", "-c", script], {}, PATIENCE))
+        async with asyncio.timeout(PATIENCE):
+            while not pid.exists():
+                await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with contextlib.suppress(ProcessLookupError):
+            assert not _runs(int(pid.read_text()))
 
     runner.run(scenario())
 
