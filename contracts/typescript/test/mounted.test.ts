@@ -131,7 +131,7 @@ describe("a feed mounted in a FastAPI application", () => {
     const codes: number[] = [];
     client.onMessage((message) => message.type === "bye" && codes.push(message.code));
     await desk.do("stop");
-    expect(client.state.phase).toBe("reconnecting");
+    await until(() => client.state.phase === "reconnecting", "the client reconnects");
     const missed = await desk.lines(3);
     await desk.do("start");
     await until(() => events.length === 3, "the missed events");
