@@ -95,11 +95,11 @@ async def run_shipper(
     if stored is None:
         return 0
     counts = ParserCounts()
-    # The message ids of DedupeSink contain the generation, so it must be stored before any line is sent.
     piped = settings.paths == [STANDARD_INPUT]
     paths = [_spool_folder(settings, state) + "/*"] if piped else settings.absolute_paths()
     warn = functools.partial(print_notice, PROGRAM)
     roots = Roots(paths, map(os.path.abspath, settings.root), warn)
+    # The message ids of DedupeSink contain the generation, so it must be stored before any line is sent.
     make_stream = _stream_factory(settings, counts, roots, announce_generations=isinstance(sink, DedupeSink))
     async with Tasks() as tasks, contextlib.AsyncExitStack() as stack:
         files: FileSource

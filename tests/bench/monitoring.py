@@ -19,8 +19,9 @@ from typing import Any, Final
 import orjson
 from websockets.sync.client import connect
 
-from tests.bench.load.children import BenchError, Child, free_port, module, running
+from tests.bench.load.children import BenchError, Child, module, running
 from tests.bench.measures import targets
+from tests.support.servers.nats_server import free_port
 
 INTERVAL: Final = 5.0
 KILLS: Final = 5

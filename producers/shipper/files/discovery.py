@@ -17,7 +17,13 @@ from collections.abc import Callable
 from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.files.globs import expand, may_pass, pattern_of
 from tickertape.producers.shipper.files.possible_copies import PossibleCopies
-from tickertape.producers.shipper.files.roots import MAX_WARNINGS, ForbiddenPath, PathChanged, Roots
+from tickertape.producers.shipper.files.roots import (
+    MAX_WARNINGS,
+    ForbiddenPath,
+    PathChanged,
+    Roots,
+    is_within,
+)
 from tickertape.producers.shipper.files.rotation import COMPRESSED, base_of
 from tickertape.producers.shipper.files.rotation_chain import CLOCK_MARGIN
 from tickertape.producers.shipper.files.tailed_file import TailedFile
@@ -151,7 +157,7 @@ class FileDiscovery:
 
     def _is_unknown(self, path: str) -> bool:
         """Return whether a path, or a folder above it, could not be read in this scan."""
-        return any(path == unknown or path.startswith(f"{unknown}/") for unknown in self._unknown)
+        return any(is_within(path, unknown) for unknown in self._unknown)
 
     def _open(
         self, stream: FileStream, path: str, status: os.stat_result, visible: dict[Key, str], now: float

@@ -12,7 +12,6 @@ import contextlib
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -33,14 +32,6 @@ _STOP_SECONDS: Final = 5.0
 
 class BenchError(Exception):
     """Failure that ends the benchmark; the text is one line for the user."""
-
-
-def free_port() -> int:
-    """Return a TCP port of the loopback address on which nothing listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Child:

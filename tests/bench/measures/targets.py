@@ -16,8 +16,9 @@ from typing import Final
 import orjson
 from tickertape.contracts.cursors import parse_cursor
 
-from tests.bench.load.children import BenchError, Child, free_port, module, running
+from tests.bench.load.children import BenchError, Child, module, running
 from tests.support.paths import ROOT
+from tests.support.servers.nats_server import free_port
 
 OURS: Final = "tickertape"
 NATS: Final = "nats-server"

@@ -1,7 +1,6 @@
 """The README's commands about tokens, run in order in an empty folder as a new user would."""
 
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,18 +10,13 @@ import trustme
 
 from tests.support.paths import ROOT
 from tests.support.programs.relay_process import PATIENCE, environment
+from tests.support.servers.nats_server import free_port
 
 COMMANDS = re.findall(
     r"^tickertape (?:.*\\\n)*.+",
     (ROOT / "README.md").read_text().partition("## Control access")[2].partition("## Monitor")[0],
     re.MULTILINE,
 )
-
-
-def free_port() -> int:
-    """Return a free port."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from tests.support.clients.attacker import read_all, read_until
 from tests.support.clients.feed_client import PATIENCE, follow, run
 from tests.support.programs.relay_process import Relay, eventually
 from tests.support.servers.nats_server import NatsServer
@@ -49,27 +50,6 @@ def open_socket(relay: Relay, source: str = LIMITED_ADDRESS, data: bytes = b"") 
         yield link
 
 
-def read_to_end(link: socket.socket) -> bytes:
-    """Read everything until the end."""
-    data = b""
-    try:
-        while more := link.recv(65_536):
-            data += more
-    except ConnectionResetError:
-        pass
-    return data
-
-
-def until(link: socket.socket, mark: bytes) -> bytes:
-    """Read until a pattern appears."""
-    data = b""
-    while mark not in data:
-        more = link.recv(65_536)
-        assert more, data
-        data += more
-    return data
-
-
 def test_a_full_relay_responds_with_503(server: NatsServer) -> None:
     """A full relay responds with 503 and a delay, closes silent sockets, and has capacity again when one
     closes.
@@ -77,13 +57,13 @@ def test_a_full_relay_responds_with_503(server: NatsServer) -> None:
     with Relay(server.url, "--max-connections", "2") as relay:
         with open_socket(relay), open_socket(relay):
             with open_socket(relay, data=HEALTH) as link:
-                head, _, body = read_to_end(link).partition(b"\r\n\r\n")
+                head, _, body = read_all(link).partition(b"\r\n\r\n")
                 assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
                 assert b"\r\nretry-after: 5" in head
                 assert b"connection: close" in head
                 assert json.loads(body)["code"] == "unavailable"
             with open_socket(relay) as silent:
-                assert read_to_end(silent) == b"", "in five seconds it would be told 408"
+                assert read_all(silent) == b"", "in five seconds it would be told 408"
         eventually(lambda: first_status(relay, HEALTH) == b"200", "there is room again")
 
 
@@ -99,7 +79,7 @@ def test_an_address_beyond_its_rate_is_rejected(server: NatsServer) -> None:
         statuses = [first_status(relay, HEALTH.replace(b"/health", b"/h\x01")) for _ in range(6)]
         assert statuses == [b"400"] + [b"429"] * 5
         with open_socket(relay, data=HEALTH) as link:
-            head, _, body = read_to_end(link).partition(b"\r\n\r\n")
+            head, _, body = read_all(link).partition(b"\r\n\r\n")
         assert b"\r\nretry-after: 5" in head
         assert json.loads(body)["code"] == "too_many"
         assert first_status(relay, HEALTH, "127.1.2.4") == b"200"
@@ -116,9 +96,9 @@ def test_pending_sockets_are_evicted_and_sessions_never_are(server: NatsServer) 
             ]
             try:
                 for link in links[:3]:
-                    assert await asyncio.to_thread(read_to_end, link) == b""
+                    assert await asyncio.to_thread(read_all, link) == b""
                 links[-1].sendall(HEALTH)
-                assert await asyncio.to_thread(until, links[-1], b"200 OK")
+                assert await asyncio.to_thread(read_until, links[-1], b"200 OK")
                 await feed.send_message(type="ping", id=1)
                 await feed.until(lambda: feed.messages[-1].type == "pong")
             finally:
@@ -147,7 +127,7 @@ def test_what_no_client_sends_ends_the_connection(
 ) -> None:
     """Bytes that no client sends are rejected with a status and a reason in JSON."""
     with open_socket(relay, "127.0.0.1", data) as link:
-        answer = read_to_end(link)
+        answer = read_all(link)
     last = answer[answer.rindex(b"HTTP/1.1 ") :]
     assert last[9:12] == status
     assert words in json.loads(last.partition(b"\r\n\r\n")[2])["message"].encode()
@@ -165,9 +145,9 @@ def test_what_no_client_sends_ends_the_connection(
 def test_a_flood_of_frames_is_closed_without_parsing_all_of_them(relay: Relay, flood: bytes) -> None:
     """A flood is closed with ``bye`` and 4429 before all of the input is parsed."""
     with open_socket(relay, "127.0.0.1", UPGRADE) as link:
-        until(link, b'"done":true')
+        read_until(link, b'"done":true')
         link.sendall(flood)
-        answer = read_to_end(link)
+        answer = read_all(link)
     assert b'"type":"bye","code":4429' in answer
     # Some 200 in each second in which the relay waits for the client to read.
     assert answer.count(b"\x8a\x00") <= 4_000
@@ -181,9 +161,9 @@ def test_compressed_messages_count_by_their_decompressed_size(relay: Relay) -> N
     bomb = b"\xc1\xfe" + len(data).to_bytes(2) + b"\0\0\0\0" + data
     offer = UPGRADE.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n")
     with open_socket(relay, "127.0.0.1", offer) as link:
-        until(link, b"permessage-deflate")
+        read_until(link, b"permessage-deflate")
         link.sendall(bomb * 5)
-        answer = read_to_end(link)
+        answer = read_all(link)
     assert answer.count(b"\x88") >= 1
     assert (4429).to_bytes(2) in answer
 

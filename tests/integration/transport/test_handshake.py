@@ -11,6 +11,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
+from tests.support.clients.attacker import read_until
 from tests.support.clients.fake_link import only
 from tests.support.clients.feed_client import PATIENCE, follow, run
 from tests.support.programs.relay_process import Relay
@@ -211,16 +212,6 @@ def raw_close_code(relay: Relay, *frames: bytes) -> int:
             data += more
     at = data.index(b"\x88")
     return int.from_bytes(data[at + 2 : at + 4], "big")
-
-
-def read_until(link: socket.socket, mark: bytes) -> bytes:
-    """Read until a pattern appears; return everything that was read."""
-    data = b""
-    while mark not in data:
-        more = link.recv(65_536)
-        assert more, f"closed after {data[-200:]!r}"
-        data += more
-    return data
 
 
 def masked(first: int, payload: bytes) -> bytes:

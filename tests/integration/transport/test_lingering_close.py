@@ -19,7 +19,7 @@ import pytest
 import trustme
 
 from tests.support.clients import forge
-from tests.support.clients.attacker import bearer, count, get, upgrade
+from tests.support.clients.attacker import bearer, count, get, read_until, upgrade
 from tests.support.clients.feed_client import PATIENCE
 from tests.support.programs.faulty_program import TARGETS, subject
 from tests.support.programs.relay_process import Relay, eventually
@@ -124,16 +124,6 @@ def read_all(link: socket.socket) -> bytes:
     """Read to the end; a reset is an error."""
     data = b""
     while more := link.recv(65_536):
-        data += more
-    return data
-
-
-def read_until(link: socket.socket, mark: bytes) -> bytes:
-    """Read until a pattern appears; return everything that was read."""
-    data = b""
-    while mark not in data:
-        more = link.recv(65_536)
-        assert more, f"closed after {data[-200:]!r}"
         data += more
     return data
 

@@ -97,16 +97,21 @@ def read_all(link: socket.socket) -> bytes:
     return data
 
 
+def read_until(link: socket.socket, mark: bytes) -> bytes:
+    """Read until a pattern appears; return everything that was read."""
+    data = b""
+    while mark not in data:
+        more = link.recv(65_536)
+        assert more, f"closed after {data[-200:]!r}"
+        data += more
+    return data
+
+
 def until(relay: Target, request: bytes, mark: bytes, *, source: str = SOURCE) -> bytes:
     """Send bytes, and read until a pattern appears; return everything that was read."""
     with relay.connect(source) as link:
         link.sendall(request)
-        data = b""
-        while mark not in data:
-            more = link.recv(65_536)
-            assert more, f"closed after {data[-200:]!r}"
-            data += more
-    return data
+        return read_until(link, mark)
 
 
 def exchange(relay: Target, request: bytes, *, source: str = SOURCE) -> Answer:

@@ -17,7 +17,7 @@ import trustme
 
 from tests.support.patience import PATIENCE
 from tests.support.programs.asgi_host import Host
-from tests.support.programs.relay_process import Relay, eventually
+from tests.support.programs.relay_process import MainPort, Relay, eventually
 from tests.support.servers.shipped_proxy import KINDS as PROXIES
 from tests.support.servers.shipped_proxy import proxy
 
@@ -40,7 +40,7 @@ TRUSTED: Final = "127.0.0.1"
 
 
 @dataclass(frozen=True)
-class Deployment:
+class Deployment(MainPort):
     """A relay as its clients reach it.
 
     Attributes:
@@ -58,17 +58,6 @@ class Deployment:
     ops_url: str
     nats_url: str
     context: ssl.SSLContext | None = None
-
-    @property
-    def ws_url(self) -> str:
-        """URL of the feed."""
-        return f"ws{self.url.removeprefix('http')}/ws"
-
-    @property
-    def host_port(self) -> tuple[str, int]:
-        """Host and port of the main port."""
-        host, _, port = self.url.partition("://")[2].rpartition(":")
-        return host, int(port)
 
     @property
     def pids(self) -> list[int]:

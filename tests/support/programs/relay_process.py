@@ -86,7 +86,28 @@ def eventually(condition: Callable[[], bool], what: str, timeout: float = PATIEN
         time.sleep(0.01)
 
 
-class Relay:
+class MainPort:
+    """Addresses that follow from the URL of a main port.
+
+    Attributes:
+        url: URL of the main port.
+    """
+
+    url: str
+
+    @property
+    def ws_url(self) -> str:
+        """URL of the feed."""
+        return f"ws{self.url.removeprefix('http')}/ws"
+
+    @property
+    def host_port(self) -> tuple[str, int]:
+        """Host and port of the main port."""
+        host, _, port = self.url.partition("://")[2].rpartition(":")
+        return host, int(port)
+
+
+class Relay(MainPort):
     """One ``tickertape serve``; also a context manager that starts and stops it.
 
     Args:
@@ -124,17 +145,6 @@ class Relay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    @property
-    def ws_url(self) -> str:
-        """URL of the feed."""
-        return f"ws{self.url.removeprefix('http')}/ws"
-
-    @property
-    def host_port(self) -> tuple[str, int]:
-        """Host and port of the main port."""
-        host, _, port = self.url.partition("://")[2].rpartition(":")
-        return host, int(port)
 
     def connect(self, source: str = "127.0.0.1") -> socket.socket:
         """Open a connection to the main port from a source address, without TLS."""

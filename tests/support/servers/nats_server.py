@@ -34,6 +34,7 @@ _ATTEMPTS: Final = 5
 _PORTS: Final = (20_000, 32_000)
 
 _running: set["NatsServer"] = set()
+_returned_ports: set[int] = set()
 
 
 def find_binary() -> Path | None:
@@ -46,14 +47,20 @@ def find_binary() -> Path | None:
 
 
 def free_port() -> int:
-    """Return a free loopback port that the system does not use for outgoing connections."""
+    """Return a free loopback port that the system does not use for outgoing connections.
+
+    No call returns a port of an earlier one: it may not be in use yet.
+    """
     # Not the shared generator: test runs seed it alike, and two of them would try the same ports.
     choose = random.SystemRandom()
     for _ in range(100):
         port = choose.randrange(*_PORTS)
+        if port in _returned_ports:
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
+            _returned_ports.add(port)
             return port
     raise RuntimeError(f"no free port between {_PORTS[0]} and {_PORTS[1]}; end what holds them")
 

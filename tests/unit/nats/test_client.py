@@ -184,8 +184,9 @@ def test_a_socket_that_is_closed_below_is_a_lost_connection(loop: str) -> None:
             assert reading is not None
             reading.cancel()  # so that nothing else notices the end of the stream
             await asyncio.wait([reading])
-            client._transport._io_writer.transport.abort()  # type: ignore[union-attr]
-            await asyncio.sleep(0.05)  # until the operating system's handle is closed
+            writer = client._transport._io_writer  # type: ignore[union-attr]
+            writer.transport.abort()
+            await writer.wait_closed()
             await client.publish("a", b"hello")
             await until_reconnected(client)
             await client.publish("a", b"again")

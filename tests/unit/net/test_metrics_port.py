@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from tests.support.clients.attacker import read_all
 from tests.support.patience import PATIENCE
 from tests.support.programs.relay_process import eventually
 from tests.support.servers.nats_server import free_port
@@ -59,18 +60,7 @@ def ask(port: int, request: bytes) -> bytes:
     """Send a request; return the response, empty if the connection is closed without one."""
     with connect(port) as link:
         link.sendall(request)
-        return read(link)
-
-
-def read(link: socket.socket) -> bytes:
-    """Read until the server closes the connection."""
-    data = b""
-    try:
-        while more := link.recv(65_536):
-            data += more
-    except ConnectionResetError:
-        pass
-    return data
+        return read_all(link)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +111,7 @@ def test_a_response_that_is_not_read_has_a_deadline(monkeypatch: pytest.MonkeyPa
         link.sendall(GET)
         assert link.recv(12) == b"HTTP/1.1 200"
         eventually(lambda: not metrics._connections, "it is disconnected")
-        assert len(read(link)) < 20_000 * 300
+        assert len(read_all(link)) < 20_000 * 300
 
 
 def test_connections_are_bounded(port: int) -> None:
@@ -129,11 +119,11 @@ def test_connections_are_bounded(port: int) -> None:
     with ExitStack() as stack:
         held = [stack.enter_context(connect(port)) for _ in range(MAX_CONNECTIONS)]
         other = stack.enter_context(connect(port, "127.0.0.2"))
-        assert read(held[0]) == b""
+        assert read_all(held[0]) == b""
         held += [stack.enter_context(connect(port)) for _ in range(2 * MAX_CONNECTIONS)]
-        assert [read(link) for link in held[: 2 * MAX_CONNECTIONS]] == [b""] * (2 * MAX_CONNECTIONS)
+        assert [read_all(link) for link in held[: 2 * MAX_CONNECTIONS]] == [b""] * (2 * MAX_CONNECTIONS)
         other.sendall(GET)
-        assert read(other).startswith(b"HTTP/1.1 200 ")
+        assert read_all(other).startswith(b"HTTP/1.1 200 ")
 
 
 def test_metrics_that_cannot_be_collected_are_an_error_of_one_request() -> None:

@@ -82,19 +82,24 @@ def test_the_end_of_the_output_is_kept(runner: asyncio.Runner, length: int) -> N
     assert len(output) == min(length + 6, MAX_OUTPUT_BYTES)
 
 
+async def cancel_command(script: str, started: Path) -> None:
+    """Run a script, and cancel it when it has created a file."""
+    task = asyncio.create_task(run_command(["sh", "-c", script], {}, PATIENCE))
+    async with asyncio.timeout(PATIENCE):
+        while not started.exists():
+            await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 def test_a_cancelled_command_is_killed(runner: asyncio.Runner, tmp_path: Path) -> None:
     """A command that is cancelled is killed with its child processes before the cancellation continues."""
     pid = tmp_path / "pid"
 
     async def scenario() -> None:
         script = f"trap '' TERM; sleep 600 & echo $! > {pid}.new; mv {pid}.new {pid}; wait"
-        task = asyncio.create_task(run_command(["sh", "-c", script], {}, PATIENCE))
-        async with asyncio.timeout(PATIENCE):
-            while not pid.exists():
-                await asyncio.sleep(0.01)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        await cancel_command(script, pid)
         async with asyncio.timeout(PATIENCE):
             with contextlib.suppress(ProcessLookupError):
                 while _runs(int(pid.read_text())):
@@ -121,13 +126,7 @@ def test_a_command_that_is_cancelled_while_it_starts_is_killed(
 
     async def scenario() -> None:
         script = f"echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 600"
-        task = asyncio.create_task(run_command(["sh", "-c", script], {}, PATIENCE))
-        async with asyncio.timeout(PATIENCE):
-            while not pid.exists():
-                await asyncio.sleep(0.01)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        await cancel_command(script, pid)
         with contextlib.suppress(ProcessLookupError):
             assert not _runs(int(pid.read_text()))
 
