@@ -124,7 +124,7 @@ class Components:
         if ended:
             log.info("ended %s: tokens or certificates revoked", count(ended, "session"))
         if self.audit is not None:
-            self.audit.write(Revoked(**self.audit.now(), sessions=ended))
+            self.audit.write(Revoked(**self.audit.fields(), sessions=ended))
 
 
 def assemble(

@@ -79,7 +79,7 @@ class Reload:
             await attempt(lambda: _reload_level(path))
         fields = {"read": reloaded, "failed": failed}
         if components.audit is not None:
-            components.audit.write(Reloaded(**components.audit.now(), read=reloaded, failed=failed))
+            components.audit.write(Reloaded(**components.audit.fields(), read=reloaded, failed=failed))
         if failed:
             log.error(
                 "reload: %s; the previous content stays in force. Reloaded: %s",

@@ -115,9 +115,16 @@ class AuditLog:
         """Return the current time in UNIX seconds."""
         return self._clock()
 
-    def now(self) -> dict[str, str]:
-        """Return the fields of every record."""
-        return {"timestamp": format_time(self._clock()), "source": self._source}
+    def fields(self, seconds: float | None = None) -> dict[str, str]:
+        """Return the fields of every record.
+
+        Args:
+            seconds: UNIX seconds of what happened; None for the current time.
+        """
+        return {
+            "timestamp": format_time(self._clock() if seconds is None else seconds),
+            "source": self._source,
+        }
 
     def write(self, record: Record) -> None:
         """Queue a record."""
@@ -219,7 +226,7 @@ class AuditLog:
         if not failure and self._unreported:
             count, self._unreported = self._unreported, 0
             log.error("%d audit records were lost", count)
-            self.write(Lost(**self.now(), count=count))
+            self.write(Lost(**self.fields(), count=count))
         return not failure
 
     async def _publish(self, nc: Client, record: Queued) -> str | None:
@@ -235,12 +242,10 @@ class AuditLog:
     def _write_counted(self) -> None:
         rejections, self._rejections = self._rejections, {}
         for (reason, address), (number, first) in rejections.items():
-            fields = {"timestamp": format_time(first), "source": self._source}
-            self.write(Rejected(**fields, address=address, reason=reason, count=number))
+            self.write(Rejected(**self.fields(first), address=address, reason=reason, count=number))
         reads, self._reads = self._reads, {}
         for number, first, client in reads.values():
-            fields = {"timestamp": format_time(first), "source": self._source}
-            self.write(HistoryRead(**fields, **client, count=number))
+            self.write(HistoryRead(**self.fields(first), **client, count=number))
 
     def _lose(self, number: int) -> None:
         self.lost += number
@@ -270,7 +275,7 @@ class SessionAudit:
     def granted(self, session: str, grant: Grant) -> None:
         """Record that a session has a grant, or a new one."""
         record = SessionStarted(
-            **self._audit.now(),
+            **self._audit.fields(),
             **client_fields(grant, self._address, self._user_agent),
             session=session,
             transport=self._transport,
@@ -290,7 +295,7 @@ class SessionAudit:
         if self._session:
             seconds = round(max(0.0, self._audit.seconds() - self._started), 3)
             record = SessionEnded(
-                **self._audit.now(),
+                **self._audit.fields(),
                 session=self._session, code=code, seconds=seconds, bytes_sent=bytes_sent,
             )  # fmt: skip
             self._audit.write(record)

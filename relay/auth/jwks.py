@@ -92,9 +92,8 @@ class Jwks:
         self._refresh_requested = asyncio.Event()
         self._last_request = float("-inf")
         self._deferred: asyncio.TimerHandle | None = None  # the next requested fetch, if one is due later
-        self._unknown: OrderedDict[int, int] = (
-            OrderedDict()
-        )  # fetches begun when a key id was first asked for
+        # For each key id, the number of fetches that had begun when it was first asked for.
+        self._unknown: OrderedDict[int, int] = OrderedDict()
         self._last_success = 0  # number of the last fetch that succeeded
         self._fetching = False
         self._consecutive_failures = 0  # failed fetches since the last successful one
@@ -162,15 +161,15 @@ class Jwks:
                 async with asyncio.timeout(self._wait):
                     await self._refresh_requested.wait()
             self._refresh_requested.clear()
-            was_healthy = self._consecutive_failures == 0
+            was_valid = self.valid
             try:
                 await self._fetch()
             except KeysError as error:
-                if was_healthy:
+                if was_valid:
                     effect = "the previous keys stay in use" if self.keys else "no token can be verified"
                     log.warning("%s; %s until a fetch succeeds, retrying", error.message, effect)
             else:
-                if not was_healthy:
+                if not was_valid:
                     log.info("fetched the JWKS at %s again after failures", redact_url(self._url))
 
     async def _fetch(self) -> None:

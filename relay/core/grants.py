@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.events import MODELS
@@ -37,6 +37,8 @@ _DELIVERED: Final = tuple(
     for level in (LEVELS if "{level}" in template else LEVELS[:1])
 )
 """Patterns of the subjects of all events in the contract: the fields are wildcards, except the level."""
+
+N = TypeVar("N", int, float)
 
 _FIELDS: Final = frozenset({"subjects", "deny", "level", "rate", "connections"})
 
@@ -95,26 +97,23 @@ class Grant:
         Raises:
             ProtocolError: the intersection is empty, or has too many patterns.
         """
-        granted = dict.fromkeys(
+        kept = tuple(
             overlap
-            for pattern in patterns
-            for allowed in self._relevant(pattern)
-            if (overlap := intersect(pattern, allowed)) is not None
-            and not any(covers(denied, overlap) for denied in self.deny)
+            for overlap in self._overlaps(patterns)
+            if not any(covers(denied, overlap) for denied in self.deny)
         )
-        if not granted:
+        if not kept:
             raise ProtocolError(
                 ErrorCode.FORBIDDEN,
                 f"the {self.source} does not grant {', '.join(patterns)[:200]}; "
                 f"it grants {', '.join(self.subjects)[:200]}",
             )
-        if len(granted) > MAX_PATTERNS:
+        if len(kept) > MAX_PATTERNS:
             raise ProtocolError(
                 ErrorCode.BAD_SUBJECTS,
-                f"the grant splits this filter into {len(granted)} patterns, more than {MAX_PATTERNS}; "
+                f"the grant splits this filter into {len(kept)} patterns, more than {MAX_PATTERNS}; "
                 "request fewer",
             )
-        kept = tuple(granted)
         # Only what can still match: clients whose filters differ in other denied patterns share a feed.
         deny = tuple(denied for denied in self.deny if any(intersect(denied, pattern) for pattern in kept))
         return Filter(kept, max(level, self.level, key=RANK.__getitem__), deny)
@@ -128,14 +127,7 @@ class Grant:
             ProtocolError: the intersection is empty, or has too many patterns.
         """
         other = certificate.grant
-        subjects = tuple(
-            dict.fromkeys(
-                overlap
-                for pattern in self.subjects
-                for allowed in other._relevant(pattern)
-                if (overlap := intersect(pattern, allowed)) is not None
-            )
-        )
+        subjects = tuple(other._overlaps(self.subjects))
         if not subjects:
             raise ProtocolError(
                 ErrorCode.FORBIDDEN, "the token and the client certificate grant no subject in common"
@@ -146,18 +138,14 @@ class Grant:
                 f"the token and the client certificate have {len(subjects)} patterns in common, more than "
                 f"{MAX_PATTERNS}; simplify one of the two grants",
             )
-        expiries = [expiry for expiry in (self.expires_at, other.expires_at) if expiry is not None]
         return replace(
             self,
             subjects=subjects,
             deny=tuple(dict.fromkeys((*self.deny, *other.deny))),
             level=max(self.level, other.level, key=RANK.__getitem__),
             rate=_lower_rate(self.rate, other.rate),
-            connections=min(
-                (number for number in (self.connections, other.connections) if number is not None),
-                default=None,
-            ),
-            expires_at=min(expiries, default=None),
+            connections=_lower(self.connections, other.connections),
+            expires_at=_lower(self.expires_at, other.expires_at),
             certificate=certificate,
         )
 
@@ -167,6 +155,15 @@ class Grant:
         if self.certificate is None:
             return "token"
         return "client certificate" if self.token_id is None else "token or client certificate"
+
+    def _overlaps(self, patterns: tuple[str, ...]) -> dict[str, None]:
+        """Return the intersections of several patterns with the granted ones, each once and in order."""
+        return dict.fromkeys(
+            overlap
+            for pattern in patterns
+            for allowed in self._relevant(pattern)
+            if (overlap := intersect(pattern, allowed)) is not None
+        )
 
     def _relevant(self, pattern: str) -> tuple[str, ...]:
         """Return the granted patterns to intersect a pattern with: a single one if it covers the pattern."""
@@ -252,6 +249,11 @@ def _lower_rate(one: float | None, other: float | None) -> float | None:
     if one is None or other is None:
         return other if one is None else one
     return min(one or math.inf, other or math.inf) if one or other else 0.0
+
+
+def _lower(one: N | None, other: N | None) -> N | None:
+    """Return the lower of two numbers, of which None stands for no number."""
+    return min((number for number in (one, other) if number is not None), default=None)
 
 
 def _deny_patterns(value: dict[str, Any], label: str) -> tuple[str, ...]:

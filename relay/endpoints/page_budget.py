@@ -132,14 +132,14 @@ class PageBudget:
                 self.sending.pop(reservation, None)
                 self.resize(reservation, 0)
         finally:
-            _decrement(self._in_flight, client, 1)
+            _add(self._in_flight, client, -1)
 
     def resize(self, reservation: Reservation, size: int) -> None:
         """Count a page with another size than before."""
         change = size - reservation.bytes
         reservation.bytes = size
         self.used += change
-        _decrement(self._held, reservation.client, -change)
+        _add(self._held, reservation.client, change)
         self._admit()
 
     async def _acquire(self, client: str) -> None:
@@ -159,7 +159,7 @@ class PageBudget:
 
     def _give_back(self, client: str) -> None:
         self.used -= READ_BYTES
-        _decrement(self._held, client, READ_BYTES)
+        _add(self._held, client, -READ_BYTES)
         self._admit()
 
     def _admit(self) -> None:
@@ -198,8 +198,8 @@ class PageBudget:
         self._timer = loop.call_at(due, self._drop_stalled)
 
 
-def _decrement(counter: Counter[str], key: str, amount: int) -> None:
-    """Decrement a count, which is deleted at zero, so that the counter does not grow with the clients."""
-    counter[key] -= amount
+def _add(counter: Counter[str], key: str, amount: int) -> None:
+    """Add to a count, which is deleted at zero, so that the counter does not grow with the clients."""
+    counter[key] += amount
     if not counter[key]:
         del counter[key]

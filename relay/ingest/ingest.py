@@ -154,7 +154,7 @@ class Ingest:
             # Closing the connection must not be reported as an outage.
             self._upstream.stopping = True
             if self._consumer is not None:
-                with contextlib.suppress(NatsError, OSError):
+                with contextlib.suppress(NatsError, OSError):  # closing ends it, too
                     await self._consumer.stop()
             await connection.close(nc)
 

@@ -202,7 +202,7 @@ async def _find(
             await fail_on_disconnect(client, delivered, 0)
             return None
         except ConnectionEnded:
-            pass
+            pass  # the client could not parse what was delivered, and disconnected
     # Step 2: nothing of the message could be read, so its sequence is taken from a heartbeat. It is not
     # delivered again, because ``max_deliver`` is 1.
     async with _separate_connection(nc) as client:

@@ -62,6 +62,7 @@ class RoundTrip:
         seconds, started = None, self._clock()
         # While the client reconnects, ``flush`` returns immediately, without a round trip.
         if nc.is_connected:
+            # After a failure, the time is unknown.
             with contextlib.suppress(NatsError, OSError, TimeoutError):
                 # ``flush`` sends a PING and waits for the PONG.
                 await nc.flush(int(MEASURE_EVERY))

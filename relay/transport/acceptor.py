@@ -11,10 +11,9 @@ from contextlib import asynccontextmanager
 from types import coroutine
 from typing import Any, Final, TypeVar, cast
 
-import orjson
-from tickertape.contracts.close_codes import ErrorCode
 from tickertape.relay.auth.request_auth import RequestAuth
-from tickertape.relay.core.connection_limits import SERVER_LIMITS, Admission, ClientSlot, Limit
+from tickertape.relay.core.connection_limits import Admission, ClientSlot, Limit
+from tickertape.relay.transport.closing_responses import LIMIT_RESPONSES
 from tickertape.relay.transport.lingering_close import linger
 
 HANDSHAKE_TIMEOUT: Final = 5.0
@@ -38,26 +37,7 @@ _MAX_ADDRESS_LINGERING: Final = 12
 _MAX_EARLY_BYTES: Final = 64 * 1024
 """Maximum bytes that are buffered from a client before its protocol is ready to read them."""
 
-
-def limit_response(limit: Limit) -> bytes:
-    """Return the complete HTTP response for a connection that exceeds a limit."""
-    status, phrase = (503, "Service Unavailable") if limit in SERVER_LIMITS else (429, "Too Many Requests")
-    code = ErrorCode.UNAVAILABLE if limit in SERVER_LIMITS else ErrorCode.TOO_MANY
-    message = (
-        "connection limit of the relay reached"
-        if limit in SERVER_LIMITS
-        else "too many connections or requests from this address"
-    )
-    body = orjson.dumps({"code": code, "message": f"{message}; retry later"})
-    return (
-        b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nretry-after: 5\r\n"
-        b"cache-control: no-store\r\nconnection: close\r\n\r\n%b" % (status, phrase.encode(), len(body), body)
-    )
-
-
 T = TypeVar("T")
-LIMIT_RESPONSES: Final = {limit: limit_response(limit) for limit in Limit}
-"""Responses to connections and requests that exceed a limit."""
 
 
 class Acceptor:

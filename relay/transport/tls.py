@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tickertape.errors import ConfigurationError
+from tickertape.process.files import Stamp, read_stamp
 
 log = logging.getLogger("tickertape.tls")
 
@@ -95,25 +96,23 @@ class Certificate:
         self.context = self._build_context()
         return f"certificate {self._certificate}"
 
-    def _stamp(self) -> list[tuple[int, int, int] | None]:
-        """Return modification time, size and inode of each file; None for a missing file."""
-        stamps: list[tuple[int, int, int] | None] = []
+    def _stamp(self) -> list[Stamp | None]:
+        """Return the stamp of each file; None for a missing file."""
+        stamps: list[Stamp | None] = []
         for path in filter(None, (self._certificate, self._key, self._client_ca)):
             try:
-                status = path.stat()
+                stamps.append(read_stamp(path))
             except OSError:
                 stamps.append(None)
-            else:
-                stamps.append((status.st_mtime_ns, status.st_size, status.st_ino))
         return stamps
 
     def _build_context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        # Compression would reveal secrets by the length of a record (CRIME), and each renegotiation costs the
-        # relay a handshake.
         # Suites of TLS 1.2 with forward secrecy and authenticated encryption; those of TLS 1.3 all have both.
         context.set_ciphers(CIPHERS)
+        # Compression would reveal secrets by the length of a record (CRIME), and each renegotiation costs the
+        # relay a handshake.
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
         context.set_alpn_protocols(["http/1.1"])
         try:

@@ -24,7 +24,8 @@ from tickertape.relay.ingest.replay_readers import ReplayReaders
 from tickertape.relay.relay import session_failed
 from tickertape.relay.transport.acceptor import Acceptor
 from tickertape.relay.transport.connections import Connections
-from tickertape.relay.transport.http.server import RESPONSE_TIMEOUT, GuardedHttp, HttpServer
+from tickertape.relay.transport.http.protocol import RESPONSE_TIMEOUT, GuardedHttp
+from tickertape.relay.transport.http.server import HttpServer
 from tickertape.relay.transport.listener import Listener
 from tickertape.relay.transport.websocket.connection import Connection, websocket_protocol
 from uvicorn.server import ServerState

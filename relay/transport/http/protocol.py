@@ -19,7 +19,8 @@ from typing import Any, Final
 import httptools
 from tickertape.relay.auth.request_auth import Headers
 from tickertape.relay.core.connection_limits import ClientSlot, Limit
-from tickertape.relay.transport.acceptor import LIMIT_RESPONSES, Acceptor, socket_peer
+from tickertape.relay.transport.acceptor import Acceptor, socket_peer
+from tickertape.relay.transport.closing_responses import LIMIT_RESPONSES, closing_response
 from tickertape.relay.transport.http.head_reader import HeadReader
 from tickertape.relay.transport.http.pending_responses import PendingResponses
 from tickertape.relay.transport.http.request_charges import LimitExceeded, RequestCharges
@@ -32,7 +33,7 @@ from tickertape.relay.transport.http.request_head import (
     header_tokens,
     split_head,
 )
-from tickertape.relay.transport.http.responses import WEBSOCKET_VERSION, closing_response
+from tickertape.relay.transport.http.responses import WEBSOCKET_VERSION
 from tickertape.relay.transport.lingering_close import LingeringTransport
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 

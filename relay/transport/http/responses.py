@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final
 
-import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -19,6 +18,7 @@ from tickertape.contracts.messages import ProtocolError
 from tickertape.relay.auth.request_auth import Headers, RequestAuth, header_value
 from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON
 from tickertape.relay.core.session.session import RETRY_AFTER_MS, close_code
+from tickertape.relay.transport.closing_responses import http_error_body
 
 SEND_TIMEOUT: Final = 90.0
 """Seconds in which a client has to read a large response."""
@@ -36,34 +36,6 @@ UPGRADE_HEADERS: Final = {
 
 NO_STORE: Final = "no-store"
 """``Cache-Control`` of responses that depend on the token, and of all errors."""
-
-_STATUS_CODES: Final[dict[int, str]] = {
-    HTTPStatus.UPGRADE_REQUIRED: "upgrade_required",
-    HTTPStatus.INTERNAL_SERVER_ERROR: ErrorCode.INTERNAL,
-}
-
-
-def http_error_body(status: int, message: str) -> dict[str, str]:
-    """Build the body of an HTTP-level error."""
-    return {"code": _STATUS_CODES.get(status, ErrorCode.BAD_QUERY), "message": message}
-
-
-def closing_response(status: int, message: str, headers: Mapping[str, str]) -> bytes:
-    """Build the bytes of an error response that closes the connection.
-
-    Args:
-        status: HTTP status.
-        message: description for the client; empty for that of the status.
-        headers: further headers.
-    """
-    phrase = HTTPStatus(status).phrase
-    body = orjson.dumps(http_error_body(status, message or phrase.lower()))
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return (
-        b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%b"
-        b"cache-control: no-store\r\nconnection: close\r\n\r\n%b"
-        % (status, phrase.encode(), len(body), lines.encode(), body)
-    )
 
 
 def http_error_response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -10,7 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from tickertape.relay.core.connection_limits import Admission, Limits
 from tickertape.relay.transport.acceptor import Acceptor
-from tickertape.relay.transport.http.protocol import RESPONSE_TIMEOUT, GuardedHttp
+from tickertape.relay.transport.http.protocol import GuardedHttp
 from tickertape.relay.transport.listener import BACKLOG, Listener, bind
 
 from tickertape.net.listeners import ListenError, listener_lost
@@ -151,6 +151,3 @@ class HttpServer(uvicorn.Server):
             raise ListenError(message, "restart the program") from None
         if not self.should_exit:
             raise listener_lost(self.address)
-
-
-__all__ = ["BACKLOG", "RESPONSE_TIMEOUT", "GuardedHttp", "HttpServer", "ListenError", "listen"]

@@ -220,7 +220,7 @@ def test_lost_records_are_counted_in_a_later_one(
 
 
 def _reloaded(log: AuditLog, number: int) -> Record:
-    return Reloaded(**log.now(), read=[f"number {number}"], failed=[])
+    return Reloaded(**log.fields(), read=[f"number {number}"], failed=[])
 
 
 @pytest.fixture

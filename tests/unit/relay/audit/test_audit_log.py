@@ -133,7 +133,7 @@ def test_any_text_can_be_recorded() -> None:
     """Undecodable text, as in a file name, is escaped; a record that is too large for NATS is lost."""
     stage = Stage()
     text = "key file /b\udcff"
-    stage.log.write(Reloaded(**stage.log.now(), read=[text], failed=[text]))
+    stage.log.write(Reloaded(**stage.log.fields(), read=[text], failed=[text]))
     stage.log.session("websocket", text, text).granted("1", Grant(subject=text))
     stage.log.count_rejection("expired", text)
     stage.log.count_read(Grant(subject=text), text, text)
@@ -142,9 +142,9 @@ def test_any_text_can_be_recorded() -> None:
     records = stage.records()
     assert len(records) == 4
     assert records[0] == Reloaded(
-        **stage.log.now() | {"timestamp": records[0].timestamp},
+        **stage.log.fields() | {"timestamp": records[0].timestamp},
         read=[r"key file /b\udcff"],
         failed=[r"key file /b\udcff"],
     )
-    stage.log.write(Reloaded(**stage.log.now(), read=["x" * audit_log.MAX_RECORD], failed=[]))
+    stage.log.write(Reloaded(**stage.log.fields(), read=["x" * audit_log.MAX_RECORD], failed=[]))
     assert (len(stage.records()), stage.log.lost) == (4, 1)
