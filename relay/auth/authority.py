@@ -1,6 +1,5 @@
 """Authentication of a running relay: tokens, client certificates and revocations, as its settings require."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from tickertape.contracts.close_codes import ErrorCode
@@ -12,7 +11,6 @@ from tickertape.relay.auth.token_service import TokenService
 from tickertape.relay.core.grants import Grant
 
 from tickertape.process.tasks import Tasks
-from tickertape.text import count
 
 
 class Authority:
@@ -108,15 +106,10 @@ class Authority:
         """
         reloaders = [] if self._tokens is None else self._tokens.reloaders()
         if self._revocations is not None:
-            reloaders.append(self._reload_revocations)
+            reloaders.append(self._revocations.reload)
         if self._certificates is not None:
             reloaders.append(self._certificates.reload)
         return reloaders
-
-    async def _reload_revocations(self) -> str:
-        assert self._revocations is not None
-        await asyncio.to_thread(self._revocations.reload)
-        return count(len(self._revocations), "revocation")
 
     def _grant_of_certificate(self, der: bytes) -> Grant:
         assert self._certificates is not None

@@ -6,13 +6,10 @@ Invariants:
    report certificates are never read.
 2. The first rule that matches a name applies. Names are compared exactly, except in rules with the wildcard
    ``*``, which stands for one DNS label or one path segment of a URI.
-3. The last valid rules stay in force until a newer file is valid.
 """
 
-import asyncio
 import logging
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -30,7 +27,7 @@ from tickertape.contracts.strict_json import find_duplicate_key, is_deeper
 from tickertape.relay.core.grants import ClientCertificate, Grant, parse_grant
 
 from tickertape.errors import ConfigurationError
-from tickertape.process.files import Stamp, read_regular_file, read_stamp
+from tickertape.process.polled_file import PolledFile
 from tickertape.text import count
 
 log = logging.getLogger("tickertape.certificates")
@@ -104,7 +101,7 @@ class Rules:
         return None if found is None else (found[1], self._grants[found[0]])
 
 
-class ClientCertificates:
+class ClientCertificates(PolledFile[Rules]):
     """Grants of client certificates, from the last valid version of a file.
 
     The file is a JSON list of rules such as ``{"name": "dns:viewer.example.com", "grant": {"subjects":
@@ -115,30 +112,25 @@ class ClientCertificates:
         path: path of the file, which is loaded immediately.
         wall: returns UNIX seconds.
 
-    Attributes:
-        valid: whether the rules in force are those of the file, as of the last check.
-
     Raises:
-        CertificateGrantsError: the file is missing or invalid.
+        CertificateGrantsError: the file is missing or invalid. Later failures are only logged.
     """
 
+    _NAME = "certificate grants"
+    _HINT = "check --tls-client-grants"
+    _ERROR = CertificateGrantsError
+
     def __init__(self, path: Path, *, wall: Callable[[], float] = time.time) -> None:
-        self.valid = True
-        self._path = path
         self._wall = wall
-        self._rules = Rules()
-        self._stamp: Stamp | None = None
-        self._logged_failure = ""
-        self._lock = threading.Lock()  # a poll and a reload may run in two threads
         # Clients send requests with the same certificate again and again.
-        self._parse = lru_cache(1024)(_parse_certificate)
-        self._load()
+        self._parse_certificate = lru_cache(1024)(_parse_certificate)
+        super().__init__(path, Rules(), MAX_BYTES, POLL_INTERVAL, log)
 
     def __repr__(self) -> str:
         return f"ClientCertificates({str(self._path)!r}, {len(self)} rules)"
 
     def __len__(self) -> int:
-        return len(self._rules)
+        return len(self.content)
 
     def grant(self, der: bytes) -> Grant:
         """Return the grant of a certificate.
@@ -151,7 +143,7 @@ class ClientCertificates:
                 matches it (``forbidden``).
         """
         try:
-            names, expires_at = self._parse(der)
+            names, expires_at = self._parse_certificate(der)
         except ValueError:
             raise ProtocolError(ErrorCode.UNAUTHORIZED, "the client certificate cannot be read") from None
         # TLS does not check it again on a connection that stays open, nor when it resumes a session.
@@ -171,67 +163,15 @@ class ClientCertificates:
         assert expires_at is not None
         return self._find(certificate.names, expires_at) == certificate.grant
 
-    async def run(self, changed: Callable[[], None]) -> None:
-        """Poll the file until cancelled.
-
-        Args:
-            changed: called after each change of the rules, to end the sessions whose grant has changed.
-        """
-        while True:
-            await asyncio.sleep(POLL_INTERVAL)
-            if await asyncio.to_thread(self.poll):
-                log.info("rules for client certificates in force: %d", len(self))
-                changed()
-
-    def poll(self) -> bool:
-        """Load the file if it changed; return whether new rules are in force."""
-        with self._lock:
-            try:
-                if read_stamp(self._path) == self._stamp:
-                    return False
-                self._load()
-            except OSError as error:
-                self.valid = False
-                self._stamp = None  # so that the file is loaded when it is back
-                failure = f"cannot read {self._path}: {error.strerror}"
-            except CertificateGrantsError as error:
-                failure = str(error)
-            else:
-                self._logged_failure = ""
-                return True
-            if failure != self._logged_failure:
-                self._logged_failure = failure
-                log.error("%s; the previous rules stay in force", failure)
-            return False
-
-    async def reload(self) -> str:
-        """Load the file, changed or not, and return a description of what was loaded.
-
-        Raises:
-            CertificateGrantsError: the file is missing or invalid; the previous rules stay in force.
-        """
-        await asyncio.to_thread(self._reload)
-        return f"{count(len(self), 'rule')} for client certificates"
-
-    def _reload(self) -> None:
-        with self._lock:
-            self._load()
-
     def _find(self, names: tuple[str, ...], expires_at: float) -> Grant | None:
-        found = self._rules.find(names)
+        found = self.content.find(names)
         return None if found is None else replace(found[1], subject=found[0], expires_at=expires_at)
 
-    def _load(self) -> None:
-        self.valid = False
-        try:
-            data, self._stamp = read_regular_file(self._path, MAX_BYTES)
-        except OSError as error:
-            self._stamp = None  # so that the file is loaded as soon as it can be read
-            raise CertificateGrantsError(
-                f"cannot read certificate grants {self._path}: {error.strerror}", "check --tls-client-grants"
-            ) from None
-        # Parsed completely before the assignment, so that an invalid file changes nothing.
-        self._rules, self.valid = _parse_rules(data, self._path), True
+    def _parse(self, data: bytes) -> Rules:
+        return _parse_rules(data, self._path)
+
+    def _describe(self) -> str:
+        return f"{count(len(self), 'rule')} for client certificates"
 
 
 def _parse_rules(data: bytes, path: Path) -> Rules:

@@ -2,18 +2,14 @@
 
 Invariants:
 
-1. The last valid list stays in force until a newer one is loaded: a broken or missing file reinstates no
-   token. One that has become empty counts as broken, unless a comment says that it is meant to be.
+1. A broken or missing file reinstates no token. One that has become empty counts as broken, unless a comment
+   says that it is meant to be.
 2. A line that may be a misspelt entry makes the file invalid. A bare token id therefore has few characters;
    ``jti:`` accepts other ids, too.
-3. A file that is modified in place is loaded once it stops changing; a replaced file is loaded immediately.
 """
 
-import asyncio
 import logging
 import re
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,14 +18,13 @@ from tickertape.relay.auth.claims import MAX_NAME
 from tickertape.relay.core.grants import Grant
 
 from tickertape.errors import ConfigurationError
-from tickertape.process.files import Stamp, read_regular_file, read_stamp
+from tickertape.process.polled_file import PolledFile
 from tickertape.text import count
 
 log = logging.getLogger("tickertape.revocations")
 
 POLL_INTERVAL: Final = 0.5
-"""Seconds between two checks of the file: the maximum delay until a new file takes effect. A file that is
-modified in place takes up to twice as long."""
+"""Seconds between two checks of the file for changes."""
 
 MAX_ENTRIES: Final = 100_000
 """Maximum entries of the file."""
@@ -80,46 +75,38 @@ class Entries:
         return len(self.ids) + len(self.subjects) + len(self.fingerprints)
 
 
-class Revocations:
-    """Revoked tokens from the last valid version of a file.
+class Revocations(PolledFile[Entries]):
+    """Revoked tokens and certificates, from the last valid version of a file.
 
     The file has one entry per line: a token's ``jti``, as ``jti:<id>`` or, if it consists of letters, digits
     and ``._~+/-`` or is a URN, bare; ``sub:<subject>`` for all tokens of a subject; or ``cert:`` and the
     SHA-256 fingerprint of a client certificate. The subject of a token without ``sub`` is ``token:<digest>``;
     see ``anonymous_subject``. Empty lines are ignored, and so is text after a ``#`` at the start of a line or
-    after a space. Replace the file atomically (write a new file, then rename it), so that a partial file is
-    never loaded.
+    after a space.
 
     Args:
         path: path of the file, which is loaded immediately.
-
-    Attributes:
-        valid: whether the list in force is that of the file, as of the last check.
 
     Raises:
         RevocationsError: the file is missing or invalid. Later failures are only logged.
     """
 
+    _NAME = "revocation file"
+    _HINT = "create it (empty if no token is revoked), or remove the setting"
+    _ERROR = RevocationsError
+
     def __init__(self, path: Path) -> None:
-        self.valid = True
-        self._path = path
-        self._entries = Entries()
-        self._last_stamp: Stamp | None = None  # at the last check
-        self._loaded_stamp: Stamp | None = None  # at the last load, valid or not
-        self._logged_failure = ""
-        self._lock = threading.Lock()  # a poll and a reload may run in two threads
-        self._load()
-        self._last_stamp = self._loaded_stamp
+        super().__init__(path, Entries(), MAX_BYTES, POLL_INTERVAL, log)
 
     def __repr__(self) -> str:
         return f"Revocations({str(self._path)!r}, {len(self)} entries)"
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.content)
 
     def is_revoked(self, grant: Grant) -> bool:
         """Return whether a token or a certificate, or its subject, is revoked."""
-        entries, certificate = self._entries, grant.certificate
+        entries, certificate = self.content, grant.certificate
         if grant.token_id in entries.ids or grant.subject in entries.subjects:
             return True
         # By any of its names: the rule of another one would otherwise let a revoked client in.
@@ -128,96 +115,21 @@ class Revocations:
             or not entries.subjects.isdisjoint(certificate.names)
         )
 
-    def poll(self) -> bool:
-        """Load the file if it changed.
-
-        Returns:
-            True if the list of revocations changed.
-        """
-        with self._lock:
-            return self._load_if_changed()
-
-    def reload(self) -> None:
-        """Load the file, changed or not.
-
-        Raises:
-            RevocationsError: the file is missing or invalid; the previous list stays in force.
-        """
-        with self._lock:
-            self._load()
-            self._last_stamp = self._loaded_stamp
-            self._logged_failure = ""
-
-    def _load_if_changed(self) -> bool:
-        try:
-            stamp = read_stamp(self._path)
-            replaced = self._last_stamp is None or stamp[2] != self._last_stamp[2]
-            unchanged = stamp == self._last_stamp
-            self._last_stamp = stamp
-            # A file that was changed in place may still be incomplete, and a part of the list would reinstate
-            # tokens; the next check loads it if it has not changed again.
-            if stamp == self._loaded_stamp or not (replaced or unchanged):
-                return False
-            previous = self._entries
-            self._load()
-        except OSError as error:
-            # So that the file is loaded as soon as it is readable again, even if it is the same.
-            self._last_stamp = self._loaded_stamp = None
-            self.valid = False
-            self._log_failure(f"cannot read revocation file {self._path}: {error.strerror}")
-            return False
-        except RevocationsError as error:
-            self._log_failure(error.message)
-            return False
-        if self._logged_failure:
-            self._logged_failure = ""
-            log.info("revocation file %s is valid again", self._path)
-        return self._entries != previous
-
-    async def run(self, changed: Callable[[], None]) -> None:
-        """Poll the file until cancelled.
-
-        Args:
-            changed: called after each change of the list, to end the sessions of revoked tokens.
-        """
-        while True:
-            await asyncio.sleep(POLL_INTERVAL)
-            # In a thread, since a large file takes tens of milliseconds, and a network file system longer.
-            if await asyncio.to_thread(self.poll):
-                log.info("revocations in force: %d", len(self))
-                changed()
-
-    def _load(self) -> None:
-        self.valid = False
-        # Parsed completely before the assignment, so that an invalid file changes nothing.
-        data = self._read()
-        entries = _parse(data, self._path)
-        if not data.strip(b"\xef\xbb\xbf \t\r\n") and self._entries:
-            raise RevocationsError(
-                f"revocation file {self._path} has become empty",
-                "restore it, or write a comment such as '# none' to lift all revocations",
-            )
-        self._entries, self.valid = entries, True
-
-    def _read(self) -> bytes:
-        try:
-            data, self._loaded_stamp = read_regular_file(self._path, MAX_BYTES)
-        except OSError as error:
-            self._loaded_stamp = None
-            raise RevocationsError(
-                f"cannot read revocation file {self._path}: {error.strerror}",
-                "create it (empty if no token is revoked), or remove the setting",
-            ) from None
+    def _parse(self, data: bytes) -> Entries:
         if len(data) > MAX_BYTES:
             raise RevocationsError(
                 f"revocation file {self._path} has more than {MAX_BYTES} bytes", "remove expired tokens"
             )
-        return data
+        entries = _parse(data, self._path)
+        if not data.strip(b"\xef\xbb\xbf \t\r\n") and self.content:
+            raise RevocationsError(
+                f"revocation file {self._path} has become empty",
+                "restore it, or write a comment such as '# none' to lift all revocations",
+            )
+        return entries
 
-    def _log_failure(self, message: str) -> None:
-        if message != self._logged_failure:
-            self._logged_failure = message
-            log.warning("%s; the previous list stays in force: %s", message, count(len(self), "revocation"))
+    def _describe(self) -> str:
+        return count(len(self), "revocation")
 
 
 def _parse(data: bytes, path: Path) -> Entries:

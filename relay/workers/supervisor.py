@@ -267,7 +267,7 @@ class Supervisor:
             if len(self._stop_signals) > 1 and not second_signal_sent:
                 second_signal_sent = True
                 deadline = min(deadline, loop.time() + STOP_GRACE)
-                # Another one than the first: a worker that has not run since gets one of two equal signals.
+                # The other signal: of two equal ones, a worker that has not run meanwhile gets one.
                 self._forward(signal.SIGINT if number is signal.SIGTERM else signal.SIGTERM)
             self._changed.clear()
             await race(self._changed.wait(), *remaining, seconds=max(0.0, deadline - loop.time()))

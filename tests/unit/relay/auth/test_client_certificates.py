@@ -205,7 +205,7 @@ def test_new_rules_apply_and_broken_ones_do_not(
             assert not certificates.poll()
             assert not certificates.poll()
             assert len(caplog.messages) == 1, broken
-            assert "the previous rules stay in force" in caplog.messages[0]
+            assert "the previous content stays in force: 1 rule" in caplog.messages[0]
             assert certificates.is_current(grant.certificate)
     replace(path, json.dumps([rule("cn:a", "log.>", deny=["log.debug.>"])]).encode())
     assert certificates.poll()
@@ -215,6 +215,26 @@ def test_new_rules_apply_and_broken_ones_do_not(
     assert certificates.poll()
     with pytest.raises(ProtocolError, match="no rule matches"):
         certificates.grant(der(file))
+
+
+def test_rules_written_in_place_are_loaded_once_stable(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A part of a file is no failure while it is written; the end of a failure is logged."""
+    caplog.set_level(logging.INFO)
+    certificates = load(path, rule("cn:a"))
+    path.write_text("[")
+    assert not certificates.poll()
+    assert (certificates.valid, caplog.messages) == (True, [])
+    path.write_text(json.dumps([rule("cn:a"), rule("cn:b")]))
+    assert not certificates.poll()
+    assert certificates.poll()
+    assert (len(certificates), caplog.messages) == (2, [])
+    for number in (1, 2):
+        replace(path, b"[")
+        assert not certificates.poll()
+        assert not certificates.valid
+        replace(path, json.dumps([rule("cn:a")]).encode())
+        assert certificates.poll()
+        assert [line.endswith("is valid again") for line in caplog.messages] == [False, True] * number
 
 
 def test_a_slow_load_does_not_replace_newer_rules(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,7 +283,7 @@ def test_a_file_that_becomes_readable_is_loaded(
 
     replace(path, json.dumps([rule("cn:a"), rule("cn:b")]).encode())
     with monkeypatch.context() as patch:
-        patch.setattr(module, "read_regular_file", denied)
+        patch.setattr(os, "open", denied)
         for _ in range(3):
             assert not certificates.poll()
     assert len(caplog.records) == 1

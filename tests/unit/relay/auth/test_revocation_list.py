@@ -124,7 +124,7 @@ def test_a_misspelt_line_changes_nothing(path: Path, line: str, caplog: pytest.L
     with pytest.raises(RevocationsError, match="line 2"):
         Revocations(path)
     with pytest.raises(RevocationsError, match="line 2"):
-        revocations.reload()
+        asyncio.run(revocations.reload())
     assert not revocations.valid
     replace(path, "two\n")
     assert revocations.poll()
@@ -222,7 +222,7 @@ def test_the_last_valid_list_is_kept(path: Path, caplog: pytest.LogCaptureFixtur
     assert "No such file" in lines[0]
     assert "without a value" in lines[1]
     assert "not UTF-8" in lines[2]
-    assert all("the previous list stays in force: 1 revocation" in line for line in lines[:3])
+    assert all("the previous content stays in force: 1 revocation" in line for line in lines[:3])
     assert "valid again" in lines[3]
 
 
