@@ -45,3 +45,14 @@ def test_a_lock_that_cannot_be_created_is_not_reported_as_held(tmp_path: Path) -
     with pytest.raises(OSError, match="a") as caught:
         acquire_lock(tmp_path / "a" / "lock")
     assert not isinstance(caught.value, BlockingIOError)
+
+
+def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
+    """A lock file that is a link to another file leaves that file as it is."""
+    target = tmp_path / "target"
+    target.write_text("kept")
+    (tmp_path / "lock").symlink_to(target)
+    with pytest.raises(OSError, match="lock") as caught:
+        acquire_lock(tmp_path / "lock")
+    assert not isinstance(caught.value, BlockingIOError)
+    assert target.read_text() == "kept"
