@@ -71,10 +71,12 @@ async def run_command(command: list[str], variables: Mapping[str, str], seconds:
         try:
             process = await asyncio.shield(starting)
         except asyncio.CancelledError:
-            # The command may run already, and would continue with no one to end it.
+            # The command may run already, and would continue with no one to end it. In a callback, since the
+            # wait may be cancelled, too, or be too short.
+            starting.add_done_callback(_kill_started)
             await asyncio.wait({starting}, timeout=_REAP_GRACE)
             if starting.done() and starting.exception() is None:
-                await _kill(starting.result().pid, asyncio.ensure_future(starting.result().wait()))
+                await asyncio.wait({asyncio.ensure_future(starting.result().wait())}, timeout=_REAP_GRACE)
             raise
         finally:
             os.close(write_end)
@@ -83,18 +85,23 @@ async def run_command(command: list[str], variables: Mapping[str, str], seconds:
             async with asyncio.timeout(seconds):
                 code = await asyncio.shield(exited)
         finally:
-            await _kill(process.pid, exited)
+            _kill(process.pid)
+            await asyncio.wait({exited}, timeout=_REAP_GRACE)
         return code, output.read_rest()
     finally:
         output.close()
 
 
-async def _kill(pid: int, exited: asyncio.Future[int]) -> None:
-    """Kill a command with all processes of its session, and wait for its end."""
+def _kill(pid: int) -> None:
+    """Kill a command with all processes of its session."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         # Also after a normal exit, because child processes of the command may still run.
         os.killpg(pid, signal.SIGKILL)
-    await asyncio.wait({exited}, timeout=_REAP_GRACE)
+
+
+def _kill_started(starting: asyncio.Future[asyncio.subprocess.Process]) -> None:
+    if not starting.cancelled() and starting.exception() is None:
+        _kill(starting.result().pid)
 
 
 def _close_descriptors_on_exec() -> None:

@@ -14,6 +14,7 @@ import pytest
 from tests.support.patience import PATIENCE
 from tickertape.process.command import INHERITED, MAX_OUTPUT_BYTES, run_command
 from tickertape.process.event_loop import Loop
+from tickertape.process.tasks import cancel_and_wait
 
 LOOPS: list[type[asyncio.AbstractEventLoop]] = [Loop, asyncio.SelectorEventLoop]
 
@@ -129,6 +130,37 @@ def test_a_command_that_is_cancelled_while_it_starts_is_killed(
         await cancel_command(script, pid)
         with contextlib.suppress(ProcessLookupError):
             assert not _runs(int(pid.read_text()))
+
+    runner.run(scenario())
+
+
+def test_a_command_that_is_cancelled_twice_while_it_starts_is_killed(
+    runner: asyncio.Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second cancellation, as ``cancel_and_wait`` sends it, leaves no command running."""
+    pid = tmp_path / "pid"
+    start = asyncio.create_subprocess_exec
+    reported = asyncio.Event()
+
+    async def start_slowly(*command: str, **options: Any) -> asyncio.subprocess.Process:
+        process = await start(*command, **options)
+        await reported.wait()
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start_slowly)
+
+    async def scenario() -> None:
+        script = f"echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 600"
+        task = asyncio.create_task(run_command(["sh", "-c", script], {}, PATIENCE))
+        async with asyncio.timeout(PATIENCE):
+            while not pid.exists():
+                await asyncio.sleep(0.01)
+        await cancel_and_wait(task, interval=0.01)
+        reported.set()
+        async with asyncio.timeout(PATIENCE):
+            with contextlib.suppress(ProcessLookupError):
+                while _runs(int(pid.read_text())):
+                    await asyncio.sleep(0.01)
 
     runner.run(scenario())
 
