@@ -30,6 +30,9 @@ MAX_MESSAGE_BYTES: Final = 64 * 1024
 MAX_MESSAGES: Final = 100
 """Messages read from the peer before the expected one counts as missing."""
 
+PIECE: Final = 2 * 1024
+"""Bytes that are parsed in one turn of the event loop: they may contain a hundred messages."""
+
 LOGOUT_GRACE: Final = 1.0
 """Seconds for the peer to answer the logout, in addition to the probe's timeout."""
 
@@ -192,7 +195,8 @@ class _Session:
         while (end := self._message_end()) is None:
             if len(self._buffer) > MAX_MESSAGE_BYTES:
                 raise FixError(f"message larger than {MAX_MESSAGE_BYTES} bytes")
-            data = await self._reader.read(CHUNK)
+            data = await self._reader.read(PIECE)
+            await asyncio.sleep(0)  # the read itself does not suspend while bytes are buffered
             if not data:
                 raise FixError("peer closed the connection")
             self._buffer += data

@@ -1,11 +1,14 @@
-"""Peers of WebSocket probes that send as fast as they can: the monitor must go on with its other gateways."""
+"""Peers of probes that send as fast as they can: the monitor must go on with its other gateways."""
 
+import asyncio
 import time
+from typing import cast
 
 import pytest
 from tickertape.producers.monitor.gateway.model import Check
 from tickertape.producers.monitor.gateway.probe_health import Outcome, Result
-from tickertape.producers.monitor.probes import ProbeContext, run
+from tickertape.producers.monitor.probes import ProbeContext, fix, run
+from tickertape.producers.monitor.probes.fix import FixProbe, encode_message
 from tickertape.producers.monitor.probes.websocket import WebSocketProbe
 
 from tests.support.patience import PATIENCE
@@ -36,6 +39,32 @@ def test_a_fast_peer_does_not_block_the_monitor(frame: bytes) -> None:
         assert time.monotonic() - began < FLOOD
     assert result is not None
     assert result.outcome is Outcome.FAILED
+
+
+def test_the_event_loop_turns_while_a_fix_probe_parses() -> None:
+    """Small FIX messages, as many as a socket may deliver in one piece, are parsed in many turns."""
+    message = encode_message("FIX.4.4", [(35, "0")])
+    number, turns = 5_000, 0
+    probe = FixProbe(kind="fix", address="127.0.0.1:1", sender_comp_id="a", target_comp_id="b")
+
+    async def main() -> None:
+        nonlocal turns
+        reader = asyncio.StreamReader()
+        reader.feed_data(message * number)
+        session = fix._Session(probe, reader, cast(asyncio.StreamWriter, None))
+
+        async def parse() -> None:
+            for _ in range(number):
+                assert (await session._receive_any())[35] == "0"
+
+        parsing = asyncio.create_task(parse())
+        while not parsing.done():
+            turns += 1
+            await asyncio.sleep(0)
+        await parsing
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
+    assert turns >= number * len(message) // fix.PIECE
 
 
 def test_a_large_message_arrives_complete() -> None:
