@@ -16,7 +16,7 @@ import pytest
 
 from tests.integration.attacks.test_attack_frames import masked
 from tests.integration.transport.test_tls import issue, trusting
-from tests.support.clients.attacker import count
+from tests.support.clients.attacker import count, upgrade
 from tests.support.clients.feed_client import PATIENCE, follow, jetstream, line, publish, run, status
 from tests.support.programs.asgi_host import Host
 from tests.support.programs.relay_process import Relay, eventually
@@ -86,10 +86,7 @@ def connect(program: Relay | Host, path: str) -> socket.socket:
     link = socket.create_connection(address, PATIENCE)
     if isinstance(program, Relay) and program.url.startswith("https"):
         link = trusting().wrap_socket(link, server_hostname="127.0.0.1")
-    link.sendall(
-        b"GET %b HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n" % path.encode()
-    )
+    link.sendall(upgrade(path))
     assert link.recv(12) == b"HTTP/1.1 101"
     return link
 

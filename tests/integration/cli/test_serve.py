@@ -14,6 +14,7 @@ import pytest
 from nats.js.api import StreamConfig
 from tickertape.contracts.messages import Bye
 
+from tests.support.clients.attacker import upgrade
 from tests.support.clients.fake_link import only
 from tests.support.clients.feed_client import follow, jetstream, line, publish, run
 from tests.support.paths import ROOT
@@ -253,10 +254,7 @@ def test_clients_receive_bye_when_the_relay_ends(nats_server: NatsServer) -> Non
 def connect_idle(relay: Relay) -> socket.socket:
     """Connect a client that neither reads nor answers anything."""
     link = socket.create_connection(relay.host_port)
-    link.sendall(
-        b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
+    link.sendall(upgrade())
     assert link.recv(1000).startswith(b"HTTP/1.1 101")
     return link
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.clients.attacker import upgrade
 from tests.support.clients.feed_client import PATIENCE, follow, jetstream, line, publish, run
 from tests.support.programs.relay_process import Relay
 from tests.support.servers.nats_server import NatsServer
@@ -88,9 +89,7 @@ def queries(epoch: str) -> st.SearchStrategy[str]:
 def ask_feed(relay: Relay, query: str) -> str:
     """Return how a handshake ends: a status, or the type of the decisive message."""
     with socket.create_connection(relay.host_port, PATIENCE) as plug:
-        head = f"GET /ws?{query} HTTP/1.1\r\nHost: {relay.host_port[0]}:{relay.host_port[1]}\r\n"
-        head += "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-        plug.sendall(f"{head}Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode())
+        plug.sendall(upgrade(f"/ws?{query}"))
         received = b""
         while True:
             more = plug.recv(65_536)

@@ -13,6 +13,7 @@ import pytest
 from tickertape.contracts.messages import Bye
 from tickertape.relay.transport.connections import RETRY_SPREAD_MS
 
+from tests.support.clients.attacker import upgrade
 from tests.support.clients.fake_link import only
 from tests.support.clients.feed_client import FeedClient, follow, jetstream, line, publish, run
 from tests.support.patience import PATIENCE
@@ -72,10 +73,7 @@ def test_the_port_is_closed_during_the_drain(nats_server: NatsServer) -> None:
             await asyncio.to_thread(
                 eventually, lambda: status_of(f"{relay.url}/health") == 0, "a closed port"
             )
-            early.sendall(
-                b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-            )
+            early.sendall(upgrade())
             answer = early.recv(10_000)
             early.close()
             assert answer.startswith(b"HTTP/1.1 503")

@@ -12,7 +12,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.support.clients.attacker import read_all, read_until
+from tests.support.clients.attacker import read_all, read_until, upgrade
 from tests.support.clients.feed_client import PATIENCE, follow, run
 from tests.support.programs.relay_process import Relay, eventually
 from tests.support.servers.nats_server import NatsServer
@@ -20,10 +20,7 @@ from tests.support.servers.nats_server import NatsServer
 LIMITED_ADDRESS = "127.1.2.3"
 """A loopback address with limits; 127.0.0.1 is exempt."""
 
-UPGRADE = (
-    b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
+UPGRADE = upgrade()
 HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 
 

@@ -11,7 +11,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from tests.support.clients.attacker import read_until
+from tests.support.clients.attacker import read_until, upgrade
 from tests.support.clients.fake_link import only
 from tests.support.clients.feed_client import PATIENCE, follow, run
 from tests.support.programs.relay_process import Relay
@@ -38,20 +38,6 @@ def exchange(relay: Relay, request: bytes, *, end: bool = False) -> tuple[int, d
     status, *lines = head.decode("latin-1").split("\r\n")
     headers = dict(line.lower().split(": ", 1) for line in lines)
     return int(status.split(" ")[1]), headers, body
-
-
-def upgrade(target: str, *extra: str) -> bytes:
-    """Return the bytes of an upgrade request."""
-    lines = [
-        f"GET {target} HTTP/1.1",
-        "Host: x",
-        "Upgrade: websocket",
-        "Connection: Upgrade",
-        "Sec-WebSocket-Version: 13",
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-        *extra,
-    ]
-    return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
 BAD_QUERIES = [

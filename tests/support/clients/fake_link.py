@@ -82,7 +82,7 @@ class FakeLink:
         closed: code and reason once the relay has closed it.
         aborted: whether it was aborted.
         grants: grants with which it was admitted.
-        room: whether its subject may have one more connection.
+        capacity: whether its subject may have one more connection.
         on_send: called after each write; tests use it to fill a socket.
     """
 
@@ -291,7 +291,7 @@ class Stage:
             self.flush()
             if self.woken == woken:
                 return
-        raise AssertionError("the hub asks to be flushed for ever")
+        raise AssertionError("the hub keeps requesting flushes")
 
 
 def nanoseconds(moment: float) -> int:

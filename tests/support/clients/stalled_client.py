@@ -5,6 +5,7 @@ import time
 
 from tickertape.contracts.messages import Events, Gap, relay_message
 
+from tests.support.clients.attacker import upgrade
 from tests.support.clients.fake_link import only, texts
 from tests.support.clients.feed_client import PATIENCE
 
@@ -22,11 +23,7 @@ class StalledClient:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self._socket.settimeout(PATIENCE)
         self._socket.connect(address)
-        self._socket.sendall(
-            b"GET %b HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-            % target.encode()
-        )
+        self._socket.sendall(upgrade(target))
         self._data = b""
         while b"\r\n\r\n" not in self._data:
             self._data += self._socket.recv(1024)
