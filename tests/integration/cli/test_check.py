@@ -7,14 +7,14 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from tests.support.clients.forge import public_pem
 from tests.support.programs.relay_process import Relay, eventually, expect_rejection, run
 from tests.support.servers.nats_server import NatsServer
-from tickertape.cli.check.finding import NAMES
+from tickertape.cli.check.finding import Name
 
 SECRETS = ["hunter-2-of-the-address", "hunter-2-of-hs256-which-is-32-bytes", "hunter-2-token"]
 
@@ -44,7 +44,7 @@ def findings(done: "subprocess.CompletedProcess[str]") -> dict[str, dict[str, An
     assert output.keys() == {"ok", "checks"}
     for finding in output["checks"]:
         assert finding.keys() == {"name", "state", "text", "hint"}
-        assert finding["name"] in NAMES
+        assert finding["name"] in get_args(Name)
         assert finding["state"] in ("ok", "warn", "error")
         assert all(isinstance(text, str) for text in finding.values())
     assert output["ok"] is not any(finding["state"] == "error" for finding in output["checks"])

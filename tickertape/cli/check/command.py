@@ -6,7 +6,7 @@ output is a single object with stable names instead::
     {"ok": bool, "checks": [{"name": str, "state": "ok" | "warn" | "error", "text": str, "hint": str}]}
 
 * NATS: ``nats`` (one for each address), ``nats_version``, ``jetstream``, ``streams``, ``storage``,
-  ``rejected``, ``clock``, ``round_trip``;
+  ``states`` (only if there is a finding), ``rejected``, ``clock``, ``round_trip``;
 * this machine: ``main_port``, ``ops_port``, ``descriptors``, ``certificate``, ``data_dir``,
   ``nats_program``;
 * clients: ``token_keys``, ``certificate_grants``, ``revocations``, ``token`` (for ``--token-file``),

@@ -21,7 +21,7 @@ from typing import Any, Final
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from tickertape.cli.check.finding import Finding
+from tickertape.cli.check.finding import Finding, Name
 from tickertape.cli.check.ports import program_on
 from tickertape.cli.check.storage import check_replicas, check_states, check_storage
 from tickertape.nats import connection
@@ -276,7 +276,7 @@ async def _account_info(client: Client) -> dict[str, Any] | None:
         return None
 
 
-def _not_permitted(name: str) -> Finding:
+def _not_permitted(name: Name) -> Finding:
     consequence = (
         "the stream checks show whether JetStream is enabled"
         if name == "jetstream"

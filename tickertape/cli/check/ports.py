@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from tickertape.cli.check.finding import Finding
+from tickertape.cli.check.finding import Finding, Name
 from tickertape.cli.check.health_probe import first_line, http_get
 from tickertape.net.listeners import ListenError
 from tickertape.process.limits import descriptor_limits
@@ -64,7 +64,7 @@ def program_on(port: int) -> str:
 
 def _check_port(
     held: contextlib.ExitStack,
-    name: str,
+    name: Name,
     option: str,
     host: str,
     port: int,
