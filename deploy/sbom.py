@@ -69,17 +69,24 @@ def _read_lock(text: str) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
         if pin := _PIN.fullmatch(line):
             name, version, marker = pin.groups()
             ref = f"pkg:pypi/{name}@{version}"
-            component = {"type": "library", "bom-ref": ref, "name": name, "version": version, "purl": ref}
+            component: dict[str, Any] = {
+                "type": "library",
+                "bom-ref": ref,
+                "name": name,
+                "version": version,
+                "purl": ref,
+                "hashes": [],
+            }
             if marker:
                 component["properties"] = [{"name": "tickertape:marker", "value": marker.strip()}]
-            components.append({**component, "hashes": []})
+            components.append(component)
             parents[name] = []
         elif found := _HASH.match(line):
             components[-1]["hashes"].append({"alg": "SHA-256", "content": found[1]})
         elif found := _VIA.match(line):
             if found[1] != "via":
                 parents[components[-1]["name"]].append(found[1])
-        elif line.strip() and not re.fullmatch(r" +# via", line):
+        elif line.strip():
             raise ValueError(f"line of an unknown form in the lock: {line!r}")
     return components, parents
 

@@ -35,8 +35,8 @@ async def start_restart_api(port: int, restart: Callable[[str], bool]) -> asynci
                 request = _RESTART.match(head)
                 accepted = request is not None and restart(request[1].decode())
                 status = "202 Accepted" if accepted else "404 Not Found"
-                head = f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
-                writer.write(head)
+                response = f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                writer.write(response.encode())
                 await writer.drain()
         writer.close()
 

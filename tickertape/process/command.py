@@ -105,7 +105,7 @@ def _kill_started(starting: asyncio.Future[asyncio.subprocess.Process]) -> None:
 
 
 def _close_descriptors_on_exec() -> None:
-    """Keep descriptors that this process has inherited from commands, to which uvloop would pass them on."""
+    """Mark inherited descriptors of this process as close-on-exec; uvloop would pass them on to commands."""
     folder = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
     for name in os.listdir(folder):
         if int(name) > _STANDARD_ERROR:

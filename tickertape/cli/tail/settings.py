@@ -51,7 +51,6 @@ with warnings.catch_warnings():
         ca: Path | None = Field(
             None, description="wss: trusted CA certificates (PEM); those of the system by default"
         )
-
         cert: Path | None = Field(
             None,
             description="wss: client certificate and its chain (PEM), for relays that accept certificates",
@@ -67,7 +66,7 @@ with warnings.catch_warnings():
             return value
 
         @model_validator(mode="after")
-        def _check_ca(self) -> Self:
+        def _check_tls(self) -> Self:
             for name in ("ca", "cert", "key"):
                 if getattr(self, name) is not None and urlsplit(self.url).scheme != "wss":
                     raise ValueError(f"{name}: ws:// does not use TLS; use wss://")
