@@ -69,7 +69,7 @@ def link_to_environment(logs: Path, secret: Path) -> None:
 
 
 def link_to_kernel_file(logs: Path, secret: Path) -> None:
-    (logs / "bad.log").symlink_to("/sys/kernel/mm/transparent_hugepage/enabled")
+    (logs / "bad.log").symlink_to("/sys/devices/system/cpu/online")
 
 
 def link_through_process(logs: Path, secret: Path) -> None:
