@@ -29,11 +29,11 @@ from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON
 from tickertape.relay.core.session.session import Session, State, close_code
 from tickertape.relay.transport import handshake
 from tickertape.relay.transport.accounting import Accounting
+from tickertape.relay.transport.backpressure import BUFFER_HIGH, BUFFER_LOW, ReadProgress
 from tickertape.relay.transport.connections import CLOSE_TIMEOUT, MAX_AUTH_BYTES, Connections
 from tickertape.relay.transport.handshake import Decision
 from tickertape.relay.transport.http.responses import error_response, request_headers, request_peer
 from tickertape.relay.transport.message_rate import MessageRate, max_frames
-from tickertape.relay.transport.outgoing import BUFFER_HIGH, BUFFER_LOW, ReadProgress
 
 from tickertape.process.tasks import Tasks
 from tickertape.text import count, truncate

@@ -53,6 +53,11 @@ class TokenError(ProtocolError):
         self.reason = reason
 
 
+def rejection_reason(error: ProtocolError) -> str:
+    """Return the reason of an error for logs: a fixed short text, without data of the client."""
+    return error.reason if isinstance(error, TokenError) else str(error.code)
+
+
 @dataclass(frozen=True, slots=True)
 class ExpectedClaims:
     """Claims that the relay requires in a token.

@@ -85,7 +85,7 @@ class Snapshot:
         self.pools = {family: StatePool(bounds) for family, bounds in families.items()}
         self.version = 0
         self._states: list[Record] | None = None  # in stream order; replaced states stay in it
-        self._room = self._room_bytes = 0  # number and bytes of the states that may be added to it
+        self._capacity = self._capacity_bytes = 0  # number and bytes of the states that may be added to it
         self._generation = 0
 
     def __len__(self) -> int:
@@ -206,9 +206,9 @@ class Snapshot:
         states = self._states
         if states is None:
             return
-        self._room -= 1
-        self._room_bytes -= len(record.encoded)
-        if self._room < 0 or self._room_bytes < 0 or (states and states[-1].seq >= record.seq):
+        self._capacity -= 1
+        self._capacity_bytes -= len(record.encoded)
+        if self._capacity < 0 or self._capacity_bytes < 0 or (states and states[-1].seq >= record.seq):
             self._states = None
         else:
             states.append(record)
@@ -225,6 +225,6 @@ class Snapshot:
                 ),
                 key=_sequence,
             )
-            self._room, self._room_bytes = max(MAX_STALE, len(self._states) // 4), MAX_STALE_BYTES
+            self._capacity, self._capacity_bytes = max(MAX_STALE, len(self._states) // 4), MAX_STALE_BYTES
             self._generation += 1
         return self._states

@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.messages import ProtocolError
-from tickertape.relay.auth.claims import TokenError
+from tickertape.relay.auth.claims import rejection_reason
 from tickertape.relay.auth.request_auth import header_value
 from tickertape.relay.core.filters import Filter
 from tickertape.relay.core.grants import Grant
@@ -69,9 +69,8 @@ class HistoryEndpoint:
             async with self._history.budget.reserve(self._client_key(scope, grant)) as reservation:
                 page = await self._page(query, filter)
                 if self._connections.audit is not None:
-                    address = self._connections.request_auth.client_address(request_peer(scope), headers)
                     user_agent = header_value(headers, "user-agent")
-                    self._connections.audit.count_read(grant, address, user_agent)
+                    self._connections.audit.count_read(grant, self._client_address(scope), user_agent)
                 response = StreamedResponse(
                     page,
                     media_type="application/json",
@@ -111,16 +110,14 @@ class HistoryEndpoint:
 
     def _client_key(self, scope: Scope, grant: Grant) -> str:
         """Return the key that a client's pages are counted by: token subject or address (IPv6: its /64)."""
-        address = self._connections.request_auth.client_address(request_peer(scope), request_headers(scope))
-        return grant.subject or self._connections.admission.addresses.key(address)
+        return grant.subject or self._connections.admission.addresses.key(self._client_address(scope))
+
+    def _client_address(self, scope: Scope) -> str:
+        return self._connections.request_auth.client_address(request_peer(scope), request_headers(scope))
 
     async def _send_error(self, error: ProtocolError, scope: Scope, receive: Receive, send: Send) -> None:
         if self._connections.audit is not None and error.code in _REJECTIONS:
-            reason = error.reason if isinstance(error, TokenError) else str(error.code)
-            self._connections.audit.count_rejection(
-                reason,
-                self._connections.request_auth.client_address(request_peer(scope), request_headers(scope)),
-            )
+            self._connections.audit.count_rejection(rejection_reason(error), self._client_address(scope))
         response = error_response(error)
         response.headers.update(cors_headers(self._connections.request_auth, request_headers(scope)))
         await response(scope, receive, send)

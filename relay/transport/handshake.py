@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from tickertape.contracts.close_codes import CloseCode, ErrorCode
 from tickertape.contracts.messages import ProtocolError
-from tickertape.relay.auth.claims import TokenError
+from tickertape.relay.auth.claims import rejection_reason
 from tickertape.relay.auth.request_auth import Headers, parse_subprotocols
 from tickertape.relay.core.connection_limits import ClientSlot
 from tickertape.relay.core.filters import Filter
@@ -69,7 +69,7 @@ def decide(
         if not after_upgrade and code in CLIENT_FAULT_CODES:
             connections.record_fault(client_slot)
         if code in CLIENT_FAULT_CODES or code is CloseCode.TOO_MANY:
-            reason = reason or (error.reason if isinstance(error, TokenError) else error.code)
+            reason = reason or rejection_reason(error)
             connections.record_rejection(code, reason, client_slot.address if client_slot else peer)
         rejected = error.with_traceback(None)  # the traceback and this frame form a reference cycle
         rejected.__context__ = None  # for the same reason

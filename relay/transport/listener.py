@@ -7,7 +7,7 @@ import errno
 import socket
 from typing import Final
 
-from tickertape.relay.transport.outgoing import KERNEL_BUFFER
+from tickertape.relay.transport.backpressure import KERNEL_BUFFER
 
 from tickertape.net.addresses import Address, is_unavailable, resolve
 from tickertape.net.listeners import bound_address, is_listening

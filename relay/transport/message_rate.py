@@ -16,7 +16,6 @@ UNAUTHENTICATED_SHARE: Final = 0.1
 _MAX_UNCLAIMED: Final = 1024
 """Maximum bytes of an incomplete frame that one read can hold; see ``record_read``."""
 
-
 MAX_INCOMPLETE: Final = 32 * 1024 * 1024
 """Maximum bytes of the incomplete messages of all clients of a process."""
 
@@ -25,7 +24,7 @@ LARGE: Final = 8 * 1024
 
 
 class IncompleteMessages:
-    """Bytes of incomplete messages by client; beyond the limit, the client with most of them is ended.
+    """Bytes of incomplete messages by client; beyond the limit, the client with most is disconnected.
 
     Args:
         limit: maximum bytes.
@@ -43,7 +42,7 @@ class IncompleteMessages:
         """Record the bytes of a client's incomplete message.
 
         Args:
-            end: ends the client, and identifies it.
+            end: closes the connection of the client, and identifies it.
             size: number of bytes; 0 if there is no such message.
         """
         self.bytes += size - self._sizes.pop(end, 0)

@@ -25,9 +25,9 @@ from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON, containe
 from tickertape.relay.core.session.session import Session, State, close_code
 from tickertape.relay.transport.acceptor import socket_peer
 from tickertape.relay.transport.accounting import Accounting
+from tickertape.relay.transport.backpressure import BUFFER_HIGH, BUFFER_LOW, ReadProgress, accepted_bytes
 from tickertape.relay.transport.connections import CLOSE_TIMEOUT, MAX_AUTH_BYTES, Connections
 from tickertape.relay.transport.message_rate import max_frames
-from tickertape.relay.transport.outgoing import BUFFER_HIGH, BUFFER_LOW, ReadProgress, accepted_bytes
 from tickertape.relay.transport.websocket.encoding import PLAIN
 from tickertape.relay.transport.websocket.frame_reader import FrameReader
 from tickertape.relay.transport.websocket.handshake import answer, select_encoding

@@ -21,7 +21,7 @@ class FrameReader:
         conn: protocol that parses them.
 
     Attributes:
-        held: parsed, but not handled yet: frames, and replies of the protocol.
+        held: frames, and replies of the protocol, that are parsed but not handled yet.
     """
 
     __slots__ = ("_conn", "_incomplete", "_input", "_rate", "held")
@@ -55,8 +55,8 @@ class FrameReader:
             now: seconds.
 
         Returns:
-            frames and replies in order; and the reply to a frame that violates the protocol, to be sent after
-            all others.
+            The frames and replies in order, and the reply to a frame that violates the protocol, to be sent
+            after all others.
         """
         data = memoryview(self._input)
         self._input = data[PARSE_CHUNK:]
@@ -87,7 +87,7 @@ class FrameReader:
 
         Args:
             messages: incomplete messages of all clients.
-            end: ends the client, and identifies it.
+            end: closes the connection of the client, and identifies it.
             closing: whether the connection is closing, and nothing more is parsed.
         """
         size = self._conn.incomplete

@@ -15,8 +15,8 @@ from tickertape.relay.asgi.encoding import TEXT
 from tickertape.relay.core import server_messages as messages
 from tickertape.relay.core.connection_limits import Admission, Limits
 from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON
+from tickertape.relay.transport.backpressure import BUFFER_HIGH, BUFFER_LOW, MAX_MISSED
 from tickertape.relay.transport.connections import Connections
-from tickertape.relay.transport.outgoing import BUFFER_HIGH, BUFFER_LOW, MAX_MISSED
 
 from tests.support.clients.fake_link import Stage
 from tests.support.patience import PATIENCE

@@ -1,4 +1,4 @@
-"""Bound on what a client has not read yet, and evidence that it reads; the same for every transport.
+"""Backpressure of clients: a bound on unsent data, and evidence that a client reads; for every transport.
 
 Invariants:
 
@@ -77,7 +77,7 @@ def accepted_bytes(transport: asyncio.Transport) -> tuple[int, bool]:
     sock: Any = transport.get_extra_info("socket")
     if sock is None or not hasattr(socket, "TCP_INFO") or sock.fileno() < 0:
         return -unsent, unsent > 0
-    # The object of a transport has no ``getsockopt`` with uvloop. This one is detached, so it closes nothing.
+    # uvloop's object has no ``getsockopt``. This one is detached below, which leaves the descriptor open.
     plain = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.fileno())
     try:
         info = plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)

@@ -12,9 +12,9 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from tickertape.relay.core.session.session import Session
+from tickertape.relay.transport.backpressure import KERNEL_BUFFER, MAX_MISSED, ReadProgress, accepted_bytes
 from tickertape.relay.transport.connections import Connections
 from tickertape.relay.transport.listener import bind
-from tickertape.relay.transport.outgoing import KERNEL_BUFFER, MAX_MISSED, ReadProgress, accepted_bytes
 from tickertape.relay.transport.websocket.connection import Connection, websocket_protocol
 
 from tests.fuzz.transport import FakeTransport, StandingLoop
