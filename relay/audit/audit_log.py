@@ -130,7 +130,7 @@ class AuditLog:
         """Queue a record."""
         data = record.encode()
         if len(data) > MAX_RECORD or self._bytes + len(data) > MAX_QUEUED_BYTES:
-            self._lose(1)
+            self._lose()
             return
         self._queue.append(Queued(next(self._ids), self._names.subject(record_subject(record)), data))
         self._bytes += len(data)
@@ -167,7 +167,7 @@ class AuditLog:
         """Count a page of history that is sent to a client."""
         key = (address, grant.subject, grant.token_id)
         if key not in self._reads and len(self._reads) >= MAX_KEYS:
-            self._lose(1)
+            self._lose()
             return
         number, first, fields = self._reads.get(key) or (
             *(0, self._clock()), client_fields(grant, address, user_agent)
@@ -247,9 +247,9 @@ class AuditLog:
         for number, first, client in reads.values():
             self.write(HistoryRead(**self.fields(first), **client, count=number))
 
-    def _lose(self, number: int) -> None:
-        self.lost += number
-        self._unreported += number
+    def _lose(self) -> None:
+        self.lost += 1
+        self._unreported += 1
 
 
 class SessionAudit:

@@ -14,7 +14,7 @@ from tickertape.contracts.messages import MAX_MESSAGE_BYTES
 
 from tests.integration.attacks.conftest import Deploy
 from tests.support.clients import forge
-from tests.support.clients.attacker import SOURCE, browser, claims, read_all, upgrade
+from tests.support.clients.attacker import SOURCE, browser, claims, read_all, read_until, upgrade
 from tests.support.clients.feed_client import run
 from tests.support.programs.deployment import SERVED, Deployment
 
@@ -65,11 +65,7 @@ def close_code(relay: Deployment, frames: bytes, *headers: str, mark: bytes) -> 
     """Connect, wait for a mark, send frames and read to the end; return the close code, 1006 without one."""
     with relay.connect(SOURCE) as link:
         link.sendall(upgrade("/ws", *headers))
-        data = b""
-        while mark not in data:
-            more = link.recv(65_536)
-            assert more
-            data += more
+        read_until(link, mark)
         with contextlib.suppress(ConnectionError):
             link.sendall(frames)
         data = read_all(link)

@@ -11,7 +11,17 @@ import pytest
 from tickertape.contracts.messages import Bye
 
 from tests.support.clients import forge
-from tests.support.clients.attacker import bearer, claims, count, exchange, get, read_all, until, upgrade
+from tests.support.clients.attacker import (
+    bearer,
+    claims,
+    count,
+    exchange,
+    get,
+    read_all,
+    read_until,
+    until,
+    upgrade,
+)
 from tests.support.clients.fake_link import only
 from tests.support.clients.feed_client import PATIENCE, FeedClient, follow, run
 from tests.support.patience import undisturbed
@@ -135,9 +145,7 @@ def test_a_flood_ends_its_session(relay: Relay, good: str, name: str) -> None:
     before = count(relay, "rejected_total", limit="message_rate")
     with socket.create_connection(relay.host_port, PATIENCE, ("127.0.0.2", 0)) as link:
         link.sendall(upgrade("/ws", bearer(good)))
-        data = b""
-        while b'"type":"snapshot"' not in data:
-            data += link.recv(65_536)
+        read_until(link, b'"type":"snapshot"')
         link.sendall(FLOODS[name])
         data = b""
         while b"\x88" not in data.partition(b'"type":"bye"')[2]:
@@ -153,11 +161,7 @@ def test_the_close_reason_has_the_limit_of_the_client(relay: Relay) -> None:
     """A client that has sent no token has a tenth of the rate, and is told so."""
     with socket.create_connection(relay.host_port, PATIENCE, ("127.0.0.2", 0)) as link:
         link.sendall(upgrade("/ws") + FLOODS["pongs"])
-        data = b""
-        while b"per second" not in data:
-            more = link.recv(65_536)
-            assert more
-            data += more
+        data = read_until(link, b"per second")
     assert f"more than {MESSAGES // 10} frames per second".encode() in data
 
 
