@@ -112,7 +112,9 @@ class RelaySettings(NatsSettings, AuthSettings):
         100, description="maximum sessions of one token subject, unless the token sets its own; 0: no limit"
     )
     max_unauthenticated: PositiveInt = Field(
-        1_000, description="maximum connections without a session; beyond it the oldest is closed"
+        1_000,
+        description="maximum connections without a session; beyond it the oldest one of the address that has "
+        "most is closed",
     )
     connection_rate: FiniteFloat = Field(
         2_000.0, description="maximum new connections per second; 0: no limit"

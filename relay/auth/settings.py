@@ -26,7 +26,7 @@ def check_issuer_url(text: str) -> str:
     """Return the URL of an issuer or of its keys unchanged if it is valid.
 
     Raises:
-        ValueError: the URL is not https (http is allowed for loopback addresses only), or has a query.
+        ValueError: the URL is not valid, or not https (http is allowed for loopback addresses only).
     """
     url = parse_url(text, ("https", "http"), "https://issuer.example.com")
     if url.scheme == "http" and not is_loopback(url.hostname or ""):
