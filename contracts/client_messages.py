@@ -6,7 +6,7 @@ import orjson
 from pydantic import Field, ValidationError, WithJsonSchema
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.cursors import CURSOR_PATTERN
-from tickertape.contracts.messages import MAX_SUBJECTS, LevelName, Message, Mode, ProtocolError
+from tickertape.contracts.messages import MAX_SUBJECTS, MAX_TOKEN, LevelName, Message, Mode, ProtocolError
 from tickertape.contracts.subjects import SubjectError, check_pattern
 
 from tickertape.validation import describe_first_error
@@ -22,7 +22,7 @@ class Auth(Message):
     """Token that authenticates the session, or renews its authentication."""
 
     type: Literal["auth"]
-    token: Annotated[str, Field(max_length=16_384)]
+    token: Annotated[str, Field(max_length=MAX_TOKEN)]
     """JWT in compact serialization."""
 
 

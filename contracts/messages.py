@@ -21,6 +21,9 @@ SUBPROTOCOL: Final = "tickertape.v1"
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
 """Maximum size of a text message in bytes, in either direction."""
 
+MAX_TOKEN: Final = 16 * 1024
+"""Maximum characters of a token, in a header or in an ``auth`` message."""
+
 MAX_SUBJECTS: Final = 64
 """Maximum number of patterns in a filter."""
 

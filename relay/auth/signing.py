@@ -24,10 +24,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from jwt import PyJWS
+from tickertape.contracts.messages import MAX_TOKEN
 from tickertape.relay.auth.claims import TokenError
 from tickertape.relay.auth.keys import UNREADABLE, KeysError, check_public_key, check_secret
 from tickertape.relay.auth.settings import Algorithm
-from tickertape.relay.auth.verifier import MAX_TOKEN
 from tickertape.relay.core.grants import CLAIM, grant_of
 
 SECRET_BYTES: Final = 48

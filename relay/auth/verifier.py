@@ -20,7 +20,7 @@ from jwt import PyJWS
 from jwt.exceptions import InvalidSignatureError, PyJWTError
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.events import format_time
-from tickertape.contracts.messages import ProtocolError
+from tickertape.contracts.messages import MAX_TOKEN, ProtocolError
 from tickertape.relay.auth.claims import (
     ExpectedClaims,
     Reason,
@@ -32,9 +32,6 @@ from tickertape.relay.auth.claims import (
 from tickertape.relay.auth.keys import Keys
 from tickertape.relay.auth.settings import Algorithm
 from tickertape.relay.core.grants import CLAIM, Grant, grant_of
-
-MAX_TOKEN: Final = 16 * 1024
-"""Maximum characters of a token, also in an ``auth`` message."""
 
 MAX_HEADER: Final = 2 * 1024
 """Maximum bytes of the decoded header."""

@@ -17,7 +17,7 @@ from pydantic_settings import (
 )
 
 from tickertape.contracts.events import format_time, parse_time
-from tickertape.contracts.messages import LevelName, ProtocolError
+from tickertape.contracts.messages import MAX_TOKEN, LevelName, ProtocolError
 from tickertape.contracts.subjects import check_pattern
 from tickertape.durations import is_duration, parse_duration
 from tickertape.errors import OperatorError
@@ -29,7 +29,7 @@ from tickertape.relay.auth.revocation_list import Revocations
 from tickertape.relay.auth.settings import TokenSettings, token_settings_error
 from tickertape.relay.auth.signing import generate_key, mint, read_signing_key
 from tickertape.relay.auth.token_service import TokenService
-from tickertape.relay.auth.verifier import MAX_TOKEN, anonymous_subject
+from tickertape.relay.auth.verifier import anonymous_subject
 from tickertape.relay.core.grants import grant_of
 from tickertape.validation import NOT_EMPTY
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from tickertape.relay.auth.verifier import MAX_TOKEN
+from tickertape.contracts.messages import MAX_TOKEN
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 

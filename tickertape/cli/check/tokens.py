@@ -5,13 +5,13 @@ from pathlib import Path
 
 from tickertape.cli.check.finding import Finding
 from tickertape.contracts.events import format_time
+from tickertape.contracts.messages import MAX_TOKEN
 from tickertape.relay.auth.authority import Authority
 from tickertape.relay.auth.claims import TokenError
 from tickertape.relay.auth.client_certificates import CertificateGrantsError
 from tickertape.relay.auth.keys import KeysError
 from tickertape.relay.auth.origins import parse_entry, parse_origin
 from tickertape.relay.auth.revocation_list import RevocationsError
-from tickertape.relay.auth.verifier import MAX_TOKEN
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.settings import RelaySettings
 from tickertape.text import count

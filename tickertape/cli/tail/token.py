@@ -9,8 +9,8 @@ from typing import Final
 
 from pydantic import SecretStr
 
+from tickertape.contracts.messages import MAX_TOKEN
 from tickertape.errors import ConfigurationError
-from tickertape.relay.auth.verifier import MAX_TOKEN
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}", re.ASCII)
 
