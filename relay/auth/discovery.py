@@ -24,7 +24,7 @@ _PATH: Final = "/.well-known/openid-configuration"
 
 
 class Discovery:
-    """Issuer whose metadata names the address of its keys.
+    """Discovery of the address of an issuer's keys.
 
     Args:
         issuer: identifier of the issuer, validated by ``TokenSettings``.

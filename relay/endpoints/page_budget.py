@@ -43,6 +43,7 @@ class Reservation:
     Attributes:
         client: client that the page is for.
         bytes: bytes that the page is counted with.
+        progress_at: time of the last progress, in seconds of the event loop.
     """
 
     __slots__ = ("_budget", "_loop", "_on_stall", "bytes", "client", "progress_at")

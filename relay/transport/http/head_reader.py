@@ -30,7 +30,7 @@ class HeadReader:
         self._line = RequestLine()
 
     def read(self, data: bytes, offset: int) -> tuple[bytes, bool]:
-        """Return the bytes up to the end of the head or the data; and whether the limit allows all of them.
+        """Return the bytes up to the end of the head or the data, and whether the limit allows all of them.
 
         Args:
             data: bytes of one read.
