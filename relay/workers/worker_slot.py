@@ -88,6 +88,7 @@ class WorkerSlot:
         self._unanswered = 0
         self._ids = itertools.count(1)
         self._stopping = asyncio.Event()
+        self._handles_signals = self._hangup_waits = False
 
     def __repr__(self) -> str:
         return f"WorkerSlot({self.number}, pid {self.pid}, ready={self.ready}, {self.start_count} starts)"
@@ -131,8 +132,14 @@ class WorkerSlot:
         self.signal(number)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the worker, if it runs."""
+        """Send a signal to the worker, if it runs; SIGHUP once it handles signals."""
         if self.pid is not None and self._process is not None:
+            if not self._handles_signals:
+                # SIGHUP would end the interpreter that starts, and SIGINT would print its traceback.
+                self._hangup_waits |= number is signal.SIGHUP
+                number = signal.SIGTERM if number is signal.SIGINT else number
+                if number is signal.SIGHUP:
+                    return
             with contextlib.suppress(ProcessLookupError):  # it has just exited
                 self._process.send_signal(number)
 
@@ -162,6 +169,7 @@ class WorkerSlot:
         """Run a worker until it exits, and return a description of how it ended."""
         self.startup_error = ""
         self.start_count += 1
+        self._handles_signals = self._hangup_waits = False
         ours, theirs = socket.socketpair()
         try:
             # Closed here once the worker has its own copy: otherwise the worker's exit would not be end of
@@ -212,6 +220,15 @@ class WorkerSlot:
             return f"cannot run ({self.startup_error})"
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
 
+    def _record_announcement(self, line: str) -> None:
+        if not self._handles_signals:
+            self._handles_signals = True  # since before it has read its files and announced its address
+            if self._hangup_waits:
+                self.signal(signal.SIGHUP)
+        if line == "ready":
+            self.ready = self.has_been_ready = True
+            self._changed()
+
     async def _read_messages(self, reader: asyncio.StreamReader) -> None:
         try:
             while line := await reader.readline():
@@ -225,8 +242,7 @@ class WorkerSlot:
                         response.set_result((message["status"], message["body"]))
                 elif "startup_error" in message:
                     self.startup_error = message["startup_error"]
-                elif message.get("announced") == "ready":
-                    self.ready = self.has_been_ready = True
-                    self._changed()
+                elif "announced" in message:
+                    self._record_announcement(message["announced"])
         except OSError:
             pass  # same as end of file: the worker is stopped and restarted

@@ -23,6 +23,14 @@ link.sendall({output!r})
 """
 
 
+def install(end: str, output: bytes, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a program the worker."""
+    program = folder / "worker"
+    program.write_text(WORKER.format(python=sys.executable, output=output, end=end))
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+
 async def run_until_second_worker(slot: WorkerSlot, changed: asyncio.Event) -> None:
     """Run a slot until its second worker has started, and stop it."""
     running = asyncio.create_task(slot.run())
@@ -63,10 +71,7 @@ def test_the_next_worker_is_started(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A worker that dies in any way is logged and replaced."""
-    program = tmp_path / "worker"
-    program.write_text(WORKER.format(python=sys.executable, output=output, end=end))
-    program.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(program))
+    install(end, output, tmp_path, monkeypatch)
 
     async def scenario() -> None:
         changed = asyncio.Event()
@@ -79,3 +84,48 @@ def test_the_next_worker_is_started(
     with caplog.at_level(logging.ERROR, "tickertape.workers"):
         asyncio.run(scenario())
     assert f"worker 0 {message}" in caplog.text
+
+
+def test_a_reload_waits_until_a_worker_handles_signals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SIGHUP does not end a worker that has just been started, and reaches it later."""
+    handler = "signal.signal(signal.SIGHUP, lambda *_: os._exit(7))"
+    end = f'{handler}\nlink.sendall(b\'{{"announced":"relay"}}\\n\')\nsignal.pause()'
+    install(end, b"", tmp_path, monkeypatch)
+
+    async def scenario() -> None:
+        slot = WorkerSlot(0, {}, SharedCounters.create(1), lambda: None)
+        running = asyncio.create_task(slot.run())
+        async with asyncio.timeout(PATIENCE):
+            while slot.pid is None:
+                await asyncio.sleep(0)
+            slot.signal(signal.SIGHUP)
+            while slot.pid is not None:
+                await asyncio.sleep(0.01)
+            slot.stop(signal.SIGTERM)
+            await running
+
+    with caplog.at_level(logging.ERROR, "tickertape.workers"):
+        asyncio.run(scenario())
+    assert "worker 0 exited with code 7" in caplog.text
+
+
+def test_an_interrupt_prints_no_traceback_of_a_worker_that_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C ends a worker without a handler silently."""
+    started = tmp_path / "started"
+    install(f"open({str(started)!r}, 'w')\nsignal.pause()", b"", tmp_path, monkeypatch)
+
+    async def scenario() -> None:
+        slot = WorkerSlot(0, {}, SharedCounters.create(1), lambda: None)
+        running = asyncio.create_task(slot.run())
+        async with asyncio.timeout(PATIENCE):
+            while not started.exists():
+                await asyncio.sleep(0.01)
+            slot.stop(signal.SIGINT)
+            await running
+
+    asyncio.run(scenario())
+    assert capfd.readouterr().err == ""
