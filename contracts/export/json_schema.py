@@ -1,8 +1,9 @@
 """JSON Schema (draft 2020-12) of the contract, generated from the pydantic models.
 
-Three self-contained documents: ``events`` (payloads of NATS messages), ``messages`` (WebSocket messages
-between relay and client) and ``audit`` (records of the audit stream). They describe the canonical form; the
-other spellings of a level, which the relay accepts and rewrites, are not part of them.
+Four self-contained documents: ``events`` (payloads of NATS messages), ``messages`` (WebSocket messages
+between relay and client), ``gateways`` (pages about gateways over HTTP) and ``audit`` (records of the audit
+stream). They describe the canonical form; the other spellings of a level, which the relay accepts and
+rewrites, are not part of them.
 """
 
 import ast
@@ -15,6 +16,7 @@ from pydantic.json_schema import models_json_schema
 from tickertape.contracts import audit, events
 from tickertape.contracts import messages as wire
 from tickertape.contracts.client_messages import ClientMessage
+from tickertape.contracts.gateway_pages import PAGES
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -26,8 +28,8 @@ RELAY_MESSAGES: Final[tuple[type[wire.Message], ...]] = get_args(get_args(wire.R
 
 
 def generate_schemas() -> dict[str, dict[str, Any]]:
-    """Return the documents, keyed by their names: ``events``, ``messages`` and ``audit``."""
-    return {"events": _events(), "messages": _messages(), "audit": _audit()}
+    """Return the documents, keyed by their names: ``events``, ``messages``, ``gateways`` and ``audit``."""
+    return {"events": _events(), "messages": _messages(), "gateways": _gateways(), "audit": _audit()}
 
 
 def message_type(model: type[wire.Message]) -> str:
@@ -67,6 +69,18 @@ def _messages() -> dict[str, Any]:
         f"of at most {wire.MAX_MESSAGE_BYTES} bytes, routed by its type.",
         "oneOf": [_ref("ClientMessage"), _ref("RelayMessage")],
         "$defs": dict(sorted({**definitions, **_event_definitions()}.items())),
+    }
+
+
+def _gateways() -> dict[str, Any]:
+    return {
+        "$schema": DIALECT,
+        "$id": "urn:tickertape:v1:gateways",
+        "title": "Tickertape pages about gateways",
+        "description": "Response over HTTP: a JSON object. Ignore unknown fields; later versions may add "
+        "them.",
+        "anyOf": [_ref(model.__name__) for model in PAGES],
+        "$defs": dict(sorted(_definitions(list(PAGES)).items())),
     }
 
 

@@ -1,4 +1,4 @@
-"""TypeScript module of the contract: types of events and messages, and the table of close codes.
+"""TypeScript module of the contract: types of events, messages and pages, and the table of close codes.
 
 Generated from the JSON Schema documents, so that the two cannot differ. A message type is named after its
 model with the suffix ``Message``, because browsers already define ``Error`` and ``Event``.
@@ -46,7 +46,8 @@ _WIDTH: Final = 110
 
 def generate_typescript() -> str:
     """Return the text of ``types.ts``."""
-    definitions = json_schema.generate_schemas()["messages"]["$defs"]
+    schemas = json_schema.generate_schemas()
+    definitions, pages = schemas["messages"]["$defs"], schemas["gateways"]["$defs"]
     client = [model.__name__ for model in json_schema.CLIENT_MESSAGES]
     relay = [model.__name__ for model in json_schema.RELAY_MESSAGES]
     known = [model.__name__ for model in events.MODELS.values()]
@@ -79,6 +80,7 @@ def generate_typescript() -> str:
         ),
         *(_interface(name, definitions[name]) for name in relay),
         _union("RelayMessage", [_name(name) for name in relay], definitions["RelayMessage"]["description"]),
+        *(_interface(name, definition) for name, definition in pages.items() if "properties" in definition),
         _close_codes(),
     ]
     return "\n".join(blocks)

@@ -331,6 +331,195 @@ export interface ByeMessage {
 }
 /** Message from a relay. Ignore unknown types and fields; later versions may add them. */
 export type RelayMessage = WelcomeMessage | SubscribedMessage | SnapshotMessage | EventsMessage | GapMessage | HeartbeatMessage | UpstreamMessage | TokenExpiringMessage | PongMessage | ErrorMessage | ByeMessage;
+/** Time of each kind in a range, in seconds. */
+export interface Availability {
+    /** Share of `up_s` in `up_s` and `down_s`, 0 to 1; null if both are 0. */
+    availability: number | null;
+    /** HEALTHY or DEGRADED. */
+    up_s: number;
+    /** UNHEALTHY or RECOVERING, and not silenced. */
+    down_s: number;
+    /** OFF_SESSION, or UNHEALTHY or RECOVERING while silenced. */
+    planned_s: number;
+    /** UNKNOWN, not monitored, or before the first status. */
+    unknown_s: number;
+    /** Number of incidents in which the gateway was down and not silenced. */
+    incidents: number;
+}
+/** Page of `GET /gateways/{type}/{id}/history`. */
+export interface GatewayHistoryPage {
+    /** Type of the gateway. */
+    gateway_type: string;
+    /** Id of the gateway. */
+    gateway_id: string;
+    /** Start of the range. */
+    since: Timestamp;
+    /** End of the range. */
+    until: Timestamp;
+    /** Availability over the `range`. */
+    availability: Record<string, Availability>;
+    /** Statuses in order, from the one that was in effect at `since`. */
+    statuses: StatusEntry[];
+    /** Steps of recoveries in order; absent if the token does not grant them. */
+    recoveries?: RecoveryEntry[] | null;
+    /** Whether the range has more statuses than `limit`. */
+    more: boolean;
+    /** Whether statuses or steps of the range were dropped, because the gateway has too many. */
+    truncated: boolean;
+}
+/** Silence of a gateway; without fields if its details are no longer known. */
+export interface GatewaySilence {
+    /** End of the silence. */
+    until?: Timestamp | null;
+    /** Reason that the user gave. */
+    reason?: string | null;
+    /** User who silenced the gateway. */
+    by?: string | null;
+}
+/** State of a gateway at a time. */
+export interface GatewayState {
+    /** Type of the gateway. */
+    gateway_type: string;
+    /** Id of the gateway. */
+    gateway_id: string;
+    /** Time since which it has this status. */
+    since: Timestamp;
+    /** Status of the gateway. */
+    status: Status;
+    /** Error of the probe that failed. */
+    error?: string | null;
+    /** Reason for the status, without an error. */
+    reason?: string | null;
+    /** Silence that is in effect. */
+    silenced?: GatewaySilence | null;
+}
+/** Page of `GET /gateways`. */
+export interface GatewaysPage {
+    /** Start of the range, for a query with `since`. */
+    since?: Timestamp | null;
+    /** End of all ranges. */
+    until: Timestamp;
+    /** Gateways by type and id. */
+    gateways: MeasuredGateway[];
+    /** Whether further gateways follow. */
+    more: boolean;
+    /** Value of `after` for the next page, if `more`. */
+    next?: string | null;
+}
+/** Time in which a gateway was unavailable. */
+export interface Incident {
+    /** Type of the gateway. */
+    gateway_type: string;
+    /** Id of the gateway. */
+    gateway_id: string;
+    /** Time at which it became unavailable. */
+    start: Timestamp;
+    /** Time at which it was available, OFF_SESSION or removed; null while the incident continues. */
+    end: Timestamp | null;
+    /** Seconds from `start` to `end`, or to the end of the range. */
+    duration_s: number;
+    /** Seconds in which it was down and not silenced. */
+    down_s: number;
+    /** Seconds in which it was down and silenced. */
+    planned_s: number;
+    /** Whether it was silenced whenever it was down. */
+    planned: boolean;
+    /** First error, or else the first reason. */
+    error?: string | null;
+    /** Recovery; absent without one, and if the token does not grant it. */
+    recovery?: IncidentRecovery | null;
+}
+/** Recovery of an incident. */
+export interface IncidentRecovery {
+    /** Last phase. */
+    phase: "started" | "attempt" | "succeeded" | "failed";
+    /** Number of attempts. */
+    attempts: number;
+}
+/** Page of `GET /incidents`. */
+export interface IncidentsPage {
+    /** Start of the range. */
+    since: Timestamp;
+    /** End of the range. */
+    until: Timestamp;
+    /** Incidents that overlap the range, newest first. */
+    incidents: Incident[];
+    /** Number of all incidents in the range. */
+    count: number;
+    /** Whether there are more than `limit`. */
+    more: boolean;
+    /** Whether incidents may be missing, because statuses of a gateway were dropped. */
+    truncated: boolean;
+}
+/** Gateway with its availability. */
+export interface MeasuredGateway {
+    /** Type of the gateway. */
+    gateway_type: string;
+    /** Id of the gateway. */
+    gateway_id: string;
+    /** Time since which it has this status. */
+    since: Timestamp;
+    /** Status of the gateway. */
+    status: Status;
+    /** Error of the probe that failed. */
+    error?: string | null;
+    /** Reason for the status, without an error. */
+    reason?: string | null;
+    /** Silence that is in effect. */
+    silenced?: GatewaySilence | null;
+    /** Availability over `24h`, `7d`, `30d` and `90d`; for a query with `since`, over `range`. */
+    availability: Record<string, Availability>;
+    /** Whether statuses of these ranges were dropped, because the gateway has too many. */
+    truncated: boolean;
+}
+/** Step of a recovery. */
+export interface RecoveryEntry {
+    /** Time of the step. */
+    timestamp: Timestamp;
+    /** Phase that began. */
+    phase: "started" | "attempt" | "succeeded" | "failed";
+    /** Number of the attempt. */
+    attempt: number;
+}
+/** Response to `POST` and `DELETE /gateways/{type}/{id}/silence`. */
+export interface SilenceResult {
+    /** Type of the gateway. */
+    gateway_type: string;
+    /** Id of the gateway. */
+    gateway_id: string;
+    /** End of the silence. */
+    until: Timestamp;
+    /** Reason of the request; empty if it ends a silence. */
+    reason: string;
+    /** Subject of the token. */
+    by: string;
+}
+/** Page of `GET /state`. */
+export interface StatePage {
+    /** Time of the states. */
+    at: Timestamp;
+    /** Gateways by type and id. */
+    gateways: GatewayState[];
+    /** Whether further gateways follow. */
+    more: boolean;
+    /** Value of `after` for the next page, if `more`. */
+    next?: string | null;
+    /** Whether a gateway is missing, because its status at that time was dropped. */
+    truncated: boolean;
+}
+/** Status of a gateway from a time on. */
+export interface StatusEntry {
+    /** Time since which the gateway has this status. */
+    timestamp: Timestamp;
+    /** Status of the gateway. */
+    status: Status;
+    /** Error of the probe that failed. */
+    error?: string | null;
+    /** Reason for the status, without an error. */
+    reason?: string | null;
+    /** Silence that was in effect. */
+    silenced?: GatewaySilence | null;
+}
 /** Reconnect policy of a client after a close. */
 export type Reconnect = "never" | "backoff" | "after_retry_ms" | "new_token";
 /** Meaning of a close code, and the reaction of a client. */

@@ -6,6 +6,8 @@ import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
 import { fileURLToPath } from "node:url";
 
+import type { Client, Received } from "../src/index.js";
+
 const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
 
 function python(): string {
@@ -96,3 +98,16 @@ export async function until(condition: () => boolean, what = String(condition), 
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }
+
+/** Collect the events of a client from now on. */
+export function collect(client: Client, pattern: string): Received[] {
+  const events: Received[] = [];
+  client.on(pattern, (event) => events.push(event));
+  return events;
+}
+
+export const seqs = (events: Received[]): number[] =>
+  events.filter(({ snapshot }) => !snapshot).map(({ seq }) => seq);
+export const range = ([first, last]: [number, number]): number[] =>
+  Array.from({ length: last - first + 1 }, (_, index) => first + index);
+export const live = (client: Client): Promise<void> => until(() => client.state.phase === "live", "live");

@@ -3,8 +3,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { WebSocket } from "ws";
 
-import { connect, type Client, type Options, type Received, type State } from "../src/index.js";
-import { Desk, until } from "./desk.js";
+import { connect, type Client, type Options, type State } from "../src/index.js";
+import { Desk, collect, live, range, seqs, until } from "./desk.js";
 
 interface Health {
   status: string;
@@ -22,17 +22,6 @@ function connectClient(options: Options = {}): Client {
   open.push(client);
   return client;
 }
-
-function collect(client: Client, pattern: string): Received[] {
-  const events: Received[] = [];
-  client.on(pattern, (event) => events.push(event));
-  return events;
-}
-
-const seqs = (events: Received[]): number[] => events.filter(({ snapshot }) => !snapshot).map(({ seq }) => seq);
-const range = ([first, last]: [number, number]): number[] =>
-  Array.from({ length: last - first + 1 }, (_, index) => first + index);
-const live = (client: Client): Promise<void> => until(() => client.state.phase === "live", "live");
 
 /** Fetch the feed's health from the application's health page, which always responds with 200. */
 async function health(): Promise<Health | undefined> {

@@ -11,7 +11,7 @@ import {
   type Received,
   type State,
 } from "../src/index.js";
-import { Desk, until } from "./desk.js";
+import { Desk, collect, live, range, seqs, until } from "./desk.js";
 
 const open: Client[] = [];
 let sockets = 0;
@@ -28,17 +28,6 @@ function connectClient(url: string, options: Options = {}): Client {
   open.push(client);
   return client;
 }
-
-function collect(client: Client, pattern: string): Received[] {
-  const events: Received[] = [];
-  client.on(pattern, (event) => events.push(event));
-  return events;
-}
-
-const seqs = (events: Received[]): number[] => events.filter(({ snapshot }) => !snapshot).map(({ seq }) => seq);
-const range = ([first, last]: [number, number]): number[] =>
-  Array.from({ length: last - first + 1 }, (_, index) => first + index);
-const live = (client: Client): Promise<void> => until(() => client.state.phase === "live", "live");
 
 beforeEach(() => {
   sockets = 0;
