@@ -8,9 +8,10 @@ Example::
         await publisher.publish(SystemLog(level="INFO", message="up", source="my_service"))
 
 Every exception of Tickertape is a ``TickertapeError``. ``InvalidEvent`` and ``PublishError`` (with its
-subclasses ``PublishRejected``, ``PublishDropped`` and ``PublisherFull``) concern one event. An
-``OperatorError`` has a ``message`` and a ``hint``: it is a ``ConfigurationError`` if a setting, file or key
-cannot be used, and a ``ConnectError`` if NATS cannot be reached. ``on_down`` receives a ``ConnectFailure``.
+subclasses ``PublishRejected``, ``PublishDenied``, ``PublishDropped`` and ``PublisherFull``) concern one
+event. An ``OperatorError`` has a ``message`` and a ``hint``: it is a ``ConfigurationError`` if a setting,
+file or key cannot be used, and a ``ConnectError`` if NATS cannot be reached. ``on_down`` receives a
+``ConnectFailure``.
 
 ``tickertape_app`` mounts the feed in a FastAPI or Starlette application; ``relay/asgi/app.py`` shows how.
 
@@ -36,7 +37,14 @@ if TYPE_CHECKING:
     from tickertape.nats.credentials import Access, AccessError
     from tickertape.producers.sdk.errors import PublishDropped, PublisherFull
     from tickertape.producers.sdk.logging_handler import TickertapeHandler
-    from tickertape.producers.sdk.publisher import Ack, InvalidEvent, Publisher, PublishError, PublishRejected
+    from tickertape.producers.sdk.publisher import (
+        Ack,
+        InvalidEvent,
+        PublishDenied,
+        Publisher,
+        PublishError,
+        PublishRejected,
+    )
     from tickertape.producers.sdk.sync_publisher import SyncPublisher
     from tickertape.relay.asgi.app import TickertapeApp, tickertape_app
 
@@ -55,7 +63,14 @@ _MODULES: Final = {
     "nats.credentials": ("Access", "AccessError"),
     "producers.sdk.errors": ("PublishDropped", "PublisherFull"),
     "producers.sdk.logging_handler": ("TickertapeHandler",),
-    "producers.sdk.publisher": ("Ack", "InvalidEvent", "PublishError", "PublishRejected", "Publisher"),
+    "producers.sdk.publisher": (
+        "Ack",
+        "InvalidEvent",
+        "PublishDenied",
+        "PublishError",
+        "PublishRejected",
+        "Publisher",
+    ),
     "producers.sdk.sync_publisher": ("SyncPublisher",),
     "relay.asgi.app": ("TickertapeApp", "tickertape_app"),
 }
@@ -74,6 +89,7 @@ __all__ = [
     "GatewayStatusChange",
     "InvalidEvent",
     "OperatorError",
+    "PublishDenied",
     "PublishDropped",
     "PublishError",
     "PublishRejected",

@@ -25,7 +25,7 @@ def parse_duration(text: object) -> float:
     """
     match = _DURATION.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        excerpt = repr(text)[:40]
+        excerpt = repr(text)[:40] if isinstance(text, str | int | float) else "a list or a mapping"
         raise ValueError(
             f"{excerpt} is not a duration; use a number with a unit (ms, s, m, h or d), such as 5s"
         )

@@ -1,4 +1,4 @@
-"""Rate limits: a token bucket and a sliding window.
+"""Rate limits: a token bucket, a sliding window, and a filter of repeated reports.
 
 Time is an argument, in seconds of any one clock.
 """
@@ -74,4 +74,33 @@ class SlidingWindow:
         if len(self._times) >= limit:
             return False
         self._times.append(now)
+        return True
+
+    def shift(self, step: float) -> None:
+        """Shift the counted occurrences because the clock was set by ``step`` seconds."""
+        self._times = deque(time + step for time in self._times)
+
+
+class RepeatFilter:
+    """Filter that lets each of several recurring reports pass once in a while.
+
+    Args:
+        seconds: time after which a report may be repeated.
+        max_keys: maximum number of reports that are remembered; beyond that the oldest is forgotten.
+    """
+
+    def __init__(self, seconds: float, max_keys: int = 1000) -> None:
+        self._seconds = seconds
+        self._max_keys = max_keys
+        self._passed_at: dict[str, float] = {}
+
+    def allow(self, key: str, now: float) -> bool:
+        """Return whether a report passes, and record that it did."""
+        passed_at = self._passed_at.get(key)
+        if passed_at is not None and now - passed_at < self._seconds:
+            return False
+        self._passed_at.pop(key, None)
+        self._passed_at[key] = now
+        if len(self._passed_at) > self._max_keys:
+            del self._passed_at[next(iter(self._passed_at))]
         return True

@@ -3,6 +3,8 @@
 import re
 from typing import Final
 
+MIB: Final = 1024 * 1024
+
 _INVISIBLE: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0d\uffa0\U000e0000-\U000e0fff]"
 )
@@ -60,6 +62,11 @@ def join_lines(text: str) -> str:
 def count(number: int, noun: str) -> str:
     """Return a number and a noun, with ``s`` unless the number is 1."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def mib(size: int, digits: int = 0) -> str:
+    """Return a number of bytes as MiB, with a number of decimal places."""
+    return f"{size / MIB:,.{digits}f} MiB"
 
 
 def truncate(text: str, max_bytes: int) -> str:

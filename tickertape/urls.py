@@ -30,9 +30,11 @@ def parse_url(text: str, schemes: Collection[str], example: str, *, user: bool =
         valid = url.scheme in schemes and bool(url.hostname) and url.port != 0
     except ValueError:
         valid = False  # the text of this error is dropped: it may contain a part of the password
-    if not valid or not sent.isascii() or any(character <= " " for character in sent):
+    odd = next((character for character in sent if not "!" <= character <= "~"), None)
+    if not valid or odd is not None:
         redacted = _NOT_A_PORT.sub(":***", redact_url(text))
-        raise ValueError(f"{redacted!r} is not a valid address; write it as {example}")
+        without = f", without the character {odd!r}" if valid else ""
+        raise ValueError(f"{redacted!r} is not a valid address; write it as {example}{without}")
     if "@" in url.netloc and not user:
         raise ValueError(
             f"address {redact_url(text)} holds a user, which logs and events would show; remove the user"

@@ -1,18 +1,23 @@
 """Command line: parses the arguments and runs a command.
 
 Each command has one settings model for its options and environment variables. Every error becomes one line on
-standard error and an exit code: 2 for usage errors, 1 for failures, including missing packages.
+standard error and an exit code: 2 for usage errors, 77 for permissions that NATS denies, 1 for other
+failures, including missing packages, and 128 plus the number of a signal that ended a command before it was
+done.
 """
 
 import os
+import signal
 import sys
-from argparse import ArgumentParser
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
 
+from tickertape.errors import EXIT_FAILURE, TickertapeError, exit_code
+from tickertape.process import shutdown
 from tickertape.process.console import (
+    ensure_utf8,
     escape_tracebacks,
     escape_unencodable,
     flush,
@@ -21,10 +26,9 @@ from tickertape.process.console import (
     print_lines,
     print_notice,
 )
+from tickertape.process.standard_streams import OutputError, ReaderGone
 
 EXIT_USAGE: Final = 2
-EXIT_FAILURE: Final = 1
-EXIT_INTERRUPTED: Final = 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ COMMANDS: Final = {
         "tickertape.cli.monitor:MonitorSettings",
         "tickertape.cli.monitor:run",
         "monitor",
-        ("monitor --config gateways.yaml", "monitor silence ctp/main --for 2h --reason maintenance"),
+        ("monitor --gateways gateways.yaml", "monitor silence ctp/main --for 2h --reason maintenance"),
     ),
     "ship": Command(
         "ship lines of files or standard input as log events, exactly once",
@@ -88,6 +92,13 @@ COMMANDS: Final = {
         "relay",
         ("tail", "tail --subjects 'gateway.>,log.error.>' --since 10m", "tail --json"),
     ),
+    "report": Command(
+        "report the availability and the incidents of gateways",
+        "tickertape.cli.report.settings:ReportSettings",
+        "tickertape.cli.report.command:run",
+        "relay",
+        ("report", "report --since 30d --csv > month.csv", "report --since 7d --json"),
+    ),
     "publish": Command(
         "publish one event, or one event per line of standard input",
         "tickertape.cli.publish:PublishSettings",
@@ -96,11 +107,18 @@ COMMANDS: Final = {
         ("""publish log.info.me '{"message": "hello"}'""", "publish log.info.me < events.jsonl"),
     ),
     "streams": Command(
-        "show the streams, create or update them, or list rejected events",
+        "show the streams, create or update them, list rejected events, back them up or restore them",
         "tickertape.cli.streams:StreamsSettings",
         "tickertape.cli.streams:run",
         "relay",
-        ("streams", "streams apply --max-bytes EVENTS=256MiB", "streams rejected --replay 17"),
+        (
+            "streams",
+            "streams apply --max-bytes EVENTS=256MiB",
+            "streams rejected --replay 17",
+            "streams backup /backup/2026-01-31",
+            "streams restore /backup/2026-01-31",
+            "streams purge --states 'system.health.app.>'",
+        ),
     ),
     "token": Command(
         "mint or inspect a token, or generate a key",
@@ -119,6 +137,21 @@ COMMANDS: Final = {
         "relay",
         ("check", "check gateways.yaml", "check --json"),
         "tickertape.cli.check.health_probe:fast_path",
+    ),
+    "config": Command(
+        "show the settings of a command, and where each comes from",
+        "tickertape.cli.config:ConfigSettings",
+        "tickertape.cli.config:run",
+        "relay",
+        ("config show serve", "config show serve --config tickertape.toml --port 80", "config show --json"),
+        "tickertape.cli.config:fast_path",
+    ),
+    "completion": Command(
+        "print a script for the completion of command lines",
+        "tickertape.cli.completion:CompletionSettings",
+        "tickertape.cli.completion:run",
+        "completion",
+        ("completion bash >> ~/.bash_completion",),
     ),
     "schema": Command(
         "print the contract as JSON Schema, AsyncAPI or TypeScript",
@@ -140,17 +173,22 @@ def main(argv: list[str] | None = None) -> int:
         the exit code.
     """
     if argv is None:
+        ensure_utf8()
         escape_tracebacks()
         escape_unencodable()
     try:
         code = _main(sys.argv[1:] if argv is None else argv)
-        # Here rather than at the exit of the interpreter, so that a closed pipe is noticed in this block.
+        # Here rather than at the exit of the interpreter, so that a failure is noticed in this block.
         flush()
         return code
-    except BrokenPipeError:
-        # The reader of the output has exited, as in `tickertape tail | head`. os._exit discards the buffered
-        # output; flushing it at interpreter exit would print a traceback.
-        os._exit(EXIT_FAILURE)
+    except ReaderGone:
+        # As in `tickertape tail | head`: not worth a message.
+        return shutdown.interrupted_code()
+    except OutputError as error:
+        print_error(f"tickertape: {error}")
+        return EXIT_FAILURE
+    finally:
+        shutdown.begin()
 
 
 def _main(arguments: list[str]) -> int:
@@ -165,7 +203,12 @@ def _main(arguments: list[str]) -> int:
         return 0
     command = COMMANDS.get(name)
     if command is None:
-        return _print_usage_error(f"unknown command {name!r}; choose from {', '.join(COMMANDS)}")
+        from tickertape.cli import renamed
+        from tickertape.config.names import did_you_mean
+
+        hint = did_you_mean(name, COMMANDS) or f"; choose from {', '.join(COMMANDS)}"
+        hint = f"; {renamed.COMMANDS[name]}" if name in renamed.COMMANDS else hint
+        return _print_usage_error(f"unknown command {name!r}{hint}")
     try:
         return _command(name, command, rest)
     except ModuleNotFoundError as error:
@@ -181,15 +224,18 @@ def _command(name: str, command: Command, arguments: list[str]) -> int:
         return int(code)
     model = _load(command.settings)
     if "-h" in arguments or "--help" in arguments:
-        from tickertape.cli.help import format_help
+        from tickertape.cli.command_line.help import format_help
 
         print_lines(format_help(name, command.summary, model, command.examples))
         return 0
-    if (problem := _find_misspelt_variable(model)) is not None:
-        return _print_usage_error(f"{name}: {problem}; rename or unset it")
+    from tickertape.cli.renamed import find_renamed
+    from tickertape.config.resolve import SettingsError
+
+    if (problem := find_renamed(name, arguments, os.environ)) is not None:
+        return _print_usage_error(f"{name}: {problem}")
     try:
-        settings = _parse(name, model, arguments)
-    except _UsageError as error:
+        settings = parse(model, arguments)
+    except SettingsError as error:
         return _print_usage_error(f"{name}: {error}")
     from tickertape import logging_setup as logs
 
@@ -200,7 +246,6 @@ def _command(name: str, command: Command, arguments: list[str]) -> int:
 def _run(name: str, function: Callable[[Any], Any], settings: Any) -> int:
     import asyncio
 
-    from tickertape.errors import TickertapeError
     from tickertape.process.event_loop import run_async
 
     try:
@@ -209,66 +254,47 @@ def _run(name: str, function: Callable[[Any], Any], settings: Any) -> int:
             return int(result or 0)
         return run_async(result)
     except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    # It is an OSError, but ``main`` handles it.
-    except BrokenPipeError:
+        return shutdown.EXIT_SIGNAL + signal.SIGINT
+    except OutputError:
         raise
     except (TickertapeError, OSError) as error:
         print_notice(name, str(error))
-        return EXIT_FAILURE
+        return exit_code(error)
 
 
-class _UsageError(Exception):
-    """Invalid command line or environment variable; its text is one line."""
+def parse(model: type[Any], arguments: list[str]) -> Any:
+    """Return the settings of a command.
+
+    Args:
+        model: settings model of the command.
+        arguments: command line after the name of the command.
+
+    Raises:
+        SettingsError: an option or a setting is invalid.
+    """
+    from tickertape.cli.command_line import arguments as command_line
+    from tickertape.config.resolve import Sources, load
+
+    return load(model, command_line.parse(model, arguments), Sources(os.environ, all_names))
 
 
-def _find_misspelt_variable(model: type[Any]) -> str | None:
-    """Return an error for an environment variable with the prefix that is not a setting of any command."""
-    from tickertape.validation import find_misspelt_variable
+def all_names() -> tuple[set[str], bool]:
+    """Return the names of the settings of all commands, and whether all could be loaded."""
+    from tickertape.config.names import names_of
 
-    known = _variables(model)
-    if find_misspelt_variable(os.environ, known) is None:
-        return None
-    # Only now: the settings of all commands take a while to import.
+    names: set[str] = set()
     complete = True
     for command in COMMANDS.values():
         try:
-            known |= _variables(_load(command.settings))
+            names |= names_of(_load(command.settings))
         except ModuleNotFoundError:
-            complete = False  # its extra is not installed, so that its variables are unknown
-    return find_misspelt_variable(os.environ, known, resembling=not complete)
+            complete = False  # its extra is not installed, so that its names are unknown
+    return names, complete
 
 
-def _variables(model: type[Any]) -> set[str]:
-    prefix = str(model.model_config.get("env_prefix", "")).upper().removeprefix("TICKERTAPE_")
-    return {prefix + (field.alias or name).upper() for name, field in model.model_fields.items()}
-
-
-def _parse(name: str, model: type[Any], arguments: list[str]) -> Any:
-    from pydantic import ValidationError
-    from pydantic_settings import CliApp, CliSettingsSource, SettingsError
-
-    source = CliSettingsSource[Any](
-        model,
-        cli_prog_name=f"tickertape {name}",
-        cli_kebab_case=True,
-        cli_implicit_flags=True,
-        cli_hide_none_type=True,
-        cli_avoid_json=True,
-        cli_exit_on_error=False,
-        cli_enforce_required=False,
-        # Allows options before, between and after positional arguments.
-        parse_args_method=ArgumentParser.parse_intermixed_args,
-    )
-    try:
-        return CliApp.run(model, cli_args=arguments, cli_settings_source=source)
-    except ValidationError as error:
-        details = error.errors(include_url=False)[0]
-        message = details["ctx"]["error"] if details["type"] == "value_error" else details["msg"]
-        option = "".join(f"--{part}: ".replace("_", "-") for part in details["loc"][:1])
-        raise _UsageError(f"{option}{message}") from None
-    except SettingsError as error:
-        raise _UsageError(str(error).removeprefix("error parsing CLI: ")) from None
+def load_model(name: str) -> Any:
+    """Return the settings model of a command."""
+    return _load(COMMANDS[name].settings)
 
 
 def _load(path: str) -> Any:
@@ -278,7 +304,7 @@ def _load(path: str) -> Any:
 
 def _overview() -> str:
     lines = ["usage: tickertape COMMAND [OPTIONS]", ""]
-    lines += [f"  {name:<9} {command.summary}" for name, command in COMMANDS.items()]
+    lines += [f"  {name:<11} {command.summary}" for name, command in COMMANDS.items()]
     lines += ["", "'tickertape COMMAND --help' lists the options of a command."]
     lines += ["'tickertape --version' prints the version."]
     return "\n".join(lines)

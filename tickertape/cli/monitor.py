@@ -3,61 +3,58 @@
 import asyncio
 import signal
 import socket
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from nats.errors import Error as NatsError
-from pydantic import Field
-from pydantic_settings import CliPositionalArg, SettingsConfigDict
+from pydantic import ConfigDict, Field
 
+from tickertape.config.model import Positional
+from tickertape.contracts.silences import find_reason_error
 from tickertape.durations import parse_duration
+from tickertape.errors import exit_code
 from tickertape.nats import connection
 from tickertape.nats.provisioning import connect_or_report
-from tickertape.nats.settings import NatsSettings
+from tickertape.nats.settings import ProducerSettings
 from tickertape.nats.streams import StreamsError
 from tickertape.net.host_names import HostNames
 from tickertape.net.listeners import ListenError
 from tickertape.net.metrics_port import MetricsPort
 from tickertape.process.console import print_line, print_notice
+from tickertape.process.files import state_folder
 from tickertape.process.signals import add_signal_handlers, stop_on_signals
 from tickertape.process.tasks import Tasks, cancel_and_wait, race
-from tickertape.producers.monitor.config.loader import MonitorFileError, load
+from tickertape.producers.monitor.config.loader import load
+from tickertape.producers.monitor.config.problems import MonitorFileError
+from tickertape.producers.monitor.config.watched_file import wait_until_stable
 from tickertape.producers.monitor.coordination import silences
 from tickertape.producers.monitor.metrics import MonitorCollector
 from tickertape.producers.monitor.monitor import PROGRAM, Monitor
+from tickertape.producers.monitor.probes.result import protect
 from tickertape.producers.monitor.types import Id
 from tickertape.producers.sdk.publisher import Publisher
 from tickertape.urls import redact_url
-from tickertape.validation import Port, checked_by
+from tickertape.validation import checked_by
 
 
-class MonitorSettings(NatsSettings):
-    """Options of ``tickertape monitor``."""
+class MonitorSettings(ProducerSettings):
+    """Settings of ``tickertape monitor``."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="TICKERTAPE_",
-        env_prefix_target="all",  # also for ``for``, which is the alias of a field
-        frozen=True,
-        extra="ignore",
-        populate_by_name=True,
-    )
+    model_config = ConfigDict(populate_by_name=True)
+    section: ClassVar[str] = "monitor"
 
-    action: CliPositionalArg[Literal["run", "silence"]] = "run"
+    action: Positional[Literal["run", "silence"]] = "run"
     """Run the monitor, or silence a gateway."""
-    gateway: CliPositionalArg[str] = ""
+    gateway: Positional[str] = ""
     """silence: gateway, as id or type/id."""
-    config: Path | None = None
+    gateways: Path | None = None
     """YAML file with the gateways to monitor."""
     id: Id = Field(default_factory=socket.gethostname)
     """Name of this monitor; the host name by default."""
-    health_interval: Annotated[float, Field(gt=0)] = 10.0
-    """Seconds between two health events on system.health.monitor.<id>."""
-    metrics_host: str = "127.0.0.1"
-    """Address on which /metrics is served."""
-    metrics_port: Port = 0
-    """Port on which /metrics is served; 0 disables it."""
-    metrics_allowed_hosts: Annotated[str, checked_by(HostNames)] = ""
-    """Host names of /metrics, comma-separated; addresses and names without a dot are always accepted."""
+    fix_state_dir: Path = Field(default_factory=lambda: state_folder() / "fix")
+    """Directory for the sequence numbers of FIX probes."""
     for_: Annotated[str, checked_by(parse_duration)] = Field(default="1h", alias="for")
     """silence: duration of the silence, such as 30m or 2h."""
     reason: str = ""
@@ -69,46 +66,60 @@ class MonitorSettings(NatsSettings):
 
 
 async def run(settings: MonitorSettings) -> int:
-    """Run until SIGTERM or SIGINT; return the exit code."""
+    """Run until SIGTERM or SIGINT.
+
+    Returns:
+        0; 1 after a failure, or if status changes remain that NATS has not acknowledged; 2 for an invalid
+        file; 77 for a permission that NATS denies.
+    """
     if settings.action == "silence":
         return await _silence(settings)
-    if settings.config is None:
-        print_notice(PROGRAM, "--config is required; set it to the YAML file with the gateways")
-        return 2
-    try:
-        config = load(settings.config)
-    except MonitorFileError as error:
-        print_notice(PROGRAM, str(error))
+    if settings.gateways is None:
+        print_notice(PROGRAM, "--gateways is required; set it to the YAML file with the gateways")
         return 2
     url = redact_url(settings.nats_url)
+    access = settings.access()
+    protect((access.password, access.token), settings.nats_url)
     with stop_on_signals() as stop:
+        await race(wait_until_stable(settings.gateways, partial(print_notice, PROGRAM)), stop.wait())
+        if stop.is_set():
+            return 0
+        try:
+            config = load(settings.gateways)
+        except MonitorFileError as error:
+            print_notice(PROGRAM, str(error))
+            return 2
         publisher = Publisher(
             settings.nats_url,
-            access=settings.access(),
+            access=access,
             prefix=settings.subject_prefix,
             name=f"tickertape-monitor-{settings.id}",
             on_down=lambda failure: print_notice(
                 PROGRAM, f"{failure.retry_message}; status changes are queued"
             ),
             on_up=lambda: print_notice(PROGRAM, f"connected to NATS at {url}"),
+            on_stall=lambda line: print_notice(PROGRAM, line),
         )
         async with publisher:
             monitor = Monitor(
                 settings.id,
-                settings.config,
+                settings.gateways,
                 config,
                 publisher,
                 settings.names(),
                 settings.health_interval,
             )
+            monitor.scheduler.context = replace(
+                monitor.scheduler.context, monitor=settings.id, folder=settings.fix_state_dir
+            )
             try:
                 await _run_monitor(settings, monitor, stop)
             except (ListenError, StreamsError, OSError) as error:
                 print_notice(PROGRAM, str(error))
-                return 1
+                return exit_code(error)
             # The monitor has published its pending changes, or has given up on them.
             await publisher.close(0.0)
-    return 0
+            return 1 if monitor.status_publisher.pending else 0
 
 
 async def _run_monitor(settings: MonitorSettings, monitor: Monitor, stop: asyncio.Event) -> None:
@@ -145,6 +156,9 @@ async def _silence(settings: MonitorSettings) -> int:
             "silence needs a gateway, such as 'tickertape monitor silence ctp/main --for 2h'",
         )
         return 2
+    if (problem := find_reason_error(settings.reason)) is not None:
+        print_notice(PROGRAM, problem)
+        return 2
     seconds = 0.0 if settings.end else parse_duration(settings.for_)
     client = await connect_or_report(PROGRAM, settings)
     if client is None:
@@ -157,7 +171,7 @@ async def _silence(settings: MonitorSettings) -> int:
         print_line(line)
     except (StreamsError, NatsError) as error:
         print_notice(PROGRAM, str(error))
-        return 1
+        return exit_code(error)
     finally:
         await connection.close(client)
     return 0

@@ -11,26 +11,30 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import orjson
 from pydantic import Field, ValidationError
-from pydantic_settings import CliPositionalArg
 
 from tickertape.cli.line_splitter import LineSplitter
+from tickertape.config.model import Positional
 from tickertape.contracts import subjects
 from tickertape.contracts.decode import parse_subject
 from tickertape.contracts.events import MAX_EVENT_BYTES, MODELS, format_time
 from tickertape.contracts.subjects import SubjectError
+from tickertape.errors import EXIT_FAILURE
 from tickertape.nats.connect_errors import ConnectFailure
 from tickertape.nats.settings import NatsSettings
+from tickertape.process import shutdown
 from tickertape.process.console import print_error, print_line, print_notice
 from tickertape.process.signals import stop_on_signals
+from tickertape.process.standard_streams import InputClosed
 from tickertape.process.tasks import cancel_and_wait, race, run_until_stopped
 from tickertape.producers.sdk.errors import InvalidEvent, PublishError
 from tickertape.producers.sdk.in_flight import AckFuture
 from tickertape.producers.sdk.publisher import DEADLINE, Publisher
 from tickertape.producers.shipper.standard_input import standard_input
+from tickertape.text import count
 from tickertape.validation import describe_first_error
 
 PROGRAM: Final = "publish"
@@ -43,11 +47,13 @@ _MAX_PENDING_ACKS: Final = 1024
 
 
 class PublishSettings(NatsSettings):
-    """Options of ``tickertape publish``."""
+    """Settings of ``tickertape publish``."""
 
-    subject: CliPositionalArg[str] = _STANDARD_INPUT
+    section: ClassVar[str] = "publish"
+
+    subject: Positional[str] = _STANDARD_INPUT
     """Subject of the event, such as log.info.demo; - derives it from each event."""
-    text: CliPositionalArg[str] = _STANDARD_INPUT
+    text: Positional[str] = _STANDARD_INPUT
     """Event as JSON; - reads one event per line from standard input."""
     deadline: Annotated[float, Field(gt=0, le=100)] = DEADLINE
     """Maximum seconds to wait for an acknowledgement."""
@@ -83,7 +89,7 @@ async def run(settings: PublishSettings) -> int:
             print_notice(PROGRAM, str(failure))
             rejected.set()  # an interactive command does not retry: its operator can correct the settings now
 
-    with stop_on_signals() as stop:
+    with stop_on_signals(hangup=True) as stop:
         publisher = Publisher(
             settings.nats_url,
             access=settings.access(),
@@ -91,19 +97,17 @@ async def run(settings: PublishSettings) -> int:
             name="tickertape-publish",
             deadline=settings.deadline,
             on_down=report_down,
+            on_stall=lambda line: print_notice(PROGRAM, line),
         )
         try:
             async with publisher:
                 command = _Command(settings, publisher)
                 try:
-                    code = await run_until_stopped(race(stop.wait(), rejected.wait()), command.run())
+                    return await command.run(stop, rejected)
                 finally:
-                    # Closed here, because leaving the context would wait for every event's deadline, also
-                    # after Ctrl-C.
-                    grace = STOP_GRACE if stop.is_set() else None
-                    await publisher.close(0.0 if rejected.is_set() else grace)
-                return 1 if code is None else code
-        except OSError as error:
+                    # All acknowledgements have arrived, or it is too late for them.
+                    await publisher.close(0.0)
+        except (InputClosed, OSError) as error:
             print_notice(PROGRAM, str(error))
             return 1
 
@@ -114,20 +118,46 @@ class _Command:
     def __init__(self, settings: PublishSettings, publisher: Publisher) -> None:
         self._settings = settings
         self._publisher = publisher
-        self._pending: asyncio.Queue[_PendingAck | None] = asyncio.Queue(_MAX_PENDING_ACKS)
-        self._failures = 0
+        self._pending: asyncio.Queue[_PendingAck | None] = asyncio.Queue()
+        self._slots = asyncio.Semaphore(_MAX_PENDING_ACKS)
+        self._unfinished = 0  # lines that were sent, and whose result is not printed
+        self._codes: set[int] = set()  # exit codes of the lines that failed
 
-    async def run(self) -> int:
+    async def run(self, stop: asyncio.Event, rejected: asyncio.Event) -> int:
+        """Publish all lines, and print their acknowledgements.
+
+        Args:
+            stop: ends reading; acknowledgements of what was sent have ``STOP_GRACE`` seconds to arrive.
+            rejected: set if NATS rejects the connection: no acknowledgement will arrive.
+        """
         printing = asyncio.create_task(self._print_acks(), name="acknowledgements")
         try:
-            async with contextlib.aclosing(self._lines()) as lines:
-                async for number, line in lines:
-                    await self._publish(number, line)
-            await self._pending.put(None)
-            await printing
+            # With the printing: after an error in it, no slot becomes free for the next line.
+            ended = race(stop.wait(), rejected.wait(), printing)
+            all_read = await run_until_stopped(ended, self._publish_all()) is not None
+            if all_read:
+                await race(stop.wait(), rejected.wait(), printing)
+            else:
+                self._pending.put_nowait(None)
+            if not rejected.is_set():
+                await race(printing, rejected.wait(), seconds=STOP_GRACE)
+            if printing.done():
+                printing.result()  # raises its error
+            elif not rejected.is_set():
+                print_notice(PROGRAM, f"stopped: {count(self._unfinished, 'event')} not acknowledged")
+            if all_read and printing.done():
+                # Denied only if nothing else has failed.
+                return min(self._codes, default=0)
+            return shutdown.interrupted_code()
         finally:
             await cancel_and_wait(printing)
-        return 1 if self._failures else 0
+
+    async def _publish_all(self) -> bool:
+        async with contextlib.aclosing(self._lines()) as lines:
+            async for number, line in lines:
+                await self._publish(number, line)
+        self._pending.put_nowait(None)
+        return True
 
     async def _lines(self) -> AsyncGenerator[tuple[int, bytes], None]:
         if self._settings.text != _STANDARD_INPUT:
@@ -149,29 +179,38 @@ class _Command:
     async def _publish(self, number: int, line: bytes) -> None:
         if not line.strip():
             return
+        # First, so that nothing can come between sending an event and waiting for its acknowledgement.
+        await self._slots.acquire()
+        self._unfinished += 1
         try:
             subject, payload = complete_event(self._settings.subject, line, time.time())
             ack = await self._publisher.submit(subject, payload)
         except (_InvalidLine, SubjectError) as error:
-            self._fail(number, str(error))
+            self._fail(number, str(error), EXIT_FAILURE)
         except InvalidEvent as error:
-            self._fail(number, str(error.rejection))
+            self._fail(number, str(error.rejection), EXIT_FAILURE)
         else:
-            await self._pending.put(_PendingAck(number, subject, ack))
+            self._pending.put_nowait(_PendingAck(number, subject, ack))
 
     async def _print_acks(self) -> None:
         while (pending := await self._pending.get()) is not None:
             try:
                 ack = await pending.ack
             except PublishError as error:
-                self._fail(pending.line, str(error))
+                self._fail(pending.line, str(error), error.exit_code)
             else:
                 suffix = " (duplicate)" if ack.duplicate else ""
                 print_line(f"{pending.subject} seq {ack.seq}{suffix}")
+                self._finish()
 
-    def _fail(self, number: int, reason: str) -> None:
-        self._failures += 1
+    def _fail(self, number: int, reason: str, code: int) -> None:
+        self._codes.add(code)
         print_error(f"line {number}: {reason}")
+        self._finish()
+
+    def _finish(self) -> None:
+        self._unfinished -= 1
+        self._slots.release()
 
 
 def complete_event(subject: str, text: bytes, now: float) -> tuple[str, bytes]:

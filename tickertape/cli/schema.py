@@ -1,21 +1,21 @@
 """``tickertape schema``: print the contract in a machine-readable format."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import orjson
 from pydantic import Field
-from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
 
+from tickertape.config.model import Positional, Settings
 from tickertape.contracts.export import __main__ as export
 from tickertape.process.console import print_json, print_lines
 
 
-class SchemaSettings(BaseSettings):
-    """Options of ``tickertape schema``."""
+class SchemaSettings(Settings):
+    """Settings of ``tickertape schema``."""
 
-    model_config = SettingsConfigDict(env_prefix="TICKERTAPE_SCHEMA_", frozen=True, extra="ignore")
+    section: ClassVar[str] = "schema"
 
-    form: CliPositionalArg[Literal["events", "messages", "audit", "asyncapi", "typescript"]] = Field(
+    form: Positional[Literal["events", "messages", "audit", "asyncapi", "typescript"]] = Field(
         description="format: JSON Schema of events, messages or audit records, AsyncAPI, or TypeScript"
     )
 

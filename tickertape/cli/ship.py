@@ -8,21 +8,22 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from tickertape.contracts.events import MAX_EVENT_BYTES
-from tickertape.errors import OperatorError, TickertapeError
+from tickertape.errors import OperatorError, TickertapeError, exit_code
 from tickertape.nats import connection
 from tickertape.nats.provisioning import connect_or_report, ensure_streams
 from tickertape.nats.streams import server_version
 from tickertape.process.console import print_notice
 from tickertape.process.signals import stop_on_signals
+from tickertape.process.standard_streams import check_input
 from tickertape.process.tasks import run_until_stopped
 from tickertape.process.terminal import Terminal
 from tickertape.producers.sdk.publisher import FOREVER, Publisher
 from tickertape.producers.shipper import status as shipper_status
-from tickertape.producers.shipper.runner import PROGRAM, DryRunSink, run_shipper
-from tickertape.producers.shipper.settings import ShipSettings
+from tickertape.producers.shipper.runner import PROGRAM, DryRunSink, run_shipper, stopped_code
+from tickertape.producers.shipper.settings import STANDARD_INPUT, ShipSettings
 from tickertape.producers.shipper.sinks.atomic import AtomicSink
 from tickertape.producers.shipper.sinks.dedupe import DedupeSink
-from tickertape.producers.shipper.sinks.local_state import LocalState
+from tickertape.producers.shipper.sinks.local_state import LocalState, state_key
 from tickertape.producers.shipper.sinks.sink import Sink
 from tickertape.urls import redact_url
 
@@ -36,17 +37,17 @@ async def run(settings: ShipSettings) -> int:
         return await _show_status(settings)
     state: LocalState | None = None
     try:
+        if settings.paths == [STANDARD_INPUT]:
+            check_input()
         if settings.dry_run:
             with stop_on_signals() as stop:
                 return await run_shipper(settings, DryRunSink(), None, stop, MAX_EVENT_BYTES)
-        # No path contains a null character, so different lists of paths have different keys.
-        key = "\0".join([settings.host, *sorted(settings.absolute_paths())])
-        state = LocalState(settings.state_dir, key)
+        state = LocalState(settings.state_dir, state_key(settings.host, settings.absolute_paths()))
         with stop_on_signals() as stop:
             return await _ship(settings, state, stop)
     except (TickertapeError, OSError) as error:
         print_notice(PROGRAM, str(error))
-        return 1
+        return exit_code(error)
     finally:
         if state is not None:
             state.close()
@@ -54,6 +55,7 @@ async def run(settings: ShipSettings) -> int:
 
 async def _ship(settings: ShipSettings, state: LocalState, stop: asyncio.Event) -> int:
     url = redact_url(settings.nats_url)
+    warn = functools.partial(print_notice, PROGRAM)
     publisher = Publisher(
         settings.nats_url,
         access=settings.access(),
@@ -64,18 +66,19 @@ async def _ship(settings: ShipSettings, state: LocalState, stop: asyncio.Event) 
             PROGRAM, f"{failure.retry_message}; lines are shipped when it is reachable again"
         ),
         on_up=lambda: print_notice(PROGRAM, f"connected to NATS at {url}"),
+        on_stall=warn,
     )
     async with publisher:
         try:
             client = await run_until_stopped(stop.wait(), _prepare(settings, publisher))
             if client is None:
-                return 0
+                return stopped_code(settings)
             names = settings.names()
             sink: Sink
             if server_version(client) >= (2, 12):
-                sink = AtomicSink(client, names, settings.host, functools.partial(print_notice, PROGRAM))
+                sink = AtomicSink(client, names, settings.host, warn)
             else:
-                sink = DedupeSink(publisher, state, settings.host)
+                sink = DedupeSink(publisher, state, settings.host, warn)
                 print_notice(
                     PROGRAM,
                     "the server lacks atomic batches: shipping is at least once beyond the duplicate window",
@@ -104,6 +107,7 @@ async def _show_status(settings: ShipSettings) -> int:
         print_notice(PROGRAM, f"no status of a shipper on host {settings.host!r} found; check --host")
     except OperatorError as error:
         print_notice(PROGRAM, str(error))
+        return exit_code(error)
     except (NatsError, TimeoutError) as error:
         print_notice(
             PROGRAM,

@@ -1,21 +1,25 @@
-"""``tickertape streams``: show, create or update the streams; list or replay rejected events."""
+"""``tickertape streams``: show, create or update the streams; rejected events; backups; purge states."""
 
-from typing import Annotated, Final, Literal, Self
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 import orjson
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
-from pydantic import BeforeValidator, Field, model_validator
-from pydantic_settings import CliPositionalArg, NoDecode, SettingsConfigDict
+from pydantic import Field, model_validator
 
+from tickertape.cli.backup import run_backup, run_restore
+from tickertape.config.model import Positional
 from tickertape.contracts.decode import decode
 from tickertape.contracts.events import Rejection
-from tickertape.contracts.subjects import find_subject_error
+from tickertape.contracts.subjects import SubjectError, check_pattern, find_subject_error
+from tickertape.errors import exit_code
 from tickertape.nats import connection
+from tickertape.nats.jetstream_api import request
 from tickertape.nats.ordered_consumer import Delivery
 from tickertape.nats.provisioning import connect_or_report
 from tickertape.nats.settings import NatsSettings
-from tickertape.nats.stream_sizes import MIB, format_size, parse_sizes
+from tickertape.nats.stream_sizes import format_size, parse_sizes
 from tickertape.nats.streams import (
     Names,
     StreamsError,
@@ -29,28 +33,37 @@ from tickertape.process.console import print_json, print_line, print_notice
 from tickertape.relay.audit.audit_stream import STREAM as AUDIT
 from tickertape.relay.audit.audit_stream import apply_audit, audit_config, audit_differences
 from tickertape.relay.ingest import stream_reader
+from tickertape.text import mib
 
 PROGRAM: Final = "streams"
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
+STATE_STREAMS: Final = {"gateway.status.": "LATEST", "system.health.": "HEALTH"}
+"""Streams of states, by the first tokens of their subjects."""
 
 
 class StreamsSettings(NatsSettings):
-    """Options of ``tickertape streams``."""
+    """Settings of ``tickertape streams``."""
 
-    model_config = SettingsConfigDict(env_prefix="TICKERTAPE_", frozen=True, extra="ignore")
+    section: ClassVar[str] = "streams"
+    only_options: ClassVar[frozenset[str]] = frozenset({"states", "yes"})
 
-    action: CliPositionalArg[Literal["show", "apply", "rejected", "audit"]] = "show"
-    """Show the streams, create or update them, list rejected events, or list audit records."""
+    action: Positional[Literal["show", "apply", "rejected", "audit", "backup", "restore", "purge"]] = "show"
+    """Show the streams, create or update them, list rejected events, list audit records, back the streams
+    up, restore a backup, or purge states."""
+    folder: Positional[Path | None] = None
+    """backup, restore: folder of the backup; for a new one it must be empty or not exist."""
+    states: str = ""
+    """purge: states to delete, as a pattern of their subjects, such as system.health.app.> or
+    gateway.status.fix.>; restart the relays afterwards."""
+    yes: bool = False
+    """restore: delete the existing streams without asking."""
     replicas: Annotated[int, Field(ge=1, le=5)] | None = None
-    """apply: replicas of each stream in a cluster; by default existing streams keep theirs, and new ones get
-    1."""
-    max_bytes: Annotated[list[str], NoDecode, BeforeValidator(_as_list)] = Field(
+    """apply, restore: replicas of each stream in a cluster; by default existing streams keep theirs, new
+    ones get 1, and restored ones have those of the backup."""
+    max_bytes: list[str] = Field(
         [],
-        description="apply: maximum size of a stream, such as EVENTS=256MiB; separate several with commas, "
-        "or repeat the option. Overrides --streams-max-bytes. Shrinking a stream deletes its oldest messages",
+        description="apply, restore: maximum size of a stream, such as EVENTS=256MiB; separate several with "
+        "commas, or repeat the option. Overrides --streams-max-bytes. Shrinking a stream deletes its oldest "
+        "messages",
     )
     audit: bool = False
     """show, apply: include the stream AUDIT, in which relays with --audit store records."""
@@ -61,6 +74,16 @@ class StreamsSettings(NatsSettings):
     def _check_sizes(self) -> Self:
         # Parses the sizes, so that an error in them is a usage error.
         self.names()
+        if self.action in ("backup", "restore") and self.folder is None:
+            raise ValueError(f"{self.action} requires a folder: tickertape streams {self.action} DIR")
+        if self.action not in ("backup", "restore") and self.folder is not None:
+            raise ValueError(f"{self.action} takes no folder; remove {str(self.folder)!r}")
+        if (self.action == "purge") != bool(self.states):
+            raise ValueError("purge requires the states: tickertape streams purge --states PATTERN")
+        if self.states and _state_stream(self.states) is None:
+            raise ValueError(
+                f"{self.states!r} is no pattern of states; it begins with gateway.status. or system.health."
+            )
         return self
 
     def names(self) -> Names:
@@ -73,8 +96,9 @@ async def run(settings: StreamsSettings) -> int:
     """Run the command.
 
     Returns:
-        0; 1 if NATS is unreachable or rejects the request, if ``show`` finds a difference that violates the
-        contract, or if an event cannot be replayed.
+        0; 77 if NATS denies a permission; 1 if it is unreachable or rejects the request, if ``show`` finds a
+        difference that violates the contract, if an event cannot be replayed, or if a backup cannot be made
+        or restored; 128 plus the number of the signal that interrupts a backup or a restore.
     """
     names = settings.names()
     client = await connect_or_report(PROGRAM, settings)
@@ -88,6 +112,12 @@ async def run(settings: StreamsSettings) -> int:
             for line in changes or ["all streams match the contract"]:
                 print_line(line)
             return 0
+        if settings.folder is not None:
+            if settings.action == "backup":
+                return await run_backup(client, names, settings.folder)
+            return await run_restore(client, names, settings.folder, settings.replicas, settings.yes)
+        if settings.action == "purge":
+            return await _purge(client, names, settings.states)
         if settings.action == "audit":
             return await _audit(client, names)
         if settings.action == "rejected":
@@ -95,7 +125,7 @@ async def run(settings: StreamsSettings) -> int:
         return await _show(client, names, audit=settings.audit)
     except StreamsError as error:
         print_notice(PROGRAM, str(error))
-        return 1
+        return exit_code(error)
     finally:
         await connection.close(client)
 
@@ -109,8 +139,9 @@ async def _show(client: Client, names: Names, *, audit: bool) -> int:
             continue
         state = existing["state"]
         print_line(
-            f"{config['name']:<12} {state['messages']:>9} messages  {state['bytes'] / MIB:>8.1f} MiB"
+            f"{config['name']:<12} {state['messages']:>9} messages  {mib(state['bytes'], 1):>12}"
             f" of {format_size(existing['config']['max_bytes'])}  {state['first_seq']}..{state['last_seq']}"
+            f"{_replicas(existing)}"
         )
     found = await differences(client, names)
     if audit:
@@ -119,6 +150,41 @@ async def _show(client: Client, names: Names, *, audit: bool) -> int:
         suffix = "" if difference.is_breaking or difference.problem else " (allowed)"
         print_line(f"{difference}{suffix}")
     return 1 if any(difference.is_breaking for difference in found) else 0
+
+
+def _replicas(stream: dict[str, Any]) -> str:
+    """Return the leader and the state of the replicas of a stream; nothing if it is not replicated."""
+    cluster = stream.get("cluster") or {}
+    followers = cluster.get("replicas") or []
+    if not followers:
+        return ""
+    current = 1 + sum(bool(follower.get("current")) for follower in followers)
+    return f"  {current} of {1 + len(followers)} replicas current, leader {cluster.get('leader') or 'none'}"
+
+
+def _state_stream(pattern: str) -> str | None:
+    """Return the stream that holds the states of a pattern; None if the pattern is not one of states."""
+    try:
+        check_pattern(pattern)
+    except SubjectError:
+        return None
+    return next((stream for prefix, stream in STATE_STREAMS.items() if pattern.startswith(prefix)), None)
+
+
+async def _purge(client: Client, names: Names, pattern: str) -> int:
+    """Delete states from snapshots, and their events, which would bring them back when a relay starts."""
+    for stream in (_state_stream(pattern), "EVENTS"):
+        assert stream is not None
+        reply = await request(
+            client, f"STREAM.PURGE.{names.stream(stream)}", {"filter": names.subject(pattern)}
+        )
+        if "purged" not in reply:
+            raise StreamsError(
+                f"the states are not purged from {names.stream(stream)}: {reply.get('error')}",
+                "check the stream with 'tickertape streams show'",
+            )
+        print_line(f"{names.stream(stream)}: {reply['purged']} messages purged")
+    return 0
 
 
 async def _audit(client: Client, names: Names) -> int:
@@ -175,9 +241,9 @@ async def _replay(client: Client, names: Names, seq: int, found: Delivery | None
     except (NatsError, TimeoutError) as error:
         print_notice(
             PROGRAM,
-            f"event {seq} was not published: {error}; check the permissions of this NATS user",
+            f"event {seq} was not published: {str(error) or 'no acknowledgement'}",
         )
-        return 1
+        return exit_code(error)
     print_line(f"event {seq} on {subject} was published as event {ack.seq}")
     return 0
 

@@ -8,20 +8,15 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 import orjson
 from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveInt, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    CliPositionalArg,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
 
+from tickertape.config.model import Mark, Positional
 from tickertape.contracts.events import format_time, parse_time
 from tickertape.contracts.messages import MAX_TOKEN, LevelName, ProtocolError
 from tickertape.contracts.subjects import check_pattern
 from tickertape.durations import is_duration, parse_duration
 from tickertape.errors import OperatorError
 from tickertape.process.console import print_json, print_line, print_lines, print_notice
+from tickertape.process.files import create_file
 from tickertape.relay.auth.claims import TokenError, decode_base64url, parse_json_object, read_time
 from tickertape.relay.auth.key_parsing import read_key_file
 from tickertape.relay.auth.keys import KeysError
@@ -58,39 +53,37 @@ def _validate_patterns(text: str) -> str:
     return text
 
 
-class _JwtVariables(EnvSettingsSource):
-    """Environment variables for keys only: ``TICKERTAPE_SUBJECTS`` is for the relay, not for grants."""
-
-    def __call__(self) -> dict[str, Any]:
-        return {
-            name: value for name, value in super().__call__().items() if name.startswith(("jwt_", "oidc_"))
-        }
-
-
 class TokenCommandSettings(TokenSettings):
-    """Options of ``tickertape token``."""
+    """Settings of ``tickertape token``."""
 
-    model_config = SettingsConfigDict(env_prefix="TICKERTAPE_", frozen=True, extra="ignore")
-    variables: ClassVar[str] = "jwt_*"
+    section: ClassVar[str] = "token"
+    # What a token grants must not depend on the environment.
+    only_options: ClassVar[frozenset[str]] = frozenset(
+        {
+            "audience", "connections", "control", "deny", "expires", "id", "issuer", "key_file", "kid",
+            "level", "not_before", "public_file", "rate", "subject", "subjects",
+        }
+    )  # fmt: skip
 
-    action: CliPositionalArg[Literal["mint", "inspect", "keygen"]] = Field(
+    action: Positional[Literal["mint", "inspect", "keygen"]] = Field(
         description="mint a token, inspect a token, or generate a key"
     )
-    token: CliPositionalArg[str] = Field(
+    token: Positional[str] = Field(
         "-", description="inspect: token to inspect; - reads it from standard input"
     )
     subject: OptionalText = Field(None, description="mint: subject of the token (sub), such as a user name")
-    subjects: Annotated[str | None, AfterValidator(lambda text: text and _validate_patterns(text))] = Field(
-        None, description="mint: granted subject patterns, separated by commas; '>' grants everything"
-    )
-    deny: Annotated[OptionalText, AfterValidator(lambda text: text and _validate_patterns(text))] = Field(
-        None, description="mint: subject patterns excluded from the grant, separated by commas"
-    )
+    subjects: Annotated[
+        str | None, Mark.COMMAS, AfterValidator(lambda text: text and _validate_patterns(text))
+    ] = Field(None, description="mint: granted subject patterns, separated by commas; '>' grants everything")
+    deny: Annotated[
+        OptionalText, Mark.COMMAS, AfterValidator(lambda text: text and _validate_patterns(text))
+    ] = Field(None, description="mint: subject patterns excluded from the grant, separated by commas")
     level: LevelName | None = Field(None, description="mint: minimum level of granted log events")
     rate: NonNegativeFloat | None = Field(
         None, description="mint: maximum log events per second; 0 means unlimited"
     )
     connections: PositiveInt | None = Field(None, description="mint: maximum concurrent connections")
+    control: bool = Field(False, description="mint: grant the right to silence gateways (serve --control)")
     expires: Annotated[str, AfterValidator(_validate_lifetime)] = Field(
         "1h", description="mint: lifetime, such as 30m, 1h or 7d"
     )
@@ -107,18 +100,6 @@ class TokenCommandSettings(TokenSettings):
         None, description="mint: file with the secret (HS256) or the private key (PEM)"
     )
     public_file: Path | None = Field(None, description="keygen: file to which the public key is written")
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Restrict the environment to the variables for keys."""
-        return init_settings, _JwtVariables(settings_cls)
 
     @model_validator(mode="after")
     def _check_required(self) -> Self:
@@ -173,6 +154,7 @@ def _mint(settings: TokenCommandSettings) -> str:
         "level": settings.level,
         "rate": settings.rate,
         "connections": settings.connections,
+        "control": settings.control or None,
     }
     claims = {
         "iss": settings.issuer or settings.jwt_issuer,
@@ -195,8 +177,7 @@ def _keygen(settings: TokenCommandSettings) -> int:
         assert settings.public_file is not None
         # Never overwrite a key: tokens signed with its private key could no longer be verified.
         try:
-            with settings.public_file.open("xb") as file:
-                file.write(public)
+            create_file(settings.public_file, public)
         except FileExistsError:
             raise KeysError(
                 f"{settings.public_file} already exists", "choose another --public-file"
@@ -260,6 +241,7 @@ def _describe_grant(claims: dict[str, Any], token: str, claim: str) -> dict[str,
         "level": grant.level,
         "rate": grant.rate,
         "connections": grant.connections,
+        **({"control": True} if grant.control else {}),
     }
 
 

@@ -1,6 +1,5 @@
 """Entry point of a worker process, which ``relay/workers/worker_slot.py`` starts."""
 
-import signal
 import socket
 import sys
 from functools import partial
@@ -8,6 +7,7 @@ from typing import Any
 
 from tickertape.process.console import escape_tracebacks, escape_unencodable
 from tickertape.process.event_loop import run_async
+from tickertape.process.startup import prepare
 from tickertape.relay.workers.ipc import EXIT_CONFIG, SupervisorChannel, read_worker_config
 
 
@@ -18,7 +18,7 @@ def main() -> int:
         the exit code.
     """
     # Before the relay handles SIGHUP, a reload has no effect: the settings have not been read yet.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    prepare(["serve"])
     escape_tracebacks()
     escape_unencodable()
     sock = socket.socket(fileno=int(sys.argv[1]))
@@ -26,10 +26,7 @@ def main() -> int:
         config = read_worker_config(sock)
     except EOFError:
         return 1
-    try:
-        return run_async(_serve(sock, config, int(sys.argv[2])))
-    except KeyboardInterrupt:
-        return 130
+    return run_async(_serve(sock, config, int(sys.argv[2])))
 
 
 async def _serve(sock: socket.socket, config: dict[str, Any], memory: int) -> int:

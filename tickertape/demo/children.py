@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from tickertape.config.resolve import CREDENTIALS
 from tickertape.process import child
+from tickertape.validation import is_setting
 
 TAIL_BYTES: Final = 8 * 1024
 """Number of bytes that ``last_lines`` reads at the end of the output file."""
@@ -63,6 +65,11 @@ class Child:
             self._stopped = True
             return self._process is None or await child.stop(self._process, self._grace)
 
+    def kill(self) -> None:
+        """Kill the process, if it runs; it is not restarted once ``stop`` is called."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
     def last_lines(self, count: int) -> list[str]:
         """Return the last non-empty lines of the output."""
         with self.output.open("rb") as output:
@@ -74,5 +81,5 @@ class Child:
 
 def _environment() -> dict[str, str]:
     # The demo passes every setting on the command line; those of another installation must not leak in.
-    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("TICKERTAPE_")}
+    kept = {name: value for name, value in os.environ.items() if not is_setting(name) and name != CREDENTIALS}
     return {**kept, "PYTHONUNBUFFERED": "1"}

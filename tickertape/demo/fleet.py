@@ -113,7 +113,7 @@ def write_conditions(path: Path, conditions: Mapping[str, Condition]) -> None:
 def read_conditions(path: Path) -> dict[str, Condition]:
     """Return the condition of every gateway; empty before the first ``write_conditions``."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
     return {gateway_id: Condition(condition) for gateway_id, condition in json.loads(text).items()}

@@ -205,7 +205,7 @@ def main() -> None:
     arguments = parser.parse_args()
     # Probes close connections in the middle of a handshake, which websockets would log as errors.
     logging.getLogger("websockets").setLevel(logging.CRITICAL)
-    ports = json.loads(arguments.ports.read_text())
+    ports = json.loads(arguments.ports.read_text(encoding="utf-8"))
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(run(ports, arguments.conditions, arguments.seed))
 

@@ -6,7 +6,9 @@ from collections.abc import Collection
 from random import SystemRandom
 from typing import Final
 
-HOST: Final = "127.0.0.1"
+from tickertape.net.loopback import LOOPBACK
+
+HOST: Final = LOOPBACK
 RANGE: Final = (20_000, 32_000)
 """Range of the free ports. It lies below the system's range of ephemeral ports: when a gateway closes its
 port for a while, no outgoing connection must take the port."""
@@ -16,7 +18,10 @@ _ATTEMPTS: Final = 1_000
 
 def is_free(port: int) -> bool:
     """Return whether a port can be listened on now."""
-    with socket.socket() as probe, contextlib.suppress(OSError):
+    with (
+        socket.socket(socket.AF_INET6 if ":" in HOST else socket.AF_INET) as probe,
+        contextlib.suppress(OSError),
+    ):
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((HOST, port))
         return True

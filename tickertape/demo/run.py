@@ -21,13 +21,14 @@ from rich.text import Text
 
 from tickertape.demo.children import Child
 from tickertape.demo.fleet import FLEET, Condition, write_conditions
-from tickertape.demo.ports import HOST, free_ports, port_or_free
+from tickertape.demo.ports import free_ports, port_or_free
 from tickertape.demo.restart_api import PORT_NAME
 from tickertape.demo.settings import DemoSettings
 from tickertape.errors import OperatorError
+from tickertape.net.loopback import LOOPBACK, loopback_url
 from tickertape.process.console import print_error, print_notice
 from tickertape.process.lockfile import acquire_lock
-from tickertape.process.signals import STOP_SIGNALS, add_signal_handlers
+from tickertape.process.signals import add_stop_handlers
 from tickertape.process.tasks import race
 from tickertape.process.terminal import Terminal
 
@@ -51,6 +52,12 @@ DRAIN: Final = "2"
 
 RELAY_GRACE: Final = 20.0
 """Seconds that the relay has to stop: it disconnects its clients, then stops its NATS server."""
+
+CHILD_GRACE: Final = 6.0
+"""Seconds that each other child has to stop before it is killed."""
+
+STOP_GRACE: Final = 2 * CHILD_GRACE + RELAY_GRACE + 5.0
+"""Seconds that the demo has to stop its children, one group after the other."""
 
 
 class DemoError(OperatorError):
@@ -93,9 +100,11 @@ class Demo:
         names = [PORT_NAME, *(name for gateway in FLEET for name in gateway.port_names())]
         taken = {self.port, self.ops_port, self.nats_port}
         ports = dict(zip(names, free_ports(len(names), taken), strict=True))
-        (folder / "ports.json").write_text(json.dumps(ports))
-        template = Template(Path(__file__).with_name("gateways.yaml").read_text())
-        (folder / "gateways.yaml").write_text(template.substitute({k: str(v) for k, v in ports.items()}))
+        (folder / "ports.json").write_text(json.dumps(ports), encoding="utf-8")
+        template = Template(Path(__file__).with_name("gateways.yaml").read_text(encoding="utf-8"))
+        host = f"[{LOOPBACK}]" if ":" in LOOPBACK else LOOPBACK
+        gateways = template.substitute({k: str(v) for k, v in ports.items()}, host=host)
+        (folder / "gateways.yaml").write_text(gateways, encoding="utf-8")
         write_conditions(conditions, {gateway.id: Condition.HEALTHY for gateway in FLEET})
 
         program, nats = ["-m", "tickertape"], ["--nats-url", self.nats_url]
@@ -115,21 +124,22 @@ class Demo:
         )
         self._monitor = Child(
             "monitor",
-            [*program, "monitor", "--config", str(folder / "gateways.yaml"), "--id", "demo", *nats],
+            [*program, "monitor", "--gateways", str(folder / "gateways.yaml"), "--id", "demo", *nats],
             output,
         )
         pattern = str(Path(glob.escape(str(logs))) / "*.log")
         ship = [*program, "ship", pattern, "--state-dir", str(folder / "ship"), *nats]
         self._ship = Child("ship", ship, output)
+        self._children = (self._relay, self._gateways, self._service, self._monitor, self._ship)
 
     @property
     def nats_url(self) -> str:
         """URL of the embedded NATS server."""
-        return f"nats://{HOST}:{self.nats_port}"
+        return loopback_url("nats", self.nats_port)
 
     async def run(self) -> int:
         """Start the children, wait until the demo ends, and stop them."""
-        add_signal_handlers(lambda _: self._stopping.set(), *STOP_SIGNALS, signal.SIGHUP)
+        add_stop_handlers(self._receive, STOP_GRACE, hangup=True)
         tasks: list[asyncio.Task[Any]] = []
         try:
             await self._relay.start()
@@ -152,6 +162,12 @@ class Demo:
             self._stopping.set()
             await self._stop()
             await asyncio.gather(*tasks)
+
+    def _receive(self, _: signal.Signals) -> None:
+        if self._stopping.is_set():
+            for child in self._children:
+                child.kill()
+        self._stopping.set()
 
     async def _ready(self, relay_exit: asyncio.Task[int]) -> bool:
         """Wait until the relay is ready; return False if a signal arrives first."""
@@ -210,7 +226,7 @@ class Demo:
         return DemoError("relay exited", f"see its output in {self._relay.output}")
 
     def _print_addresses(self) -> None:
-        page, feed = f"http://{HOST}:{self.port}/", f"ws://{HOST}:{self.port}/ws"
+        page, feed = loopback_url("http", self.port, "/"), loopback_url("ws", self.port, "/ws")
         command = _command()
         self._print(
             f"\nTickertape demo: {len(FLEET)} gateways that fail and recover, two services that write logs\n",
@@ -224,7 +240,7 @@ class Demo:
                 f"""{command} publish log.error.me '{{"message":"hello"}}' --nats-url {self.nats_url}""",
                 "",
             ),
-            ("metrics", f"http://{HOST}:{self.ops_port}/metrics", ""),
+            ("metrics", loopback_url("http", self.ops_port, "/metrics"), ""),
             ("files", f"{self._folder}  (gateways.yaml is worth copying)", ""),
         )
         for name, text, style in rows:

@@ -1,18 +1,19 @@
 """Settings of ``tickertape demo``, all of them optional."""
 
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field, PositiveFloat
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tickertape.config.model import Settings
 from tickertape.relay.settings import data_home
 from tickertape.validation import Port
 
 
-class DemoSettings(BaseSettings):
-    """Options of ``tickertape demo``; each can also be set as ``TICKERTAPE_<NAME>``."""
+class DemoSettings(Settings):
+    """Settings of ``tickertape demo``."""
 
-    model_config = SettingsConfigDict(env_prefix="TICKERTAPE_", frozen=True, extra="ignore")
+    section: ClassVar[str] = "demo"
 
     port: Port | None = Field(
         None, description="port of the feed and the page; default: 8080, or a free port if 8080 is in use"

@@ -12,18 +12,22 @@ The class overrides private methods of nats-py (2.16), because it offers no othe
 * the reason for which a server rejects a client is reported;
 * errors after which the server closes the connection, such as expired credentials, lead to a reconnect
   (nats-py would close the client permanently, and its user would wait forever);
-* an exception in the read loop counts as a lost connection (nats-py would end the loop and stay "connected").
+* an exception in the read loop counts as a lost connection (nats-py would end the loop and stay "connected"),
+  and one while reconnecting is a failed attempt (nats-py would never try again);
+* what NATS denies fails immediately (``DenialTracker``; nats-py would wait for a reply until the timeout).
 """
 
 import asyncio
 import base64
+import contextlib
 import ssl
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Final
 
-import orjson
 from nats.aio.client import DEFAULT_BUFFER_SIZE, Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.errors import StaleConnectionError, UnexpectedEOF
 
@@ -34,10 +38,15 @@ from tickertape.nats.connect_errors import (
     parse_server_error,
 )
 from tickertape.nats.credentials import Access
+from tickertape.nats.wire.denial_tracker import DenialTracker
+from tickertape.nats.wire.denials import PendingOperations
 from tickertape.nats.wire.headers import Headers
-from tickertape.nats.wire.protocol_parser import Info, Message, ParserError, Ping, ProtocolParser, ServerError
+from tickertape.nats.wire.operation_parser import OperationParser, RawHandler
 from tickertape.nats.wire.transport import WireTransport
 from tickertape.process.tasks import cancel_and_wait
+
+RETRY_WAIT: Final = 0.25
+"""Seconds before the next attempt to reconnect after an unexpected error."""
 
 
 class SafeClient(Client):
@@ -51,6 +60,7 @@ class SafeClient(Client):
         access: the argument.
         url: the argument.
         protocol_error_count: number of connections that ended because the server sent invalid data.
+        denials: permissions that NATS denies, and the operations that wait for a reply.
     """
 
     def __init__(self, access: Access, url: str) -> None:
@@ -58,8 +68,10 @@ class SafeClient(Client):
         self.access = access
         self.url = url
         self.protocol_error_count = 0
+        self.denials = DenialTracker(self)
+        self._raw_handlers: dict[int, RawHandler] = {}
         # Replaces the parser of nats-py, which calls only reset() on it.
-        self._ps = _Parser(self)  # type: ignore[assignment]
+        self._ps = OperationParser(self, self._raw_handlers)  # type: ignore[assignment]
         # One ``tls://`` address makes TLS mandatory for all addresses: a failover to another one must not
         # send the credentials in the clear.
         self._tls_required = access.requires_tls or any(
@@ -74,35 +86,77 @@ class SafeClient(Client):
 
     def connect_options(self) -> dict[str, Any]:
         """Return the arguments of ``connect`` that follow from the credentials."""
-        access = self.access
-        options: dict[str, Any] = {"inbox_prefix": access.inbox_prefix}
-        if access.creds is not None or access.nkey_file is not None:
-            options["signature_cb"] = self._sign
-            if access.creds is not None:
-                options["user_jwt_cb"] = lambda: bytearray(access.read_jwt().encode())
-        elif access.user is not None:
-            # nats-py calls a function at each connection, so a rotated secret takes effect at the next one.
-            options |= {"user": access.user, "password": access.read_secret}
-        elif access.has_credentials:
-            options["token"] = access.read_secret
-        return options
+        return self.access.connect_options(self._sign)
 
     @property
     def ssl_context(self) -> ssl.SSLContext:
         """TLS context, created for each connection so that renewed certificates take effect."""
         return self.access.ssl_context()
 
+    async def publish(
+        self, subject: str, payload: bytes = b"", reply: str = "", headers: dict[str, str] | None = None
+    ) -> None:
+        """Publish a message; if it is a request, it fails when NATS denies its subject or its inbox.
+
+        Raises:
+            PermissionDenied: replies to requests cannot arrive.
+        """
+        prefix = self._resp_sub_prefix
+        if reply and prefix and reply.startswith(prefix.decode()):
+            future = self._resp_map.get(reply[len(prefix) :])
+            if (denied := self.denials.find(self.request_inbox())) is not None:
+                if future is not None:
+                    future.cancel()
+                raise denied
+            if future is not None:
+                self.denials.pending.add(subject, future)
+        await super().publish(subject, payload, reply, headers)
+
+    def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
+        self._raw_handlers.pop(sid, None)
+        super()._remove_sub(sid, max_msgs)
+
+    # The methods of ``TrackedClient``.
+
+    async def flush(self, timeout: int = 10) -> None:  # noqa: ASYNC109
+        """Wait until the server has processed what was sent; nats-py's PING overtakes what is buffered."""
+        if self._pending and self.is_connected and self._transport is not None:
+            pending, self._pending, self._pending_data_size = self._pending, [], 0
+            self._transport.writelines(pending)
+        await super().flush(timeout)
+
+    def inbox_prefix(self) -> str:
+        """Return the first tokens of all inboxes."""
+        return self._inbox_prefix.decode()
+
+    def request_inbox(self) -> str:
+        """Return the subject on which the replies to all requests arrive."""
+        return f"{(self._resp_sub_prefix or bytearray()).decode()}*"
+
+    def pending_requests(self) -> "list[asyncio.Future[Any]]":
+        """Return the futures of the requests that wait for a reply."""
+        return list(self._resp_map.values())
+
+    def subscribed_subjects(self) -> dict[int, str]:
+        """Return the subject of each subscription by its id."""
+        return {sid: subscription.subject for sid, subscription in self._subs.items()}
+
+    async def repeat_subscription(self, sid: int) -> None:
+        """Send a subscription again, unless it has ended."""
+        if (subscription := self._subs.get(sid)) is not None:
+            await self._send_subscribe(subscription)
+            if subscription._max_msgs:
+                await self._send_unsubscribe(sid, limit=subscription._max_msgs)
+
     def _sign(self, nonce: str) -> bytes:
         keys = self.access.read_key_pair()
-        try:
-            if self.access.nkey_file is not None:
-                # nats-py reads this attribute right after it calls the signature callback.
-                self._public_nkey = bytes(keys.public_key).decode()
-            return base64.b64encode(keys.sign(nonce.encode()))
-        finally:
-            keys.wipe()
+        if self.access.nkey_file is not None:
+            # nats-py reads this attribute right after it calls the signature callback.
+            self._public_nkey = keys.public_key
+        return base64.b64encode(keys.sign(nonce.encode()))
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
+        self.denials.stop()
         # nats-py cancels its reconnection task only once; a task that misses it would reconnect a closed
         # client.
         task = self._reconnection_task
@@ -111,6 +165,36 @@ class SafeClient(Client):
         if isinstance(self._transport, WireTransport):
             self._transport.closing = True
         await super()._close(status, do_cbs)
+
+    async def drain(self) -> None:
+        """Drain and close; asyncio would report the future of nats-py's own method if it is cancelled."""
+        draining = [asyncio.create_task(subscription._drain()) for subscription in self._subs.values()]
+        await asyncio.sleep(0)  # they begin while the client is connected
+        self._status = Client.DRAINING_SUBS
+        try:
+            if draining:
+                await asyncio.wait(draining, timeout=self.options["drain_timeout"])
+        finally:
+            await cancel_and_wait(*draining)
+            self._status = Client.DRAINING_PUBS
+            await self.flush()
+            await self._close(Client.CLOSED)
+
+    async def _attempt_reconnect(self) -> None:
+        """Reconnect, whatever goes wrong: an error that nats-py does not expect would end this task."""
+        while True:
+            try:
+                await super()._attempt_reconnect()
+            except asyncio.InvalidStateError:
+                pass  # this attempt is over; one that it has replaced has set the same future
+            except Exception as error:
+                if self._reconnection_task is asyncio.current_task() and not self.is_closed:
+                    self._status = Client.RECONNECTING
+                    with contextlib.suppress(Exception):  # it may be the callback that failed
+                        await self._error_cb(error)
+                    await asyncio.sleep(RETRY_WAIT)
+                    continue
+            return
 
     async def _read_loop(self) -> None:
         try:
@@ -157,6 +241,7 @@ class SafeClient(Client):
 
     async def _process_connect_init(self) -> None:
         self._certificate_checked = False
+        self.denials.forget()
         try:
             await super()._process_connect_init()
         except OSError as error:
@@ -199,6 +284,10 @@ class SafeClient(Client):
 
     async def _process_err(self, err_msg: str) -> None:
         error = parse_server_error(err_msg)
+        if isinstance(error, PermissionsViolation) and error.report.subject:
+            self._err = self.denials.handle(error.report, self.access.describe_user(self.url))
+            await self._error_cb(self._err)
+            return
         # A stale connection is an ordinary loss of the connection, which the disconnect callback reports.
         if not isinstance(error, StaleConnectionError):
             self._err = error
@@ -209,21 +298,14 @@ class SafeClient(Client):
             await self._process_op_err(error)
 
     def pause_reading(self) -> None:
-        """Stop reading from the socket until ``resume_reading``."""
-        if (transport := self._socket_transport()) is not None:
-            transport.pause_reading()
+        """Stop reading from the socket until ``resume_reading``, unless it is a WebSocket."""
+        if isinstance(self._transport, WireTransport):
+            self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Resume reading after ``pause_reading``."""
-        if (transport := self._socket_transport()) is not None:
-            transport.resume_reading()
-
-    def _socket_transport(self) -> asyncio.Transport | None:
-        # nats-py does not expose the transport. If it is not found, reads are not paused, which only costs
-        # speed.
-        writer = getattr(self._transport, "_io_writer", None)
-        transport: asyncio.Transport | None = getattr(writer, "transport", None)
-        return None if transport is None or transport.is_closing() else transport
+        if isinstance(self._transport, WireTransport):
+            self._transport.resume_reading()
 
 
 def server_info(client: Client) -> Mapping[str, Any]:
@@ -231,9 +313,15 @@ def server_info(client: Client) -> Mapping[str, Any]:
     return client._server_info
 
 
-def inbox_prefix(client: Client) -> str:
-    """Return the prefix of the reply subjects of a client."""
-    return client._inbox_prefix.decode()
+def watch_denials(client: Client, subjects: Iterable[str]) -> "AbstractContextManager[asyncio.Future[Any]]":
+    """Yield a future that fails with ``PermissionDenied`` when NATS denies one of these subjects.
+
+    Args:
+        client: the client that publishes; for one of another class, the future stays pending.
+        subjects: subjects of messages that have no reply of their own.
+    """
+    pending = client.denials.pending if isinstance(client, SafeClient) else PendingOperations()
+    return pending.watch(subjects)
 
 
 def protocol_errors(client: Client) -> int:
@@ -241,41 +329,18 @@ def protocol_errors(client: Client) -> int:
     return client.protocol_error_count if isinstance(client, SafeClient) else 0
 
 
-class _Parser:
-    """Replacement for the parser of nats-py that passes operations to the client."""
+async def subscribe_raw(client: Client, subject: str, handle: RawHandler) -> Subscription:
+    """Subscribe without the queue, the task and the parsed headers of nats-py, which take most of its time.
 
-    def __init__(self, client: SafeClient) -> None:
-        self._client = client
-        self._protocol = ProtocolParser()
-
-    def reset(self) -> None:
-        """Discard all state at the start of a connection."""
-        self._protocol = ProtocolParser()
-
-    async def parse(self, data: bytes) -> None:
-        client, protocol = self._client, self._protocol
-        for operation in protocol.receive_data(data):
-            # Messages come first, because nearly all operations are messages.
-            if type(operation) is Message:
-                sid, subject, reply, headers, body = operation
-                await client._process_msg(sid, subject, reply, body, headers)  # type: ignore[arg-type]
-            elif type(operation) is Ping:
-                await client._process_ping()
-            elif type(operation) is Info:
-                await client._process_info(_server_info(operation.text))
-            elif type(operation) is ServerError:
-                await client._process_err(operation.text.decode(errors="replace"))
-            else:
-                await client._process_pong()
-            if protocol is not self._protocol:
-                return  # the connection ended in the meantime
+    Args:
+        client: client of this package.
+        subject: subject or pattern.
+        handle: receives each message in the loop that reads the connection, which waits for what it returns.
+    """
+    assert isinstance(client, SafeClient)
+    subscription = await client.subscribe(subject)
+    client._raw_handlers[subscription._id] = handle
+    return subscription
 
 
-def _server_info(text: bytes) -> dict[str, Any]:
-    info = orjson.loads(text)
-    if not isinstance(info, dict):
-        raise ParserError("INFO is not a JSON object")
-    return info
-
-
-__all__ = ["SafeClient", "inbox_prefix", "protocol_errors", "server_info"]
+__all__ = ["SafeClient", "protocol_errors", "server_info", "subscribe_raw", "watch_denials"]

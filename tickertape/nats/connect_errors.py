@@ -17,13 +17,18 @@ from nats.errors import Error as NatsError
 
 from tickertape.errors import OperatorError, TickertapeError
 from tickertape.nats.credentials import Access
+from tickertape.nats.wire import denials
 from tickertape.urls import redact_url
 
 _AUTH_ERRORS: Final = ("authorization violation", "authentication", "credentials")
-_PERMISSIONS: Final = "permissions violation"
-# Such as: Permissions Violation for Subscription to "log.>" using queue "q". The pattern is anchored at the
-# end, because a subject may contain quotes.
-_SUBJECT: Final = re.compile(r'for (\w+) .*?"(.+?)"(?: using queue ".*")?$', re.IGNORECASE)
+_CERTIFICATE_HINTS: Final = {
+    9: "check the clocks, or wait until the certificate of the server is valid",
+    10: "renew the certificate of the server",
+    62: "use a host name of the certificate in --nats-url",
+    64: "use an address of the certificate in --nats-url",
+}
+"""Hints by OpenSSL's X509_V_ERR code."""
+
 _ERRNO: Final = re.compile(r"\[Errno -?\d+\] ")
 """Prefix of the texts of OSError, which names the cause a second time."""
 
@@ -41,7 +46,7 @@ class CredentialsRejected(TickertapeError, NatsError):
 
 
 class PermissionsViolation(TickertapeError, NatsError):
-    """Denied permission to publish or subscribe to a subject; the connection stays open.
+    """Report of the server that it denies a permission; the client turns it into ``PermissionDenied``.
 
     Args:
         text: message of the server.
@@ -49,8 +54,7 @@ class PermissionsViolation(TickertapeError, NatsError):
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        match = _SUBJECT.search(text)
-        self.action, self.subject = (match[1].lower(), match[2]) if match else ("", "")
+        self.report = denials.parse_report(text)
 
 
 def parse_server_error(text: str) -> NatsError:
@@ -62,7 +66,7 @@ def parse_server_error(text: str) -> NatsError:
     message = text.strip().strip("'")
     lower = message.lower()
     # This comes first, because the text quotes a subject, which may contain the words of the other kinds.
-    if lower.startswith(_PERMISSIONS):
+    if lower.startswith(denials.PREFIX):
         return PermissionsViolation(message)
     if lower.startswith("stale connection"):
         return StaleConnectionError()
@@ -159,7 +163,11 @@ def classify_failure(error: Exception, url: str, access: Access) -> ConnectFailu
     if isinstance(error, TlsError):
         return _tls(url, error.message, error.hint)
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _tls(url, f"the server certificate is not trusted: {error.verify_message}", "check --nats-ca")
+        return _tls(
+            url,
+            f"the server certificate is not trusted: {error.verify_message}",
+            _CERTIFICATE_HINTS.get(error.verify_code, "set --nats-ca to the CA that signed it"),
+        )
     if isinstance(error, ssl.SSLError):
         reason = getattr(error, "reason", None) or _plain_text(error)
         reason = reason.replace("_", " ").lower()

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final
+from urllib.parse import urlsplit
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
@@ -16,9 +18,12 @@ from tickertape.nats.connect_errors import (
     unreachable,
 )
 from tickertape.nats.credentials import Access, AccessError
+from tickertape.net.loopback import loopback_url
+from tickertape.net.protocol_detection import PortProtocol, detect_protocol
 from tickertape.process.tasks import cancel_and_wait
 
-DEFAULT_URL: Final = "nats://127.0.0.1:4222"
+DEFAULT_PORT: Final = 4222
+DEFAULT_URL: Final = loopback_url("nats", DEFAULT_PORT)
 CONNECT_TIMEOUT: Final = 2.0
 """Seconds for one attempt to connect."""
 
@@ -67,6 +72,7 @@ async def connect(
     access = access or Access()
     access.check_files()
     down: ConnectFailure | None = None
+    was_up = False
 
     async def report_down(failure: ConnectFailure) -> None:
         nonlocal down
@@ -76,15 +82,17 @@ async def connect(
                 await on_down(failure)
 
     async def report_up() -> None:
-        nonlocal down
-        down = None
+        nonlocal down, was_up
+        down, was_up = None, True
         if on_up:
             await on_up()
 
     async def report_error(error: Exception) -> None:
         # nats-py reports each failed attempt to connect here, too; these belong to the outage.
         if not client.is_connected:
-            await report_down(classify_failure(error, url, access))
+            failure = classify_failure(error, url, access)
+            # Only before the first connection, after which the address is known to be right.
+            await report_down(failure if down or was_up else await explain(failure, error, url))
         elif on_error:
             await on_error(error)
 
@@ -159,22 +167,53 @@ async def connect_once(
         if not client.is_closed:
             await client.close()
         # The exception often says only that no server is left to try; the last reported error is the cause.
-        raise ConnectError(classify_failure(errors[-1] if errors else error, url, access)) from None
+        cause = errors[-1] if errors else error
+        raise ConnectError(await explain(classify_failure(cause, url, access), cause, url)) from None
     return client
 
 
-async def connect_like(client: Client, *, name: str) -> SafeClient:
-    """Connect as ``connect_once``, with the addresses and credentials of an existing client.
+async def connect_like(client: Client, *, name: str, reconnects: bool = False) -> SafeClient:
+    """Connect with the addresses and credentials of an existing client.
 
     Args:
         client: a client that ``connect`` or ``connect_once`` returned.
         name: name of the connection in the server's monitoring.
+        reconnects: whether to connect as ``connect`` does, or as ``connect_once``.
 
     Raises:
-        ConnectError, AccessError: as for ``connect_once``.
+        ConnectError, AccessError: as for these.
     """
     assert isinstance(client, SafeClient)
+    if reconnects:
+        return await connect(client.url, name=name, access=client.access)
     return await connect_once(client.url, name=name, access=client.access)
+
+
+async def explain(failure: ConnectFailure, error: Exception, url: str) -> ConnectFailure:
+    """Return a failure with the protocol that the port speaks instead of NATS, if it can be told.
+
+    Args:
+        failure: failure of the last attempt.
+        error: its cause; if the operating system refused the connection, nothing listens.
+        url: as in ``connect``; several addresses are not examined.
+    """
+    if failure.kind is not ConnectFailureKind.UNREACHABLE or "," in url:
+        return failure
+    if isinstance(error, (ConnectionRefusedError, AccessError)):
+        return failure
+    parts = urlsplit(url)
+    if parts.scheme not in ("nats", "tls") or not parts.hostname:
+        return failure
+    match await detect_protocol(parts.hostname, parts.port or DEFAULT_PORT):
+        case PortProtocol.HTTP:
+            reason = "the port speaks HTTP, not NATS"
+            hint = "set --nats-url to the client port of nats-server, not to a relay or a monitoring port"
+        case PortProtocol.TLS:
+            reason = "the port expects TLS before the protocol of NATS"
+            hint = "use wss:// for a WebSocket port, or remove handshake_first from the server's tls block"
+        case _:
+            return failure
+    return replace(failure, reason=reason, hint=hint)
 
 
 def _split_urls(url: str) -> list[str]:

@@ -9,15 +9,15 @@ Invariants:
 
 import os
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import Any, Final, NoReturn
+from urllib.parse import unquote, urlsplit
 
 from tickertape.contracts.subjects import SubjectError, check_pattern
 from tickertape.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from nkeys import KeyPair
+from tickertape.nats.nkey import KeyPair, NkeyError, parse_user_seed
 
 StrPath = str | os.PathLike[str]
 
@@ -100,6 +100,43 @@ class Access:
         """Whether credentials other than a client certificate are set."""
         return bool(self._methods())
 
+    def connect_options(self, sign: Callable[[str], bytes]) -> dict[str, Any]:
+        """Return the arguments of nats-py's ``connect`` that follow from the credentials.
+
+        Args:
+            sign: signs a nonce of the server.
+        """
+        options: dict[str, Any] = {"inbox_prefix": self.inbox_prefix}
+        if self.creds is not None or self.nkey_file is not None:
+            options["signature_cb"] = sign
+            if self.creds is not None:
+                options["user_jwt_cb"] = lambda: bytearray(self.read_jwt().encode())
+        elif self.user is not None:
+            # nats-py calls a function at each connection, so a rotated secret takes effect at the next one.
+            options |= {"user": self.user, "password": self.read_secret}
+        elif self.has_credentials:
+            options["token"] = self.read_secret
+        return options
+
+    def describe_user(self, url: str = "") -> str:
+        """Describe how a program authenticates, such as ``NATS user 'relay'``; never contains a secret.
+
+        Args:
+            url: address of NATS, which may contain a user instead.
+        """
+        user = self.user or _user_in(url)
+        if user is not None:
+            return f"NATS user {user!r}"
+        if self.creds is not None:
+            return f"the NATS user of {self.creds}"
+        if self.nkey_file is not None:
+            return f"the NATS user with the nkey in {self.nkey_file}"
+        if self.has_credentials or "@" in url:
+            return "the NATS user with this token"
+        if self.cert is not None:
+            return f"the NATS user of certificate {self.cert}"
+        return "the NATS user without credentials"
+
     @property
     def requires_tls(self) -> bool:
         """Whether a CA or a client certificate is set, so that connections must use TLS."""
@@ -117,7 +154,7 @@ class Access:
             self.ssl_context()
         self.read_secret()
         if self.creds is not None or self.nkey_file is not None:
-            self.read_key_pair().wipe()
+            self.read_key_pair()
         if self.creds is not None:
             self.read_jwt()
 
@@ -170,14 +207,12 @@ class Access:
         assert self.creds is not None
         return _block(self.creds, _JWT)
 
-    def read_key_pair(self) -> "KeyPair":
-        """Return the user's key pair for signing; the caller must wipe it after use.
+    def read_key_pair(self) -> KeyPair:
+        """Return the user's key pair for signing.
 
         Raises:
             AccessError: the file contains no seed.
         """
-        import nkeys  # deferred: takes as long to import as the rest of the package
-
         path, kind = self.nkey_file, "nkey file"
         if path is not None:
             seed = _read(path, kind).strip()
@@ -186,11 +221,23 @@ class Access:
             path, kind = self.creds, "credentials file"
             seed = _block(path, _SEED)
         try:
-            return nkeys.from_seed(bytearray(seed.encode()))
-        except (nkeys.NkeysError, ValueError):
+            return parse_user_seed(seed)
+        except NkeyError as error:
             raise AccessError(
-                f"{kind} {path} contains no user seed", "use a seed that starts with SU"
+                f"{kind} {path} contains no user seed: {error}", "use a seed that starts with SU"
             ) from None
+
+
+def _user_in(url: str) -> str | None:
+    """Return the name of the user in an address; a name without a password is a token, which is a secret."""
+    for part in url.split(","):
+        try:
+            parts = urlsplit(part.strip())
+        except ValueError:
+            continue
+        if parts.username and parts.password is not None:
+            return unquote(parts.username)
+    return None
 
 
 def _check_exclusive(**options: Any) -> None:

@@ -12,10 +12,11 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
+from nats.js.errors import APIError
 
-from tickertape.errors import OperatorError
-from tickertape.nats.client import inbox_prefix, server_info
-from tickertape.nats.connect_errors import PermissionsViolation
+from tickertape.nats.client import server_info
+from tickertape.nats.errors import PermissionDenied, StreamMissing, StreamsError
+from tickertape.nats.storage.problems import NO_REPLY, NO_REPLY_HINT, storage_failure
 
 _API_TIMEOUT: Final = 5.0
 """Seconds to wait for a reply."""
@@ -24,60 +25,11 @@ _RETRY_INTERVAL: Final = 0.5
 """Seconds after which an idempotent request is sent again: a cluster drops requests that arrive during a
 leader election, and the new leader's reply must not wait until the lost request times out."""
 
-_DENIAL_POLL_INTERVAL: Final = 0.05
-"""Seconds between two checks for a permissions violation."""
+ERROR_NOT_FOUND: Final = 10059
+"""JetStream error code for a stream that does not exist."""
 
-_ERROR_NOT_FOUND: Final = 10059
 _ERRORS_NOT_ENABLED: Final = (10039, 10076)
 """JetStream is not enabled for the account, or on the server."""
-
-
-class StreamsError(OperatorError):
-    """Failure of JetStream to provide a stream as the contract requires.
-
-    Args:
-        message: what happened, and to which stream.
-        hint: what the operator can do.
-        transient: whether the failure may resolve itself, as while a server starts or a cluster elects a
-            leader.
-    """
-
-    def __init__(self, message: str, hint: str, *, transient: bool = False) -> None:
-        super().__init__(message, hint)
-        self.transient = transient
-
-
-class StreamMissing(StreamsError):
-    """Missing stream that this user may not create; another user has to create it.
-
-    Args:
-        stream: name of the stream in NATS.
-    """
-
-    def __init__(self, stream: str) -> None:
-        super().__init__(
-            f"stream {stream} does not exist, and this NATS user may not create it",
-            "run 'tickertape streams apply' as a user with that permission",
-            transient=True,
-        )
-
-
-class PermissionDenied(StreamsError):
-    """Request that this user may not send, or whose reply this user may not receive.
-
-    Args:
-        subject: subject that this user may not publish or subscribe to.
-        verb: verb of the request, such as ``STREAM.INFO.EVENTS``.
-        hint: what the operator can do.
-    """
-
-    def __init__(
-        self,
-        subject: str,
-        verb: str,
-        hint: str = "grant the permissions that deploy/nats/permissions.conf lists for this program",
-    ) -> None:
-        super().__init__(f"this NATS user may not use {subject}, which {verb} requires", hint)
 
 
 async def request(
@@ -108,14 +60,15 @@ async def request(
     except NoRespondersError:
         raise StreamsError(
             "JetStream is not available on the NATS server",
-            "start the server with -js, or add a jetstream block to its configuration",
+            "start the server with -js, or add a jetstream block to its configuration; "
+            "a leaf node needs the mapping of deploy/nats/leaf.conf",
             # A server that announces JetStream in INFO has not finished starting.
             transient=bool(server_info(nc).get("jetstream")),
         ) from None
     except (TimeoutError, NatsTimeoutError):
         raise StreamsError(
             f"JetStream did not reply to {verb} within {timeout_seconds:.0f} s",
-            "check the server log; a cluster may have no leader",
+            "check the log of the server and, behind a leaf node, of the hub; a cluster may have no leader",
             transient=True,
         ) from None
     try:
@@ -134,9 +87,7 @@ async def request(
 async def request_raw(
     nc: Client, verb: str, body: bytes, retry: bool = False, timeout_seconds: float = _API_TIMEOUT
 ) -> Msg:
-    """Send a request and return the raw reply; check for permissions violations while waiting.
-
-    NATS does not reply to a request that is not permitted; it reports the violation on the connection.
+    """Send a request and return the raw reply.
 
     Args:
         nc, verb, retry, timeout_seconds: as in ``request``.
@@ -147,53 +98,59 @@ async def request_raw(
         NatsError: no reply arrived.
     """
     subject = f"$JS.API.{verb}"
-    previous_error = nc.last_error
-    now = asyncio.get_running_loop().time
+    # The timeout of the first request limits the total time.
     requests = [asyncio.ensure_future(nc.request(subject, body, timeout=timeout_seconds))]
-    sent_at = now()
     try:
-        while not (
-            done := (
-                await asyncio.wait(
-                    requests, timeout=_DENIAL_POLL_INTERVAL, return_when=asyncio.FIRST_COMPLETED
-                )
-            )[0]
-        ):
-            if retry and now() - sent_at > _RETRY_INTERVAL:
-                # The timeout of the first request limits the total time.
-                requests.append(asyncio.ensure_future(nc.request(subject, body, timeout=timeout_seconds)))
-                sent_at = now()
-            # Polled, because the error callback belongs to the owner of the connection.
-            if not isinstance(error := nc.last_error, PermissionsViolation):
-                continue
-            inbox = inbox_prefix(nc)
-            # A denied inbox stays denied, but an old violation of this subject may have been resolved.
-            if error.subject.startswith(f"{inbox}."):
-                raise PermissionDenied(
-                    f"{inbox}.>", verb, "set the inbox of this user with --nats-inbox-prefix"
-                )
-            if error is not previous_error and error.subject == subject:
-                raise PermissionDenied(subject, verb)
-        return done.pop().result()
+        while True:
+            wait = _RETRY_INTERVAL if retry else None
+            done, _ = await asyncio.wait(requests, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+            if done:
+                return done.pop().result()
+            requests.append(asyncio.ensure_future(nc.request(subject, body, timeout=timeout_seconds)))
     finally:
         for pending in requests:
-            pending.cancel()
+            # Several fail together if the inbox is denied; each failure must be retrieved.
+            if not pending.cancel() and not pending.cancelled():
+                pending.exception()
 
 
 async def stream_info(nc: Client, stream: str) -> dict[str, Any] | None:
     """Return the information of a stream by its name in NATS; None if the stream does not exist."""
     response = await request(nc, f"STREAM.INFO.{stream}", retry=True)
     if "error" in response:
-        if response["error"].get("err_code") == _ERROR_NOT_FOUND:
+        if response["error"].get("err_code") == ERROR_NOT_FOUND:
             return None
         raise stream_error(stream, response)
     return response
+
+
+def describe_publish_error(error: Exception) -> str:
+    """Return the text of an error of a publish that waits for its acknowledgement, with the likely cause."""
+    if isinstance(error, (TimeoutError, NatsTimeoutError)):
+        return f"{NO_REPLY}; {NO_REPLY_HINT}"
+    if isinstance(error, APIError) and error.err_code is not None:
+        failure = storage_failure(error.err_code, error.description or "")
+        if failure is not None:
+            return "; ".join(failure)
+    return str(error) or type(error).__name__
 
 
 def server_version(nc: Client) -> tuple[int, int]:
     """Return the major and minor version of the connected server."""
     version = nc.connected_server_version
     return (version.major, version.minor)
+
+
+def missing_features(version: tuple[int, int]) -> list[str]:
+    """Return messages about features that a server lacks: the version required and what still works."""
+    if version >= (2, 12):
+        rejects = "NATS 2.12 can reject what the monitors' dead man's switch publishes (fixed in 2.14)"
+        return [rejects] if version < (2, 14) else []
+    return [
+        f"NATS {version[0]}.{version[1]} lacks message schedules and atomic batches (added in 2.12): feeds, "
+        "resume and history work, but the dead man's switch of the monitors does not, and shipping is at "
+        "least once beyond the duplicate window"
+    ]
 
 
 def stream_error(stream: str, response: dict[str, Any]) -> StreamsError:
@@ -206,9 +163,12 @@ def stream_error(stream: str, response: dict[str, Any]) -> StreamsError:
 
 
 __all__ = [
+    "ERROR_NOT_FOUND",
     "PermissionDenied",
     "StreamMissing",
     "StreamsError",
+    "describe_publish_error",
+    "missing_features",
     "request",
     "request_raw",
     "server_version",

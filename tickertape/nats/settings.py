@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tickertape.config.model import Mark, Settings
 from tickertape.names import Names
 from tickertape.nats.connection import DEFAULT_URL
 from tickertape.nats.credentials import INBOX_PREFIX, Access
 from tickertape.nats.stream_sizes import SizesText, parse_sizes
+from tickertape.net.host_names import HostNames
+from tickertape.net.loopback import LOOPBACK
 from tickertape.urls import parse_url, redact_url
-from tickertape.validation import checked_by
+from tickertape.validation import Port, checked_by
 
 
 def _checked_url(value: str) -> str:
@@ -21,16 +23,12 @@ def _checked_url(value: str) -> str:
     return value
 
 
-NatsUrl = Annotated[str, AfterValidator(_checked_url)]
+NatsUrl = Annotated[str, Mark.COMMAS, AfterValidator(_checked_url)]
 SubjectPrefix = Annotated[str, checked_by(Names)]
 
 
-class NatsSettings(BaseSettings):
-    """Options of every command that connects to NATS; each is also the variable ``TICKERTAPE_<NAME>``."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="TICKERTAPE_", frozen=True, extra="ignore", use_attribute_docstrings=True
-    )
+class NatsSettings(Settings):
+    """Settings of every command that connects to NATS."""
 
     nats_url: NatsUrl = DEFAULT_URL
     """Address of NATS, such as nats://host:4222; separate several with commas."""
@@ -61,7 +59,7 @@ class NatsSettings(BaseSettings):
     streams_max_bytes: SizesText = Field(
         "",
         description="maximum sizes of streams on creation, such as EVENTS=256MiB,LATEST=32MiB; the defaults "
-        "sum to 1536 MiB",
+        "sum to 2048 MiB",
     )
 
     def names(self) -> Names:
@@ -106,3 +104,16 @@ class NatsSettings(BaseSettings):
             token_file=self.nats_token_file,
             inbox_prefix=self.nats_inbox_prefix,
         )
+
+
+class ProducerSettings(NatsSettings):
+    """Settings that the monitor and the shipper have in common."""
+
+    health_interval: Annotated[float, Field(gt=0)] = 10.0
+    """Seconds between two health events on system.health.>."""
+    metrics_host: str = LOOPBACK
+    """Address on which /metrics is served."""
+    metrics_port: Port = 0
+    """Port on which /metrics is served; 0 disables it."""
+    metrics_allowed_hosts: Annotated[str, Mark.COMMAS, checked_by(HostNames)] = ""
+    """Host names of /metrics, comma-separated; addresses and names without a dot are always accepted."""

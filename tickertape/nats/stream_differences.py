@@ -7,6 +7,7 @@ that it no longer retains are not carried over.
 """
 
 import asyncio
+import re
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -15,7 +16,8 @@ from nats.aio.client import Client
 from tickertape.contracts.events import SystemHealth
 from tickertape.names import Names
 from tickertape.nats import direct_get
-from tickertape.nats.jetstream_api import StreamsError, request, stream_error, stream_info
+from tickertape.nats.errors import StreamsError, UnfinishedRestore
+from tickertape.nats.jetstream_api import request, stream_error, stream_info
 from tickertape.nats.stream_sizes import format_size
 from tickertape.nats.wire.headers import server_header
 
@@ -27,6 +29,20 @@ CATCH_UP_TIMEOUT: Final = 60.0
 
 POLL_INTERVAL: Final = 0.1
 """Seconds between two looks at its progress."""
+
+MAX_SILENCE: Final = 2.5
+"""Seconds without a message or heartbeat after which a source counts as stalled; NATS sends one a second."""
+
+_MARK: Final = re.compile(r"\.\{\{splitfromleft\(1,(\d+)\)\}\}", re.ASCII)
+"""Mark in the destination of a source of HISTORY: a function without an effect, since no token is that long.
+
+NATS continues a source after the last sequence that it has copied with the same transform. After EVENTS was
+created again, its sequences start again, and HISTORY would receive nothing until they exceed the old ones.
+With another mark, it receives all of them.
+"""
+
+RESTORE_MARK: Final = "tickertape.restore"
+"""Key in the metadata of a stream that is not restored completely."""
 
 _TUNABLE: Final = frozenset({"max_age", "max_bytes", "duplicate_window", "compression", "num_replicas"})
 """Settings that an operator may change without violating the contract."""
@@ -71,7 +87,11 @@ class Difference:
         return f"stream {self.stream}: {self.setting} {actual} -> {expected}"
 
     def _format(self, value: Any) -> str:
-        return format_size(value) if self.setting == "max_bytes" and isinstance(value, int) else repr(value)
+        if self.setting == "max_bytes" and isinstance(value, int):
+            return format_size(value)
+        if self.setting in ("max_age", "duplicate_window") and isinstance(value, int):
+            return f"{value / 1e9:g}s"  # nanoseconds
+        return repr(value)
 
 
 def compare(expected: dict[str, Any], actual: dict[str, Any], *, sized: bool = False) -> list[Difference]:
@@ -110,10 +130,7 @@ def _sources(sources: list[dict[str, Any]]) -> list[Any]:
         (
             source["name"],
             source.get("filter_subject", ""),
-            sorted(
-                (transform["src"], transform.get("dest", ""))
-                for transform in source.get("subject_transforms") or []
-            ),
+            sorted(map(_unmarked, source.get("subject_transforms") or [])),
         )
         for source in sources
     )
@@ -128,6 +145,36 @@ def is_combined(config: dict[str, Any], names: Names) -> bool:
     )
 
 
+def read_mark(config: dict[str, Any]) -> str:
+    """Return the mark of the EVENTS that a configuration of HISTORY copies from; empty if it has none."""
+    for source in config.get("sources") or []:
+        for transform in source.get("subject_transforms") or []:
+            if found := _MARK.search(transform.get("dest", "")):
+                return found[1]
+    return ""
+
+
+def set_mark(config: dict[str, Any], mark: str) -> None:
+    """Mark the EVENTS that a configuration of HISTORY copies from."""
+    config["sources"] = [
+        {
+            **source,
+            "subject_transforms": [_marked(*_unmarked(one), mark) for one in source["subject_transforms"]],
+        }
+        for source in config["sources"]
+    ]
+
+
+def _marked(src: str, dest: str, mark: str) -> dict[str, str]:
+    function = f".{{{{splitfromleft(1,{mark})}}}}.>"
+    return {"src": src.removesuffix(".>") + ".*.>", "dest": dest.removesuffix(".>") + function}
+
+
+def _unmarked(transform: dict[str, str]) -> tuple[str, str]:
+    src, dest = transform["src"], transform.get("dest", "")
+    return (src.replace(".*.>", ".>"), _MARK.sub("", dest)) if _MARK.search(dest) else (src, dest)
+
+
 def compare_layout(
     key: str, expected: dict[str, Any], actual: dict[str, Any], names: Names, *, ignore_sizes: bool = False
 ) -> list[Difference]:
@@ -139,9 +186,19 @@ def compare_layout(
         actual: configuration on the server.
         names: names and sizes of the deployment.
         ignore_sizes: whether the expected size is not from the operator's settings in any case.
+
+    Raises:
+        UnfinishedRestore: the stream is being restored.
     """
+    check_restored(actual)
     sized = key in names.sizes and not ignore_sizes
     found = compare(expected, actual, sized=sized)
+    if key == "HISTORY" and read_mark(expected) != read_mark(actual):
+        problem, change = "copies from an earlier EVENTS", "copies from the current EVENTS"
+        value = actual.get("sources")
+        found.append(
+            Difference(expected["name"], "sources", expected["sources"], value, False, False, problem, change)
+        )
     if key != "LATEST" or not is_combined(actual, names):
         return found
     problem = "also holds system.health, which can evict gateways from it"
@@ -164,15 +221,11 @@ async def prepare_layout(nc: Client, names: Names, config: dict[str, Any]) -> No
         StreamsError: HEALTH does not catch up with EVENTS.
     """
     latest, health = names.stream("LATEST"), names.stream("HEALTH")
-    try:
-        async with asyncio.timeout(CATCH_UP_TIMEOUT):
-            while not _has_caught_up(await stream_info(nc, health)):  # noqa: ASYNC110 - NATS has no event for this
-                await asyncio.sleep(POLL_INTERVAL)
-    except TimeoutError:
+    if not await catch_up(nc, health, CATCH_UP_TIMEOUT):
         raise StreamsError(
             f"stream {health} has not copied the states of components within {CATCH_UP_TIMEOUT:.0f} s",
             "nothing was moved; run 'tickertape streams apply' again",
-        ) from None
+        )
     # The old source has copied everything up to its last message. A new source would start at the beginning
     # of EVENTS and replace each state by its predecessors, until it has caught up.
     last = await direct_get.get_message(nc, latest, last_by_subj=">")
@@ -194,9 +247,33 @@ async def remove_health(nc: Client, names: Names) -> list[str]:
     return [f"stream {latest}: {response.get('purged', 0)} states of components removed; HEALTH has them"]
 
 
+def check_restored(config: dict[str, Any]) -> None:
+    """Raise ``UnfinishedRestore`` if a stream is being restored from a backup, or that was interrupted."""
+    if RESTORE_MARK in (config.get("metadata") or {}):
+        raise UnfinishedRestore(config["name"])
+
+
+async def catch_up(nc: Client, stream: str, seconds: float) -> bool:
+    """Wait until a stream has copied all messages from its sources; return whether it has in time.
+
+    Args:
+        nc: a connected client.
+        stream: name of the stream in NATS.
+        seconds: maximum time to wait.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            while not _has_caught_up(await stream_info(nc, stream)):  # noqa: ASYNC110 - NATS has no event for this
+                await asyncio.sleep(POLL_INTERVAL)
+    except TimeoutError:
+        return False
+    return True
+
+
 def _has_caught_up(info: dict[str, Any] | None) -> bool:
     sources = (info or {}).get("sources") or []
-    # ``active`` is negative until the source has received its first message or heartbeat.
+    # ``active`` is the age of the last message or heartbeat, negative until the first one. The lag is that of
+    # this time: a source that has stalled still reports the one before.
     return bool(sources) and all(
-        source.get("lag", 0) == 0 and source.get("active", -1) >= 0 for source in sources
+        source.get("lag", 0) == 0 and 0 <= source.get("active", -1) <= MAX_SILENCE * 1e9 for source in sources
     )

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Final
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
+from tickertape.config.model import Mark
 from tickertape.nats.jetstream_api import StreamsError, request, stream_error
+from tickertape.text import MIB
 from tickertape.validation import checked_by
-
-MIB: Final = 1024 * 1024
 
 DEFAULT_SIZES: Final[dict[str, int]] = {
     "WATCHDOG": 64 * MIB,
@@ -23,8 +23,9 @@ DEFAULT_SIZES: Final[dict[str, int]] = {
     "HEALTH": 64 * MIB,
     "CHECKPOINTS": 64 * MIB,
     "REJECTED": 64 * MIB,
+    "HISTORY": 512 * MIB,
 }
-"""Maximum bytes of each stream; 1 536 MiB in total."""
+"""Maximum bytes of each stream; 2 048 MiB in total."""
 
 MIN_SIZE: Final = MIB
 """Minimum bytes of a stream: a few events of the maximum size."""
@@ -98,7 +99,7 @@ def format_size(size: int) -> str:
     return str(size)
 
 
-SizesText = Annotated[str, checked_by(parse_sizes)]
+SizesText = Annotated[str, Mark.COMMAS, checked_by(parse_sizes)]
 
 
 async def creation_error(

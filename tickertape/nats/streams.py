@@ -1,25 +1,25 @@
 """Provisioning of the streams: create missing streams, check existing ones, change them only on request."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Final
 
 from nats.aio.client import Client
 
-from tickertape.contracts.events import STATE_SUBJECTS, STREAM_SUBJECTS
 from tickertape.names import Names
 from tickertape.nats.jetstream_api import (
     PermissionDenied,
     StreamMissing,
     StreamsError,
+    missing_features,
     request,
     server_version,
     stream_info,
 )
+from tickertape.nats.layout.configs import stream_configs
+from tickertape.nats.layout.epochs import epoch_of, is_older
+from tickertape.nats.layout.history import attach_history, mark_history
 from tickertape.nats.stream_differences import (
-    HEALTH_SUBJECT,
     Difference,
     compare,
     compare_layout,
@@ -29,11 +29,9 @@ from tickertape.nats.stream_differences import (
 )
 from tickertape.nats.stream_sizes import DEFAULT_SIZES, creation_error
 
-_SECOND: Final = 1_000_000_000
-_FRACTION: Final = re.compile(r"\.(\d+)", re.ASCII)
 _ERROR_NAME_IN_USE: Final = 10058
 _COPIES: Final = ("HEALTH", "LATEST")
-"""Streams whose messages name their sequences in EVENTS."""
+"""Streams whose messages name their sequences in EVENTS. HISTORY has the same form, but is never deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,130 +45,6 @@ class Provisioned:
 
     created: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-
-
-def stream_configs(names: Names, version: tuple[int, int] = (2, 12)) -> list[dict[str, Any]]:
-    """Return the JetStream configurations of the streams in the order in which they can be created.
-
-    Args:
-        names: names and sizes of the deployment.
-        version: major and minor version of the server; settings that it does not support are omitted.
-    """
-    sizes = {**DEFAULT_SIZES, **names.sizes}
-    has_schedules = version >= (2, 12)
-    # A stream of its own, because ``allow_msg_schedules`` also allows rollups and purges: in EVENTS, a
-    # producer of log events could forge the status of a gateway or delete all events.
-    watchdog: dict[str, Any] = {
-        "name": names.stream("WATCHDOG"),
-        "subjects": [names.subject("watchdog.>")],
-        "storage": "file",
-        "retention": "limits",
-        "discard": "old",
-        # Arming a switch again replaces its previous schedule.
-        "max_msgs_per_subject": 1,
-        "max_bytes": sizes["WATCHDOG"],
-        "allow_direct": True,
-        # A disarmed switch is overwritten with a message that expires.
-        "allow_msg_ttl": True,
-        "allow_msg_schedules": True,
-    }
-    events: dict[str, Any] = {
-        "name": names.stream("EVENTS"),
-        # Checkpoints share the stream with events, because an atomic batch covers one stream only.
-        "subjects": [names.subject(subject) for subject in (*STREAM_SUBJECTS, "checkpoint.>")],
-        "storage": "file",
-        "retention": "limits",
-        "discard": "old",
-        "max_age": 24 * 3600 * _SECOND,
-        "max_bytes": sizes["EVENTS"],
-        "duplicate_window": 120 * _SECOND,
-        "compression": "s2",
-        "allow_direct": True,
-        # Producers must not be able to purge subjects or to schedule messages.
-        "allow_rollup_hdrs": False,
-        "allow_msg_schedules": False,
-    }
-    if version >= (2, 11):
-        events["allow_msg_ttl"] = True
-    if has_schedules:
-        # The shipper publishes events and its checkpoint in one atomic batch.
-        events["allow_atomic"] = True
-        # A switch that fires becomes a status event of its gateway.
-        events["sources"] = [
-            {
-                "name": names.stream("WATCHDOG"),
-                "subject_transforms": [
-                    {"src": names.subject("watchdog.fired.>"), "dest": names.subject("gateway.status.>")}
-                ],
-            }
-        ]
-    last_per_subject: dict[str, Any] = {
-        "storage": "file",
-        "retention": "limits",
-        "discard": "old",
-        "max_msgs_per_subject": 1,
-        "allow_direct": True,
-    }
-
-    def states(key: str, *subjects: str) -> dict[str, Any]:
-        # Copies remain when EVENTS expires or purges the originals, so the state of a quiet gateway is kept.
-        # Identity transforms: a source has either one filter or several transforms.
-        transforms = [{"src": names.subject(subject), "dest": names.subject(subject)} for subject in subjects]
-        source = {"name": names.stream("EVENTS"), "subject_transforms": transforms}
-        return {
-            "name": names.stream(key),
-            **last_per_subject,
-            "max_bytes": sizes[key],
-            "sources": [source],
-        }
-
-    # Separate streams, because any producer may report its health, and a full stream deletes its oldest
-    # messages: a flood of components must not delete gateways.
-    health = states("HEALTH", HEALTH_SUBJECT)
-    latest = states("LATEST", *(subject for subject in STATE_SUBJECTS if subject != HEALTH_SUBJECT))
-    checkpoints: dict[str, Any] = {
-        "name": names.stream("CHECKPOINTS"),
-        **last_per_subject,
-        "max_bytes": sizes["CHECKPOINTS"],
-        "sources": [{"name": names.stream("EVENTS"), "filter_subject": names.subject("checkpoint.>")}],
-    }
-    rejected: dict[str, Any] = {
-        "name": names.stream("REJECTED"),
-        "subjects": [names.subject("rejected.>")],
-        "storage": "file",
-        "retention": "limits",
-        "discard": "old",
-        "max_bytes": sizes["REJECTED"],
-        # A producer that repeats an invalid event must not delete the dead letters of others.
-        "max_msgs_per_subject": 100,
-        # All relays publish the same dead letter with the same id; it is stored once.
-        "duplicate_window": 120 * _SECOND,
-        "allow_direct": True,
-    }
-    return [*([watchdog] if has_schedules else []), events, health, latest, checkpoints, rejected]
-
-
-def epoch_of(created: str) -> str:
-    """Return the epoch of cursors: the stream's creation time in nanoseconds, as lower-case hex."""
-    return f"{_creation_time_ns(created):x}"
-
-
-def _creation_time_ns(created: str) -> int:
-    # Go omits trailing zeros of the fraction, and datetime keeps only six digits.
-    fraction = _FRACTION.search(created)
-    seconds = int(datetime.fromisoformat(created).replace(microsecond=0).timestamp())
-    return seconds * _SECOND + (int(fraction[1].ljust(9, "0")[:9]) if fraction else 0)
-
-
-def missing_features(version: tuple[int, int]) -> list[str]:
-    """Return messages about features that a server lacks: the version required and what still works."""
-    if version >= (2, 12):
-        return []
-    return [
-        f"NATS {version[0]}.{version[1]} lacks message schedules and atomic batches (added in 2.12): feeds, "
-        "resume and history work, but the dead man's switch of the monitors does not, and shipping is at "
-        "least once beyond the duplicate window"
-    ]
 
 
 async def provision(nc: Client, names: Names) -> Provisioned:
@@ -188,16 +62,28 @@ async def provision(nc: Client, names: Names) -> Provisioned:
         name = config["name"]
         existing = await stream_info(nc, name)
         # EVENTS precedes its copies in this loop. If it was recreated, they would keep states of the old one.
-        if existing and key in _COPIES and events and _is_older(existing, events):
+        if existing and key in _COPIES and events and is_older(existing, events):
             result.notes.append(await _delete_copy(nc, name, names))
             existing = None
         if existing is None:
             if key == "HEALTH" and events and await _is_combined(nc, names, events):
                 continue  # LATEST still has the states of components; ``apply`` moves them
-            existing = await _create(nc, key, config, streams)
+            if key == "HISTORY":
+                mark_history(config, None, events)
+            try:
+                existing = await _create(nc, key, config, streams)
+            except StreamsError as error:
+                if key != "HISTORY" or (error.transient and not isinstance(error, StreamMissing)):
+                    raise
+                # An earlier deployment may lack the room, and another user may have to create it.
+                result.notes.append(f"gateways have no history: {error}")
+                continue
             result.created.append(name)
         if name == names.stream("EVENTS"):
             events = existing
+        if key == "HISTORY" and mark_history(config, existing, events):
+            result.notes.append(await attach_history(nc, existing["config"], config))
+            continue
         # Only breaking differences are errors: operators may size the streams themselves.
         for difference in compare_layout(key, config, existing["config"], names):
             if difference.is_breaking:
@@ -221,6 +107,8 @@ async def differences(nc: Client, names: Names) -> list[Difference]:
         if key == "EVENTS":
             events = existing
         if existing is not None:
+            if key == "HISTORY":
+                mark_history(config, existing, events)
             found.extend(compare_layout(key, config, existing["config"], names))
         elif key != "HEALTH" or not events or not await _is_combined(nc, names, events):
             found.append(Difference(config["name"], "name", config["name"], None, True))
@@ -232,7 +120,8 @@ async def apply(nc: Client, names: Names, replicas: int | None = None) -> list[s
 
     Args:
         nc: a client whose user may manage streams.
-        names: names and sizes of the deployment; existing streams without a size in it keep their size.
+        names: names and sizes of the deployment; existing streams without a size in it keep their size. They
+            always keep their ``max_age``: a shorter one would delete events.
         replicas: replicas of each stream in a cluster; None keeps those of existing streams and creates new
             streams with one.
 
@@ -250,17 +139,21 @@ async def apply(nc: Client, names: Names, replicas: int | None = None) -> list[s
         existing = await stream_info(nc, name)
         if existing and key not in names.sizes:
             config["max_bytes"] = existing["config"]["max_bytes"]
-        if existing and key in _COPIES and events and _is_older(existing, events):
+        if existing and "max_age" in config:
+            config["max_age"] = existing["config"]["max_age"]
+        if existing and key in _COPIES and events and is_older(existing, events):
             changes.append(await _delete_copy(nc, name, names))
             await _create(nc, key, config, streams)
             continue
+        if key == "HISTORY":
+            mark_history(config, existing, events)
         if existing is None:
             existing = await _create(nc, key, config, streams)
             changes.append(f"stream {name} created")
         if name == names.stream("EVENTS"):
             events = existing
         found = compare_layout(key, config, existing["config"], names, ignore_sizes=True)
-        if any(difference.problem for difference in found):
+        if key == "LATEST" and any(difference.problem for difference in found):
             await prepare_layout(nc, names, config)
         if found:
             # Settings that the contract does not name stay as they are.
@@ -319,11 +212,7 @@ async def _is_combined(nc: Client, names: Names, events: dict[str, Any]) -> bool
     """Return whether there is a LATEST stream of an earlier version, which also has states of components."""
     latest = await stream_info(nc, names.stream("LATEST"))
     # One that is older than EVENTS is recreated in the current layout.
-    return latest is not None and not _is_older(latest, events) and is_combined(latest["config"], names)
-
-
-def _is_older(stream: dict[str, Any], other: dict[str, Any]) -> bool:
-    return _creation_time_ns(stream["created"]) < _creation_time_ns(other["created"])
+    return latest is not None and not is_older(latest, events) and is_combined(latest["config"], names)
 
 
 __all__ = [

@@ -9,7 +9,7 @@ import asyncio
 import base64
 import contextlib
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -18,7 +18,9 @@ from urllib.request import getproxies, proxy_bypass
 import h11
 
 from tickertape.errors import TickertapeError
-from tickertape.net.outgoing import open_connection, write
+from tickertape.net.certificates import earliest_expiry
+from tickertape.net.outgoing import PlainTextError, deadline, open_connection, start_tls, write
+from tickertape.text import printable
 
 CHUNK: Final = 16 * 1024
 """Bytes per read from a connection."""
@@ -32,6 +34,10 @@ MAX_FRAMING: Final = 64 * 1024
 CLOSE_GRACE: Final = 0.5
 """Seconds for a connection to close."""
 
+MAX_SHOWN: Final = 60
+"""Bytes of a response that is not HTTP in an error."""
+
+_FIRST_BYTES: Final = b"HTTP/"
 _NO_BODY: Final[Mapping[str, str]] = {}
 
 
@@ -45,17 +51,22 @@ class Response:
 
     Attributes:
         status: status code.
-        headers: values by their names in lower case; of a repeated header, the last.
+        fields: names in lower case and values of the headers, in order.
         body: body, truncated at the limit.
         truncated: whether the body is longer than the limit.
-        expires: expiry of the server's certificate, UNIX seconds; None without TLS.
+        expires: earliest expiry of the server's certificates, UNIX seconds; None without TLS.
     """
 
     status: int
-    headers: Mapping[str, str]
+    fields: Sequence[tuple[str, str]]
     body: bytes
     truncated: bool
     expires: float | None
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Values of the headers by their names in lower case; of a repeated header, the last."""
+        return dict(self.fields)
 
 
 class _Source:
@@ -64,18 +75,25 @@ class _Source:
     def __init__(self, reader: asyncio.StreamReader, limit: int) -> None:
         self._reader = reader
         self._left = limit
+        self._begin = b""
 
     async def read(self) -> bytes:
         """Return the next bytes, or none at the end of the connection.
 
         Raises:
-            HttpError: the response exceeds the limit.
+            HttpError: the response exceeds the limit, or is not HTTP.
         """
         data = await self._reader.read(PIECE)
         await asyncio.sleep(0)  # the read itself does not suspend while bytes are buffered
         self._left -= len(data)
         if self._left < 0:
             raise HttpError("response consists of heads or tiny chunks without end")
+        if len(self._begin) < len(_FIRST_BYTES):
+            # h11 would wait for the end of the head, which another protocol does not have.
+            self._begin += data[:MAX_SHOWN]
+            if not self._begin.startswith(_FIRST_BYTES[: len(self._begin)]):
+                text = printable(self._begin[:MAX_SHOWN].decode("latin-1"))
+                raise HttpError(f"response is not HTTP: received '{text}'")
         return data
 
 
@@ -86,17 +104,20 @@ async def fetch(
     *,
     method: str = "GET",
     headers: Mapping[str, str] = _NO_BODY,
+    content: bytes = b"",
     tls: ssl.SSLContext | None = None,
+    server_name: str | None = None,
     proxies: bool = False,
 ) -> Response:
-    """Send a request without a body.
+    """Send a request.
 
     Args:
         url: address, http or https.
         seconds: deadline for the whole exchange.
         max_bytes: bytes of the body that are read.
-        method, headers: of the request; ``Connection`` and ``Content-Length`` are added.
+        method, headers, content: of the request; ``Connection`` and ``Content-Length`` are added.
         tls: TLS context for https; None trusts the authorities of the system.
+        server_name: name that the certificate must be valid for; None for the host.
         proxies: whether to use the https proxy from the environment.
 
     Raises:
@@ -106,26 +127,33 @@ async def fetch(
     parts = urlsplit(url)
     writer: asyncio.StreamWriter | None = None
     try:
-        async with asyncio.timeout(seconds):
+        async with deadline(seconds):
             if parts.scheme == "https" and tls is None:
                 # In a thread, because reading all authorities of the system takes milliseconds.
                 tls = await asyncio.to_thread(ssl.create_default_context)
-            reader, writer = await _connect(parts, tls if parts.scheme == "https" else None, proxies)
+            reader, writer = await _connect(
+                parts, tls if parts.scheme == "https" else None, server_name, proxies
+            )
             expires = certificate_expiry(writer)
-            return await _exchange(reader, writer, parts, method, headers, max_bytes, expires)
+            request = _encode_request(parts, method, headers, content)
+            return await _exchange(reader, writer, request, content, max_bytes, expires)
     except h11.ProtocolError as error:
-        text = "response is not HTTP" if isinstance(error, h11.RemoteProtocolError) else "request is invalid"
-        raise HttpError(f"{text}: {error}") from None
+        if isinstance(error, h11.RemoteProtocolError):
+            raise HttpError(f"response is not HTTP: {error}") from None
+        # Without the text of h11, which has the value of the header, such as a token.
+        raise HttpError(
+            "request is invalid: a header or the address has characters that HTTP forbids"
+        ) from None
+    except UnicodeEncodeError:
+        raise HttpError("request is invalid: a header or the address has characters outside ASCII") from None
     finally:
         if writer is not None:
             await close(writer)
 
 
 def certificate_expiry(writer: asyncio.StreamWriter) -> float | None:
-    """Return the expiry of the peer's certificate, UNIX seconds; None without TLS."""
-    ssl_object = writer.get_extra_info("ssl_object")
-    certificate = ssl_object.getpeercert() if ssl_object is not None else None
-    return float(ssl.cert_time_to_seconds(certificate["notAfter"])) if certificate else None
+    """Return the earliest expiry of the peer's certificates, UNIX seconds; None without TLS."""
+    return earliest_expiry(writer.get_extra_info("ssl_object"))
 
 
 async def close(writer: asyncio.StreamWriter) -> None:
@@ -140,16 +168,17 @@ async def close(writer: asyncio.StreamWriter) -> None:
 
 
 async def _connect(
-    url: SplitResult, tls: ssl.SSLContext | None, proxies: bool
+    url: SplitResult, tls: ssl.SSLContext | None, server_name: str | None, proxies: bool
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     assert url.hostname is not None
     port = url.port or (443 if url.scheme == "https" else 80)
     proxy = getproxies().get("https") if proxies and tls is not None else None
     if not proxy or proxy_bypass(url.hostname):
-        return await open_connection(url.hostname, port, tls=tls, limit=CHUNK)
+        return await open_connection(url.hostname, port, tls=tls, server_name=server_name, limit=CHUNK)
+    assert tls is not None
     reader, writer = await _open_tunnel(proxy, f"{url.hostname}:{port}")
     try:
-        await writer.start_tls(tls, server_hostname=url.hostname)  # type: ignore[arg-type]
+        await start_tls(reader, writer, tls, server_name or url.hostname)
     except BaseException:
         writer.transport.abort()
         raise
@@ -170,33 +199,41 @@ async def _open_tunnel(proxy: str, target: str) -> tuple[asyncio.StreamReader, a
         status, _ = await _read_head(http, _Source(reader, MAX_FRAMING))
         if status != 200:
             raise HttpError(f"the proxy returned HTTP {status}")
+        # The proxy could otherwise answer in the place of the host behind it.
+        if http.trailing_data[0]:
+            raise PlainTextError(http.trailing_data[0])
     except BaseException:
         writer.transport.abort()
         raise
     return reader, writer
 
 
+def _encode_request(url: SplitResult, method: str, headers: Mapping[str, str], content: bytes) -> h11.Request:
+    sent = {"host": ("Host", url.netloc), "accept": ("Accept", "*/*")}
+    sent |= {name.lower(): (name, value) for name, value in headers.items()}
+    # After the caller's headers, which must not keep the connection open.
+    sent["connection"] = ("Connection", "close")
+    # Servers may reject these methods without a length (411).
+    if content or method in ("POST", "PUT", "PATCH"):
+        sent["content-length"] = ("Content-Length", str(len(content)))
+    target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+    return h11.Request(method=method, target=target, headers=list(sent.values()))
+
+
 async def _exchange(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
-    url: SplitResult,
-    method: str,
-    headers: Mapping[str, str],
+    request: h11.Request,
+    content: bytes,
     max_bytes: int,
     expires: float | None,
 ) -> Response:
     http = h11.Connection(h11.CLIENT)
-    # ``Connection`` comes after the caller's headers, which must not keep the connection open.
-    sent = {"Host": url.netloc, "Accept": "*/*", **headers, "Connection": "close"}
-    # Servers may reject these methods without a length (411).
-    if method in ("POST", "PUT"):
-        sent["Content-Length"] = "0"
-    target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-    request = h11.Request(method=method, target=target, headers=list(sent.items()))
-    write(writer, (http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b""))
+    encoded = [http.send(request), http.send(h11.Data(data=content)) if content else b""]
+    write(writer, b"".join(part or b"" for part in [*encoded, http.send(h11.EndOfMessage())]))
     await writer.drain()
     source = _Source(reader, 2 * max_bytes + MAX_FRAMING)
-    status, received = await _read_head(http, source)
+    status, fields = await _read_head(http, source)
     body = bytearray()
     while len(body) <= max_bytes:
         event = http.next_event()
@@ -206,10 +243,10 @@ async def _exchange(
             body += event.data
         else:  # the end of the message or of the connection
             break
-    return Response(status, received, bytes(body[:max_bytes]), len(body) > max_bytes, expires)
+    return Response(status, fields, bytes(body[:max_bytes]), len(body) > max_bytes, expires)
 
 
-async def _read_head(http: h11.Connection, source: _Source) -> tuple[int, dict[str, str]]:
+async def _read_head(http: h11.Connection, source: _Source) -> tuple[int, list[tuple[str, str]]]:
     """Read up to the end of the response's headers, whose size h11 limits to 16 KiB."""
     while True:
         event = http.next_event()
@@ -218,6 +255,6 @@ async def _read_head(http: h11.Connection, source: _Source) -> tuple[int, dict[s
                 raise HttpError("peer closed the connection without a response")
             http.receive_data(data)
         elif isinstance(event, h11.Response):
-            return event.status_code, {
-                name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers
-            }
+            return event.status_code, [
+                (name.decode("latin-1"), value.decode("latin-1")) for name, value in event.headers
+            ]

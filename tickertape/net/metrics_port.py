@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 
 from tickertape.net.addresses import is_unavailable, resolve
 from tickertape.net.host_names import HostNames
-from tickertape.net.listeners import POLL_INTERVAL, ListenError, is_listening, listener_lost
+from tickertape.net.listeners import POLL_INTERVAL, is_listening, listen_error, listener_lost
 from tickertape.urls import host_port
 
 log = logging.getLogger("tickertape.metrics")
@@ -73,10 +73,7 @@ class MetricsPort:
             self._listen(host, port)
         except OSError as error:
             self._close_sockets()
-            raise ListenError(
-                f"cannot listen on {self._address} for metrics: {error.strerror or error}",
-                "choose another --metrics-port",
-            ) from None
+            raise listen_error(error, f"{self._address} for metrics", "--metrics-port") from None
         self._thread.start()
         started.wait()
 
@@ -126,7 +123,12 @@ class MetricsPort:
     # The thread.
 
     def _run(self, started: threading.Event) -> None:
-        asyncio.run(self._serve(started))
+        try:
+            asyncio.run(self._serve(started))
+        except OSError as error:  # there is no descriptor for its event loop
+            log.error("cannot serve metrics on %s: %s", self._address, error.strerror or error)
+        finally:
+            started.set()  # the constructor waits for it
 
     async def _serve(self, started: threading.Event) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()

@@ -8,6 +8,8 @@ from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Mapping
 from typing import IO, Any, Final
 
+from tickertape.process import shutdown
+
 _PR_SET_PDEATHSIG: Final = 1
 # Loaded here, because a child must not load a library between fork and exec: another thread may have held
 # the loader's lock during the fork.
@@ -28,7 +30,7 @@ async def start(
         OSError: the program cannot be started.
     """
     options: dict[str, Any] = {} if _libc is None else {"preexec_fn": _die_with_parent}
-    return await asyncio.create_subprocess_exec(
+    process = await asyncio.create_subprocess_exec(
         *command,
         stdin=DEVNULL,
         stdout=output,
@@ -37,6 +39,8 @@ async def start(
         start_new_session=True,  # the parent stops the child itself; Ctrl-C must not reach it first
         **options,
     )
+    shutdown.track(process, signal.SIGTERM)
+    return process
 
 
 async def stop(process: Process, grace: float) -> bool:

@@ -5,20 +5,28 @@ Invariants:
 1. A command inherits no setting and no secret of this process: only ``INHERITED`` variables and its own
    ones, and no descriptor except its output. Standard input is empty.
 2. ``run_command`` returns when the command has exited or the time is up, even if a process that it started
-   holds its output open. All processes of its session have been killed by then.
+   holds its output open.
+3. The process group of a command is killed if it timed out or was cancelled, and never after it has exited: a
+   daemon that it started continues, and can write to its output for as long as this process runs.
 """
 
 import asyncio
 import contextlib
 import os
 import signal
-import sys
-from asyncio.subprocess import DEVNULL
+import subprocess
+from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
+from tickertape.process import shutdown
+
 MAX_OUTPUT_BYTES: Final = 64 * 1024
-"""Bytes kept of a command's output, counted from its end; a command may write more."""
+"""Bytes kept of an output, half of them from its beginning, the others from its end."""
+
+MAX_DAEMON_OUTPUTS: Final = 16
+"""Outputs that are read for daemons; beyond that the one that was opened first is closed."""
 
 INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
 """Environment variables that commands inherit."""
@@ -26,10 +34,29 @@ INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"
 _PIPE_BYTES: Final = 1024 * 1024
 """Capacity of a pipe at most: more cannot have been written before the command exited."""
 
-_STANDARD_ERROR: Final = 2
+_DISCARD_INTERVAL: Final = 0.1
+"""Seconds between two reads of a daemon's output, which may be without end."""
+
+_POLL_INTERVAL: Final = 0.02
+"""Seconds between two looks at a process where the system does not report its exit."""
 
 _REAP_GRACE: Final = 5.0
-"""Seconds for a process to start or to exit; a killed one that is stuck in the kernel is reaped later."""
+"""Seconds for a killed process to exit; one that is stuck in the kernel is reaped later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Command that has exited.
+
+    Attributes:
+        code: exit code, negative for a signal.
+        output: standard output, at most ``MAX_OUTPUT_BYTES``.
+        errors: standard error, at most as much.
+    """
+
+    code: int
+    output: bytes
+    errors: bytes
 
 
 def clean_environment(variables: Mapping[str, str]) -> dict[str, str]:
@@ -38,8 +65,8 @@ def clean_environment(variables: Mapping[str, str]) -> dict[str, str]:
     return {"PATH": os.defpath, **inherited, **variables}
 
 
-async def run_command(command: list[str], variables: Mapping[str, str], seconds: float) -> tuple[int, bytes]:
-    """Run a command in a session of its own, which is killed before this call returns.
+async def run_command(command: list[str], variables: Mapping[str, str], seconds: float) -> Finished:
+    """Run a command in a session of its own.
 
     Args:
         command: program and arguments; the working directory is that of this process.
@@ -47,100 +74,154 @@ async def run_command(command: list[str], variables: Mapping[str, str], seconds:
         seconds: deadline.
 
     Returns:
-        the exit code, negative for a signal; and the end of the output.
+        the exit code and the output.
 
     Raises:
-        TimeoutError: the command timed out and was killed with all processes of its session.
+        TimeoutError: the command timed out and was killed with all processes of its group.
         OSError: the command cannot be started.
     """
-    read_end, write_end = os.pipe()
-    # Not a pipe of asyncio, which would report the exit only when every process has closed the pipe.
-    output = _Output(read_end)
-    _close_descriptors_on_exec()
+    outputs: list[_Output] = []
     try:
-        starting = asyncio.ensure_future(
-            asyncio.create_subprocess_exec(
-                *command,
-                stdin=DEVNULL,
-                stdout=write_end,
-                stderr=write_end,
-                env=clean_environment(variables),
-                start_new_session=True,
-            )
-        )
-        try:
-            process = await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            # The command may run already, and would continue with no one to end it. In a callback, since the
-            # wait may be cancelled, too, or be too short.
-            starting.add_done_callback(_kill_started)
-            await asyncio.wait({starting}, timeout=_REAP_GRACE)
-            if starting.done() and starting.exception() is None:
-                await asyncio.wait({asyncio.ensure_future(starting.result().wait())}, timeout=_REAP_GRACE)
-            raise
-        finally:
-            os.close(write_end)
-        exited = asyncio.ensure_future(process.wait())
+        outputs += [_Output()]
+        outputs += [_Output()]
+        process = _start(command, variables, *outputs)
+        shutdown.track(process)
         try:
             async with asyncio.timeout(seconds):
-                code = await asyncio.shield(exited)
-        finally:
-            _kill(process.pid)
-            await asyncio.wait({exited}, timeout=_REAP_GRACE)
-        return code, output.read_rest()
+                await _wait(process)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_REAP_GRACE):
+                    await _wait(process)
+            raise
+        finished = Finished(process.returncode or 0, *(output.read_rest() for output in outputs))
+    except BaseException:
+        for output in outputs:
+            output.close()
+        raise
+    for output in outputs:
+        output.leave_open()
+    return finished
+
+
+def _start(
+    command: list[str], variables: Mapping[str, str], output: "_Output", errors: "_Output"
+) -> "subprocess.Popen[bytes]":
+    # Otherwise the kernel discards the exit codes. The process that started this one may have ignored it.
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # Not a process of the event loop: uvloop passes further descriptors on, copies of the output among them.
+    # Starting blocks for as long as the system takes to load the program, in either case.
+    process = subprocess.Popen(  # noqa: S603
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output.write_end,
+        stderr=errors.write_end,
+        env=clean_environment(variables),
+        start_new_session=True,
+    )
+    output.close_write_end()
+    errors.close_write_end()
+    return process
+
+
+async def _wait(process: "subprocess.Popen[bytes]") -> None:
+    """Wait until a process has exited, and reap it."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):  # not Linux, or a kernel without it, or no descriptor is left
+        while process.poll() is None:  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_INTERVAL)
+        return
+    loop = asyncio.get_running_loop()
+    exited = asyncio.Event()
+    loop.add_reader(descriptor, exited.set)
+    try:
+        await exited.wait()
     finally:
-        output.close()
-
-
-def _kill(pid: int) -> None:
-    """Kill a command with all processes of its session."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        # Also after a normal exit, because child processes of the command may still run.
-        os.killpg(pid, signal.SIGKILL)
-
-
-def _kill_started(starting: asyncio.Future[asyncio.subprocess.Process]) -> None:
-    if not starting.cancelled() and starting.exception() is None:
-        _kill(starting.result().pid)
-
-
-def _close_descriptors_on_exec() -> None:
-    """Mark inherited descriptors of this process as close-on-exec; uvloop would pass them on to commands."""
-    folder = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
-    for name in os.listdir(folder):
-        if int(name) > _STANDARD_ERROR:
-            with contextlib.suppress(OSError):  # the descriptor of the folder itself
-                os.set_inheritable(int(name), False)
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+    process.wait()
 
 
 class _Output:
-    """Reader of a pipe that keeps the end of what it reads."""
+    """Pipe of a command, of which the beginning and the end are kept.
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    Attributes:
+        write_end: descriptor for the command.
+    """
+
+    def __init__(self) -> None:
+        self._descriptor, self.write_end = os.pipe()
+        self._head = bytearray()
         self._tail = b""
+        self._ended = False
         self._loop = asyncio.get_running_loop()
-        os.set_blocking(descriptor, False)
-        self._loop.add_reader(descriptor, self._read)
+        os.set_blocking(self._descriptor, False)
+        self._loop.add_reader(self._descriptor, self._keep)
 
     def read_rest(self) -> bytes:
-        """Read what was written so far, without waiting for more; return the end of the output."""
+        """Read what was written so far, without waiting for more; return the beginning and the end."""
         for _ in range(_PIPE_BYTES // MAX_OUTPUT_BYTES):
-            if not self._read():
+            if not self._keep():
                 break
-        return self._tail
+        return bytes(self._head + self._tail)
+
+    def leave_open(self) -> None:
+        """Discard what daemons still write, because a write to a closed pipe would end them."""
+        if self._ended:
+            self.close()
+            return
+        _daemon_outputs.append(self)
+        if len(_daemon_outputs) > MAX_DAEMON_OUTPUTS:
+            _daemon_outputs.popleft().close()
+        self._await_more()
+
+    def close_write_end(self) -> None:
+        """Close the end for the command, which has its own copy."""
+        if self.write_end >= 0:
+            os.close(self.write_end)
+            self.write_end = -1
 
     def close(self) -> None:
         """Stop reading; a process that still writes to the pipe receives SIGPIPE."""
-        self._loop.remove_reader(self._descriptor)
+        self.close_write_end()
+        with contextlib.suppress(RuntimeError):  # the event loop in which a daemon was started is closed
+            self._loop.remove_reader(self._descriptor)
         os.close(self._descriptor)
+        self._descriptor = -1
 
-    def _read(self) -> bool:
+    def _keep(self) -> bool:
+        data = self._read()
+        room = max(0, MAX_OUTPUT_BYTES // 2 - len(self._head))
+        self._head += data[:room]
+        self._tail = (self._tail + data[room:])[-(MAX_OUTPUT_BYTES // 2) :]
+        return bool(data)
+
+    def _await_more(self) -> None:
+        if self._descriptor >= 0:
+            self._loop.add_reader(self._descriptor, self._discard)
+
+    def _discard(self) -> None:
+        self._read()
+        if self._ended:
+            _daemon_outputs.remove(self)
+            self.close()
+        else:
+            self._loop.remove_reader(self._descriptor)
+            self._loop.call_later(_DISCARD_INTERVAL, self._await_more)
+
+    def _read(self) -> bytes:
         try:
             data = os.read(self._descriptor, MAX_OUTPUT_BYTES)
         except BlockingIOError:
-            return False
+            return b""
         if not data:
+            self._ended = True
             self._loop.remove_reader(self._descriptor)  # it would be readable without end
-        self._tail = (self._tail + data)[-MAX_OUTPUT_BYTES:]
-        return bool(data)
+        return data
+
+
+_daemon_outputs: Final[deque[_Output]] = deque()

@@ -6,6 +6,7 @@ All commands print through this module or ``terminal``, and ruff rejects any oth
 
 import codecs
 import io
+import os
 import sys
 import threading
 import traceback
@@ -62,6 +63,16 @@ def is_terminal() -> bool:
     return sys.stderr.isatty()
 
 
+def is_interactive() -> bool:
+    """Return whether a question on standard error can be answered on standard input."""
+    return sys.stdin is not None and sys.stdin.isatty() and is_terminal()
+
+
+def read_answer() -> str:
+    """Read a line of standard input, without white space around it; empty at its end."""
+    return sys.stdin.readline().strip()
+
+
 def escape_tracebacks() -> None:
     """Print the tracebacks of this process by ``print_traceback``, also those of threads and finalizers."""
 
@@ -87,3 +98,20 @@ def escape_unencodable() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="tickertape.escape")
+
+
+def needs_utf8(encoding: str) -> bool:
+    """Return whether an encoding has no character beyond ASCII; one of a locale that has more is kept."""
+    return codecs.lookup(encoding).name == "ascii"
+
+
+def ensure_utf8() -> None:
+    """Start this program again in Python's UTF-8 mode if the encoding of its locale is ASCII.
+
+    Python does this by itself in the locales C and POSIX, unless ``PYTHONUTF8=0`` or another locale rules it
+    out: there every character of an argument beyond ASCII would be invalid.
+    """
+    if needs_utf8(sys.getfilesystemencoding()):
+        os.environ["PYTHONUTF8"] = "1"  # of child processes
+        # The option counts even where the environment is ignored (python -I).
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606

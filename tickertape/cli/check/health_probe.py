@@ -12,6 +12,7 @@ import os
 import socket
 import time
 
+from tickertape.net.loopback import LOOPBACK
 from tickertape.process.console import print_line
 from tickertape.text import printable
 from tickertape.urls import host_port
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
 DEADLINE = 2.0
 """Seconds for a probe; health checks of containers usually time out after 3 or more."""
 
-OPS_HOST = "127.0.0.1"
+OPS_HOST = LOOPBACK
 OPS_PORT = 9464
 """Default port. Both defaults are duplicated from ``RelaySettings``; a test compares them."""
 
 MAX_RESPONSE_BYTES = 64 * 1024
 """Maximum bytes of a response that are read."""
 
-_CONNECT_HOSTS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (connect addresses)
+_CONNECT_HOSTS = {"": LOOPBACK, "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (connect addresses)
 
 
 def fast_path(arguments: "Sequence[str]") -> int | None:
@@ -41,12 +42,17 @@ def fast_path(arguments: "Sequence[str]") -> int | None:
     Returns:
         the exit code, or None if the regular parser must handle the arguments.
     """
-    # Like pydantic-settings, which ignores the case of the variables' names.
+    # Like ``resolve.find_values``, which ignores the case of the variables' names.
     environment = {name.upper(): value for name, value in os.environ.items()}
-    options = {
-        "--ops-host": environment.get("TICKERTAPE_OPS_HOST", OPS_HOST),
-        "--ops-port": environment.get("TICKERTAPE_OPS_PORT", str(OPS_PORT)),
-    }
+    if "TICKERTAPE_CONFIG" in environment or "TICKERTAPE_SERVE_CONFIG" in environment:
+        return None
+
+    def variable(name: str, default: object) -> str:
+        return environment.get(
+            f"TICKERTAPE_SERVE_{name}", environment.get(f"TICKERTAPE_{name}", str(default))
+        )
+
+    options = {"--ops-host": variable("OPS_HOST", OPS_HOST), "--ops-port": variable("OPS_PORT", OPS_PORT)}
     probes = []
     rest = list(arguments)
     while rest:
@@ -73,7 +79,7 @@ def probe(host: str, port: int, *, ready: bool) -> int:
     Returns:
         0 if the relay is ready or live, 1 otherwise.
     """
-    address = f"{connect_host(host)}:{port}"
+    address = host_port(connect_host(host), port)
     if port == 0:
         print_line("error  --ops-port 0 picks a random port, which cannot be probed; set --ops-port")
         return 1
@@ -147,19 +153,12 @@ def _connect(host: str, port: int, deadline: float) -> socket.socket:
     """Connect to the first address of a host that accepts the connection."""
     try:
         socket.getaddrinfo(host, port, flags=socket.AI_NUMERICHOST)
-        addresses = [host]
     except socket.gaierror:
         # Imported late, since most probes have an address. A look-up can only be abandoned in a thread.
-        from tickertape.net.outgoing import resolve_blocking
+        from tickertape.net.outgoing import connect_blocking
 
-        results = resolve_blocking(host, port, _remaining(deadline))
-        addresses = [str(address[0]) for _, _, _, _, address in results]
-    for address in addresses[:-1]:
-        try:
-            return socket.create_connection((address, port), _remaining(deadline))
-        except OSError:
-            continue
-    return socket.create_connection((addresses[-1], port), _remaining(deadline))
+        return connect_blocking(host, port, _remaining(deadline))
+    return socket.create_connection((host, port), _remaining(deadline))
 
 
 def connect_host(host: str) -> str:
@@ -169,7 +168,7 @@ def connect_host(host: str) -> str:
 
 def describe_error(error: OSError) -> str:
     """Return a short description of a failed request."""
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError) and not error.strerror:
         return f"no response within {DEADLINE:.0f} s"
     return (error.strerror or str(error)).lower()
 

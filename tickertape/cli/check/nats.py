@@ -2,7 +2,7 @@
 
 Nothing is stored or changed. A user who may not request the limits of the account, such as the relay user of
 ``deploy/nats``, gets warnings instead of the findings about them; one who may not request the streams gets an
-error, since a relay could not run as that user.
+error, since a relay could not run as that user. Its other permissions are tried, too.
 
 **Clock**: the local clock is compared with the time ``ts`` in a server's reply about a stream. The server
 produced the reply between the request and its arrival, so the difference is known to within half of the round
@@ -22,29 +22,30 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from tickertape.cli.check.finding import Finding, Name
+from tickertape.cli.check.permissions import check_permissions
 from tickertape.cli.check.ports import program_on
-from tickertape.cli.check.storage import check_replicas, check_states, check_storage
+from tickertape.cli.check.storage import check_replicas, check_states, check_storage, check_store
+from tickertape.cli.check.streams import check_streams
 from tickertape.nats import connection
 from tickertape.nats.client import server_info
 from tickertape.nats.connect_errors import ConnectError
 from tickertape.nats.direct_get import parse_time_ns
-from tickertape.nats.embedded_server import SERVER_NAME
+from tickertape.nats.storage.embedded_config import SERVER_NAME, find_monitoring_url
 from tickertape.nats.stream_sizes import DEFAULT_SIZES
 from tickertape.nats.streams import (
-    Names,
     PermissionDenied,
     StreamsError,
-    differences,
     missing_features,
     request,
     server_version,
     stream_info,
 )
 from tickertape.net.listeners import ListenError
+from tickertape.net.loopback import LOOPBACK, loopback_url
 from tickertape.relay.settings import RelaySettings
 from tickertape.relay.transport.http.server import listen
 from tickertape.text import count
-from tickertape.urls import redact_url
+from tickertape.urls import host_port, redact_url
 
 SAMPLES: Final = 5
 """Number of requests for each measurement."""
@@ -103,7 +104,8 @@ async def check_nats(settings: RelaySettings, now: Clock = time.time) -> list[Fi
         ]
         if clients:
             found += _check_cluster(clients)
-            found += await _check_server(clients, settings.names(), now)
+            found += await _check_server(clients, settings, now)
+            found.append(await check_store(settings.store_watch() if settings.nats_monitoring_url else None))
         return found
     finally:
         await asyncio.gather(*map(connection.close, clients))
@@ -153,7 +155,7 @@ async def _check_embedded(settings: RelaySettings, now: Clock) -> list[Finding]:
                 "nats", "the relay starts an embedded NATS server on a free port, which cannot be checked"
             )
         ]
-    url = f"nats://127.0.0.1:{settings.nats_port}"
+    url = loopback_url("nats", settings.nats_port)
     client = await _connect(url, settings)
     if isinstance(client, Finding):
         return [_check_embedded_port(settings, client)]
@@ -166,7 +168,13 @@ async def _check_embedded(settings: RelaySettings, now: Clock) -> list[Finding]:
                     f"connect to it with --nats-url {url}, or choose another --nats-port",
                 )
             ]
-        return [_connected(url, client), *await _check_server([client], settings.names(), now)]
+        monitoring_url = find_monitoring_url(settings.data_dir)
+        watched = settings.model_copy(update={"nats_monitoring_url": monitoring_url})
+        return [
+            _connected(url, client),
+            *await _check_server([client], settings, now),
+            await check_store(watched.store_watch() if monitoring_url else None),
+        ]
     finally:
         await connection.close(client)
 
@@ -174,7 +182,7 @@ async def _check_embedded(settings: RelaySettings, now: Clock) -> list[Finding]:
 def _check_embedded_port(settings: RelaySettings, failure: Finding) -> Finding:
     port = settings.nats_port
     try:
-        listen("127.0.0.1", port, "--nats-port").close()
+        listen(LOOPBACK, port, "--nats-port").close()
     except ListenError as error:
         program = program_on(port)
         return Finding.error(
@@ -184,7 +192,7 @@ def _check_embedded_port(settings: RelaySettings, failure: Finding) -> Finding:
             "choose another --nats-port, or connect to a NATS server with --nats-url",
         )
     return Finding.ok(
-        "nats", f"the relay starts an embedded NATS server at 127.0.0.1:{port}, which is available"
+        "nats", f"the relay starts an embedded NATS server at {host_port(LOOPBACK, port)}, which is available"
     )
 
 
@@ -219,15 +227,16 @@ def _check_cluster(clients: list[Client]) -> list[Finding]:
     return []
 
 
-async def _check_server(clients: list[Client], names: Names, now: Clock) -> list[Finding]:
-    client = clients[0]
+async def _check_server(clients: list[Client], settings: RelaySettings, now: Clock) -> list[Finding]:
+    client, names = clients[0], settings.names()
     found = [_check_version(clients)]
     try:
         account = await _account_info(client)
         found.append(
             Finding.ok("jetstream", "JetStream is enabled") if account else _not_permitted("jetstream")
         )
-        found += await _check_streams(client, names)
+        found += await check_permissions(client, names, audit=settings.audit, control=settings.control)
+        found += await check_streams(client, names)
         streams = {name: await stream_info(client, names.stream(name)) for name in DEFAULT_SIZES}
         found += check_replicas(streams, clustered=bool(server_info(client).get("cluster")))
         found.append(check_storage(account, streams, names) if account else _not_permitted("storage"))
@@ -245,7 +254,7 @@ async def _check_server(clients: list[Client], names: Names, now: Clock) -> list
         )
     except StreamsError as error:
         found.append(
-            Finding.from_error("streams" if isinstance(error, PermissionDenied) else "jetstream", error)
+            Finding.from_error("permissions" if isinstance(error, PermissionDenied) else "jetstream", error)
         )
     found.append(await _check_round_trip(client))
     return found
@@ -272,7 +281,10 @@ async def _account_info(client: Client) -> dict[str, Any] | None:
     """Return limits and usage of the account; None if this user may not request them."""
     try:
         return await request(client, "INFO")
-    except PermissionDenied:
+    except PermissionDenied as error:
+        # Without an inbox, nothing can be requested.
+        if error.inbox:
+            raise
         return None
 
 
@@ -294,26 +306,8 @@ def _check_version(clients: list[Client]) -> Finding:
     version = min(map(server_version, clients))
     lines = missing_features(version)
     if lines:
-        return Finding.warn("nats_version", " ".join(lines), "upgrade nats-server to 2.12 or later")
+        return Finding.warn("nats_version", " ".join(lines), "upgrade nats-server to 2.14 or later")
     return Finding.ok("nats_version", f"NATS {version[0]}.{version[1]} supports all required features")
-
-
-async def _check_streams(client: Client, names: Names) -> list[Finding]:
-    found = []
-    for difference in await differences(client, names):
-        if difference.setting == "name":
-            found.append(
-                Finding.warn(
-                    "streams", f"stream {difference.stream} does not exist", "the relay creates it on startup"
-                )
-            )
-        elif difference.is_breaking:
-            found.append(Finding.error("streams", str(difference), "run 'tickertape streams apply'"))
-        elif difference.problem:
-            found.append(Finding.warn("streams", str(difference), "run 'tickertape streams apply'"))
-        else:
-            found.append(Finding.warn("streams", str(difference), "left unchanged"))
-    return found or [Finding.ok("streams", "all streams match the contract")]
 
 
 async def _check_round_trip(client: Client) -> Finding:

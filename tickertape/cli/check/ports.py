@@ -16,6 +16,7 @@ from tickertape.process.limits import descriptor_limits
 from tickertape.relay.settings import RESERVED_DESCRIPTORS, RelaySettings
 from tickertape.relay.transport.http.server import listen, same_port_error
 from tickertape.text import count
+from tickertape.urls import host_port
 
 
 def check_ports(settings: RelaySettings) -> list[Finding]:
@@ -56,7 +57,8 @@ def program_on(port: int) -> str:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if any(os.readlink(fd) in sockets for fd in (process / "fd").iterdir()):
-                return f"{(process / 'comm').read_text().strip()}, pid {process.name}"
+                name = (process / "comm").read_text(encoding="utf-8", errors="replace").strip()
+                return f"{name}, pid {process.name}"
         except OSError:
             continue  # exited, or owned by another user
     return ""
@@ -74,6 +76,8 @@ def _check_port(
     try:
         held.enter_context(contextlib.closing(listen(host, port, option)))
     except ListenError as error:
+        if not error.in_use:
+            return Finding.error(name, f"{_label(name)} {error.message}", error.hint)
         same_port = same_port_error(error, port, main_port)
         if same_port is not error:
             return Finding.error(name, same_port.message, same_port.hint)
@@ -84,9 +88,9 @@ def _check_port(
         return Finding.error(
             name, f"{_label(name)} {error.message}{f' ({program})' if program else ''}", error.hint
         )
-    return Finding.ok(
-        name, f"{_label(name)} {host}:{port} is available" if port else f"{option} 0: a free port is picked"
-    )
+    address = host_port(host, port)
+    text = f"{_label(name)} {address} is available" if port else f"{option} 0: a free port is picked"
+    return Finding.ok(name, text)
 
 
 def _label(name: str) -> str:
@@ -94,12 +98,13 @@ def _label(name: str) -> str:
 
 
 def _probe_main_port(settings: RelaySettings) -> Finding | None:
+    address = host_port(settings.host, settings.port)
     status, body = _get(settings.host, settings.port, "/health", tls=settings.tls_cert is not None)
     if settings.auth == "certificate" and not status:
         return Finding.warn(
             "main_port",
-            f"main port {settings.host}:{settings.port} is in use, and its program cannot be asked without a "
-            "client certificate: a running relay, or another one",
+            f"main port {address} is in use, and its program cannot be asked without a client certificate: "
+            "a running relay, or another one",
         )
     try:
         health: Any = orjson.loads(body)
@@ -114,7 +119,7 @@ def _probe_main_port(settings: RelaySettings) -> Finding | None:
     connections = health.get("connections")
     return Finding.ok(
         "main_port",
-        f"main port {settings.host}:{settings.port} is in use by a running relay"
+        f"main port {address} is in use by a running relay"
         + (f" with {count(connections, 'connection')}" if isinstance(connections, int) else ""),
     )
 
@@ -125,7 +130,9 @@ def _probe_ops_port(settings: RelaySettings) -> Finding | None:
     if status != 200 or body.strip() != b"ok":
         return None
     status, body = _get(host, port, "/readyz")
-    text = f"ops port {host}:{port} is in use by a running relay, which reports: {first_line(body)}"
+    text = f"ops port {host_port(host, port)} is in use by a running relay, which reports: {first_line(body)}"
+    if status == 200 and b": " in body:
+        return Finding.error("ops_port", text, "see its log")
     if status == 200:
         return Finding.ok("ops_port", text)
     return Finding.error(
@@ -167,6 +174,6 @@ def _check_descriptors(settings: RelaySettings) -> Finding:
 
 def _read_lines(path: Path) -> list[str]:
     try:
-        return path.read_text().splitlines()
+        return path.read_text(encoding="utf-8").splitlines()
     except OSError:
         return []

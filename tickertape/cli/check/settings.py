@@ -11,9 +11,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from tickertape.cli.check.finding import Finding
+from tickertape.config.config_file import read_config
 from tickertape.relay.auth.origins import parse_entry
 from tickertape.relay.settings import RelaySettings
-from tickertape.urls import is_loopback, redact_url
+from tickertape.urls import host_port, is_loopback, redact_url
 
 _WIDE_PREFIX: Final = {4: 8, 6: 32}
 """Prefix lengths below which a network is too large to consist of proxies."""
@@ -47,7 +48,8 @@ def _check_access(settings: RelaySettings) -> Iterator[Finding]:
             if settings.insecure:
                 yield Finding.error(
                     "readers",
-                    f"--insecure: anyone who can reach {settings.host}:{settings.port} can read all events",
+                    f"--insecure: anyone who can reach {host_port(settings.host, settings.port)} can read "
+                    "all events",
                     "use --auth jwt",
                 )
         else:
@@ -235,8 +237,15 @@ def _check_secret_files(settings: RelaySettings) -> Iterator[Finding]:
     }
     if settings.auth == "jwt" and settings.jwt_algorithm == "HS256":
         secrets["--jwt-key-file"] = settings.jwt_key_file
+    if settings.config is not None and (exposure := read_config(settings.config).exposure()) is not None:
+        yield Finding.error("secret_files", f"--config {exposure}", f"chmod 600 {settings.config}")
     for option, path in secrets.items():
-        if path is not None and _mode(path) & (stat.S_IRGRP | stat.S_IROTH) & ~_allowed_group_bit(path):
+        readable = stat.S_IRGRP | stat.S_IROTH
+        if (
+            path is not None
+            and _mode(path) & readable & ~_allowed_group_bit(path)
+            and not _in_private_folder(path)
+        ):
             yield Finding.error(
                 "secret_files", f"{option} {path} is readable by other users", f"chmod 600 {path}"
             )
@@ -250,6 +259,11 @@ def _check_secret_files(settings: RelaySettings) -> Iterator[Finding]:
             yield Finding.error(
                 "secret_files", f"{option} {path} is writable by other users", f"chmod o-w {path}"
             )
+
+
+def _in_private_folder(path: Path) -> bool:
+    """Return whether the folder of the file keeps all other users out."""
+    return not _mode(path.resolve().parent) & (stat.S_IXGRP | stat.S_IXOTH)
 
 
 def _mode(path: Path) -> int:

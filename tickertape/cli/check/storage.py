@@ -3,9 +3,13 @@
 from typing import Any, Final
 
 from tickertape.cli.check.finding import Finding
+from tickertape.errors import OperatorError
 from tickertape.names import Names
-from tickertape.nats.stream_sizes import MIB
+from tickertape.nats.storage.health import MARGIN
+from tickertape.nats.storage.problems import QUOTA_HINT
+from tickertape.nats.storage.watch import StoreWatch
 from tickertape.nats.streams import stream_configs
+from tickertape.text import mib
 
 FULL: Final = 0.95
 """Fraction of its maximum size from which a stream is full: there is no room for another large message."""
@@ -37,16 +41,22 @@ def check_storage(
             # Each replica counts against the account limit, except in tiers, which count streams once.
             growth += max(0, maximum - current) * (1 if tier or stream is None else _replica_count(stream))
     if limit < 0:
-        text = f"no account limit; the streams use {_mib(stored)} and may grow by {_mib(growth)}"
+        text = f"no account limit; the streams use {mib(stored)} and may grow by {mib(growth)}"
     elif limit - used < growth:
         return Finding.error(
             "storage",
-            f"the account has {_mib(max(0, limit - used))} of {_mib(limit)} left, but the streams may "
-            f"grow by {_mib(growth)}; NATS would reject events",
+            f"the account has {mib(max(0, limit - used))} of {mib(limit)} left, but the streams may "
+            f"grow by {mib(growth)}; NATS would reject events",
             "raise the storage limit of the account, or reduce max_bytes of the streams",
         )
+    elif limit - used < MARGIN:
+        return Finding.error(
+            "storage",
+            f"the account has used its storage quota of {mib(limit)}; NATS rejects events",
+            QUOTA_HINT,
+        )
     else:
-        text = f"{_mib(limit - used)} of {_mib(limit)} left; the streams may grow by {_mib(growth)}"
+        text = f"{mib(limit - used)} of {mib(limit)} left; the streams may grow by {mib(growth)}"
     if unlimited:
         return Finding.warn(
             "storage",
@@ -69,11 +79,34 @@ def check_states(streams: dict[str, dict[str, Any] | None]) -> list[Finding]:
             found.append(
                 Finding.warn(
                     "states",
-                    f"stream {name} is full ({_mib(maximum)}): it deletes the least recently changed states",
+                    f"stream {name} is full ({mib(maximum)}): it deletes the least recently changed states",
                     "purge the subjects that a producer should not use, or raise max_bytes of the stream",
                 )
             )
     return found
+
+
+async def check_store(watch: StoreWatch | None) -> Finding:
+    """Check whether NATS can store events, which only its monitoring port shows.
+
+    Args:
+        watch: watch of its monitoring ports; None if there are none.
+    """
+    if watch is None:
+        return Finding.warn(
+            "nats_store",
+            "whether nats-server can write its store was not checked",
+            "set --nats-monitoring-url to its monitoring port",
+        )
+    try:
+        problem = await watch.read()
+    except OperatorError as error:
+        return Finding.from_error("nats_store", error)
+    except OSError as error:
+        return Finding.error("nats_store", f"the monitoring port cannot be read: {error}", "check --nats-ca")
+    if problem is not None:
+        return Finding.error("nats_store", problem.message, problem.hint)
+    return Finding.ok("nats_store", "nats-server can store events")
 
 
 def check_replicas(streams: dict[str, dict[str, Any] | None], *, clustered: bool) -> list[Finding]:
@@ -110,7 +143,3 @@ def check_replicas(streams: dict[str, dict[str, Any] | None], *, clustered: bool
 
 def _replica_count(stream: dict[str, Any] | None) -> int:
     return 1 if stream is None else int(stream["config"].get("num_replicas", 1))
-
-
-def _mib(size: int) -> str:
-    return f"{size / MIB:,.0f} MiB"

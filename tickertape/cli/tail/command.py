@@ -5,7 +5,6 @@ import contextlib
 import math
 import random
 import ssl
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -15,16 +14,20 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 
+from tickertape.cli.tail.diagnosis import explain, explain_status
 from tickertape.cli.tail.format import format_event
-from tickertape.cli.tail.settings import TailSettings, build_url, tls_context
+from tickertape.cli.tail.relay_client import tls_context
+from tickertape.cli.tail.settings import TailSettings, build_url, read_cursor
 from tickertape.cli.tail.token import HINT, NoTokenError, TokenSource
 from tickertape.contracts.close_codes import CLOSE_CODES, CloseCode, Reconnect
 from tickertape.contracts.messages import HEARTBEAT_MS, MAX_MESSAGE_BYTES, SUBPROTOCOL
 from tickertape.errors import ConfigurationError
-from tickertape.net.outgoing import InvalidHostName
+from tickertape.net.outgoing import InvalidHostName, describe_failure
+from tickertape.process import shutdown
 from tickertape.process.console import print_json, print_notice
 from tickertape.process.files import replace_text
 from tickertape.process.signals import stop_on_signals
+from tickertape.process.standard_streams import ReaderGone
 from tickertape.process.tasks import run_until_stopped
 from tickertape.process.terminal import Terminal
 from tickertape.text import count, printable
@@ -44,6 +47,16 @@ TOKEN_POLL_INTERVAL: Final = 1.0
 STATE_WRITE_INTERVAL: Final = 1.0
 """Minimum seconds between two writes of the state file."""
 
+_CONNECT_ERRORS: Final = (
+    OSError,
+    InvalidHandshake,
+    TimeoutError,
+    InvalidURI,
+    ValueError,  # a redirect to an invalid address
+    AssertionError,  # of websockets 17, when the peer sends something else than HTTP and closes
+)
+"""Exceptions of a failed attempt to connect."""
+
 
 async def run(settings: TailSettings) -> int:
     """Print the feed until a signal arrives.
@@ -53,13 +66,21 @@ async def run(settings: TailSettings) -> int:
     """
     try:
         tail = _Tail(settings, tls_context(settings) if urlsplit(settings.url).scheme == "wss" else None)
+        tail.check_token()
     except ConfigurationError as error:
         print_notice("tail", str(error))
         return 1
-    with stop_on_signals() as stop:
-        if (code := await run_until_stopped(stop.wait(), tail.follow())) is not None:
-            return code
-    tail.save_cursor()
+    with stop_on_signals(hangup=True) as stop:
+        try:
+            code = await run_until_stopped(stop.wait(), tail.follow())
+        except ReaderGone:
+            # Told to end while its reader did not read: the cursor is before what was not printed.
+            if not shutdown.received:
+                raise
+            code = None
+        tail.save_cursor()
+    if code is not None:
+        return code
     if tail.cursor:
         tail.print_status(f"stopped at {tail.cursor}: resume with --cursor {tail.cursor}")
     return 0
@@ -69,12 +90,13 @@ class _Tail:
     """Client that follows the feed across connections."""
 
     def __init__(self, settings: TailSettings, tls: ssl.SSLContext | None) -> None:
-        self.cursor = settings.cursor or _read_cursor(settings.state_file)
+        self.cursor = settings.cursor or read_cursor(settings.state_file)
         self._settings = settings
         self._tls = tls
         self._token = TokenSource(settings.token, settings.token_file)
         self._has_token = False
         self._welcomed = False
+        self._was_connected = False
         self._truncation_reported = False
         self._token_check_at = math.inf
         self._expires_at = ""
@@ -85,6 +107,14 @@ class _Tail:
     def print_status(self, text: str, style: str = "dim") -> None:
         """Print a status line on standard error."""
         self._stderr.print(Text(printable(text), style))
+
+    def check_token(self) -> None:
+        """Read the token, so that a file without one is reported before the first connection.
+
+        Raises:
+            NoTokenError: the token is missing or malformed.
+        """
+        self._token.read()
 
     def save_cursor(self) -> None:
         """Write the cursor to the state file atomically."""
@@ -122,7 +152,8 @@ class _Tail:
                 if error.response.status_code == 401:
                     return self._report_auth_failure(text)
                 self.print_status(
-                    f"tickertape tail: connection rejected: {error.response.status_code} {text}",
+                    f"tickertape tail: connection rejected: {error.response.status_code} {text}"
+                    f"{explain_status(error.response.status_code)}",
                     "red",
                 )
                 if error.response.status_code not in (429, 503):
@@ -139,9 +170,13 @@ class _Tail:
                     f"tickertape tail: {self._settings.url} contains an invalid host name", "red"
                 )
                 return 1
-            # A ValueError is a redirect to an invalid address.
-            except (OSError, InvalidHandshake, TimeoutError, InvalidURI, ValueError) as error:
-                cause = str(error) or type(error).__name__
+            except _CONNECT_ERRORS as error:
+                # Otherwise nothing listens, or the port was right before and is only unreachable.
+                examine = not self._was_connected and not isinstance(error, ConnectionRefusedError)
+                if examine and (problem := await explain(self._settings.url)) is not None:
+                    self.print_status(f"tickertape tail: {self._settings.url}: {problem}", "red")
+                    return 1
+                cause = describe_failure(error)
                 self.print_status(
                     f"-- {self._settings.url} unreachable: {cause}; reconnecting in {delay:.1f} s"
                 )
@@ -174,6 +209,7 @@ class _Tail:
             compression=None,
             ping_interval=None,
         ) as socket:
+            self._was_connected = True
             last_received = now()
             while True:
                 if now() >= self._token_check_at:
@@ -275,9 +311,3 @@ class _Tail:
             print_json(orjson.dumps(item))
         else:
             self._stdout.print(format_event(item))
-
-
-def _read_cursor(file: Path | None) -> str | None:
-    if file is None or not file.exists():
-        return None
-    return file.read_text().strip() or None

@@ -1,30 +1,33 @@
-"""Options of ``tickertape tail``, and the address and TLS context that follow from them."""
+"""Options of ``tickertape tail``, and the address that follows from them."""
 
-import ssl
+import os
 import warnings
 from pathlib import Path
-from typing import Self
+from typing import Annotated, ClassVar, Final, Self
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, model_validator
 
+from tickertape.cli.tail.relay_client import RelayClientSettings
+from tickertape.config.model import Mark
+from tickertape.contracts.cursors import parse_cursor
+from tickertape.contracts.messages import ProtocolError
 from tickertape.errors import ConfigurationError
-from tickertape.urls import parse_url
+from tickertape.relay.core.session.subscription import parse_query
+
+_MAX_STATE: Final = 1024
+"""Characters of a state file that are read; a cursor is much shorter."""
 
 with warnings.catch_warnings():
     # The option must be called `json`; the method of BaseModel that the field hides is deprecated.
     warnings.filterwarnings("ignore", 'Field name "json"', UserWarning)
 
-    class TailSettings(BaseSettings):
-        """Options of ``tickertape tail``; each is also the variable ``TICKERTAPE_<NAME>``."""
+    class TailSettings(RelayClientSettings):
+        """Settings of ``tickertape tail``."""
 
-        model_config = SettingsConfigDict(
-            env_prefix="TICKERTAPE_", frozen=True, extra="ignore", hide_input_in_errors=True
-        )
+        section: ClassVar[str] = "tail"
 
-        url: str = Field("ws://127.0.0.1:8080/ws", description="WebSocket URL of the relay")
-        subjects: str | None = Field(
+        subjects: Annotated[str, Mark.COMMAS] | None = Field(
             None, description="subject patterns, separated by commas; all by default"
         )
         level: str | None = Field(
@@ -40,63 +43,44 @@ with warnings.catch_warnings():
         )
         json: bool = Field(False, description="print one JSON object per event")  # type: ignore[assignment]
 
-        token: SecretStr | None = Field(
-            None,
-            description="token for the relay. Prefer the file or the variable: command lines are visible to "
-            "other users",
-        )
-        token_file: Path | None = Field(
-            None, description="file with the token, read again before the token expires"
-        )
-        ca: Path | None = Field(
-            None, description="wss: trusted CA certificates (PEM); those of the system by default"
-        )
-        cert: Path | None = Field(
-            None,
-            description="wss: client certificate and its chain (PEM), for relays that accept certificates",
-        )
-        key: Path | None = Field(
-            None, description="wss: private key of --cert (PEM), unless the file of --cert contains it"
-        )
-
-        @field_validator("url")
-        @classmethod
-        def _check_url(cls, value: str) -> str:
-            parse_url(value, ("ws", "wss"), "ws://127.0.0.1:8080/ws")
-            return value
-
         @model_validator(mode="after")
-        def _check_tls(self) -> Self:
-            for name in ("ca", "cert", "key"):
-                if getattr(self, name) is not None and urlsplit(self.url).scheme != "wss":
-                    raise ValueError(f"{name}: ws:// does not use TLS; use wss://")
-            if self.key is not None and self.cert is None:
-                raise ValueError("key: set without --cert")
+        def _check_request(self) -> Self:
+            if self.cursor and self.since:
+                raise ValueError("cursor and since are mutually exclusive; use one of them")
+            try:
+                # As the relay does.
+                parse_query(urlsplit(build_url(self, self.cursor)).query)
+            except ProtocolError as error:
+                raise ValueError(error.message) from None
             return self
 
 
-def tls_context(settings: TailSettings) -> ssl.SSLContext:
-    """Return the TLS context for a relay.
+def read_cursor(file: Path | None) -> str | None:
+    """Return the cursor of a state file; None if there is none yet.
 
     Raises:
-        ConfigurationError: a file of certificates cannot be used.
+        ConfigurationError: the file cannot be read or written, or does not contain a cursor.
     """
+    if file is None:
+        return None
     try:
-        tls = ssl.create_default_context(cafile=settings.ca)
-    except OSError as error:
-        reason = error.strerror or "no certificate found"
-        raise ConfigurationError(f"--ca {settings.ca} cannot be read: {reason}", "use a PEM file") from None
-    if settings.cert is not None:
-        try:
-            # An empty password: OpenSSL would otherwise ask on the terminal for that of an encrypted key.
-            tls.load_cert_chain(settings.cert, settings.key, password="")
-        except OSError as error:  # ssl.SSLError is one
-            reason = getattr(error, "reason", None) or error.strerror or "no certificate found"
+        text = file.read_text(encoding="utf-8", errors="replace")[:_MAX_STATE].strip()
+    except FileNotFoundError:
+        if not os.access(file.parent, os.W_OK | os.X_OK):
             raise ConfigurationError(
-                f"--cert {settings.cert} cannot be used: {reason}",
-                "use a PEM file with the certificate, and its unencrypted key in the same file or in --key",
+                f"--state-file {file} cannot be written", "create its folder, or make it writable"
             ) from None
-    return tls
+        return None
+    except OSError as error:
+        raise ConfigurationError(
+            f"--state-file {file} cannot be read: {error.strerror}", "check the path and its permissions"
+        ) from None
+    try:
+        return str(parse_cursor(text)) if text else None
+    except ValueError:
+        raise ConfigurationError(
+            f"--state-file {file} contains no cursor", "delete the file, or use another one"
+        ) from None
 
 
 def build_url(settings: TailSettings, cursor: str | None = None) -> str:
@@ -115,5 +99,6 @@ def build_url(settings: TailSettings, cursor: str | None = None) -> str:
     }
     url = urlsplit(settings.url)
     # Arguments may contain bytes that are not UTF-8, which the relay rejects with a reason.
-    query = urlencode({key: value for key, value in parameters.items() if value}, errors="surrogateescape")
+    given = {key: value for key, value in parameters.items() if value is not None}
+    query = urlencode(given, errors="surrogateescape")
     return urlunsplit(url._replace(query="&".join(filter(None, (url.query, query)))))

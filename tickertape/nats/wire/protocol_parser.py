@@ -11,7 +11,9 @@ Invariants:
 """
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+import orjson
 
 from tickertape.errors import TickertapeError
 
@@ -53,6 +55,18 @@ class Info(NamedTuple):
     """INFO operation; ``text`` is its JSON."""
 
     text: bytes
+
+    def parse(self) -> dict[str, Any]:
+        """Return the fields.
+
+        Raises:
+            ValueError: the text is not JSON.
+            ParserError: it is not a JSON object.
+        """
+        fields = orjson.loads(self.text)
+        if not isinstance(fields, dict):
+            raise ParserError("INFO is not a JSON object")
+        return fields
 
 
 class ServerError(NamedTuple):

@@ -12,7 +12,7 @@ from urllib.parse import ParseResult
 
 from nats.aio.transport import TcpTransport
 
-from tickertape.net.outgoing import open_connection
+from tickertape.net.outgoing import deadline, open_connection
 
 DEFAULT_PORT: Final = 4222
 """Port of addresses without one."""
@@ -37,8 +37,9 @@ class WireTransport(TcpTransport):
         self._buffered_connect = b""
         self.closing = False
         assert uri.hostname is not None
-        async with asyncio.timeout(connect_timeout):
-            reader, writer = await open_connection(uri.hostname, uri.port or DEFAULT_PORT, limit=buffer_size)
+        port = uri.port or DEFAULT_PORT
+        async with deadline(connect_timeout):
+            reader, writer = await open_connection(uri.hostname, port, limit=buffer_size)
         # nats-py keeps these two in case the connection is upgraded to TLS.
         self._bare_io_reader = self._io_reader = reader
         self._bare_io_writer = self._io_writer = writer
@@ -68,6 +69,20 @@ class WireTransport(TcpTransport):
             # uvloop raises this for a closed socket: it would end the flusher of nats-py silently, and each
             # later publish would raise it.
             raise ConnectionResetError("connection lost") from error
+
+    def pause_reading(self) -> None:
+        """Stop reading from the socket until ``resume_reading``."""
+        if (socket := self._open_socket()) is not None:
+            socket.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Resume reading after ``pause_reading``."""
+        if (socket := self._open_socket()) is not None:
+            socket.resume_reading()
+
+    def _open_socket(self) -> asyncio.Transport | None:
+        socket: asyncio.Transport | None = getattr(self._io_writer, "transport", None)
+        return None if socket is None or socket.is_closing() else socket
 
     async def readline(self) -> bytes:
         try:

@@ -9,13 +9,12 @@ import textwrap
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+from typing import Final, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, CliPositionalArg
 
-_POSITIONAL: Final = get_args(CliPositionalArg[str])[1]
+from tickertape.config.model import AMBIGUOUS, Setting, Settings
+from tickertape.validation import ENV_PREFIX
 
 DEFAULT_GROUP: Final = "Options"
 """Group of options that match no pattern in ``GROUPS``; most are specific to one command."""
@@ -37,7 +36,7 @@ METAVARS: Final = (
     ("URL", ("url", "*_url")),
     ("DIR", ("*_dir", "root")),
     ("KEY", ("jwt_key",)),
-    ("FILE", ("*_file", "*_cert", "*_key", "*_ca", "*_creds", "ca", "config")),
+    ("FILE", ("*_file", "*_cert", "*_key", "*_ca", "*_creds", "ca", "config", "gateways")),
     ("HOST", ("host", "*_host")),
     ("PORT", ("port", "*_port")),
     ("SECONDS", ("drain", "drain_delay", "jwt_leeway", "deadline", "health_interval", "seconds")),
@@ -45,6 +44,7 @@ METAVARS: Final = (
     ("BYTES", ("*_bytes",)),
     ("MIB", ("spool_size",)),
     ("PATTERNS", ("subjects", "deny")),
+    ("PATTERN", ("states",)),
     ("PREFIX", ("*_prefix",)),
     ("NETWORKS", ("trusted_proxies", "unlimited_addresses")),
     ("ORIGINS", ("allowed_origins",)),
@@ -53,8 +53,8 @@ METAVARS: Final = (
     ("CURSOR", ("cursor",)),
     ("PASSWORD", ("nats_password",)),
     ("TOKEN", ("token", "nats_token")),
-    ("DURATION", ("expires", "for")),
-    ("TIME", ("since", "not_before")),
+    ("DURATION", ("expires", "for", "half_line_after", "forget_after")),
+    ("TIME", ("since", "until", "not_before")),
     ("LEVEL", ("level", "log_level")),
     ("SOURCE=LEVEL", ("level_of",)),
     ("LEVEL=N", ("rate",)),
@@ -78,7 +78,7 @@ MAX_WIDTH: Final = 100
 """Maximum columns of the help; narrower terminals use their own width."""
 
 
-def format_help(name: str, summary: str, model: type[BaseSettings], examples: tuple[str, ...] = ()) -> str:
+def format_help(name: str, summary: str, model: type[Settings], examples: tuple[str, ...] = ()) -> str:
     """Return the help of a command.
 
     Args:
@@ -103,43 +103,30 @@ def format_help(name: str, summary: str, model: type[BaseSettings], examples: tu
             lines.append(_format_line("-h, --help", "show this help and exit", width))
         if lines:
             parts.append("\n".join([f"{group}:", *lines]))
-    parts += _variables_lines(model, all_options)
+    parts.append(textwrap.fill(_sources_lines(model, all_options), width, break_on_hyphens=False))
     if examples:
         parts.append("\n".join(["Examples:", *(f"  tickertape {example}" for example in examples)]))
     return "\n\n".join(parts)
 
 
-def _variables_lines(model: type[BaseSettings], options: list["Option"]) -> list[str]:
-    """Return the line about the environment variables of a command; empty without options."""
-    pattern = getattr(model, "variables", "*")
-    names = [option.name for option in options if not option.positional and fnmatchcase(option.name, pattern)]
-    if not names:
-        return []
-    which = "Each option" if pattern == "*" else f"Each option {_flag(pattern)}"
-    example = "some_option" if pattern == "*" else names[0]
-    variable = f"{model.model_config.get('env_prefix', '')}{example.upper()}"
-    return [f"{which} is also an environment variable: {_flag(example)} is {variable}."]
+def _sources_lines(model: type[Settings], options: list["Option"]) -> str:
+    """Return the lines about the other sources of settings."""
+    configurable = [option for option in options if option.keys and not option.positional]
+    example = max(configurable, key=lambda option: option.name in AMBIGUOUS)
+    which = "Each option" if all(option.keys or option.positional for option in options) else "An option"
+    return (
+        f"{which} is also an environment variable: {example.option} is "
+        f"{ENV_PREFIX}{example.keys[-1].upper()}; the file of --config has the same names."
+    )
 
 
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+class Option(Setting):
+    """Option or positional argument, as shown in the help."""
 
-
-class Option:
-    """Option or positional argument, as shown in the help.
-
-    Args:
-        name: name of the field.
-        field: type, default and description of the field.
-    """
-
-    def __init__(self, name: str, field: FieldInfo) -> None:
-        self.name = field.alias or name
-        self.positional = _POSITIONAL in field.metadata
+    def __init__(self, model: type[Settings], attribute: str, field: FieldInfo) -> None:
+        super().__init__(model, attribute, field)
         self.description = _normalize(field.description or "")
-        self._type, self._repeatable = _value_type(field.annotation)
         self._default = None if field.is_required() else field.get_default(call_default_factory=True)
-        self._required = field.is_required()
         self.group = next(
             (
                 group
@@ -150,30 +137,25 @@ class Option:
         )
 
     @property
-    def flag(self) -> bool:
-        """Whether the option takes no value."""
-        return self._type is bool
-
-    @property
     def metavar(self) -> str:
         """Placeholder for the value, or the list of choices."""
-        if get_origin(self._type) is Literal:
-            return "|".join(str(choice) for choice in get_args(self._type))
+        if get_origin(self.type) is Literal:
+            return "|".join(str(choice) for choice in get_args(self.type))
         for word, patterns in METAVARS:
-            if word == "LEVEL=N" and not self._repeatable:
+            if word == "LEVEL=N" and not self.is_list:
                 continue  # the rate of a token is a single number
             if any(fnmatchcase(self.name, pattern) for pattern in patterns):
                 return word
-        if self._type is Path:
+        if self.type is Path:
             return "FILE"
-        return "N" if self._type in (int, float) else "TEXT"
+        return "N" if self.type in (int, float) else "TEXT"
 
     @property
     def usage(self) -> str:
         """Form of a positional argument in the usage line."""
-        word = self.metavar if get_origin(self._type) is Literal else self.name.upper()
-        word += " ..." if self._repeatable else ""
-        return word if self._required else f"[{word}]"
+        word = self.metavar if get_origin(self.type) is Literal else self.name.upper()
+        word += " ..." if self.is_list else ""
+        return word if self.field.is_required() else f"[{word}]"
 
     def format(self, width: int) -> str:
         """Return the lines of the option in the help.
@@ -182,17 +164,17 @@ class Option:
             width: columns of the terminal.
         """
         value = "" if self.flag else f" {self.metavar}"
-        head = self.usage if self.positional else _flag(self.name) + value
+        head = self.usage if self.positional else self.option + value
         text = self.description
         if self._default not in (None, "", False, [], ()) and not self.positional:
             text += f" [default: {self._default}]"
         return _format_line(head, text, width)
 
 
-def iter_options(model: type[BaseSettings]) -> Iterator[Option]:
+def iter_options(model: type[Settings]) -> Iterator[Option]:
     """Yield the options and arguments of a settings model in the order of its fields."""
     for name, field in model.model_fields.items():
-        yield Option(name, field)
+        yield Option(model, name, field)
 
 
 def _normalize(text: str) -> str:
@@ -202,17 +184,6 @@ def _normalize(text: str) -> str:
     if words and (words[0][1:].islower() or words[0] == "A"):
         words[0] = words[0].lower()
     return " ".join(words).removesuffix(".")
-
-
-def _value_type(annotation: Any) -> tuple[Any, bool]:
-    """Return the bare type of a value, and whether the option accepts several values."""
-    if get_origin(annotation) is Annotated:
-        return _value_type(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, UnionType):
-        return _value_type(next(member for member in get_args(annotation) if member is not type(None)))
-    if get_origin(annotation) is list:
-        return _value_type(get_args(annotation)[0])[0], True
-    return annotation, False
 
 
 def _format_line(head: str, text: str, width: int) -> str:

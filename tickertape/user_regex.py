@@ -1,0 +1,25 @@
+"""Regular expressions from users, compiled with RE2, which matches any of them in linear time."""
+
+from typing import Any
+
+import re2
+
+
+def compile_pattern(pattern: str, description: str) -> Any:
+    """Compile a regular expression from a user.
+
+    Args:
+        pattern: RE2 syntax.
+        description: the subject of the error message.
+
+    Raises:
+        ValueError: the pattern is not valid in RE2.
+    """
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return re2.compile(pattern, options)
+    except re2.error as error:
+        reason = error.args[0] if error.args else error
+        text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else reason
+        raise ValueError(f"{description} is not valid in RE2: {text}") from None
