@@ -10,7 +10,8 @@ The drain has four steps, in this order:
    at an even rate.
 4. Clients have the rest of that time to disconnect; then the relay aborts their connections.
 
-A second signal ends the current step: the relay sends ``bye`` to all remaining sessions and aborts.
+A second signal ends the current step: the relay sends ``bye`` to all remaining sessions and aborts. The exit
+code is 0 as after a complete drain, because clients continue from their cursors.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from typing import Final
 from tickertape.relay.transport.connections import RETRY_SPREAD_MS, Connections
 from tickertape.relay.transport.http.server import HttpServer
 
-from tickertape.process.signals import STOP_SIGNALS, add_signal_handlers
+from tickertape.process.signals import add_stop_handlers
 from tickertape.process.tasks import race
 from tickertape.text import count
 
@@ -41,6 +42,9 @@ MIN_SPREAD_MS: Final = 1_000
 The difference is larger if the waves are short, so that reconnects spread over at least ``RETRY_SPREAD_MS``
 whatever ``--drain`` is."""
 
+END_GRACE: Final = 12.0
+"""Seconds after the drain to close everything else; the embedded NATS server may take most of them."""
+
 POLL_INTERVAL: Final = 0.02
 """Seconds between two checks that all clients have disconnected."""
 
@@ -48,15 +52,19 @@ POLL_INTERVAL: Final = 0.02
 class StopSignals:
     """Handler of stop signals: the first starts the drain, the second ends it.
 
+    Args:
+        drain_seconds: maximum duration of the drain, its delay included; ``END_GRACE`` seconds later the
+            process exits in any case.
+
     Attributes:
         interrupted: whether the first signal was a Ctrl-C, in which case no load balancer has to notice.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, drain_seconds: float = 0.0) -> None:
         self.interrupted = False
         self._first = asyncio.Event()
         self._second = asyncio.Event()
-        add_signal_handlers(self._receive, *STOP_SIGNALS)
+        add_stop_handlers(self._receive, drain_seconds + END_GRACE)
 
     def _receive(self, number: signal.Signals) -> None:
         if self._first.is_set():

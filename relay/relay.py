@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import logging
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -21,16 +22,19 @@ from tickertape.relay.auth.request_auth import RequestAuth
 from tickertape.relay.core.connection_limits import Admission
 from tickertape.relay.core.hub import TICK, Hub, HubSettings
 from tickertape.relay.endpoints.history import History
-from tickertape.relay.endpoints.page_budget import MAX_BYTES, PageBudget
+from tickertape.relay.endpoints.page_budget import PageBudget
 from tickertape.relay.flush_loop import FlushLoop, clock
+from tickertape.relay.ingest.gateway_history import GatewayHistory
 from tickertape.relay.ingest.ingest import Ingest
 from tickertape.relay.ingest.replay_readers import ReplayReaders
 from tickertape.relay.ingest.replay_requests import ReplayRequests
+from tickertape.relay.memory_budget import make_budget
 from tickertape.relay.metrics.snapshot import MetricsSnapshot, read_snapshot
 from tickertape.relay.settings import RelaySettings
 from tickertape.relay.transport.connections import Connections
 from tickertape.relay.worker_context import WorkerContext
 
+from tickertape.process.limits import memory_limit
 from tickertape.process.tasks import Tasks, race
 from tickertape.text import count
 
@@ -50,6 +54,7 @@ class Components:
         ingest: reads events from NATS into the hub.
         flush_loop: writes pending events to the sessions.
         history: answers ``GET /events``.
+        gateways: history of gateways.
         authority: authenticates clients; None without authentication.
         audit: audit log; None without one.
     """
@@ -59,6 +64,7 @@ class Components:
     ingest: Ingest
     flush_loop: FlushLoop
     history: History
+    gateways: GatewayHistory
     authority: Authority | None
     audit: AuditLog | None
 
@@ -73,7 +79,13 @@ class Components:
     def metrics_snapshot(self) -> MetricsSnapshot:
         """Return a snapshot of all metrics of this relay."""
         sources = {} if self.authority is None else self.authority.sources
-        return read_snapshot(self.connections, self.ingest.upstream_status(), self.token_failures(), sources)
+        return read_snapshot(
+            self.connections,
+            self.ingest.upstream_status(),
+            self.token_failures(),
+            sources,
+            self.gateways.status(),
+        )
 
     async def run(self, loaded: asyncio.Event) -> None:
         """Run ingest, flushes and periodic work until cancelled.
@@ -90,6 +102,7 @@ class Components:
                 tasks.start(self.ingest.run(loaded), name="ingest"),
                 tasks.start(self.flush_loop.run(), name="flush"),
                 tasks.start(self._tick(), name="tick"),
+                tasks.start(self.connections.store.run(), name="store"),
             ]
             if self.authority is not None:
                 running.append(tasks.start(self._refresh_tokens(self.authority), name="tokens"))
@@ -104,7 +117,7 @@ class Components:
             due = clock() + TICK
             await asyncio.sleep(TICK)
             lag.observe(clock() - due)
-            self.hub.tick(self.connections.clock())
+            self.hub.tick(clock(), time.time() - clock())
             self.connections.ping_batch()
             self.connections.rejections.tick(self.connections.clock(), self.connections.admission.rejected)
             if self.audit is not None:
@@ -146,6 +159,8 @@ def assemble(
         worker: context of a worker that shares its port with others; None for a single process.
     """
     now = clock()
+    budget = make_budget(memory_limit(), settings.log_bytes, worker.workers if worker else 1)
+    budget.report()
     names = settings.names()
     patterns = tuple(names.subject(pattern) for pattern in settings.patterns())
     flush_requested, requests = asyncio.Event(), ReplayRequests()
@@ -156,7 +171,8 @@ def assemble(
             rate=settings.client_rate,
             complete_rate=settings.complete_rate,
             log_events=settings.log_size,
-            log_bytes=settings.log_bytes,
+            log_bytes=budget.log_bytes,
+            replay_bytes=budget.replay_bytes,
             max_catch_up=settings.max_catch_up,
         ),
         flush_requested.set,
@@ -166,9 +182,10 @@ def assemble(
         session_failed,
     )
     readers = ReplayReaders(hub, requests, names, patterns, now)
-    audit = AuditLog(names, hub.settings.relay, now) if settings.audit else None
+    gateways = GatewayHistory(hub, names, patterns, control=settings.control)
+    audit = AuditLog(names, hub.settings.relay, now, hub.stats.unix) if settings.audit else None
     store_audit = None if audit is None else audit.run
-    ingest = Ingest(hub, now, url, names, patterns, readers, settings.access(), store_audit)
+    ingest = Ingest(hub, now, url, names, patterns, readers, gateways, settings.access(), store_audit)
     flush_loop = FlushLoop(hub.fanout, hub.stats, flush_requested, now, ingest.pause_reading)
     trusted, unlimited = Networks(settings.trusted_proxies), Networks(settings.unlimited_addresses)
     limits = settings.limits(capacity)
@@ -188,10 +205,11 @@ def assemble(
     # Not accepting until the newest states are loaded: a snapshot that is sent before would lack some.
     connections = Connections(hub, now, request_auth, admission, settings.message_rate, accepting=False)
     connections.audit = audit
+    connections.store = settings.store_watch()
     admission.on_reject = None if audit is None else audit.count_rejection
     # Of each worker, since a page lies in its memory.
-    history = History(hub, readers, PageBudget(MAX_BYTES // (worker.workers if worker else 1)))
-    return Components(hub, connections, ingest, flush_loop, history, authority, audit)
+    history = History(hub, readers, PageBudget(budget.page_bytes))
+    return Components(hub, connections, ingest, flush_loop, history, gateways, authority, audit)
 
 
 def session_failed(session: str, error: Exception) -> None:

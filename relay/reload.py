@@ -5,7 +5,7 @@ Invariants:
 1. Each file takes effect completely or not at all; after a failure the previous content stays in force.
 2. The relay logs one line for each signal: what it reloaded, what failed, and why.
 
-Settings from the environment or the command line need a restart.
+Other settings, including those in the configuration file, need a restart.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from tickertape.process.signals import add_signal_handlers
 log = logging.getLogger("tickertape")
 
 NOTHING: Final = (
-    "no settings come from files; settings from the environment and the command line need a restart"
+    "no keys, certificates or lists come from files; settings, also those of --config, need a restart"
 )
 
 

@@ -14,7 +14,8 @@ from functools import partial
 from typing import Any, Final
 
 from tickertape.relay.auth.authority import Authority
-from tickertape.relay.drain import StopSignals, drain
+from tickertape.relay.drain import END_GRACE, StopSignals, drain
+from tickertape.relay.endpoints.liveness import Liveness
 from tickertape.relay.endpoints.middleware import HostCheck
 from tickertape.relay.endpoints.routes import main_app, relay_ops_app
 from tickertape.relay.metrics.catalog import package_version, process_numbers
@@ -36,9 +37,9 @@ from tickertape.nats import connection
 from tickertape.nats.embedded_server import EmbeddedNats
 from tickertape.net.host_names import HostNames
 from tickertape.net.listeners import ListenError
-from tickertape.process import console
+from tickertape.process import console, shutdown
 from tickertape.process.limits import raise_descriptor_limit
-from tickertape.process.tasks import cancel_and_wait, race
+from tickertape.process.tasks import cancel_and_wait, race, run_until_stopped
 from tickertape.text import count
 from tickertape.urls import redact_url
 
@@ -67,12 +68,13 @@ async def serve(
         worker: context of a worker that shares its port with others; None for a single process.
 
     Returns:
-        The exit code: 0 after a signal, 1 if the relay cannot run.
+        The exit code: 0 after a signal, 1 if the relay cannot run, 77 if NATS denies it a permission.
     """
     started_at = time.monotonic()
     report_error = worker.report_error if worker else partial(console.print_notice, "serve")
     # Before anything else: until then, a signal ends the process without stopping what it has started.
-    stopping, reload = StopSignals(), Reload(settings)
+    stopping, reload = StopSignals(settings.drain_delay + settings.drain), Reload(settings)
+    liveness = Liveness()
     log.info("starting version %s", package_version(), extra=_startup_fields(settings))
     capacity = _raise_capacity(settings.max_connections)
     nats: EmbeddedNats | None = None
@@ -93,7 +95,8 @@ async def serve(
             ops_socket = _listen_ops(settings, main_socket.port)
         if settings.nats_url is None:
             nats = EmbeddedNats(settings.data_dir, settings.nats_port)
-            await nats.start()
+            await run_until_stopped(stopping.wait(), nats.start())
+            settings = settings.model_copy(update={"nats_monitoring_url": nats.monitoring_url})
     except OperatorError as error:
         report_error(str(error))
         return 1
@@ -111,10 +114,15 @@ async def serve(
         certificate.get_context if certificate else None,
         connections.request_auth,
     )
-    main_asgi = main_app(connections, components.history, settings.hsts)
+    main_asgi = main_app(connections, components.history, components.gateways, settings.hsts)
     main = HttpServer(main_asgi, main_socket, websocket_protocol(connections), acceptor.protocol)
     ops_asgi = relay_ops_app(
-        connections, components.ready, lambda: components.ingest.lag, components.metrics_snapshot
+        connections,
+        components.gateways,
+        components.ready,
+        lambda: components.ingest.lag,
+        components.metrics_snapshot,
+        liveness.check,
     )
     ops: Server = (
         worker.ops(ops_asgi, partial(_worker_metrics, components))
@@ -149,10 +157,13 @@ async def serve(
         await drain(connections, main, settings.drain_delay, settings.drain, stopping)
     except OperatorError as error:
         report_error(str(error))
-        code = 1
+        code = error.exit_code
         # Clients receive a close message, so that they reconnect to another relay.
         await drain(connections, main, 0.0, settings.drain, stopping)
     finally:
+        # From here on, ``/livez`` fails: if anything below hangs, the relay is restarted.
+        liveness.ended = True
+        shutdown.exit_within(END_GRACE)
         # NATS stops last: components read from it, and the log handler publishes its last records to it.
         await cancel_and_wait(*background)
         for server in servers:

@@ -1,12 +1,10 @@
-"""Settings of the relay: one frozen model for options and environment variables."""
+"""Settings of the relay."""
 
-import os
 import sys
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, ClassVar, Final, Self
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
-from pydantic_settings import SettingsConfigDict
 from tickertape.contracts.events import STREAM_SUBJECTS
 from tickertape.contracts.subjects import check_pattern, covers, escape
 from tickertape.relay.auth.client_address import Networks
@@ -14,12 +12,17 @@ from tickertape.relay.auth.origins import Origins
 from tickertape.relay.auth.settings import AuthSettings, auth_settings_error
 from tickertape.relay.core.connection_limits import Limits
 
+from tickertape.config.model import Mark
 from tickertape.errors import ConfigurationError
 from tickertape.logging_setup import Format, Level
 from tickertape.nats.settings import NatsSettings, NatsUrl
+from tickertape.nats.storage.watch import StoreWatch
+from tickertape.nats.stream_sizes import DEFAULT_SIZES
 from tickertape.net.host_names import HostNames
+from tickertape.net.loopback import LOOPBACK
+from tickertape.process.files import user_folder
 from tickertape.text import printable
-from tickertape.urls import is_loopback
+from tickertape.urls import is_loopback, parse_url
 from tickertape.validation import Port, checked_by
 
 RESERVED_DESCRIPTORS: Final = 96
@@ -31,7 +34,7 @@ MAX_WORKERS: Final = 64
 
 def data_home() -> Path:
     """Return the ``tickertape`` directory in ``XDG_DATA_HOME`` or its default."""
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "tickertape"
+    return user_folder("XDG_DATA_HOME", ".local", "share")
 
 
 def _check_source(text: str) -> str:
@@ -42,7 +45,7 @@ def _check_source(text: str) -> str:
 
 # ``inf`` would be no limit, which 0 says, too.
 FiniteFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-NetworkList = Annotated[str, checked_by(Networks)]
+NetworkList = Annotated[str, Mark.COMMAS, checked_by(Networks)]
 
 
 def _check_patterns(text: str) -> str:
@@ -53,26 +56,35 @@ def _check_patterns(text: str) -> str:
     return text
 
 
+def _check_monitoring_urls(text: str) -> str:
+    for part in filter(None, text.split(",")):
+        parse_url(part.strip(), ("http", "https"), "http://127.0.0.1:8222")
+    return text
+
+
 class RelaySettings(NatsSettings, AuthSettings):
     """Settings of a relay, not yet checked for safety; ``problem`` does that."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="TICKERTAPE_", frozen=True, extra="ignore", hide_input_in_errors=True
-    )
+    section: ClassVar[str] = "serve"
 
     nats_url: NatsUrl | None = Field(  # type: ignore[assignment]
         None, description="URL of the NATS server to read from; without it the relay starts its own"
     )
-    host: str = Field("127.0.0.1", description="address that the feed and the dashboard listen on")
+    nats_monitoring_url: Annotated[str, AfterValidator(_check_monitoring_urls)] = Field(
+        "",
+        description="address of the monitoring port of NATS, such as http://127.0.0.1:8222, from which the "
+        "relay learns that NATS cannot store events; separate those of a cluster with commas",
+    )
+    host: str = Field(LOOPBACK, description="address that the feed and the dashboard listen on")
     port: Port = Field(8080, description="port of the feed and the dashboard; 0 picks a free port")
-    ops_host: str = Field("127.0.0.1", description="address that metrics and health probes listen on")
+    ops_host: str = Field(LOOPBACK, description="address that metrics and health probes listen on")
     ops_port: Port = Field(9464, description="port of metrics and health probes; 0 picks a free port")
-    ops_allowed_hosts: Annotated[str, checked_by(HostNames)] = Field(
+    ops_allowed_hosts: Annotated[str, Mark.COMMAS, checked_by(HostNames)] = Field(
         "",
         description="host names of the ops port, in addition to addresses, localhost and names without a "
         "dot: relay.example.com, *.example.com",
     )
-    subjects: Annotated[str, AfterValidator(_check_patterns)] = Field(
+    subjects: Annotated[str, Mark.COMMAS, AfterValidator(_check_patterns)] = Field(
         ">", description="subject patterns that the relay reads, separated by commas"
     )
     client_rate: FiniteFloat = Field(
@@ -83,7 +95,7 @@ class RelaySettings(NatsSettings, AuthSettings):
         description="maximum log events per second that a token can grant in mode complete; 0: no limit",
     )
     insecure: bool = Field(False, description="allow --auth none on an address that other hosts can reach")
-    allowed_origins: Annotated[str, checked_by(Origins)] = Field(
+    allowed_origins: Annotated[str, Mark.COMMAS, checked_by(Origins)] = Field(
         "",
         description="origins of pages that may connect, in addition to the relay's own: "
         "https://app.example.com, https://*.example.com, app://name or vscode-webview://* for desktop apps, "
@@ -134,8 +146,17 @@ class RelaySettings(NatsSettings, AuthSettings):
         description="record in the stream AUDIT who connects with which grant, what is rejected, and what is "
         "reloaded",
     )
+    control: bool = Field(
+        False,
+        description="let clients silence gateways over HTTP, with a token whose grant has 'control'; needs "
+        "--auth jwt, and the NATS permission to publish watchdog.silenced.>",
+    )
     log_size: PositiveInt = Field(100_000, description="maximum number of events kept in memory")
-    log_bytes: PositiveInt = Field(128 * 1024 * 1024, description="maximum bytes of events kept in memory")
+    log_bytes: NonNegativeInt = Field(
+        0,
+        description="maximum bytes of events kept in memory; 0: 128 MiB, or an eighth of the memory limit of "
+        "each process if that is less",
+    )
     max_catch_up: PositiveInt = Field(
         1_000, description="maximum number of missed events that a client in mode live is sent"
     )
@@ -169,6 +190,10 @@ class RelaySettings(NatsSettings, AuthSettings):
             return ConfigurationError("tls_client_ca: set without --tls-cert", "set --tls-cert too")
         if self.tls_key is not None and self.tls_cert is None:
             return ConfigurationError("tls_key: set without --tls-cert", "set --tls-cert too")
+        if self.control and self.auth != "jwt":
+            return ConfigurationError(
+                "control: set without --auth jwt, and only a token can grant control", "set --auth jwt too"
+            )
         if self.auth == "none" and not self.insecure and not is_loopback(self.host):
             return ConfigurationError(
                 f"host: {self.host} is reachable from other hosts and --auth none accepts every client",
@@ -198,6 +223,13 @@ class RelaySettings(NatsSettings, AuthSettings):
             address_rate=self.address_rate,
         )
 
+    def store_watch(self) -> StoreWatch:
+        """Return the watch of the store of NATS."""
+        urls = [part.strip() for part in self.nats_monitoring_url.split(",") if part.strip()]
+        names, access = self.names(), self.access()
+        tls = access.ssl_context if access.requires_tls else None
+        return StoreWatch(urls, [names.stream(key) for key in DEFAULT_SIZES], tls)
+
     def patterns(self) -> tuple[str, ...]:
         """Return the subject patterns to read; none covers another, as NATS rejects overlapping filters."""
         patterns = {pattern.strip() for pattern in self.subjects.split(",")}
@@ -206,8 +238,8 @@ class RelaySettings(NatsSettings, AuthSettings):
         return tuple(sorted(p for p in patterns if not any(covers(other, p) for other in patterns - {p})))
 
 
-class ServeSettings(RelaySettings):
-    """Options of ``tickertape serve``; each can also be set as ``TICKERTAPE_<NAME>``."""
+class ProcessSettings(RelaySettings):
+    """Settings of a relay that is a process of its own."""
 
     workers: int = Field(
         1,
@@ -216,11 +248,21 @@ class ServeSettings(RelaySettings):
         description="number of processes that share the port, one for each CPU core to use",
     )
 
+
+class ServeSettings(ProcessSettings):
+    """Settings of ``tickertape serve``, which are safe."""
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.workers > 1 and sys.platform != "linux":
             raise ValueError(
                 "workers: only Linux balances connections across processes; run several relays instead"
+            )
+        access = self.access()
+        if self.nats_url is None and (access.has_credentials or access.requires_tls):
+            raise ValueError(
+                "credentials for NATS are set without --nats-url, but the embedded server has no users; "
+                "set --nats-url, such as nats://127.0.0.1:4222"
             )
         if (problem := self.problem()) is not None:
             raise ValueError(printable(str(problem)))  # pydantic fails on bytes that are not UTF-8

@@ -16,9 +16,10 @@ example with FastAPI::
     async def health() -> dict[str, object]:
         return {"status": "ok", "feed": feed.health()}
 
-Below the mount point, the feed serves the WebSocket at ``/`` and ``/ws``, and ``/events`` and ``/health``
-over HTTP. The host publishes the metrics: ``prometheus_client.REGISTRY.register(feed.collector)`` adds them
-to the host's own, and ``app.mount("/metrics", prometheus_client.make_asgi_app())`` serves them all.
+Below the mount point, the feed serves the WebSocket at ``/`` and ``/ws``, and ``/events``, ``/gateways``,
+``/incidents``, ``/state`` and ``/health`` over HTTP. The host publishes the metrics:
+``prometheus_client.REGISTRY.register(feed.collector)`` adds them to the host's own, and
+``app.mount("/metrics", prometheus_client.make_asgi_app())`` serves them all.
 
 Invariants:
 
@@ -29,7 +30,6 @@ Invariants:
 """
 
 import logging
-import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal
@@ -45,13 +45,12 @@ from tickertape.relay.asgi.runner import MountedCollector, MountedRelay
 from tickertape.relay.auth.origins import Origins
 from tickertape.relay.auth.settings import Algorithm
 from tickertape.relay.core.connection_limits import SERVER_LIMITS, Limit
-from tickertape.relay.settings import RelaySettings, ServeSettings
+from tickertape.relay.settings import RelaySettings
 from tickertape.relay.transport.connections import Health
 from tickertape.relay.transport.http.responses import request_headers, request_peer
 
-from tickertape.errors import ConfigurationError
+from tickertape.config.resolve import load
 from tickertape.urls import is_loopback
-from tickertape.validation import find_misspelt_variable
 
 log = logging.getLogger("tickertape.asgi")
 
@@ -59,7 +58,12 @@ START_TIMEOUT: Final = 2.0
 """Seconds that a client waits for a feed that is starting, before it is asked to retry."""
 
 _FEED_PATHS: Final = frozenset({"", "/", "/ws"})
-_NOT_STARTED: Final[Health] = {"status": "unavailable", "upstream": "disconnected", "connections": 0}
+_NOT_STARTED: Final[Health] = {
+    "status": "unavailable",
+    "upstream": "disconnected",
+    "store": "unknown",
+    "connections": 0,
+}
 
 
 class TickertapeApp:
@@ -229,11 +233,12 @@ def tickertape_app(
     jwt_audience: str | None = None,
     insecure: bool | None = None,
     audit: bool | None = None,
+    control: bool | None = None,
     settings: RelaySettings | None = None,
 ) -> TickertapeApp:
     """Build a feed to mount in an application: ``app.mount("/feed", feed)``.
 
-    Arguments that are not given are read from ``TICKERTAPE_<NAME>``, as by ``tickertape serve``.
+    Arguments that are not given are read from the sources that ``tickertape serve`` reads.
 
     Args:
         nats_url: URL of NATS; ``nats://127.0.0.1:4222`` by default.
@@ -246,6 +251,7 @@ def tickertape_app(
             jwt_audience: settings for verifying tokens.
         insecure: allow ``auth="none"`` on addresses that other hosts can reach.
         audit: record in the stream AUDIT who connects with which grant, and what is rejected.
+        control: let clients silence gateways, if their token grants it.
         settings: complete settings, instead of the arguments above.
 
     Raises:
@@ -254,10 +260,6 @@ def tickertape_app(
         ConfigurationError: tokens cannot be verified with these settings, or the key or the list of revoked
             tokens cannot be used.
     """
-    known = {name.upper() for name in ServeSettings.model_fields}
-    # The host may have variables of its own with the prefix.
-    if (problem := find_misspelt_variable(os.environ, known, resembling=True)) is not None:
-        raise ConfigurationError(problem, "rename or unset it")
     arguments: Mapping[str, Any] = {
         "nats_url": nats_url,
         "subjects": _join(subjects),
@@ -275,11 +277,12 @@ def tickertape_app(
         "jwt_audience": jwt_audience,
         "insecure": insecure,
         "audit": audit,
+        "control": control,
     }
     arguments = {name: value for name, value in arguments.items() if value is not None}
     if settings is not None and arguments:
         raise TypeError(f"both settings and {', '.join(arguments)} are given; pass everything in settings")
-    return TickertapeApp(RelaySettings(**arguments) if settings is None else settings)
+    return TickertapeApp(load(RelaySettings, arguments) if settings is None else settings)
 
 
 def _join(values: str | Iterable[str] | None) -> str | None:

@@ -38,6 +38,9 @@ RETRY_DELAY: Final = 5.0
 ABORT_TIMEOUT: Final = 1.0
 """Seconds that the tasks of aborted clients have to end."""
 
+STOP_TIMEOUT: Final = 10.0
+"""Seconds that the relay's own tasks have to end."""
+
 BYE_TIMEOUT: Final = 1.0
 """Maximum seconds by which the host's shutdown is delayed, so that clients receive ``bye``."""
 
@@ -154,7 +157,11 @@ class MountedRelay:
                 client.abort()
             await _wait_for_disconnects(self.components, ABORT_TIMEOUT)
         if self._task is not None:
-            await cancel_and_wait(self._task)
+            # Bounded, because the host waits for this before it ends.
+            ended = asyncio.ensure_future(cancel_and_wait(self._task))
+            _, late = await asyncio.wait({ended}, timeout=STOP_TIMEOUT)
+            if late:
+                log.error("the feed did not stop within %g s and is abandoned", STOP_TIMEOUT)
         self._task = self.components = None
 
     # Internals.
@@ -170,7 +177,8 @@ class MountedRelay:
         # The limit of the process is the host's decision, so it is not raised here.
         capacity = max(1, descriptor_limits()[0] - RESERVED_DESCRIPTORS)
         components = assemble(self._settings, self._url, self._origins, capacity, self._authority())
-        self.components, self.http_app = components, mounted_app(components.connections, components.history)
+        self.components = components
+        self.http_app = mounted_app(components.connections, components.history, components.gateways)
         return components
 
     async def _run(self, components: Components) -> None:

@@ -35,7 +35,7 @@ from tickertape.relay.audit.audit_stream import ensure_audit
 from tickertape.relay.core.grants import Grant
 
 from tickertape.names import Names
-from tickertape.nats.jetstream_api import StreamsError
+from tickertape.nats.jetstream_api import StreamsError, describe_publish_error
 from tickertape.text import printable
 
 log = logging.getLogger("tickertape.audit")
@@ -84,19 +84,27 @@ class AuditLog:
     Args:
         names: names of subjects and streams.
         source: name of the relay.
-        clock: returns UNIX seconds.
+        clock: returns UNIX seconds that never go back.
+        unix: converts them to the time of the system clock.
 
     Attributes:
         stored: number of records that the stream has acknowledged.
         lost: number of records that were dropped, because NATS did not accept them in time.
     """
 
-    def __init__(self, names: Names, source: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        names: Names,
+        source: str,
+        clock: Callable[[], float],
+        unix: Callable[[float], float] = float,
+    ) -> None:
         self.stored = 0
         self.lost = 0
         self._names = names
         self._source = source
         self._clock = clock
+        self._unix = unix
         self._queue: deque[Queued] = deque()
         self._bytes = 0
         self._added = asyncio.Event()
@@ -122,19 +130,20 @@ class AuditLog:
             seconds: UNIX seconds of what happened; None for the current time.
         """
         return {
-            "timestamp": format_time(self._clock() if seconds is None else seconds),
+            "timestamp": format_time(self._unix(self._clock() if seconds is None else seconds)),
             "source": self._source,
         }
 
-    def write(self, record: Record) -> None:
-        """Queue a record."""
+    def write(self, record: Record) -> bool:
+        """Queue a record; return False if it is lost because the queue is full."""
         data = record.encode()
         if len(data) > MAX_RECORD or self._bytes + len(data) > MAX_QUEUED_BYTES:
             self._lose()
-            return
+            return False
         self._queue.append(Queued(next(self._ids), self._names.subject(record_subject(record)), data))
         self._bytes += len(data)
         self._added.set()
+        return True
 
     def queued(self) -> list[Queued]:
         """Return the records that are not stored yet, oldest first."""
@@ -236,7 +245,7 @@ class AuditLog:
             await nc.jetstream().publish(record.subject, record.data, timeout=2.0, headers=headers)
         # nats-py raises ValueError and KeyError for an acknowledgement that it cannot parse.
         except (NatsError, OSError, TimeoutError, ValueError, KeyError) as error:
-            return str(error) or type(error).__name__
+            return describe_publish_error(error)
         return None
 
     def _write_counted(self) -> None:

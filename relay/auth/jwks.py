@@ -242,8 +242,6 @@ async def fetch_document(name: str, url: str) -> tuple[bytes, float]:
             headers={"Accept": "application/jwk-set+json, application/json", "User-Agent": "tickertape"},
             proxies=True,
         )
-    except TimeoutError:
-        reason = f"timed out after {FETCH_TIMEOUT:g} s"
     except OSError as error:
         reason = describe_failure(error)
     else:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tickertape.config.model import Settings
 from tickertape.errors import ConfigurationError
 from tickertape.urls import is_loopback, parse_url
 from tickertape.validation import NOT_EMPTY
@@ -58,13 +58,8 @@ def _absent(value: Any) -> Any:
 _EMPTY = BeforeValidator(_absent)
 
 
-class TokenSettings(BaseSettings):
-    """Settings for token verification; each can also be set as ``TICKERTAPE_<NAME>``."""
-
-    # Validation errors would otherwise show the input, which may be secret.
-    model_config = SettingsConfigDict(
-        env_prefix="TICKERTAPE_", frozen=True, extra="ignore", hide_input_in_errors=True
-    )
+class TokenSettings(Settings):
+    """Settings for token verification."""
 
     jwt_algorithm: Annotated[Algorithm | None, _EMPTY] = Field(
         None, description="signature algorithm of tokens; all others are rejected"

@@ -71,7 +71,7 @@ class Histogram:
 
 @dataclass(slots=True)
 class Stats:
-    """Totals since the start of the relay.
+    """Totals since the start of the relay, and the difference of its clocks.
 
     Attributes:
         received: events read from the stream, by kind: ``state`` or ``log``.
@@ -90,6 +90,7 @@ class Stats:
         errors: internal errors, by what they ended: a ``session`` or a ``request``.
         age_outliers: deliveries left out of ``age`` because the event's timestamp is implausible: too far in
             the ``past`` or the ``future``.
+        clock_skew: seconds by which the system clock is ahead of the relay's own, which never goes back.
     """
 
     received: dict[str, int] = field(default_factory=lambda: {"state": 0, "log": 0})
@@ -109,6 +110,11 @@ class Stats:
     loop_lag: Histogram = field(default_factory=lambda: Histogram(TURN_BUCKETS))
     errors: dict[str, int] = field(default_factory=lambda: {"session": 0, "request": 0})
     age_outliers: dict[str, int] = field(default_factory=lambda: {"past": 0, "future": 0})
+    clock_skew: float = 0.0
+
+    def unix(self, now: float) -> float:
+        """Convert a time of the relay to the system clock's, which may have been set since the start."""
+        return now + self.clock_skew
 
     def observe_age(self, seconds: float, times: int, exemplar: Exemplar | None = None) -> None:
         """Count the seconds from an event's own timestamp to the write; count implausible values separately.

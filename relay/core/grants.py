@@ -40,7 +40,7 @@ _DELIVERED: Final = tuple(
 
 N = TypeVar("N", int, float)
 
-_FIELDS: Final = frozenset({"subjects", "deny", "level", "rate", "connections"})
+_FIELDS: Final = frozenset({"subjects", "deny", "level", "rate", "connections", "control"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,7 @@ class Grant:
         expires_at: earliest expiry of token and certificate, UNIX seconds; None without both.
         key_id: ``kid`` of the token.
         certificate: certificate of the client; None without one.
+        control: whether the client may silence gateways, where the relay allows that.
     """
 
     subjects: tuple[str, ...] = (">",)
@@ -86,6 +87,7 @@ class Grant:
     expires_at: float | None = None
     key_id: str | None = None
     certificate: ClientCertificate | None = None
+    control: bool = False
 
     def intersect(self, patterns: tuple[str, ...], level: str) -> Filter:
         """Return the intersection of a requested filter and this grant.
@@ -145,6 +147,7 @@ class Grant:
             level=max(self.level, other.level, key=RANK.__getitem__),
             rate=_lower_rate(self.rate, other.rate),
             connections=_lower(self.connections, other.connections),
+            control=self.control and other.control,
             expires_at=_lower(self.expires_at, other.expires_at),
             certificate=certificate,
         )
@@ -235,12 +238,16 @@ def parse_grant(value: object, label: str) -> Grant:
         isinstance(connections, bool) or not isinstance(connections, int) or connections < 1
     ):
         raise _malformed(f"{label}.connections", "is not an integer of at least 1")
+    control = value.get("control", False)
+    if not isinstance(control, bool):
+        raise _malformed(f"{label}.control", "is not true or false")
     return Grant(
         subjects=subjects,
         deny=_deny_patterns(value, label),
         level=level.upper(),
         rate=None if rate is None else float(rate),
         connections=connections,
+        control=control,
     )
 
 

@@ -59,7 +59,9 @@ class Hub:
         self.stats = Stats()
         self.log = EventLog(settings.log_events, settings.log_bytes)
         self.snapshot = Snapshot()
-        self.fanout = Fanout(self.log, self.snapshot, self.stats, settings.max_catch_up, wake, fetch)
+        self.fanout = Fanout(
+            self.log, self.snapshot, self.stats, settings.max_catch_up, wake, fetch, settings.replay_bytes
+        )
         self.sessions = Sessions(settings, self.log, self.fanout, self.stats, locate, verify, report)
         self.generation = 0
         self._heartbeat_at = 0.0
@@ -161,8 +163,14 @@ class Hub:
         self.log.advance(seq, stored_ns)
         self.stats.rejected[reason] = self.stats.rejected.get(reason, 0) + 1
 
-    def tick(self, now: float) -> None:
-        """Run timers, and send heartbeats that would be late at the next call; call this every ``TICK``."""
+    def tick(self, now: float, skew: float = 0.0) -> None:
+        """Run timers, and send heartbeats that would be late at the next call; call this every ``TICK``.
+
+        Args:
+            now: UNIX seconds.
+            skew: seconds by which the system clock is ahead of ``now``, because it was set.
+        """
+        self.sessions.set_clock_skew(skew)
         self.sessions.tick(now)
         if now >= self._heartbeat_at:
             self._heartbeat_at = now + max(0.0, self.settings.heartbeat_ms / 1000 - TICK)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from tickertape.contracts.messages import HEARTBEAT_MS, Mode
 from tickertape.relay.core.grants import Grant
+from tickertape.relay.core.replay_cache import MAX_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class HubSettings:
             limit.
         log_events: maximum number of events in the log.
         log_bytes: maximum bytes of events in the log.
+        replay_bytes: maximum bytes of replayed chunks of the stream.
         max_catch_up: maximum number of missed events that a session in mode ``live`` is sent.
         heartbeat_ms: maximum milliseconds between two messages to a client.
     """
@@ -26,6 +28,7 @@ class HubSettings:
     complete_rate: float = 5_000.0
     log_events: int = 100_000
     log_bytes: int = 128 * 1024 * 1024
+    replay_bytes: int = MAX_BYTES
     max_catch_up: int = 1_000
     heartbeat_ms: int = HEARTBEAT_MS
 

@@ -21,14 +21,14 @@ from tickertape.relay.core.event_log import Record
 from tickertape.relay.core.filters import Filter
 from tickertape.relay.core.state_pool import Bounds, StatePool
 
-_MIB: Final = 1024 * 1024
+from tickertape.text import MIB
 
 FAMILIES: Final[Mapping[str, Bounds]] = MappingProxyType(
-    {"gateway.status": Bounds(100_000, 128 * _MIB), "system.health": Bounds(16_000, 32 * _MIB)}
+    {"gateway.status": Bounds(100_000, 128 * MIB), "system.health": Bounds(16_000, 32 * MIB)}
 )
 """Bounds of the families, by the first two tokens of their subjects."""
 
-OTHER_FAMILIES: Final = Bounds(16_000, 32 * _MIB)
+OTHER_FAMILIES: Final = Bounds(16_000, 32 * MIB)
 """Bounds of each family that a later version of the contract adds."""
 
 MAX_EXAMINED: Final = 1_000
@@ -38,7 +38,7 @@ MAX_STALE: Final = 1_000
 """Number of states that are added to a list, or a quarter of its length if that is more; they make others
 stale."""
 
-MAX_STALE_BYTES: Final = 8 * _MIB
+MAX_STALE_BYTES: Final = 8 * MIB
 """Bytes of states that are added to a list."""
 
 _sequence = attrgetter("seq")

@@ -149,7 +149,7 @@ class History:
         if query.request.cursor is not None:
             start = await self._resolve(query.request.cursor)
         elif query.request.since is not None:
-            moment = query.request.since.at(now)
+            moment = query.request.since.at(self._hub.stats.unix(now))
             in_log = hub.log.covers(moment)
             start = hub.log.position_at(moment) if in_log else await self._readers.position_at(moment)
         else:

@@ -1,38 +1,22 @@
-"""ASGI endpoint of ``GET /events``: authentication, limits and errors around a page of history."""
+"""ASGI endpoint of ``GET /events``."""
 
-from typing import Final
+from dataclasses import dataclass
 
-from nats.errors import Error as NatsError
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
-from tickertape.contracts.close_codes import ErrorCode
-from tickertape.contracts.messages import ProtocolError
-from tickertape.relay.auth.claims import rejection_reason
-from tickertape.relay.auth.request_auth import header_value
+from starlette.types import Scope
 from tickertape.relay.core.filters import Filter
 from tickertape.relay.core.grants import Grant
-from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON
 from tickertape.relay.endpoints.history import History, Query, parse
+from tickertape.relay.endpoints.read_endpoint import ReadEndpoint
 from tickertape.relay.transport.connections import Connections
-from tickertape.relay.transport.http.responses import (
-    StreamedResponse,
-    cors_headers,
-    error_response,
-    request_headers,
-    request_peer,
-)
-
-from tickertape.nats.streams import StreamsError
-
-_REJECTIONS: Final = frozenset({ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN, ErrorCode.TOO_MANY})
-"""Errors that the audit log counts: the client was rejected, not its query."""
 
 
-AUTHENTICATED: Final = "tickertape_authenticated"
-"""Key in the state of a request with a valid token, whose rejection costs its client nothing extra."""
+@dataclass(frozen=True, slots=True)
+class _Page:
+    query: Query
+    filter: Filter
 
 
-class HistoryEndpoint:
+class HistoryEndpoint(ReadEndpoint[_Page]):
     """Endpoint of ``/events`` as an ASGI application.
 
     Args:
@@ -41,83 +25,17 @@ class HistoryEndpoint:
     """
 
     def __init__(self, connections: Connections, history: History) -> None:
-        self._connections = connections
+        super().__init__(connections, history.budget)
         self._history = history
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = request_headers(scope)
-        # Browsers send preflight requests without a token, so they are answered before authentication.
-        if scope["method"] == "OPTIONS":
-            preflight = Response(
-                status_code=204, headers=cors_headers(self._connections.request_auth, headers)
-            )
-            await preflight(scope, receive, send)
-            return
-        try:
-            query = parse(scope["query_string"].decode("latin-1"))
-            client_slot = scope["state"].get("client_slot")
-            grant = self._connections.request_auth.grant(
-                request_peer(scope), headers, certificate=client_slot and client_slot.certificate
-            )
-            # On the feed the token may follow in ``auth``; an HTTP request has no later message.
-            if grant is None:
-                raise ProtocolError(
-                    ErrorCode.UNAUTHORIZED, "token required; send it as 'Authorization: Bearer'"
-                )
-            filter = grant.intersect(query.request.subjects, query.request.level)
-            scope["state"][AUTHENTICATED] = True
-            async with self._history.budget.reserve(self._client_key(scope, grant)) as reservation:
-                page = await self._page(query, filter)
-                if self._connections.audit is not None:
-                    user_agent = header_value(headers, "user-agent")
-                    self._connections.audit.count_read(grant, self._client_address(scope), user_agent)
-                response = StreamedResponse(
-                    page,
-                    media_type="application/json",
-                    headers=cors_headers(self._connections.request_auth, headers),
-                )
-                response.on_progress = reservation.record_progress
+    def parse(self, scope: Scope) -> _Page:
+        """Parse a request."""
+        return _Page(parse(scope["query_string"].decode("latin-1")), Filter(()))
 
-                def end() -> None:
-                    # The slot has no socket once its connection has ended.
-                    if client_slot is not None and hasattr(client_slot, "socket"):
-                        client_slot.socket.abort()  # does nothing in a mounted feed
-                    response.end()
+    def authorize(self, page: _Page, grant: Grant) -> _Page:
+        """Restrict a query to what a grant allows."""
+        return _Page(page.query, grant.intersect(page.query.request.subjects, page.query.request.level))
 
-                reservation.start_sending(len(page), end)
-                # This waits until the client has read; meanwhile the page takes memory.
-                await response(scope, receive, send)
-        except ProtocolError as error:
-            await self._send_error(error, scope, receive, send)
-
-    async def _page(self, query: Query, filter: Filter) -> bytes:
-        """Read a page.
-
-        Raises:
-            ProtocolError: the page cannot be read.
-        """
-        try:
-            return await self._history.page(query, filter, self._connections.clock())
-        except ProtocolError:
-            raise
-        except (StreamsError, NatsError, OSError) as error:
-            raise ProtocolError(
-                ErrorCode.UNAVAILABLE, str(error) or "NATS does not respond; retry later"
-            ) from None
-        except Exception as error:
-            self._connections.record_request_error("a request for /events", error)
-            raise ProtocolError(ErrorCode.INTERNAL, INTERNAL_ERROR_REASON) from None
-
-    def _client_key(self, scope: Scope, grant: Grant) -> str:
-        """Return the key that a client's pages are counted by: token subject or address (IPv6: its /64)."""
-        return grant.subject or self._connections.admission.addresses.key(self._client_address(scope))
-
-    def _client_address(self, scope: Scope) -> str:
-        return self._connections.request_auth.client_address(request_peer(scope), request_headers(scope))
-
-    async def _send_error(self, error: ProtocolError, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._connections.audit is not None and error.code in _REJECTIONS:
-            self._connections.audit.count_rejection(rejection_reason(error), self._client_address(scope))
-        response = error_response(error)
-        response.headers.update(cors_headers(self._connections.request_auth, request_headers(scope)))
-        await response(scope, receive, send)
+    async def read(self, page: _Page, client: str) -> bytes:
+        """Return a page as JSON."""
+        return await self._history.page(page.query, page.filter, self._connections.clock())

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.messages import ProtocolError
 from tickertape.relay.auth.request_auth import header_value
-from tickertape.relay.endpoints.history_endpoint import AUTHENTICATED
+from tickertape.relay.endpoints.read_endpoint import AUTHENTICATED
 from tickertape.relay.transport.connections import Connections
 from tickertape.relay.transport.http.responses import NO_STORE, error_response, request_headers, request_peer
 

@@ -5,7 +5,7 @@ A mounted feed serves the routes of the main port without the dashboard.
 
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Self
 
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
@@ -15,10 +15,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp
+from tickertape.relay.endpoints.gateway_endpoints import gateway_routes
 from tickertape.relay.endpoints.history import History
 from tickertape.relay.endpoints.history_endpoint import HistoryEndpoint
 from tickertape.relay.endpoints.middleware import Guard, SecurityHeaders
 from tickertape.relay.endpoints.static_files import Assets
+from tickertape.relay.ingest.gateway_history import GatewayHistory
 from tickertape.relay.metrics import catalog as metrics
 from tickertape.relay.metrics.snapshot import MetricsSnapshot
 from tickertape.relay.transport.connections import Connections
@@ -32,12 +34,13 @@ from tickertape.relay.transport.http.responses import (
 DASHBOARD: Final = Path(__file__).parents[1] / "dashboard"
 
 
-def main_app(connections: Connections, history: History, hsts: int = 0) -> ASGIApp:
-    """Build the application of the main port: ``/``, its assets, ``/events`` and ``/health``.
+def main_app(connections: Connections, history: History, gateways: GatewayHistory, hsts: int = 0) -> ASGIApp:
+    """Build the application of the main port: the dashboard, ``/events``, ``/gateways`` and ``/health``.
 
     Args:
         connections: connections of the relay.
         history: history that ``/events`` reads.
+        gateways: history that ``/gateways`` reads.
         hsts: seconds for which browsers are told to use only TLS, in responses over TLS; 0 sends nothing.
     """
     assets = Assets(directory=DASHBOARD)
@@ -49,25 +52,27 @@ def main_app(connections: Connections, history: History, hsts: int = 0) -> ASGIA
         connections,
         [
             Route("/", dashboard),
-            *_common_routes(connections, history),
+            *_common_routes(connections, history, gateways),
             Mount("/assets", assets),
         ],
         hsts,
     )
 
 
-def mounted_app(connections: Connections, history: History) -> ASGIApp:
-    """Build the HTTP application of a mounted feed: ``/events`` and ``/health``."""
-    return _guard(connections, [Route("/", _upgrade_required), *_common_routes(connections, history)])
+def mounted_app(connections: Connections, history: History, gateways: GatewayHistory) -> ASGIApp:
+    """Build the HTTP application of a mounted feed: ``/events``, ``/gateways`` and ``/health``."""
+    routes = _common_routes(connections, history, gateways)
+    return _guard(connections, [Route("/", _upgrade_required), *routes])
 
 
-def _common_routes(connections: Connections, history: History) -> list[BaseRoute]:
+def _common_routes(connections: Connections, history: History, gateways: GatewayHistory) -> list[BaseRoute]:
     async def health(request: Request) -> Response:
         return JSONResponse(connections.health(), status_code=200 if connections.healthy else 503)
 
     return [
         Route("/ws", _upgrade_required),
         Route("/events", HistoryEndpoint(connections, history), methods=["GET", "OPTIONS"]),
+        *gateway_routes(connections, gateways, history.budget),
         Route("/health", health),
     ]
 
@@ -111,45 +116,75 @@ def json_app(
     )
 
 
+class Readiness(NamedTuple):
+    """Response of ``/readyz``.
+
+    A store of NATS that is full makes no relay unready: it serves its clients, resumes and history as before,
+    and since the store is that of all relays, a load balancer would be left without any.
+
+    Attributes:
+        ready: whether clients should be sent here.
+        problem: what does not work; empty if there is nothing.
+    """
+
+    ready: bool
+    problem: str = ""
+
+    def __str__(self) -> str:
+        return ("ready" if self.ready else "not ready") + (f": {self.problem}" if self.problem else "")
+
+    @classmethod
+    def parse(cls, status: int, body: str) -> Self:
+        """Parse a response."""
+        return cls(status == 200, body.strip().partition(": ")[2])
+
+
 def relay_ops_app(
     connections: Connections,
+    gateways: GatewayHistory,
     ready: Callable[[], bool],
     lag: Callable[[], int],
     take_snapshot: Callable[[], MetricsSnapshot],
+    alive: Callable[[], bool],
 ) -> ASGIApp:
     """Build the application of the ops port: ``/metrics``, ``/livez``, ``/readyz`` and ``/statusz``.
 
     Args:
         connections: connections of the relay.
+        gateways: history of gateways.
         ready: returns whether clients should be sent here.
         lag: returns the number of events in the stream that are not ingested yet.
         take_snapshot: returns a snapshot of all metrics of the relay.
+        alive: returns whether the relay still runs.
     """
     registry = metrics.make_registry(take_snapshot)
 
     async def current_registry() -> CollectorRegistry:
         return registry
 
-    async def is_ready() -> bool:
-        return ready()
+    async def readiness() -> Readiness:
+        problem = connections.store.problem
+        return Readiness(ready(), "" if problem is None else str(problem))
 
     async def status() -> dict[str, Any]:
-        return _status(connections, ready(), lag())
+        return {**_status(connections, ready(), lag()), "history": gateways.status()._asdict()}
 
-    return ops_app(current_registry, is_ready, status)
+    return ops_app(current_registry, readiness, status, alive)
 
 
 def ops_app(
     registry: Callable[[], Awaitable[CollectorRegistry]],
-    ready: Callable[[], Awaitable[bool]],
+    ready: Callable[[], Awaitable[Readiness]],
     status: Callable[[], Awaitable[dict[str, Any]]],
+    alive: Callable[[], bool],
 ) -> ASGIApp:
     """Build the application of the ops port for one relay, or for all workers together.
 
     Args:
         registry: returns the metrics.
-        ready: returns whether clients should be sent here.
+        ready: returns whether clients should be sent here, and what does not work.
         status: returns the response body of ``/statusz``.
+        alive: returns whether the relay still runs.
     """
 
     async def all_metrics(request: Request) -> Response:
@@ -158,10 +193,11 @@ def ops_app(
 
     # Never asks NATS: restarting the relay would end all sessions and not restore NATS.
     async def live(request: Request) -> Response:
-        return PlainTextResponse("ok\n")
+        return PlainTextResponse("ok\n") if alive() else PlainTextResponse("ending\n", 503)
 
     async def readiness(request: Request) -> Response:
-        return PlainTextResponse("ready\n") if await ready() else PlainTextResponse("not ready\n", 503)
+        state = await ready()
+        return PlainTextResponse(f"{state}\n", 200 if state.ready else 503)
 
     async def statusz(request: Request) -> Response:
         return JSONResponse(await status())
@@ -183,6 +219,7 @@ def _status(connections: Connections, ready: bool, lag: int) -> dict[str, Any]:
         "relay": hub.settings.relay,
         "ready": ready,
         "upstream": "connected" if hub.sessions.upstream_connected else "disconnected",
+        "store": str(connections.store.problem or connections.store.state),
         "cursor": hub.cursor(),
         "lag": lag,
         "log": {

@@ -20,6 +20,9 @@ from tickertape.contracts import subjects
 from tickertape.contracts.events import Rejection
 
 from tickertape.names import Names
+from tickertape.nats.errors import DENIAL_REPORT_INTERVAL
+from tickertape.nats.jetstream_api import describe_publish_error
+from tickertape.rate_limit import RepeatFilter
 from tickertape.text import printable, truncate
 
 log = logging.getLogger("tickertape.ingest")
@@ -118,6 +121,8 @@ class DeadLetters:
     async def run(self, nc: Client) -> None:
         """Publish queued dead letters until cancelled."""
         jetstream = nc.jetstream()
+        now = asyncio.get_running_loop().time
+        reports = RepeatFilter(DENIAL_REPORT_INTERVAL)
         while True:
             await self._added.wait()
             self._added.clear()
@@ -129,8 +134,10 @@ class DeadLetters:
                     await jetstream.publish(subject, body, timeout=2.0, headers=headers)
                 # nats-py raises ValueError and KeyError for an acknowledgement that it cannot parse.
                 except (NatsError, OSError, TimeoutError, ValueError, KeyError) as error:
-                    cursor = self._queue[0].cursor
-                    log.warning("cannot store dead letter of event %s, retrying: %s", cursor, error)
+                    failure = describe_publish_error(error)
+                    if reports.allow(failure, now()):
+                        cursor = self._queue[0].cursor
+                        log.warning("cannot store dead letter of event %s, retrying: %s", cursor, failure)
                     await asyncio.sleep(RETRY_DELAY)
                     if nc.is_connected and self._overflow:
                         # NATS is reachable but rejects this one, and the queue has overflowed: drop it.

@@ -18,6 +18,7 @@ from tickertape.relay.core.hub import Hub
 from tickertape.relay.ingest.dead_letters import DeadLetter, DeadLetters
 from tickertape.relay.ingest.eviction_log import EvictionLog
 from tickertape.relay.ingest.gap_detector import GapDetector
+from tickertape.relay.ingest.gateway_history import GatewayHistory
 from tickertape.relay.ingest.latest_states import LatestStates
 from tickertape.relay.ingest.range_reader import RangeReader
 from tickertape.relay.ingest.replay_readers import ReplayReaders
@@ -35,9 +36,11 @@ from tickertape.names import Names
 from tickertape.nats import connection
 from tickertape.nats.client import SafeClient
 from tickertape.nats.credentials import Access
+from tickertape.nats.errors import DENIAL_REPORT_INTERVAL, PermissionDenied
 from tickertape.nats.ordered_consumer import Delivery, OrderedConsumer
 from tickertape.nats.streams import StreamMissing, StreamsError, epoch_of, provision
 from tickertape.process.tasks import Tasks
+from tickertape.rate_limit import RepeatFilter
 
 log = logging.getLogger("tickertape.ingest")
 
@@ -69,6 +72,7 @@ class Ingest:
         names: names of subjects and streams.
         patterns: subject patterns to receive, as in NATS.
         readers: readers of older events for clients; they share the connection.
+        history: history of gateways, which shares the connection, too.
         access: credentials and certificates for NATS.
         audit: stores audit records over the connection until cancelled; None without an audit log.
 
@@ -85,6 +89,7 @@ class Ingest:
         names: Names,
         patterns: tuple[str, ...],
         readers: ReplayReaders,
+        history: GatewayHistory,
         access: Access | None = None,
         audit: Callable[[Client], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
@@ -95,6 +100,7 @@ class Ingest:
         self._audit = audit
         self._names = names
         self._readers = readers
+        self._history = history
         self._range = RangeReader(names, patterns)
         self._stream = self._range.stream
         self._states = LatestStates(hub, clock, names, patterns)
@@ -148,6 +154,7 @@ class Ingest:
                     tasks.start(self._audit(nc), "audit")
                 tasks.start(self._gaps.run(nc), "gaps")
                 tasks.start(self._states.reload(nc), "states")
+                tasks.start(self._history.run(nc), "history")
                 tasks.start(EvictionLog(self.hub.snapshot, self._clock).run(), "evictions")
                 await tasks.until()
         finally:
@@ -222,6 +229,7 @@ class Ingest:
         """Recreate the consumer at the end of the log whenever it is lost."""
         loop = asyncio.get_running_loop()
         attempts = 0
+        reports = RepeatFilter(DENIAL_REPORT_INTERVAL)
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CHECK_EVERY):
@@ -242,7 +250,8 @@ class Ingest:
                 await self._resume(nc, SHORT_TIMEOUT if attempts <= SHORT_TIMEOUT_ATTEMPTS else None)
                 attempts = 0
             except (StreamsError, NatsError, OSError, TimeoutError) as error:
-                log.warning("cannot receive events, retrying: %s", error)
+                if not isinstance(error, PermissionDenied) or reports.allow(str(error), loop.time()):
+                    log.warning("cannot receive events, retrying: %s", error)
                 self.hub.sessions.set_upstream(False, self._clock())
                 self._consumer_lost.set()  # set again, since ``_start_consumer`` may have cleared it
                 await asyncio.sleep(RETRY_DELAY)
@@ -268,6 +277,7 @@ class Ingest:
             # The next event would reveal the missing range, too, but may not arrive soon.
             self._report_missing(int(info["state"]["first_seq"]) - 1)
         if self._reset_pending:
+            self._history.request_read()
             self.hub.restart_sessions()
             self._reset_pending = False
         if self._disconnects is not None and self._disconnects.record_restart(self.hub.log.head):
@@ -293,6 +303,7 @@ class Ingest:
         """Report that the events after the log's head, up to a sequence, will never arrive."""
         self.hub.fanout.publish_missing(end, self._clock())
         self._states.request_reload()
+        self._history.request_read()
 
     def _take(self, delivery: Delivery) -> None:
         if self._unconfirmed:
@@ -310,9 +321,12 @@ class Ingest:
             cursor = f"{self.hub.epoch}-{stored_ns}-{seq}"
             self._dead_letters.add(DeadLetter(cursor, subject, delivery.data, event, delivery.header_block))
         else:
-            headers = delivery.headers
-            traceparent = None if headers is None else headers.get("traceparent")
+            traceparent = None
+            # Parsing headers takes as long as half of the rest, and few events have this one.
+            if b"traceparent" in (delivery.header_block or b"") and (headers := delivery.headers):
+                traceparent = headers.get("traceparent")
             self.hub.publish(seq, subject, event, stored_ns, self._clock(), traceparent)
+            self._history.take(subject, delivery.data)
 
     def _on_consumer_lost(self, reason: str) -> None:
         log.info("recreating the consumer: %s", reason)

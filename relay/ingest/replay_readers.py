@@ -315,7 +315,7 @@ class ReplayReaders:
             position = None if stale else cursor.sequence
         else:
             assert request.since is not None
-            position = await self.position_at(request.since.at(self._clock()))
+            position = await self.position_at(request.since.at(self._hub.stats.unix(self._clock())))
         self._hub.sessions.start_located(session, request, position, self._clock())
 
     async def _stream_info(self) -> dict[str, Any]:

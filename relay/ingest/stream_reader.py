@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from typing import Final
 
@@ -36,6 +36,8 @@ async def read(
     last: int | None = None,
     subjects: tuple[str, ...] = (),
     on_skip: Callable[[int], None] = lambda _: None,
+    *,
+    alone: bool = False,
 ) -> AsyncGenerator[list[Delivery], None]:
     """Read messages of a stream in order, in batches; skip those that cannot be parsed.
 
@@ -46,6 +48,7 @@ async def read(
         last: last sequence; None for the last one when reading starts.
         subjects: patterns as in NATS; empty for all subjects.
         on_skip: called with the sequence of each skipped message, in order with the batches.
+        alone: whether nothing else uses the connection, which is then read no faster than batches are taken.
 
     Raises:
         StreamsError: the server rejects the request or stops responding.
@@ -56,7 +59,7 @@ async def read(
         try:
             # Closed here, because a generator that is only dropped would
             # stop its consumer at some later time.
-            async with aclosing(_read(nc, stream, position, last, subjects)) as batches:
+            async with aclosing(_read(nc, stream, position, last, subjects, alone)) as batches:
                 async for batch in batches:
                     position = batch[-1].seq + 1
                     yield batch
@@ -89,17 +92,18 @@ async def _wait_for_reconnect(nc: Client, stream: str) -> None:
 
 
 async def _read(
-    nc: Client, stream: str, first: int, last: int | None = None, subjects: tuple[str, ...] = ()
+    nc: Client, stream: str, first: int, last: int | None, subjects: tuple[str, ...], alone: bool
 ) -> AsyncGenerator[list[Delivery], None]:
     received: list[Delivery] = []
     ready = asyncio.Event()
-    done = False
+    taken = asyncio.Event()
+    done = started = False
     failures: list[str] = []
 
-    def handle(delivery: Delivery) -> None:
+    def handle(delivery: Delivery) -> Awaitable[object] | None:
         nonlocal done
         if done:
-            return
+            return None
         # ``last`` itself may be deleted or outside of the filter, so that it never arrives.
         if last is not None and delivery.seq > last:
             done = True
@@ -107,6 +111,11 @@ async def _read(
             received.append(delivery)
             done = delivery.pending == 0 or delivery.seq == last
         ready.set()
+        # Not before the server's reply to ``start`` was read, which may follow.
+        if not alone or not started or len(received) < BATCH_SIZE:
+            return None
+        taken.clear()
+        return taken.wait()
 
     def lost(reason: str) -> None:
         failures.append(reason)
@@ -115,12 +124,14 @@ async def _read(
     consumer = OrderedConsumer(nc, stream, handle, lost)
     try:
         await fail_on_disconnect(nc, consumer.start(first, subjects))
+        started = True
         # Messages may arrive before the reply, which may then not count them as pending.
         if consumer.pending == 0 and not received:
             return
         while not (done and not received):
             await _wait_until(ready, stream)
             for batch in _take_batches(received):
+                taken.set()
                 yield batch
                 await asyncio.sleep(0)
             if failures:
@@ -133,6 +144,8 @@ async def _read(
             yield batch
         raise
     finally:
+        done = True
+        taken.set()
         await consumer.stop()
 
 

@@ -13,6 +13,8 @@ from tickertape.nats import connection
 from tickertape.nats.client import SafeClient
 from tickertape.nats.connect_errors import ConnectFailure
 from tickertape.nats.credentials import Access
+from tickertape.nats.errors import DENIAL_REPORT_INTERVAL, PermissionDenied
+from tickertape.rate_limit import RepeatFilter
 from tickertape.urls import redact_url
 
 log = logging.getLogger("tickertape.ingest")
@@ -101,6 +103,7 @@ class Upstream:
         self._on_up = on_up
         self._on_down = on_down
         self._connect_count = 0
+        self._denials = RepeatFilter(DENIAL_REPORT_INTERVAL)
         self._outage_since: float | None = None
 
     @property
@@ -143,4 +146,8 @@ class Upstream:
         self._on_down()
 
     async def _handle_error(self, error: Exception) -> None:
-        log.warning("NATS: %s", error)
+        # The operation that has failed reports a denied permission itself, if one waited.
+        if not isinstance(error, PermissionDenied):
+            log.warning("NATS: %s", error)
+        elif not error.reported and self._denials.allow(str(error), self._clock()):
+            log.error("%s", error)

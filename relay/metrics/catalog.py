@@ -118,6 +118,23 @@ FAMILIES: Final = (
         "log_seconds", "gauge", "Age of the oldest event in the in-memory event log", aggregation="min"
     ),
     MetricFamily(
+        "history_loaded", "gauge", "1 while the history of gateways is available", aggregation="min"
+    ),
+    MetricFamily("history_gateways", "gauge", "Gateways in the history in memory", aggregation="max"),
+    MetricFamily(
+        "history_entries",
+        "gauge",
+        "Statuses and recovery steps in the history in memory",
+        aggregation="max",
+    ),
+    MetricFamily(
+        "history_truncated_gateways",
+        "gauge",
+        "Gateways whose oldest statuses or recovery steps were dropped from memory",
+        aggregation="max",
+    ),
+    MetricFamily("history_bytes", "gauge", "Approximate size of the history in memory"),
+    MetricFamily(
         "ingest_lag_events",
         "gauge",
         "Events in the stream that the relay has not received yet",
@@ -152,6 +169,12 @@ FAMILIES: Final = (
         "gauge",
         "Round-trip time to NATS, measured every 5 s while it responds",
         aggregation="max",
+    ),
+    MetricFamily(
+        "nats_store_writable",
+        "gauge",
+        "1 while NATS can store events; absent if unknown, as without --nats-monitoring-url",
+        aggregation="min",
     ),
 )
 """All metrics except ``build_info``."""

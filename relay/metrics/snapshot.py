@@ -21,6 +21,7 @@ from tickertape.relay.auth.claims import Reason
 from tickertape.relay.core.connection_limits import Limit
 from tickertape.relay.core.counters import Histogram
 from tickertape.relay.core.trace_context import trace_id
+from tickertape.relay.ingest.gateway_history import HistoryStatus
 from tickertape.relay.ingest.upstream import UpstreamStatus
 from tickertape.relay.transport.connections import Connections
 
@@ -86,6 +87,7 @@ def read_snapshot(
     upstream: UpstreamStatus,
     failures: Mapping[str, int],
     sources: Mapping[str, bool] = MappingProxyType({}),
+    history: HistoryStatus | None = None,
 ) -> MetricsSnapshot:
     """Take a snapshot of a relay's metrics.
 
@@ -98,6 +100,7 @@ def read_snapshot(
         upstream: state of the connection to NATS.
         failures: number of rejected tokens by reason.
         sources: whether each source of authentication settings is valid.
+        history: state of the history of gateways.
     """
     hub = connections.hub
     audit = connections.audit
@@ -121,7 +124,16 @@ def read_snapshot(
         "nats_connected": int(hub.sessions.upstream_connected),
         "nats_reconnects": upstream.reconnects,
         "nats_round_trip_seconds": upstream.round_trip,
+        "nats_store_writable": connections.store.writable,
     }
+    if history is not None:
+        unlabelled |= {
+            "history_loaded": int(history.loaded),
+            "history_gateways": history.gateways,
+            "history_entries": history.entries,
+            "history_truncated_gateways": history.truncated,
+            "history_bytes": history.bytes,
+        }
     numbers = {name: {"": float(value)} for name, value in unlabelled.items() if value is not None}
     numbers |= {
         "handshakes": _known(connections.handshake_results, ("accepted", "rejected")),

@@ -18,6 +18,8 @@ from tickertape.relay.core.session.session import Session
 from tickertape.relay.transport.message_rate import IncompleteMessages
 from tickertape.relay.transport.rejection_log import RejectionLog
 
+from tickertape.nats.storage.watch import StoreWatch
+
 log = logging.getLogger("tickertape.connections")
 
 PING_EVERY: Final = 20
@@ -60,6 +62,7 @@ class Health(TypedDict):
 
     status: str
     upstream: str
+    store: str
     connections: int
 
 
@@ -78,6 +81,7 @@ class Connections:
         accepting: whether new handshakes are accepted.
         draining: whether the relay is shutting down: it reports not ready, but may still accept handshakes.
         audit: audit log; None without one.
+        store: whether NATS can store events.
         incomplete: incomplete messages of WebSocket clients.
     """
 
@@ -103,6 +107,7 @@ class Connections:
         self.handshake_durations = Histogram()
         self.rejections = RejectionLog()
         self.audit: AuditLog | None = None
+        self.store = StoreWatch()
         self.incomplete = IncompleteMessages()
         # One timer pings one slot per second, so that no client needs a timer of its own.
         self._ping_slots: list[set[ConnectedClient]] = [set() for _ in range(PING_EVERY)]
@@ -123,9 +128,11 @@ class Connections:
 
     def health(self) -> Health:
         """Return the response body of ``/health``."""
+        usable = "ok" if self.store.problem is None else "degraded"
         return {
-            "status": "ok" if self.healthy else "unavailable",
+            "status": usable if self.healthy else "unavailable",
             "upstream": "connected" if self.hub.sessions.upstream_connected else "disconnected",
+            "store": self.store.state,
             "connections": len(self),
         }
 

@@ -1,7 +1,7 @@
 """All workers as one relay: merged metrics, readiness and status."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp
-from tickertape.relay.endpoints.routes import ops_app
+from tickertape.relay.endpoints.routes import Readiness, ops_app
 from tickertape.relay.metrics.catalog import ProcessMetrics, RelayCollector, process_numbers
 from tickertape.relay.metrics.snapshot import MetricsSnapshot
 from tickertape.relay.workers.ipc import SNAPSHOT_PATH
@@ -38,20 +38,26 @@ class Aggregate:
     def __repr__(self) -> str:
         return f"Aggregate({self._slots})"
 
-    def ops_app(self) -> ASGIApp:
-        """Build the application of the ops port."""
-        return ops_app(self._registry, self.ready, self.status)
+    def ops_app(self, alive: Callable[[], bool]) -> ASGIApp:
+        """Build the application of the ops port.
 
-    async def ready(self) -> bool:
-        """Return whether the relay accepts clients.
+        Args:
+            alive: returns whether the supervisor still runs.
+        """
+        return ops_app(self._registry, self.ready, self.status, alive)
+
+    async def ready(self) -> Readiness:
+        """Return whether the relay accepts clients, and what does not work.
 
         It becomes ready once all workers serve, and stays ready while at least one does.
         """
         if not self.started or self.stopping:
-            return False
+            return Readiness(False)
         # Asked each time: a worker that hangs, or has lost NATS, still has ``slot.ready`` set.
         responses = await asyncio.gather(*(slot.request("/readyz") for slot in self._slots if slot.ready))
-        return any(response is not None and response[0] == 200 for response in responses)
+        states = [Readiness.parse(*response) for response in responses if response is not None]
+        problems = (state.problem for state in states if state.problem)
+        return Readiness(any(state.ready for state in states), next(problems, ""))
 
     async def collect(self) -> MetricsSnapshot:
         """Request the metrics of every worker, and merge them."""
@@ -72,7 +78,7 @@ class Aggregate:
         return {
             "version": next((status["version"] for status in statuses if status), None),
             "relay": self._host,
-            "ready": ready,
+            "ready": ready.ready,
             "sessions": {key: sum(counts[key] for counts in sessions) for key in ("open", "behind")},
             "slots": [
                 {

@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from pydantic import SecretStr
+from tickertape.relay.drain import END_GRACE
+from tickertape.relay.endpoints.liveness import Liveness
 from tickertape.relay.endpoints.middleware import HostCheck
 from tickertape.relay.settings import ServeSettings
 from tickertape.relay.transport.http.server import listen, ops_server, same_port_error
@@ -30,8 +32,8 @@ from tickertape.nats import connection
 from tickertape.nats.embedded_server import EmbeddedNats
 from tickertape.net.host_names import HostNames
 from tickertape.net.listeners import ListenError
-from tickertape.process import console
-from tickertape.process.signals import STOP_SIGNALS, add_signal_handlers
+from tickertape.process import console, shutdown
+from tickertape.process.signals import add_signal_handlers, add_stop_handlers
 from tickertape.process.tasks import cancel_and_wait, race, run_until_stopped
 from tickertape.text import count
 from tickertape.urls import redact_url
@@ -57,7 +59,9 @@ async def supervise(settings: ServeSettings, announce: Callable[[str], None] = c
     Returns:
         The exit code: 0 after a signal, 1 if the relays cannot run or had to be killed.
     """
-    signals = SupervisorSignals()
+    # Workers that do not exit in time are killed after ``STOP_GRACE``, and reaped within another.
+    signals = SupervisorSignals(settings.drain_delay + settings.drain + 2 * STOP_GRACE)
+    liveness = Liveness()
     nats: EmbeddedNats | None = None
     try:
         # The main port comes last: while no socket listens on a reserved port, the system could also assign
@@ -67,6 +71,7 @@ async def supervise(settings: ServeSettings, announce: Callable[[str], None] = c
         if settings.nats_url is None:
             nats = EmbeddedNats(settings.data_dir, settings.nats_port)
             await _start(nats, signals)
+            settings = settings.model_copy(update={"nats_monitoring_url": nats.monitoring_url})
             if not signals.stop_signals:
                 _check_free(settings.host, reserved.port)  # the embedded NATS server may use the same port
     except OperatorError as error:
@@ -84,7 +89,7 @@ async def supervise(settings: ServeSettings, announce: Callable[[str], None] = c
     url = settings.nats_url or (nats.url if nats else connection.DEFAULT_URL)
     counters = SharedCounters.create(settings.workers)
     supervisor = Supervisor(settings, counters, url, reserved.port, signals, announce)
-    ops_asgi = HostCheck(supervisor.aggregate.ops_app(), HostNames(settings.ops_allowed_hosts))
+    ops_asgi = HostCheck(supervisor.aggregate.ops_app(liveness.check), HostNames(settings.ops_allowed_hosts))
     ops = ops_server(ops_asgi, ops_socket)
     serving = asyncio.create_task(ops.run_until_stopped(), name="server")
     required_tasks = [
@@ -99,6 +104,8 @@ async def supervise(settings: ServeSettings, announce: Callable[[str], None] = c
         )
         return await supervisor.run(required_tasks)
     finally:
+        liveness.ended = True
+        shutdown.exit_within(END_GRACE)
         ops.should_exit = True
         await asyncio.gather(serving, return_exceptions=True)
         reserved.close()
@@ -144,17 +151,21 @@ async def _start(nats: EmbeddedNats, signals: "SupervisorSignals") -> None:
 class SupervisorSignals:
     """Signal handlers of the supervisor, and the signals received since it was created.
 
+    Args:
+        stop_seconds: maximum duration of the end of the workers; ``END_GRACE`` seconds later the process
+            exits in any case.
+
     Attributes:
         stop_signals: received signals that stop the supervisor, in the order of arrival.
         changed: set when a stop signal arrives; the slots set it as well.
         forward: called with SIGHUP; does nothing until there are workers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stop_seconds: float = 0.0) -> None:
         self.stop_signals: list[signal.Signals] = []
         self.changed = asyncio.Event()
         self.forward: Callable[[signal.Signals], None] = lambda _: None
-        add_signal_handlers(self._stop, *STOP_SIGNALS)
+        add_stop_handlers(self._stop, stop_seconds + END_GRACE)
         add_signal_handlers(lambda number: self.forward(number), signal.SIGHUP)
 
     def __repr__(self) -> str:
@@ -231,6 +242,8 @@ class Supervisor:
             code = await self._wait_for_end(required_tasks)
             return max(code, await self._stop_workers(running))
         finally:
+            for slot in self._slots:
+                slot.stop(signal.SIGTERM)  # after an error here; otherwise all workers have exited
             await cancel_and_wait(collecting)
 
     async def _wait_for_end(self, required_tasks: Sequence[asyncio.Task[None]]) -> int:
@@ -245,11 +258,11 @@ class Supervisor:
             if not self.aggregate.started and all(slot.has_been_ready for slot in self._slots):
                 self.aggregate.started = True
                 self._announce("ready")
-            errors = [slot.startup_error for slot in self._slots if slot.startup_error and slot.pid is None]
+            failed = [slot for slot in self._slots if slot.startup_error and slot.pid is None]
             # While other workers serve clients, a worker that cannot start is no reason to stop them.
-            if errors and not any(slot.ready for slot in self._slots):
-                console.print_notice("serve", errors[0])
-                return 1
+            if failed and not any(slot.ready for slot in self._slots):
+                console.print_notice("serve", failed[0].startup_error)
+                return failed[0].startup_code
         return 0
 
     async def _stop_workers(self, running: list[asyncio.Task[None]]) -> int:

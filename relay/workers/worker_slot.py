@@ -24,7 +24,9 @@ from tickertape.relay.workers.ipc import EXIT_CONFIG, MAX_LINE, encode_worker_co
 from tickertape.relay.workers.metrics_merge import SlotMetrics
 from tickertape.relay.workers.shared_counters import SharedCounters
 
+from tickertape.errors import EXIT_DENIED, EXIT_FAILURE
 from tickertape.net.outgoing import write
+from tickertape.process import shutdown
 from tickertape.process.child import wait_or_kill
 
 PendingResponse = asyncio.Future[tuple[int, Any] | None]
@@ -98,6 +100,12 @@ class WorkerSlot:
         """Process id of the worker; None while no worker runs."""
         process = self._process
         return process.pid if process is not None and process.returncode is None else None
+
+    @property
+    def startup_code(self) -> int:
+        """Exit code of the program if the last worker could not run."""
+        denied = self._process is not None and self._process.returncode == EXIT_DENIED
+        return EXIT_DENIED if denied else EXIT_FAILURE
 
     async def run(self) -> None:
         """Keep a worker running until ``stop`` was called and the last worker has exited."""
@@ -188,6 +196,7 @@ class WorkerSlot:
         except OSError as error:
             ours.close()
             return f"could not be started ({error.strerror or error})"
+        shutdown.track(process)
         if self._stopping.is_set():
             # ``stop`` was called while the process was being started, when there was none to signal.
             self.signal(signal.SIGTERM)
@@ -216,7 +225,7 @@ class WorkerSlot:
         code = await process.wait()
         if connection_error is not None:
             return f"lost its connection to the supervisor ({connection_error!r})"
-        if code == EXIT_CONFIG:
+        if code in (EXIT_CONFIG, EXIT_DENIED):
             return f"cannot run ({self.startup_error})"
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
 

@@ -74,10 +74,10 @@ class BatchWriter:
             if oldest is not self._checked and self._trace_checks:
                 self._trace_checks -= 1
                 self._checked = oldest
-                self._exemplar = Exemplar(oldest, now) if may_be_traced(oldest) else None
+                self._exemplar = Exemplar(oldest, self._stats.unix(now)) if may_be_traced(oldest) else None
             exemplar = self._exemplar if oldest is self._checked else None
             self._stats.delay.observe(now - oldest.received, delivered, exemplar)
-            self._stats.observe_age(now - oldest.timestamp, delivered, exemplar)
+            self._stats.observe_age(self._stats.unix(now) - oldest.timestamp, delivered, exemplar)
 
     def deliver(self, member: Member, batch: Batch) -> None:
         """Write a batch to one member that catches up."""

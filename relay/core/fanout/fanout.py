@@ -28,7 +28,7 @@ from tickertape.relay.core.fanout.feed import Feed, FeedKey, Member
 from tickertape.relay.core.fanout.feed_index import FeedIndex
 from tickertape.relay.core.fanout.flush_pacer import FlushPacer, TokenBucket
 from tickertape.relay.core.filters import Filter, Route
-from tickertape.relay.core.replay_cache import ChunkRequest, ReplayCache
+from tickertape.relay.core.replay_cache import MAX_BYTES, ChunkRequest, ReplayCache
 from tickertape.relay.core.snapshot import Snapshot
 
 
@@ -42,6 +42,7 @@ class Fanout:
         max_catch_up: maximum number of missed events that a member in mode ``live`` is sent.
         wake: called when a flush is needed; not called again before that flush.
         fetch: called when a replay chunk is requested; None if the stream cannot be read.
+        replay_bytes: maximum bytes of replayed chunks.
     """
 
     def __init__(
@@ -52,12 +53,16 @@ class Fanout:
         max_catch_up: int,
         wake: Callable[[], None],
         fetch: Callable[[], None] | None = None,
+        replay_bytes: int = MAX_BYTES,
     ) -> None:
         self.epoch = "0"
         self.pacer = FlushPacer()
-        self.replay_cache: ReplayCache[Member] = ReplayCache(fetch, owner=lambda member: member.owner)
+        self.replay_cache: ReplayCache[Member] = ReplayCache(
+            fetch, replay_bytes, owner=lambda member: member.owner
+        )
         self._index = FeedIndex()
         self._writer = BatchWriter(stats)
+        self._stats = stats
         self._catch_up = CatchUp(
             log,
             snapshot,
@@ -278,7 +283,7 @@ class Fanout:
 
     def heartbeat(self, now: float) -> None:
         """Send a heartbeat with its position to every member that can be written to."""
-        time = format_time(now)
+        time = format_time(self._stats.unix(now))
         self._catch_up.pieces.clear()  # as with the blocks below
         for feed in list(self.feeds.values()):
             feed.blocks.clear()  # the members that shared them have read them by now

@@ -12,7 +12,7 @@ Code runs on behalf of a session in these places, and each is guarded at its out
   for a replay chunk;
 - upstream reports, a replaced stream, revoked tokens, the drain: one session each.
 
-An HTTP request has no session; ``history_endpoint.py`` and ``routes.py`` in ``relay/endpoints`` answer it
+An HTTP request has no session; ``read_endpoint.py`` and ``routes.py`` in ``relay/endpoints`` answer it
 with 500.
 """
 

@@ -62,7 +62,7 @@ class SessionStart:
             else:
                 self._begin_reset(session, request.cursor, now)
         elif request.since is not None:
-            moment = request.since.at(now)
+            moment = request.since.at(self._stats.unix(now))
             if self._request_position is not None and not self._log.covers(moment):
                 self._locate(session, request)
             else:

@@ -33,6 +33,9 @@ from tickertape.relay.core.session.subscription import Request, request_from_sub
 AUTH_TIMEOUT: Final = 5.0
 """Seconds within which a client has to send ``auth``."""
 
+CLOCK_STEP: Final = 0.5
+"""Seconds from which a change of the system clock moves the expiry of tokens."""
+
 EXPIRY_NOTICE: Final = 60.0
 """Seconds before the expiry of a token at which its client receives ``token_expiring``."""
 
@@ -186,7 +189,8 @@ class Sessions(SessionRegistry):
             )
         session.grant = grant
         session.filter = event_filter
-        session.deadline = math.inf if grant.expires_at is None else grant.expires_at - EXPIRY_NOTICE
+        expires_at = math.inf if grant.expires_at is None else grant.expires_at
+        session.deadline = self._deadline_of(expires_at - EXPIRY_NOTICE)
 
     def _renew(self, session: Session, message: Auth, now: float) -> None:
         """Continue a session under a new grant, with a new snapshot if its filter or rate changes."""
@@ -233,13 +237,13 @@ class Sessions(SessionRegistry):
             return
         expires_at = session.grant.expires_at
         assert expires_at is not None
-        if now >= expires_at:
+        if self._stats.unix(now) >= expires_at:
             self.reject(
                 session, ProtocolError(ErrorCode.UNAUTHORIZED, f"the {session.grant.source} has expired")
             )
         else:
             self.send(session, messages.token_expiring(expires_at))
-            session.deadline = expires_at
+            session.deadline = self._deadline_of(expires_at)
 
     def end_revoked(self, revoked: Callable[[Grant], bool]) -> int:
         """End the sessions whose token was revoked, and return their number."""
@@ -262,6 +266,17 @@ class Sessions(SessionRegistry):
         for session in [session for session in self if session.deadline <= now]:
             self._check_deadline(session, now)
 
+    def set_clock_skew(self, skew: float) -> None:
+        """Set by how much the system clock, by which tokens expire, is ahead of the relay's own."""
+        step, self._stats.clock_skew = skew - self._stats.clock_skew, skew
+        for session in self if abs(step) >= CLOCK_STEP else ():
+            if session.grant is not None:
+                session.deadline -= step
+
+    def _deadline_of(self, seconds: float) -> float:
+        """Convert a time of the system clock to the relay's own."""
+        return seconds - self._stats.clock_skew
+
     def heartbeat(self, now: float) -> None:
         """Send a keepalive to sessions whose position is still being located."""
         for session in self:
@@ -277,7 +292,7 @@ class Sessions(SessionRegistry):
         """
         if request.cursor is None:
             return self._upstream_message()
-        return messages.heartbeat(str(request.cursor), format_time(now))
+        return messages.heartbeat(str(request.cursor), format_time(self._stats.unix(now)))
 
     def set_upstream(self, connected: bool, now: float) -> None:
         """Set whether the relay is connected to NATS, and report changes to the clients."""
@@ -285,7 +300,7 @@ class Sessions(SessionRegistry):
         if connected == self.upstream_connected and self._upstream_since:
             return
         self.upstream_connected = connected
-        self._upstream_since = now
+        self._upstream_since = self._stats.unix(now)
         message = self._upstream_message()
         for session in self:
             if session.grant is not None:

@@ -8,6 +8,10 @@ from typing import Final
 from tickertape.errors import TickertapeError
 
 _METHODS: Final = (b"GET", b"HEAD", b"OPTIONS")
+_CONTROL_METHODS: Final = (b"POST", b"DELETE")
+_CONTROL_PATH: Final = re.compile(rb"[^?#]*/silence(?:\?.*)?", re.DOTALL)
+"""Target of the only requests that change something; without ``--control``, no resource has it."""
+
 _ALLOW: Final = {"Allow": "GET, HEAD"}
 _VERSIONS: Final = ("1.0", "1.1")
 _REQUEST_LINE: Final = re.compile(rb"[^ ]+ [^ ]+ HTTP/(?!0\.9)[0-9]\.[0-9]\r")
@@ -68,7 +72,7 @@ def check_head(version: str, method: bytes, url: bytes, headers: RawHeaders) -> 
     """
     if version not in _VERSIONS:
         raise HeadError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "unsupported HTTP version; use HTTP/1.1")
-    if method not in _METHODS:
+    if method not in _METHODS and not (method in _CONTROL_METHODS and _CONTROL_PATH.fullmatch(url)):
         raise HeadError(HTTPStatus.METHOD_NOT_ALLOWED, "method not allowed; use GET", _ALLOW)
     for name, value in headers:
         # No resource accepts a body, and a disagreement with a proxy about its end allows request smuggling.

@@ -91,8 +91,14 @@ def request_peer(scope: Scope) -> str:
     return scope["client"][0] if scope["client"] else ""
 
 
-def cors_headers(request_auth: RequestAuth, headers: Headers) -> dict[str, str]:
-    """Return the CORS headers that let pages on the allow list read a response."""
+def cors_headers(request_auth: RequestAuth, headers: Headers, methods: str = "GET") -> dict[str, str]:
+    """Return the CORS headers that let pages on the allow list read a response.
+
+    Args:
+        request_auth: knows the allow list.
+        headers: headers of the request.
+        methods: methods of the resource.
+    """
     origin = header_value(headers, "origin")
     if origin is None or not request_auth.origins.is_listed(origin):
         # Sent in any case: a cache must not answer one origin with the response to another.
@@ -100,7 +106,7 @@ def cors_headers(request_auth: RequestAuth, headers: Headers) -> dict[str, str]:
     return {
         "Vary": "Origin",
         "Access-Control-Allow-Origin": origin,
-        "Access-Control-Allow-Methods": "GET",
+        "Access-Control-Allow-Methods": methods,
         "Access-Control-Allow-Headers": "authorization",
         "Access-Control-Max-Age": "600",
     }

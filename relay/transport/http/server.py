@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import time
 from collections.abc import Callable, Iterator
 
@@ -13,7 +12,7 @@ from tickertape.relay.transport.acceptor import Acceptor
 from tickertape.relay.transport.http.protocol import GuardedHttp
 from tickertape.relay.transport.listener import BACKLOG, Listener, bind
 
-from tickertape.net.listeners import ListenError, listener_lost
+from tickertape.net.listeners import ListenError, listen_error, listener_lost
 from tickertape.net.metrics_port import MAX_CONNECTIONS
 from tickertape.urls import host_port
 
@@ -37,13 +36,7 @@ def listen(host: str, port: int, option: str, *, shared: bool = False) -> Listen
         return bind(host, port, shared=shared)
     except OSError as error:
         address = host_port(host, port)
-        if error.errno == errno.EADDRINUSE:
-            raise ListenError(f"{address} is already in use", f"choose another {option}") from None
-        # EACCES means a privileged port; every other error is caused by the host.
-        other = option if error.errno == errno.EACCES else option.replace("port", "host")
-        raise ListenError(
-            f"cannot listen on {address}: {error.strerror or error}", f"choose another {other}"
-        ) from None
+        raise listen_error(error, address, option) from None
 
 
 def ops_server(app: ASGIApp, listener: Listener) -> "HttpServer":
