@@ -8,9 +8,12 @@ from collections.abc import Iterable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from tickertape.contracts.events import Status
+from tickertape.producers.monitor.failures import Failures
 from tickertape.producers.monitor.gateway.probe_health import Outcome
 from tickertape.producers.monitor.monitor import Monitor
 from tickertape.producers.monitor.monitored_gateway import MonitoredGateway
+
+from tickertape.net.outgoing import count_outdated_names
 
 _LABELS = ("gateway", "type", "probe")
 
@@ -23,7 +26,7 @@ class MonitorCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the current value of all metrics."""
-        yield from probe_metrics(self._monitor.gateways())
+        yield from probe_metrics(self._monitor.gateways(), self._monitor.failures)
         yield from self._gateway_metrics()
         monitor = self._monitor
         yield CounterMetricFamily(
@@ -37,7 +40,17 @@ class MonitorCollector(Collector):
         yield CounterMetricFamily(
             "tickertape_monitor_config_errors",
             "Invalid files rejected on reload.",
-            value=monitor.config_errors,
+            value=monitor.file.errors,
+        )
+        yield GaugeMetricFamily(
+            "tickertape_monitor_config_last_reload_successful",
+            "1 if the latest version of the file is in effect, 0 if it was rejected.",
+            value=float(monitor.file.accepted),
+        )
+        yield GaugeMetricFamily(
+            "tickertape_monitor_config_last_reload_success_timestamp_seconds",
+            "Time of the latest load of the file that was successful, UNIX seconds.",
+            value=monitor.file.accepted_at,
         )
         yield GaugeMetricFamily(
             "tickertape_monitor_pending_transitions",
@@ -48,6 +61,19 @@ class MonitorCollector(Collector):
             "tickertape_monitor_online",
             "1 if a connectivity check succeeds or none is configured, 0 while all of them fail.",
             value=float(monitor.scheduler.online),
+        )
+        yield GaugeMetricFamily(
+            "tickertape_monitor_peers", "Other monitors that hold a lease.", value=monitor.decisions.peers
+        )
+        yield GaugeMetricFamily(
+            "tickertape_monitor_lease",
+            "1 while this monitor holds its lease, so that its votes count.",
+            value=float(monitor.decisions.holds_lease),
+        )
+        yield GaugeMetricFamily(
+            "tickertape_monitor_outdated_names",
+            "Host names whose last addresses are used, because their look-ups hang or fail.",
+            value=count_outdated_names(),
         )
         yield from monitor.scheduler.lag.collect()
         yield GaugeMetricFamily(
@@ -75,19 +101,35 @@ class MonitorCollector(Collector):
         silenced = GaugeMetricFamily(
             "tickertape_gateway_silenced", "1 while alerts on the gateway are silenced.", labels=labels
         )
+        dissent = GaugeMetricFamily(
+            "tickertape_gateway_dissent",
+            "Monitors that disagree with the published status; 0 while all monitors agree.",
+            labels=labels,
+        )
+        failed = CounterMetricFamily(
+            "tickertape_monitor_gateway_failures",
+            "Unexpected errors of this monitor in what it runs for a gateway.",
+            labels=(*labels, "activity"),
+        )
         for monitored in self._monitor.gateways():
             gateway_labels = (monitored.gateway.id, monitored.gateway.type)
-            for status in Status:
-                state.add_metric((*gateway_labels, str(status)), float(status is monitored.status))
-            flapping.add_metric(gateway_labels, float(monitored.is_flapping))
-            silenced.add_metric(gateway_labels, float(monitored.silence is not None))
-        yield from (state, flapping, silenced)
+            with self._monitor.failures.isolate(monitored.gateway, "metrics"):
+                for status in Status:
+                    state.add_metric((*gateway_labels, str(status)), float(status is monitored.status))
+                flapping.add_metric(gateway_labels, float(monitored.is_flapping))
+                silenced.add_metric(gateway_labels, float(monitored.silence is not None))
+                dissent.add_metric(gateway_labels, float(self._monitor.decisions.dissent(monitored)))
+        for (gateway_type, gateway_id, activity), number in list(self._monitor.failures.counts.items()):
+            failed.add_metric((gateway_id, gateway_type, activity), number)
+        yield from (state, flapping, silenced, dissent, failed)
 
 
-def probe_metrics(gateways: Iterable[MonitoredGateway]) -> Iterator[Metric]:
+def probe_metrics(gateways: Iterable[MonitoredGateway], failures: Failures) -> Iterator[Metric]:
     """Yield the metrics of all probes, labeled with the name of the probe."""
     success = GaugeMetricFamily(
-        "probe_success", "1 if the latest probe succeeded, 0 if it failed.", labels=_LABELS
+        "probe_success",
+        "1 if the latest probe succeeded, 0 if it failed; absent if it had no verdict.",
+        labels=_LABELS,
     )
     duration = GaugeMetricFamily(
         "probe_duration_seconds", "Seconds until the gateway answered.", labels=_LABELS
@@ -96,13 +138,15 @@ def probe_metrics(gateways: Iterable[MonitoredGateway]) -> Iterator[Metric]:
         "probe_ssl_earliest_cert_expiry", "Expiry of the gateway's certificate, UNIX seconds.", labels=_LABELS
     )
     for monitored in gateways:
-        for check, result in zip(monitored.gateway.checks, monitored.results, strict=True):
-            if result is None:
-                continue
-            labels = (monitored.gateway.id, monitored.gateway.type, check.probe.name)
-            success.add_metric(labels, float(result.outcome is not Outcome.FAILED))
-            if result.latency is not None:
-                duration.add_metric(labels, result.latency)
-            if result.expires is not None:
-                expiry.add_metric(labels, result.expires)
+        with failures.isolate(monitored.gateway, "metrics", "probes"):
+            for check, result in zip(monitored.gateway.checks, monitored.own.results, strict=True):
+                if result is None:
+                    continue
+                labels = (monitored.gateway.id, monitored.gateway.type, check.probe.name)
+                if result.outcome is not Outcome.UNKNOWN:
+                    success.add_metric(labels, float(result.outcome is not Outcome.FAILED))
+                if result.latency is not None:
+                    duration.add_metric(labels, result.latency)
+                if result.expires is not None:
+                    expiry.add_metric(labels, result.expires)
     yield from (success, duration, expiry)

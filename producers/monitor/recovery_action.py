@@ -7,6 +7,7 @@ from tickertape.producers.monitor.probes import exec, http
 from tickertape.producers.monitor.probes.context import ProbeContext
 from tickertape.producers.monitor.probes.result import MAX_ERROR_LENGTH, describe, redact
 
+from tickertape.net.outgoing import describe_timeout
 from tickertape.process.command import run_command
 
 _SUCCESS_STATUSES = [200, 201, 202, 204]
@@ -32,9 +33,15 @@ async def attempt(settings: RecoverySettings, event: GatewayRecovery) -> str | N
                 "TICKERTAPE_GATEWAY_TYPE": event.gateway_type,
                 "TICKERTAPE_ATTEMPT": str(event.attempt),
             }
-            code, output = await run_command(settings.command, environment, settings.timeout)
-            line = redact(exec.last_line(output), environment)
-            return f"exited with {code}: {line}"[:MAX_ERROR_LENGTH] if code else None
+            try:
+                finished = await run_command(settings.command, environment, settings.timeout)
+            except OSError as failure:
+                return exec.describe_start(settings.command, failure)[:MAX_ERROR_LENGTH]
+            if finished.code == 0:
+                return None
+            line = redact(exec.last_line(finished), environment)
+            error = exec.describe_code(finished.code) + (f": {line}" if line else "")
+            return error[:MAX_ERROR_LENGTH]
         request = {
             "kind": "http",
             "url": settings.url,
@@ -43,7 +50,7 @@ async def attempt(settings: RecoverySettings, event: GatewayRecovery) -> str | N
         }
         result = await http.HttpProbe.model_validate(request).probe(settings.timeout, ProbeContext())
         return None if result.outcome is Outcome.OK else result.error
-    except TimeoutError:
-        return f"not finished within {settings.timeout:g} s"
+    except TimeoutError as error:
+        return describe_timeout(error, settings.timeout, "not finished")
     except (OSError, ValueError) as error:
         return describe(error)

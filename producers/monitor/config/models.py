@@ -4,10 +4,13 @@ Invariant: an accepted file can be run. Every probe has a complete schedule, eve
 token, and every exchange that a gateway refers to exists.
 """
 
+from collections import Counter
+from functools import cached_property
 from typing import Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from tickertape.contracts.events import GatewayStatusChange
 from tickertape.producers.monitor.gateway.flapping import FlappingSettings
 from tickertape.producers.monitor.gateway.model import Check, Gateway
 from tickertape.producers.monitor.gateway.recovery_policy import RecoverySettings
@@ -21,32 +24,48 @@ from tickertape.producers.monitor.gateway.trading_hours import (
 )
 from tickertape.producers.monitor.probes import Probe
 from tickertape.producers.monitor.probes.settings import ProbeSettings, Schedule
-from tickertape.producers.monitor.types import Duration, Id, Settings
+from tickertape.producers.monitor.types import (
+    MAX_NAME_LENGTH,
+    Duration,
+    Id,
+    Settings,
+    check_name,
+    drop_extensions,
+)
+
+from tickertape.time_zones import parse_zone
 
 MAX_GATEWAYS: Final = 10_000
 """Gateways per file; it bounds the tasks, subjects and metric labels of one monitor."""
-
-
-def _parse_zone(text: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(text)
-    except (OSError, ValueError, KeyError):
-        raise ValueError(
-            f"{text!r} is not a time zone; use an IANA name such as Asia/Shanghai or Europe/London"
-        ) from None
 
 
 def _parse_spans(value: object) -> object:
     return tuple(parse_span(item) for item in value) if isinstance(value, list) else value
 
 
+def _check_overlaps(spans: tuple[Span, ...]) -> tuple[Span, ...]:
+    if (overlap := find_overlap(spans)) is not None:
+        first, second = (f"{span.begin:%H:%M}-{span.end:%H:%M}" for span in overlap)
+        raise ValueError(f"{first} and {second} overlap; merge them into one span")
+    return spans
+
+
 def _parse_holiday_list(value: object) -> object:
     if not isinstance(value, list):
         return value
-    return [day for item in value for day in parse_holidays(str(item))]
+    return [day for item in value for day in parse_holidays(item)]
+
+
+def _parse_zone(value: object) -> ZoneInfo:
+    if isinstance(value, list | dict):
+        raise ValueError("is not one name; use a time zone such as Asia/Shanghai")
+    return parse_zone(str(value))
 
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+Spans = Annotated[
+    tuple[Span, ...], BeforeValidator(_parse_spans), Field(min_length=1), AfterValidator(_check_overlaps)
+]
 
 
 class ExchangeSettings(Settings):
@@ -54,31 +73,34 @@ class ExchangeSettings(Settings):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    zone: Annotated[ZoneInfo, BeforeValidator(lambda value: _parse_zone(str(value)))]
+    zone: Annotated[ZoneInfo, BeforeValidator(_parse_zone)]
     days: Annotated[list[Day], Field(min_length=1)] = Field(default=["mon", "tue", "wed", "thu", "fri"])
-    spans: Annotated[tuple[Span, ...], BeforeValidator(_parse_spans), Field(min_length=1)]
+    spans: Spans
     holidays: Annotated[list[Any], BeforeValidator(_parse_holiday_list)] = Field(default=[])
     night_before_holiday: bool = True
+    half_days: dict[str, Spans] = Field(default={})
+    """Spans of single days, or of each day of a range, in place of the usual ones."""
 
-    @field_validator("spans")
-    @classmethod
-    def _check_overlaps(cls, spans: tuple[Span, ...]) -> tuple[Span, ...]:
-        if (overlap := find_overlap(spans)) is not None:
-            first, second = (f"{span.begin:%H:%M}-{span.end:%H:%M}" for span in overlap)
-            raise ValueError(f"{first} and {second} overlap; merge them into one span")
-        return spans
+    @model_validator(mode="after")
+    def _check_days_differ(self) -> "ExchangeSettings":
+        days = Counter(day for text in self.half_days for day in parse_holidays(text))
+        for day, number in days.items():
+            if number > 1:
+                raise ValueError(f"half day {day} occurs twice; remove it once")
+            if day in self.holidays:
+                raise ValueError(f"{day} is a holiday and a half day; remove one of them")
+        return self
 
     def sessions(self) -> Sessions:
         """Return the trading calendar."""
-        days = frozenset(WEEK.index(day) for day in self.days)
-        holidays = frozenset(self.holidays)
-        return Sessions(self.zone, days, self.spans, holidays, self.night_before_holiday)
-
-
-def _check_not_empty(text: str) -> str:
-    if not text.strip():
-        raise ValueError("must not be empty")
-    return text
+        return Sessions(
+            zone=self.zone,
+            days=frozenset(WEEK.index(day) for day in self.days),
+            spans=self.spans,
+            holidays=frozenset(self.holidays),
+            night_before_holiday=self.night_before_holiday,
+            half_days={day: spans for text, spans in self.half_days.items() for day in parse_holidays(text)},
+        )
 
 
 class GatewaySchedule(Schedule):
@@ -94,11 +116,18 @@ class GatewaySettings(GatewaySchedule):
 
     id: Id
     type: Id
-    group: Annotated[str, AfterValidator(_check_not_empty)] | None = None
-    labels: dict[str, str] = Field(default={})
+    group: Annotated[str, AfterValidator(check_name)] | None = None
+    labels: Annotated[dict[str, Annotated[str, Field(max_length=MAX_NAME_LENGTH)]], Field(max_length=64)] = (
+        Field(default={})
+    )
     session: str | None = None
     recovery: RecoverySettings | None = None
     probes: Annotated[list[Probe], Field(min_length=1)]
+
+    @property
+    def subject(self) -> str:
+        """Subject of its status, without the deployment's prefix."""
+        return GatewayStatusChange.subject_of(gateway_type=self.type, gateway_id=self.id)
 
     @field_validator("probes")
     @classmethod
@@ -116,18 +145,30 @@ class ConnectivitySettings(Schedule):
 
     probes: Annotated[list[Probe], Field(min_length=1)]
 
+    @field_validator("probes")
+    @classmethod
+    def _check_probes_connect(cls, probes: list[ProbeSettings]) -> list[ProbeSettings]:
+        if any(probe.listens_to is not None for probe in probes):
+            raise ValueError("a probe that only listens says nothing about the network; use another kind")
+        return probes
+
 
 class MonitorConfig(Settings):
     """Top level of the file."""
 
     defaults: GatewaySchedule = GatewaySchedule()
     connectivity: ConnectivitySettings | None = None
-    exchanges: dict[str, ExchangeSettings] = Field(default={})
+    exchanges: Annotated[dict[str, ExchangeSettings], BeforeValidator(drop_extensions)] = Field(default={})
     gateways: Annotated[list[GatewaySettings], Field(min_length=1, max_length=MAX_GATEWAYS)]
 
+    @cached_property
+    def subjects(self) -> frozenset[str]:
+        """Subjects of the statuses of all gateways, without the deployment's prefix."""
+        return frozenset(gateway.subject for gateway in self.gateways)
+
     def resolve_gateways(self) -> list[Gateway[ProbeSettings]]:
-        """Return the gateways with complete schedules; the innermost setting of each value applies."""
-        return [self._resolve_gateway(gateway) for gateway in self.gateways]
+        """Return all gateways with complete schedules."""
+        return [self.resolve_gateway(gateway) for gateway in self.gateways]
 
     def connectivity_checks(self) -> list[Check[ProbeSettings]]:
         """Return the checks of the monitor's own connectivity; empty if the file has none."""
@@ -135,7 +176,8 @@ class MonitorConfig(Settings):
             return []
         return [_check(probe, self.connectivity, self.defaults) for probe in self.connectivity.probes]
 
-    def _resolve_gateway(self, gateway: GatewaySettings) -> Gateway[ProbeSettings]:
+    def resolve_gateway(self, gateway: GatewaySettings) -> Gateway[ProbeSettings]:
+        """Return a gateway with complete schedules; the innermost setting of each value applies."""
         # Only None inherits: 0 is a setting of its own.
         dwell = gateway.dwell if gateway.dwell is not None else self.defaults.dwell
         return Gateway(

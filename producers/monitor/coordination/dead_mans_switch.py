@@ -6,13 +6,15 @@ or offline, NATS publishes the message: the gateway becomes UNKNOWN, because no 
 Invariant: a monitor that ignores its probe results because it is offline does not renew any switch.
 """
 
-import time
+from collections.abc import Callable
 from typing import Final
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from tickertape.contracts import subjects
 from tickertape.contracts.events import GatewayStatusChange, Status, format_time
+from tickertape.producers.monitor.coordination.server_clock import ServerClock
+from tickertape.producers.monitor.failures import describe_exception
 from tickertape.producers.monitor.gateway.model import Gateway, Probe
 from tickertape.producers.monitor.gateway.state import MONITOR_SILENT, GatewayState
 
@@ -52,15 +54,19 @@ class DeadMansSwitch:
     Args:
         client: connected NATS client.
         names: subject and stream names of the deployment.
+        report: receives lines for the operator.
 
     Attributes:
         supported: whether the server has message schedules.
+        clock: clock by which the schedules run.
     """
 
-    def __init__(self, client: Client, names: Names) -> None:
+    def __init__(self, client: Client, names: Names, report: Callable[[str], None]) -> None:
         self._client = client
+        self._report = report
         self._names = names
         self.supported = server_version(client) >= MIN_SERVER_VERSION
+        self.clock = ServerClock(client, names.stream("WATCHDOG"))
 
     async def renew(self, state: GatewayState[Probe]) -> None:
         """Postpone the switch of a gateway without an acknowledgement; losing one renewal is harmless."""
@@ -68,7 +74,7 @@ class DeadMansSwitch:
             return
         gateway = state.gateway
         # The event is written now but published when it is due, so it has that time.
-        due = time.time() + max(MIN_TIMEOUT, TIMEOUT_INTERVALS * gateway.interval)
+        due = self.clock.now() + max(MIN_TIMEOUT, TIMEOUT_INTERVALS * gateway.interval)
         event = GatewayStatusChange(
             timestamp=format_time(due),
             gateway_id=gateway.id,
@@ -99,14 +105,14 @@ class DeadMansSwitch:
         """Disarm the switch of a gateway that is no longer monitored.
 
         A message without a schedule replaces it and expires soon after, so that a monitor does not need the
-        permission to purge.
-
-        Raises:
-            NatsError: JetStream does not acknowledge the message.
+        permission to purge. A failure is reported.
         """
         if not self.supported:
             return
-        subject = self._names.subject(f"watchdog.armed.{_subject_tokens(gateway_type, gateway_id)}")
-        await self._client.jetstream().publish(
-            subject, b"", timeout=DISARM_TIMEOUT, headers={"Nats-TTL": "1s"}
-        )
+        try:
+            subject = self._names.subject(f"watchdog.armed.{_subject_tokens(gateway_type, gateway_id)}")
+            await self._client.jetstream().publish(
+                subject, b"", timeout=DISARM_TIMEOUT, headers={"Nats-TTL": "1s"}
+            )
+        except Exception as error:  # whatever it is, it concerns this gateway alone
+            self._report(f"the switch of {gateway_id} may still fire once: {describe_exception(error)}")

@@ -12,26 +12,24 @@ from typing import Any, Final
 import orjson
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
-from tickertape.contracts import subjects
 from tickertape.contracts.audit import Silenced, record_subject
 from tickertape.contracts.events import format_time, parse_time
-from tickertape.producers.monitor.coordination.stored_status import MAX_REASON_LENGTH, read_stored_statuses
+from tickertape.contracts.silences import MAX_SILENCE_TEXT, encode_silence, silence_subject
+from tickertape.producers.monitor.coordination.stored_status import read_stored_statuses
 from tickertape.producers.monitor.gateway.model import Silence
 
 from tickertape.names import Names
 from tickertape.nats import direct_get
+from tickertape.nats.errors import PermissionDenied
 from tickertape.nats.streams import StreamsError
+from tickertape.text import printable
 
 MAX_SILENCES: Final = 10_000
 """Silences that are remembered; beyond that the one that was set first is forgotten."""
 
-PATTERN: Final = "watchdog.silenced.>"
+PREFIX: Final = "watchdog.silenced."
+PATTERN: Final = PREFIX + ">"
 """Subjects of all silences, without the deployment's prefix."""
-
-
-def silence_subject(gateway_type: str, gateway_id: str) -> str:
-    """Return the subject of a gateway's silence, without the deployment's prefix."""
-    return f"watchdog.silenced.{subjects.escape(gateway_type)}.{subjects.escape(gateway_id)}"
 
 
 def status_subject(subject: str) -> str:
@@ -41,7 +39,7 @@ def status_subject(subject: str) -> str:
 
 def encode(silence: Silence) -> bytes:
     """Encode a silence as JSON."""
-    return orjson.dumps({"until": format_time(silence.until), "reason": silence.reason, "by": silence.by})
+    return encode_silence(silence.until, silence.reason, silence.by)
 
 
 def decode(payload: bytes) -> Silence | None:
@@ -51,8 +49,8 @@ def decode(payload: bytes) -> Silence | None:
         until = parse_time(body["until"]).timestamp()
         return Silence(
             until,
-            str(body.get("reason", ""))[:MAX_REASON_LENGTH],
-            str(body.get("by", ""))[:MAX_REASON_LENGTH],
+            printable(str(body.get("reason", "")))[:MAX_SILENCE_TEXT],
+            printable(str(body.get("by", "")))[:MAX_SILENCE_TEXT],
         )
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
         return None
@@ -86,7 +84,7 @@ async def set_silence(
         names: subject and stream names of the deployment.
         gateway: id of the gateway, or ``type/id`` if the id is not unique.
         seconds: duration from now; 0 ends a silence.
-        reason: free text that events and the dashboard show.
+        reason: text that events and the dashboard show, for which ``find_reason_error`` returns None.
         audit: whether to record the silence in the stream AUDIT first; without a record, there is no silence.
 
     Returns:
@@ -118,7 +116,7 @@ async def set_silence(
     # In a container, the user may have no name.
     except (KeyError, OSError):
         by = "unknown"
-    silence = Silence(time.time() + seconds, reason[:MAX_REASON_LENGTH], by)
+    silence = Silence(time.time() + seconds, reason, printable(by)[:MAX_SILENCE_TEXT])
     if audit:
         await _record(client, names, f"{match.gateway_type}/{match.gateway_id}", silence, ended=seconds <= 0)
     await client.jetstream().publish(
@@ -143,8 +141,10 @@ async def _record(client: Client, names: Names, gateway: str, silence: Silence, 
         await client.jetstream().publish(
             names.subject(record_subject(record)), record.encode(), timeout=5.0, headers=headers
         )
+    except PermissionDenied:
+        raise
     except (NatsError, TimeoutError) as error:
         raise StreamsError(
             f"the silence cannot be recorded in the stream AUDIT: {error or 'no answer'}",
-            "create it with 'tickertape streams apply --audit', and grant this NATS user audit.silenced.>",
+            "create it with 'tickertape streams apply --audit'",
         ) from None

@@ -20,6 +20,9 @@ from tickertape.nats import direct_get
 MAX_REASON_LENGTH: Final = 500
 """Maximum characters of a reason, and of a user name, that the events of this monitor repeat."""
 
+_MAX_SEQUENCE: Final = 2**63
+"""Sequences of a stream are smaller."""
+
 _BATCH_SIZE: Final = 64
 """Concurrent direct gets."""
 
@@ -65,6 +68,7 @@ def parse_stored_status(subject: str, payload: bytes, sequence: int) -> StoredSt
     event = GatewayStatusChange.model_validate(body)
     keys = ("monitor", "probes", "since", "reason")
     monitor, probes, since, reason = (event.metadata.get(key) for key in keys)
+    vote_sequence = event.metadata.get("vote_sequence")
     return StoredStatus(
         event.gateway_type,
         event.gateway_id,
@@ -76,6 +80,8 @@ def parse_stored_status(subject: str, payload: bytes, sequence: int) -> StoredSt
         sequence,
         event.metadata.get("flapping") is True,
         isinstance(event.metadata.get("silenced"), dict),
+        vote_sequence if type(vote_sequence) is int and 0 <= vote_sequence < _MAX_SEQUENCE else 0,
+        isinstance(event.metadata.get("views"), dict),
     )
 
 
@@ -85,12 +91,3 @@ def _is_time(value: object) -> TypeGuard[str]:
         return isinstance(value, str) and bool(parse_time(value))
     except ValueError:
         return False
-
-
-def parse_author(payload: bytes) -> str | None:
-    """Return the name of the monitor that published an event; None for another producer."""
-    try:
-        name = orjson.loads(payload)["metadata"]["monitor"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return None
-    return name if isinstance(name, str) else None

@@ -1,6 +1,7 @@
-"""Flap detection: whether the recent results of a gateway alternate between good and bad; pure.
+"""Flap detection: whether the published status of a gateway alternates between up and down; pure.
 
-Detection counts results, not seconds, so that it works the same for every probe interval.
+Transitions are counted per probe result, not per second, so that it works the same for every probe interval,
+and only those that were published, so that all monitors of a gateway count the same ones.
 """
 
 from collections import deque
@@ -11,7 +12,7 @@ from tickertape.producers.monitor.types import Settings
 
 
 class FlappingSettings(Settings):
-    """Thresholds of flap detection: the share of recent results that differ from their predecessor."""
+    """Thresholds of flap detection: the share of the possible transitions that took place."""
 
     window: Annotated[int, Field(ge=5, le=200, strict=True)] = 20
     enter: Annotated[float, Field(gt=0, le=1)] = 0.5
@@ -27,35 +28,49 @@ class FlappingSettings(Settings):
 
 
 class Flapping:
-    """Flap detector with hysteresis over a window of recent results."""
+    """Flap detector with hysteresis over a window of recent results.
 
-    def __init__(self, settings: FlappingSettings) -> None:
+    Args:
+        settings: the thresholds.
+        cycle: results that it takes to go down and come up again, during which two transitions are possible.
+
+    Attributes:
+        is_flapping: whether the gateway is flapping.
+    """
+
+    def __init__(self, settings: FlappingSettings, cycle: int) -> None:
         self.is_flapping = False
-        self._changes: deque[bool] = deque(maxlen=settings.window)
-        self._enter = settings.enter
-        self._leave = settings.leave
-        self._last: bool | None = None
+        self._settings = settings
+        self._possible = 2 * settings.window / cycle
+        self._transitions: deque[int] = deque(maxlen=settings.window)
+        self._latest = 0
 
     def __repr__(self) -> str:
-        return f"Flapping({self.is_flapping}, {sum(self._changes)} of {len(self._changes)})"
+        return f"Flapping({self.is_flapping}, {sum(self._transitions)} of {self._possible:g})"
 
-    def record_result(self, healthy: bool) -> bool:
-        """Record a result; return whether flapping started or stopped with it."""
-        if self._last is not None:
-            self._changes.append(healthy is not self._last)
-        self._last = healthy
-        # A share of the whole window, even while it fills: a few changes after a start are no flapping.
-        share = sum(self._changes) / (self._changes.maxlen or 1)
-        before = self.is_flapping
-        self.is_flapping = share > self._leave if before else share >= self._enter
-        return self.is_flapping is not before
+    def record_transition(self) -> None:
+        """Record that a transition from up to down or back was published."""
+        self._latest += 1
+
+    def record_result(self) -> None:
+        """Record a result, which moves the window on."""
+        self._transitions.append(self._latest)
+        self._latest = 0
+        # A share of the whole window, even while it fills: a few transitions after a start are no flapping.
+        share = sum(self._transitions) / self._possible
+        if not self.is_flapping:
+            self.is_flapping = share >= self._settings.enter
+        elif len(self._transitions) == self._settings.window:
+            self.is_flapping = share > self._settings.leave
 
     def adopt(self, is_flapping: bool) -> None:
-        """Adopt the state that another monitor published, so that it is not published twice."""
+        """Adopt the state that another monitor published; it is corrected only after a whole window."""
+        if is_flapping and not self.is_flapping:
+            self._transitions.clear()
         self.is_flapping = is_flapping
 
     def reset(self) -> None:
         """Discard all results: those from before an interruption are not comparable with later ones."""
         self.is_flapping = False
-        self._changes.clear()
-        self._last = None
+        self._transitions.clear()
+        self._latest = 0

@@ -38,6 +38,7 @@ class Gateway(Generic[AnyProbe]):
     Attributes:
         sessions: trading sessions of its exchange; None if it is always open.
         dwell: minimum seconds in a status before a better one is published.
+        subject: subject of its status, without the deployment's prefix.
     """
 
     id: str
@@ -49,11 +50,16 @@ class Gateway(Generic[AnyProbe]):
     dwell: float = 0.0
     flapping: FlappingSettings = field(default_factory=FlappingSettings)
     recovery: RecoverySettings | None = None
+    subject: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        subject = GatewayStatusChange.subject_of(gateway_type=self.type, gateway_id=self.id)
+        object.__setattr__(self, "subject", subject)  # the instance is frozen
 
     @property
-    def subject(self) -> str:
-        """Subject of its status, without the deployment's prefix."""
-        return GatewayStatusChange.subject_of(gateway_type=self.type, gateway_id=self.id)
+    def cycle(self) -> int:
+        """Number of results that it takes to go down and come up again."""
+        return min(check.unhealthy_after + check.healthy_after for check in self.checks)
 
     @property
     def interval(self) -> float:
@@ -73,6 +79,8 @@ class StoredStatus:
         sequence: sequence of the event in EVENTS; 0 if EVENTS no longer has it.
         flapping: whether the event marks the gateway as flapping.
         silenced: whether the event marks the gateway as silenced.
+        vote_sequence: sequence in WATCHDOG up to which the votes decided the status; 0 if none did.
+        disputed: whether the event lists the views of monitors that disagree.
     """
 
     gateway_type: str
@@ -85,6 +93,8 @@ class StoredStatus:
     sequence: int = 0
     flapping: bool = False
     silenced: bool = False
+    vote_sequence: int = 0
+    disputed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

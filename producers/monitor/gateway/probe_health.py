@@ -22,6 +22,8 @@ HEALTHY                        B >= u                  DEGRADED
 DEGRADED                       O >= h                  HEALTHY
 any                            otherwise               unchanged
 =============================  ======================  ==============================================
+
+An outcome UNKNOWN is no verdict: it leaves the state and all counts unchanged.
 """
 
 from collections.abc import Iterable, Mapping
@@ -38,6 +40,7 @@ class Outcome(StrEnum):
     OK = "ok"
     DEGRADED = "degraded"
     FAILED = "failed"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class Result:
     """Result of one probe run.
 
     Attributes:
-        error: reason why the outcome is not ok; None if it is ok.
+        error: reason why the outcome is not ok, or that there is no verdict; None if it is ok.
         latency: seconds until the response; None without one.
         expires: expiry of the certificate, UNIX seconds; None without a certificate.
     """
@@ -68,14 +71,17 @@ class ProbeHealth:
 
     def with_result(self, outcome: Outcome, unhealthy_after: int, healthy_after: int) -> "ProbeHealth":
         """Return the health after one more result; thresholds are numbers of consecutive results."""
-        counted = replace(
-            self,
+        if outcome is Outcome.UNKNOWN:
+            return self
+        counted = ProbeHealth(
+            self.status,
             failed=self.failed + 1 if outcome is Outcome.FAILED else 0,
             not_ok=self.not_ok + 1 if outcome is not Outcome.OK else 0,
             ok=self.ok + 1 if outcome is Outcome.OK else 0,
             answered=self.answered + 1 if outcome is not Outcome.FAILED else 0,
         )
-        return replace(counted, status=counted._next_status(outcome, unhealthy_after, healthy_after))
+        status = counted._next_status(outcome, unhealthy_after, healthy_after)
+        return counted if status is self.status else replace(counted, status=status)
 
     def _next_status(self, outcome: Outcome, unhealthy_after: int, healthy_after: int) -> Status:
         down = self.status in (Status.UNHEALTHY, Status.RECOVERING)

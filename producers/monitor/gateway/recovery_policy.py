@@ -4,8 +4,9 @@ The policy only decides; it does no I/O and reads no clock.
 
 Invariants:
 
-1. At most ``per_hour`` attempts are made in any hour, however often the gateway fails.
-2. Each recovery begins with ``started`` and ends with ``succeeded`` or ``failed``, each published once.
+1. Each recovery begins with ``started`` and ends with ``succeeded`` or ``failed``, each published once.
+2. One monitor makes the attempts; if it dies, another one continues.
+3. Nothing follows ``started`` before NATS has stored it, which decides who makes the attempts.
 """
 
 from collections.abc import Mapping
@@ -23,14 +24,19 @@ from tickertape.producers.monitor.types import (
     Settings,
 )
 
-from tickertape.rate_limit import SlidingWindow
 from tickertape.text import count
 
 MAX_BACKOFF: Final = 600.0
 """Maximum seconds between two attempts."""
 
-HOUR: Final = 3600.0
-"""Window of ``per_hour``, in seconds."""
+POSTPONEMENT: Final = 5.0
+"""Seconds after which an attempt is due again while NATS is unreachable, or a recovery that it rejected."""
+
+SILENCED: Final = "silenced"
+NOT_CONFIGURED: Final = "no longer configured"
+
+STOPPED: Final = (SILENCED, NOT_CONFIGURED)
+"""Reasons of a ``failed`` recovery after which any monitor may start another one."""
 
 
 class RecoverySettings(Settings):
@@ -62,11 +68,13 @@ class Recovery:
     Args:
         settings: recovery settings of the gateway.
         metadata: metadata of each recovery event.
-        attempts: attempts on this gateway within the last hour, which outlive its settings.
 
     Attributes:
+        settings: recovery settings, which may be replaced.
+        metadata: metadata of each event, which may be replaced.
         active: whether a recovery is in progress, or has failed and the gateway has not been healthy since.
         attempt: number of the latest attempt.
+        owner: monitor that makes the attempts; None if it is this one.
     """
 
     def __init__(
@@ -75,74 +83,146 @@ class Recovery:
         gateway_type: str,
         gateway_id: str,
         metadata: Mapping[str, Any],
-        attempts: SlidingWindow | None = None,
     ) -> None:
+        self.settings = settings
+        self.metadata = metadata
         self.active = False
         self.attempt = 0
-        self._owned = True  # False while another monitor makes the attempts
-        self._settings = settings
+        self.owner: str | None = None
         self._gateway_type = gateway_type
         self._gateway_id = gateway_id
-        self._metadata = metadata
+        self._has_failed = False
         self._due: float | None = None
-        self._attempts = attempts or SlidingWindow(HOUR)
+        self._unannounced: GatewayRecovery | None = None
+        self._not_before = float("-inf")
 
     def __repr__(self) -> str:
         return f"Recovery({self._gateway_id}, attempt {self.attempt}, due {self._due})"
 
+    @property
+    def in_progress(self) -> bool:
+        """Whether attempts are made, by this monitor or another one."""
+        return self.active and not self._has_failed
+
     def start(self, now: float) -> GatewayRecovery | None:
         """Start a recovery at ``now``, UNIX seconds; return None if one is active already."""
-        if self.active:
+        if self.active or now < self._not_before:
             return None
         self.active, self.attempt = True, 0
-        self._due = now + self._settings.after
-        return self._make_event("started", now)
+        self._due = now + self.settings.after
+        self._unannounced = self._make_event("started", now)
+        return self._unannounced
+
+    def settle_start(self, started: GatewayRecovery, now: float, *, stored: bool) -> None:
+        """Continue a recovery whose ``started`` event is stored; otherwise start another one later."""
+        if started is not self._unannounced:
+            return
+        self._unannounced = None
+        if not stored:
+            self.abandon()
+            self._not_before = now + POSTPONEMENT
 
     def due(self) -> float | None:
         """Return the time of the next attempt or of the failure, UNIX seconds; None if nothing is due."""
         return self._due
 
-    def next_event(self, now: float) -> GatewayRecovery | None:
-        """Return the event that is due: an ``attempt`` to make, or ``failed``; None if none is due."""
-        if self._due is None or now < self._due:
+    def is_attempt_due(self, now: float) -> bool:
+        """Return whether the next event is an attempt, which the limit per hour has to allow."""
+        return self._is_due(now) and self.attempt < self.settings.attempts
+
+    def next_event(self, now: float, *, allowed: bool = True) -> GatewayRecovery | None:
+        """Return the event that is due: an ``attempt`` to make, or ``failed``; None if none is due.
+
+        Args:
+            now: UNIX seconds.
+            allowed: whether the limit per hour allows the attempt.
+        """
+        if not self._is_due(now):
             return None
-        if self.attempt >= self._settings.attempts:
+        if self.attempt >= self.settings.attempts:
             return self._end("failed", now, reason=f"not recovered after {count(self.attempt, 'attempt')}")
         # Counted over all recoveries, so that a gateway that keeps failing is not restarted without end.
-        if not self._attempts.allow(self._settings.per_hour, now):
-            return self._end(
-                "failed", now, reason=f"limit of {count(self._settings.per_hour, 'attempt')} per hour reached"
-            )
+        if not allowed:
+            limit = count(self.settings.per_hour, "attempt")
+            return self._end("failed", now, reason=f"limit of {limit} per hour reached")
         self.attempt += 1
         self._due = None  # until the attempt has finished
         return self._make_event("attempt", now)
 
+    def postpone(self, now: float) -> None:
+        """Postpone the attempt that is due, because it is unknown whether the limit per hour allows it."""
+        if self._due is not None:
+            self._due = now + POSTPONEMENT
+
     def finish_attempt(self, now: float) -> None:
         """Schedule what follows an attempt, whether it worked or not; the probes decide if it helped."""
-        if self.active and self._owned:
-            self._due = now + min(MAX_BACKOFF, self._settings.backoff * 2 ** (self.attempt - 1))
+        if self.in_progress and self.owner is None:
+            self._due = now + self._backoff()
 
     def succeed(self, now: float) -> GatewayRecovery | None:
         """End the recovery of a gateway that is up again; return None if there is no event to publish."""
         if not self.active:
             return None
-        if self._owned:
+        if self.owner is None:
             return self._end("succeeded", now)
         self.abandon()
         return None
 
-    def cede(self) -> None:
-        """Leave the recovery to the monitor that published its latest event."""
-        self._owned, self._due = False, None
+    def stop(self, now: float, reason: str) -> GatewayRecovery | None:
+        """Stop the recovery, so that a later one starts over; return None if there is no event to publish."""
+        event = self._end("failed", now, reason=reason) if self.in_progress and self.owner is None else None
+        self.abandon()
+        return event
+
+    def shift_clock(self, step: float) -> None:
+        """Shift the time of the next event because the system clock was set by ``step`` seconds."""
+        self._not_before += step
+        if self._due is not None:
+            self._due += step
+
+    def adopt(self, phase: str, attempt: int, owner: str | None, reason: str = "") -> None:
+        """Leave the recovery to the monitor that published its latest event.
+
+        Args:
+            phase: phase of that event.
+            attempt: number of the attempt in it.
+            owner: name of the monitor; None for another producer.
+            reason: reason why the recovery failed.
+        """
+        self._unannounced = None
+        if phase == "succeeded" or (phase == "failed" and reason in STOPPED):
+            self.abandon()
+            return
+        self.active, self._has_failed = True, phase == "failed"
+        self.attempt, self.owner, self._due = attempt, owner or "", None
+
+    def take_over(self, now: float, delay: float = 0.0) -> None:
+        """Continue the recovery of a monitor that died, after the time that it would have waited.
+
+        Args:
+            now: UNIX seconds.
+            delay: further seconds, within which another monitor may do so.
+        """
+        self.owner = None
+        if self.in_progress:
+            self._due = now + delay + (self._backoff() if self.attempt else self.settings.after)
 
     def abandon(self) -> None:
         """Cancel the recovery without an event."""
-        self.active, self._owned, self._due = False, True, None
+        self.active, self._has_failed, self.owner, self._due = False, False, None, None
+        self._unannounced = None
+
+    def _is_due(self, now: float) -> bool:
+        return self._due is not None and now >= self._due and self._unannounced is None
+
+    def _backoff(self) -> float:
+        return min(MAX_BACKOFF, self.settings.backoff * 2.0 ** (self.attempt - 1))
 
     def _end(self, phase: str, now: float, **metadata: Any) -> GatewayRecovery:
         event = self._make_event(phase, now, **metadata)
         # A failed recovery stays active, so that a new one starts only after the gateway has been healthy.
-        self.active, self._due = phase == "failed", None
+        self.active = self._has_failed = phase == "failed"
+        self._due = self._unannounced = None
         return event
 
     def _make_event(self, phase: str, now: float, **metadata: Any) -> GatewayRecovery:
@@ -153,6 +233,6 @@ class Recovery:
                 "gateway_type": self._gateway_type,
                 "phase": phase,
                 "attempt": self.attempt,
-                "metadata": {**self._metadata, **metadata},
+                "metadata": {**self.metadata, **metadata},
             }
         )

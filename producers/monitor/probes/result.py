@@ -1,12 +1,12 @@
 """Results of probes: readable errors, and degradation by latency."""
 
-import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from tickertape.producers.monitor.gateway.probe_health import Outcome, Result
 
+from tickertape.errors import OperatorError
 from tickertape.net.outgoing import describe_failure
 from tickertape.text import printable
 
@@ -17,11 +17,17 @@ MAX_ERROR_LENGTH: Final = 200
 MIN_SECRET_LENGTH: Final = 4
 """Characters of a value that is replaced as a secret; shorter ones occur in any text."""
 
-OWN_SECRETS: Final = frozenset({"TICKERTAPE_NATS_PASSWORD", "TICKERTAPE_NATS_TOKEN"})
-"""Environment variables of the monitor that contain secrets."""
+_own_secrets: Final[set[str]] = set()
+"""Secrets of the monitor itself."""
 
-_SECRET_NAME: Final = re.compile(r"auth|cookie|credential|key|pass|pwd|secret|session|token", re.IGNORECASE)
+SECRET_NAME: Final = re.compile(r"auth|cookie|credential|key|pass|pwd|secret|session|token", re.IGNORECASE)
+"""Words in the name of a variable, header or setting that say that its value is secret."""
+
 _URL_PASSWORD: Final = re.compile(r"://[^,\s]*?:([^,\s]*)@")
+
+
+class CannotProbe(OperatorError):
+    """Failure to run a probe for a reason that lies on this host, and says nothing about a gateway."""
 
 
 def failed(error: str, latency: float | None = None) -> Result:
@@ -37,6 +43,16 @@ def answered(latency: float, degraded_above: float | None, expires: float | None
     return Result(Outcome.OK, None, latency, expires)
 
 
+def protect(secrets: Iterable[str | None], url: str) -> None:
+    """Add secrets of the monitor to those that ``redact`` replaces.
+
+    Args:
+        secrets: the secrets.
+        url: URL that may contain a password.
+    """
+    _own_secrets.update(filter(None, secrets), _URL_PASSWORD.findall(url))
+
+
 def redact(text: str, variables: Mapping[str, str]) -> str:
     """Replace secrets in a text that a peer or a command has sent, because events show it.
 
@@ -45,10 +61,8 @@ def redact(text: str, variables: Mapping[str, str]) -> str:
         variables: environment variables, headers or other settings that the peer or the command has received;
             those whose name says that they are secret are replaced, and so are the monitor's own secrets.
     """
-    secrets = {value for name, value in variables.items() if _SECRET_NAME.search(name)}
-    secrets |= {os.environ.get(name, "") for name in OWN_SECRETS}
-    if (url := os.environ.get("TICKERTAPE_NATS_URL")) is not None:
-        secrets |= set(_URL_PASSWORD.findall(url))
+    secrets = {value for name, value in variables.items() if SECRET_NAME.search(name)}
+    secrets |= _own_secrets
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= MIN_SECRET_LENGTH:
             text = text.replace(secret, "***").replace(printable(secret), "***")

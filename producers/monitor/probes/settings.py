@@ -8,10 +8,17 @@ from abc import abstractmethod
 from typing import Annotated, ClassVar
 from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from tickertape.producers.monitor.gateway.probe_health import Result
 from tickertape.producers.monitor.probes.context import ProbeContext
-from tickertape.producers.monitor.types import Address, Count, PositiveDuration, Settings, parse_address
+from tickertape.producers.monitor.types import (
+    Address,
+    Count,
+    PositiveDuration,
+    Settings,
+    check_name,
+    parse_address,
+)
 
 
 class Schedule(Settings):
@@ -30,7 +37,7 @@ class ProbeSettings(Schedule):
     """Name of the setting that holds the target."""
 
     kind: str
-    label: Annotated[str, Field(min_length=1, max_length=80)] | None = None
+    label: Annotated[str, Field(min_length=1, max_length=80), AfterValidator(check_name)] | None = None
     """Name to use instead of kind and target."""
 
     @property
@@ -47,12 +54,26 @@ class ProbeSettings(Schedule):
         return None
 
     @property
-    def pattern(self) -> str | None:
-        """Subject pattern that the probe needs messages from, without the deployment's prefix."""
+    def listens_to(self) -> tuple[str, float] | None:
+        """Subject pattern, without the deployment's prefix, and maximum age in seconds of needed messages."""
         return None
+
+    @property
+    def exclusive(self) -> frozenset[str]:
+        """Names of what no other probe may use."""
+        return frozenset()
 
     def unusable_reason(self) -> str | None:
         """Return why this machine cannot use the target, or None; this check does not probe the target."""
+        return None
+
+    @property
+    def warning(self) -> str | None:
+        """Risk that these settings accept, and how to avoid it after a semicolon; None without one."""
+        return None
+
+    def schedule_warning(self, interval: float) -> str | None:
+        """Return why these settings do not fit an interval in seconds; None if they do."""
         return None
 
     @abstractmethod
@@ -69,6 +90,7 @@ class ProbeSettings(Schedule):
         Raises:
             TimeoutError: the probe timed out.
             OSError: the connection or TLS failed.
+            CannotProbe: the settings cannot be used on this machine.
         """
 
 

@@ -1,13 +1,12 @@
-"""Probe ``tls``: perform a handshake, verify the certificate and check its expiry."""
+"""Probe ``tls``: perform a handshake that the peer accepts, verify its certificate and check its expiry."""
 
 import asyncio
-import ssl
 import time
-from functools import lru_cache
 from typing import Final, Literal
 
 from tickertape.producers.monitor.gateway.probe_health import Outcome, Result
 from tickertape.producers.monitor.probes.context import ProbeContext
+from tickertape.producers.monitor.probes.options.tls import TlsOptions
 from tickertape.producers.monitor.probes.result import answered
 from tickertape.producers.monitor.probes.settings import AddressProbe
 from tickertape.producers.monitor.types import PositiveDuration
@@ -18,33 +17,25 @@ from tickertape.net.outgoing import open_connection
 _DAY: Final = 86_400.0
 
 
-# Cached, because loading the authorities of the system takes milliseconds, for each probe.
-@lru_cache(maxsize=64)
-def create_ssl_context(ca: str | None = None) -> ssl.SSLContext:
-    """Create a context that trusts the authorities in a file, or those of the system."""
-    return ssl.create_default_context(cafile=ca)
-
-
-class TlsProbe(AddressProbe):
+class TlsProbe(TlsOptions, AddressProbe):
     """TLS handshake with a valid certificate; one that expires within ``expires_within`` is degraded."""
 
     kind: Literal["tls"]
-    server_name: str | None = None
-    ca: str | None = None
-    """File with the certificate authorities to trust; those of the system by default."""
     expires_within: PositiveDuration = 14 * 86_400.0
 
     async def probe(self, time_limit: float, context: ProbeContext) -> Result:
         host, port = self.endpoint
         clock = time.monotonic  # uvloop does not advance loop.time() within an iteration
         started = clock()
-        async with asyncio.timeout(time_limit):
-            _, writer = await open_connection(
-                host, port, tls=create_ssl_context(self.ca), server_name=self.server_name, limit=CHUNK
+        end = asyncio.get_running_loop().time() + time_limit
+        async with asyncio.timeout_at(end):
+            reader, writer = await open_connection(
+                host, port, tls=self.ssl_context(), server_name=self.server_name, limit=CHUNK
             )
         latency = clock() - started
         try:
             expires = certificate_expiry(writer)
+            await self.wait_for_acceptance(reader, writer, latency, end)
         finally:
             await close(writer)
         if expires is not None and (remaining := expires - time.time()) < self.expires_within:

@@ -1,0 +1,1 @@
+"""Settings that several kinds of probes share: TLS, secrets, headers and conditions on a response."""
