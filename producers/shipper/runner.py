@@ -5,37 +5,43 @@ import contextlib
 import functools
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-from tickertape.producers.sdk.errors import PublishError
+from tickertape.producers.sdk.errors import PublishDenied, PublishError
 from tickertape.producers.sdk.publisher import Publisher
 from tickertape.producers.shipper import status as shipper_status
+from tickertape.producers.shipper.file_source import FileSource
 from tickertape.producers.shipper.files.discovery import FileDiscovery
 from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.files.file_watcher import FileWatcher
 from tickertape.producers.shipper.files.globs import expand
 from tickertape.producers.shipper.files.roots import Roots
 from tickertape.producers.shipper.files.rotation import source_of
-from tickertape.producers.shipper.files.tailed_file import ROTATION_GRACE
+from tickertape.producers.shipper.given_paths import check_given_paths
 from tickertape.producers.shipper.parsing.parser import Parser, ParserCounts
 from tickertape.producers.shipper.settings import STANDARD_INPUT, ShipSettings
-from tickertape.producers.shipper.shipper import FileSource, Shipper
+from tickertape.producers.shipper.shipper import Shipper
 from tickertape.producers.shipper.sinks.dedupe import DedupeSink
 from tickertape.producers.shipper.sinks.local_state import LocalState
 from tickertape.producers.shipper.sinks.sink import Checkpoint, OutgoingEvent, Sink, StoredCheckpoint
-from tickertape.producers.shipper.standard_input import standard_input
+from tickertape.producers.shipper.standard_input import open_standard_input
 from tickertape.producers.shipper.stdin_spool import StdinSpool
 from tickertape.producers.shipper.throttle import Throttle
+from tickertape.producers.shipper.timing import ROTATION_GRACE, Timing
 
+from tickertape.durations import parse_duration
+from tickertape.nats.errors import DENIAL_REPORT_INTERVAL
 from tickertape.net.host_names import HostNames
 from tickertape.net.metrics_port import MetricsPort
+from tickertape.process import shutdown
 from tickertape.process.console import is_terminal, print_lines, print_notice
 from tickertape.process.limits import raise_descriptor_limit
 from tickertape.process.tasks import Tasks, run_until_stopped
 from tickertape.process.terminal import Terminal
+from tickertape.rate_limit import RepeatFilter
 from tickertape.text import printable_json
 
 PROGRAM: Final = "ship"
@@ -83,20 +89,23 @@ async def run_shipper(
         state: state on this host; None keeps none.
 
     Returns:
-        The exit code.
+        The exit code: 0, or that of the signal if the input should have ended, and has not.
 
     Raises:
         ShipError: another process ships the same files.
+        GivenPathError: a path without wildcards is not that of a file.
         CheckpointError: the state cannot be saved.
         ListenError: the metrics port cannot be opened, or listening on it has failed.
     """
     # Loading waits for NATS for as long as it takes, so a signal must be able to end it.
     stored = await run_until_stopped(stop.wait(), sink.load())
     if stored is None:
-        return 0
+        return stopped_code(settings)
     counts = ParserCounts()
     piped = settings.paths == [STANDARD_INPUT]
     paths = [_spool_folder(settings, state) + "/*"] if piped else settings.absolute_paths()
+    if not piped:
+        check_given_paths(paths)
     warn = functools.partial(print_notice, PROGRAM)
     roots = Roots(paths, map(os.path.abspath, settings.root), warn)
     # The message ids of DedupeSink contain the generation, so it must be stored before any line is sent.
@@ -105,14 +114,16 @@ async def run_shipper(
         files: FileSource
         input_ended: Callable[[], bool]
         if piped:
-            spool = files = _open_spool(settings, os.path.dirname(paths[0]), make_stream, stored)
-            fill_task = tasks.start(spool.fill(standard_input()))
+            spool = files = _open_spool(settings, os.path.dirname(paths[0]), make_stream, stored, warn)
+            source = open_standard_input()
+            stack.callback(source.close)
+            fill_task = tasks.start(spool.fill(source))
             watcher = FileWatcher([])
             input_ended = fill_task.done
         else:
             files = FileDiscovery(
                 paths, stored, make_stream, roots=roots, from_end=settings.from_end, max_open=_max_open(),
-                warn=warn,
+                forget_after=parse_duration(settings.forget_after), warn=warn,
             )  # fmt: skip
             watcher = FileWatcher(paths)
             stack.callback(watcher.stop)
@@ -133,15 +144,28 @@ async def run_shipper(
             # The watch ends only with an error, which leaving ``tasks`` raises.
             tasks.start(port.watch()).add_done_callback(lambda _: stop.set())
         if publisher is not None:
-            tasks.start(_publish_health_periodically(settings, shipper, counts, publisher))
+            denials = RepeatFilter(DENIAL_REPORT_INTERVAL)
+            publish_health = functools.partial(_publish_health, settings, shipper, counts, publisher, denials)
+            tasks.start(_publish_health_periodically(settings.health_interval, publish_health))
         if settings.once and is_terminal():
             tasks.start(_show_progress(shipper))
-        await run_until_stopped(stop.wait(), shipper.run(input_ended, once=settings.once or piped))
+        finished = await run_until_stopped(stop.wait(), _ship_all(shipper, input_ended, settings))
         # The last health event shows the final numbers, so it follows the last batch.
         if publisher is not None:
-            await _publish_health(settings, shipper, counts, publisher)
+            await publish_health()
             print_notice(PROGRAM, _summary(shipper, counts))
-    return 0
+    return 0 if finished else stopped_code(settings)
+
+
+def stopped_code(settings: ShipSettings) -> int:
+    """Return the exit code of a shipper that a signal has stopped."""
+    follows = not settings.once and settings.paths != [STANDARD_INPUT]
+    return 0 if follows else shutdown.interrupted_code()
+
+
+async def _ship_all(shipper: Shipper, input_ended: Callable[[], bool], settings: ShipSettings) -> bool:
+    await shipper.run(input_ended, once=settings.once or settings.paths == [STANDARD_INPUT])
+    return True
 
 
 def _matches_anything(pattern: str, roots: Roots) -> bool:
@@ -171,7 +195,7 @@ def _stream_factory(
             roots=roots,
             announce_generations=announce_generations,
             # Only this process writes the segments of standard input, so a closed one is complete.
-            grace=0.0 if piped else ROTATION_GRACE,
+            timing=Timing(0.0 if piped else ROTATION_GRACE, parse_duration(settings.half_line_after)),
         )
 
     return make_stream
@@ -187,31 +211,42 @@ def _open_spool(
     folder: str,
     make_stream: Callable[[str, StoredCheckpoint | None], FileStream],
     stored: dict[str, StoredCheckpoint],
+    warn: Callable[[str], None],
 ) -> StdinSpool:
     name = os.path.basename(folder)
-    return StdinSpool(Path(folder), make_stream(name, stored.get(name)), settings.spool_size * 1024 * 1024)
+    return StdinSpool(
+        Path(folder), make_stream(name, stored.get(name)), settings.spool_size * 1024 * 1024, warn
+    )
 
 
 def _max_open() -> int:
     """Raise the limit of open files; return the number of files that can be tailed."""
-    return max(SPARE_FILES, raise_descriptor_limit() - SPARE_FILES)
+    descriptors = raise_descriptor_limit()
+    return max(1, descriptors - min(SPARE_FILES, descriptors // 2))
 
 
-async def _publish_health_periodically(
-    settings: ShipSettings, shipper: Shipper, counts: ParserCounts, publisher: Publisher
-) -> None:
+async def _publish_health_periodically(interval: float, publish: Callable[[], Awaitable[None]]) -> None:
     while True:
-        await asyncio.sleep(settings.health_interval)
-        await _publish_health(settings, shipper, counts, publisher)
+        await asyncio.sleep(interval)
+        await publish()
 
 
 async def _publish_health(
-    settings: ShipSettings, shipper: Shipper, counts: ParserCounts, publisher: Publisher
+    settings: ShipSettings,
+    shipper: Shipper,
+    counts: ParserCounts,
+    publisher: Publisher,
+    denials: RepeatFilter,
 ) -> None:
     """Publish the health of the shipper, unless NATS is unreachable."""
-    with contextlib.suppress(TimeoutError, PublishError):
+    try:
         async with asyncio.timeout(min(settings.health_interval, 2.0)):
             await publisher.publish(shipper_status.health_event(shipper, counts, settings.host))
+    except PublishDenied as error:
+        if denials.allow(str(error), asyncio.get_running_loop().time()):
+            print_notice(PROGRAM, str(error))
+    except (TimeoutError, PublishError):
+        pass  # reported by the connection, or by the batches that fail likewise
 
 
 async def _show_progress(shipper: Shipper) -> None:
@@ -241,4 +276,4 @@ def _summary(shipper: Shipper, counts: ParserCounts) -> str:
     return ", ".join(parts)
 
 
-__all__ = ["PROGRAM", "DryRunSink", "run_shipper"]
+__all__ = ["PROGRAM", "DryRunSink", "run_shipper", "stopped_code"]

@@ -3,13 +3,12 @@
 import os
 import socket
 from pathlib import Path
-from typing import Annotated, Final
-from zoneinfo import ZoneInfo
+from typing import Annotated, ClassVar, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
-from pydantic_settings import CliPositionalArg
 from tickertape.contracts import subjects
 from tickertape.contracts.messages import LevelName
+from tickertape.producers.shipper.absence import DEFAULT_FORGET_AFTER
 from tickertape.producers.shipper.parsing.parser import (
     DEFAULT_FIELDS,
     FORMATS,
@@ -20,10 +19,14 @@ from tickertape.producers.shipper.parsing.parser import (
     level_of,
 )
 from tickertape.producers.shipper.throttle import ThrottleSettings
+from tickertape.producers.shipper.timing import HALF_LINE_AFTER
 
-from tickertape.nats.settings import NatsSettings
-from tickertape.net.host_names import HostNames
-from tickertape.validation import Port, checked_by
+from tickertape.config.model import Mark, Positional
+from tickertape.durations import parse_duration
+from tickertape.nats.settings import ProducerSettings
+from tickertape.process.files import state_folder
+from tickertape.time_zones import parse_zone
+from tickertape.validation import checked_by
 
 STANDARD_INPUT: Final = "-"
 
@@ -34,10 +37,7 @@ def _normalize_level(value: object) -> object:
 
 def _check_zone(text: str | None) -> str | None:
     if text is not None:
-        try:
-            ZoneInfo(text)
-        except (OSError, ValueError, KeyError):
-            raise ValueError(f"{text!r} is not a time zone; use an IANA name such as Asia/Shanghai") from None
+        parse_zone(text)
     return text
 
 
@@ -45,11 +45,6 @@ def _check_format(text: str) -> str:
     if text not in FORMATS:
         raise ValueError(f"{text!r} is not a format; use one of {', '.join(FORMATS)}")
     return text
-
-
-def _default_state_dir() -> Path:
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "tickertape"
 
 
 def _split_pairs(texts: list[str]) -> list[tuple[str, str]]:
@@ -60,10 +55,12 @@ def _split_pairs(texts: list[str]) -> list[tuple[str, str]]:
     return pairs
 
 
-class ShipSettings(NatsSettings):
+class ShipSettings(ProducerSettings):
     """Ship the lines of files or of standard input as log events, each exactly once."""
 
-    paths: CliPositionalArg[list[str]] = Field(default=[])
+    section: ClassVar[str] = "ship"
+
+    paths: Positional[list[str]] = Field(default=[])
     """Paths and globs of files, or - for standard input."""
     root: list[Annotated[str, Field(min_length=1)]] = Field(default=[])
     """Folder to which symbolic links may lead, beside that of each path or glob; repeatable."""
@@ -73,7 +70,7 @@ class ShipSettings(NatsSettings):
         default_factory=socket.gethostname
     )
     """Name of this host in checkpoints and health events; must be unique."""
-    state_dir: Path = Field(default_factory=_default_state_dir)
+    state_dir: Path = Field(default_factory=state_folder)
     """Folder for the lock, the spool of standard input, and local checkpoints."""
     level: Annotated[LevelName, BeforeValidator(_normalize_level)] = "DEBUG"
     """Minimum level of events to ship."""
@@ -89,7 +86,9 @@ class ShipSettings(NatsSettings):
     """IANA time zone of timestamps that do not name one; default: the zone of this host."""
     multiline: str = "auto"
     """Line joining: auto (tracebacks, indented lines), off, or a regular expression for first lines."""
-    redact: list[str] = Field(default=[])
+    access_levels: bool = False
+    """Level of lines in access logs by status: WARN for 4xx, ERROR for 5xx; else INFO for all."""
+    redact: Annotated[list[str], Mark.WHOLE] = Field(default=[])
     """Regular expression for additional secrets to redact; repeatable."""
     once: bool = False
     """Ship the existing content and exit."""
@@ -101,16 +100,12 @@ class ShipSettings(NatsSettings):
     """Print the events to standard output instead of shipping them; no state is changed."""
     status: bool = False
     """Show the lag of this host's shipper for each file and exit."""
+    half_line_after: Annotated[str, checked_by(parse_duration)] = f"{HALF_LINE_AFTER:.0f}s"
+    """Time without growth after which a line without a line break is shipped as it is."""
+    forget_after: Annotated[str, checked_by(parse_duration)] = f"{DEFAULT_FORGET_AFTER / 86_400:.0f}d"
+    """Time without a file of a name, in a readable folder, after which its position is forgotten."""
     spool_size: Annotated[int, Field(ge=1)] = 64
     """Maximum size of spooled standard input on disk."""
-    health_interval: Annotated[float, Field(gt=0)] = 10.0
-    """Seconds between two health events of the shipper."""
-    metrics_host: str = "127.0.0.1"
-    """Address on which /metrics is served."""
-    metrics_port: Port = 0
-    """Port on which /metrics is served; 0 disables it."""
-    metrics_allowed_hosts: Annotated[str, checked_by(HostNames)] = ""
-    """Host names of /metrics, comma-separated; addresses and names without a dot are always accepted."""
 
     @model_validator(mode="after")
     def _validate_combination(self) -> "ShipSettings":
@@ -152,9 +147,14 @@ class ShipSettings(NatsSettings):
                 raise ValueError(f"{name}={key}: unknown field; use one of {', '.join(names)}")
             # Before the usual keys, which still apply to lines without this one.
             names[name] = (key, *names[name])
-        zone = ZoneInfo(self.zone) if self.zone else None
+        zone = parse_zone(self.zone) if self.zone else None
         return ParseSettings(
-            self.format, FieldNames(**names), zone, self.multiline, tuple(_split_pairs(self.redact))
+            self.format,
+            FieldNames(**names),
+            zone,
+            self.multiline,
+            tuple(_split_pairs(self.redact)),
+            self.access_levels,
         )
 
 

@@ -12,14 +12,16 @@ Invariants:
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Iterable
+from typing import Final
 
+from tickertape.producers.shipper.file_source import FileSource
 from tickertape.producers.shipper.files.batch import Batch
 from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.files.file_watcher import FileWatcher
 from tickertape.producers.shipper.sinks.sink import CommitRejected, Conflict, Sink
 
+from tickertape.clock import SteppedClock
 from tickertape.errors import OperatorError
 from tickertape.process.tasks import Tasks
 
@@ -29,14 +31,20 @@ POLL_INTERVAL: Final = 0.2
 SLOW_POLL_INTERVAL: Final = 1.0
 """Seconds between two polls of files while it does."""
 
+POLL_BACKOFF: Final = 100
+"""Minimum ratio of the pause between two polls of all files to the duration of a poll."""
+
 DRAIN_POLL_INTERVAL: Final = 0.02
 """Seconds between two polls after the end of the input, and the minimum of any pause."""
 
 SCAN_INTERVAL: Final = 1.0
 """Seconds between two expansions of the globs; tailed files lose nothing in between."""
 
-SCAN_BACKOFF: Final = 50
+SCAN_BACKOFF: Final = 100
 """Minimum ratio of the pause between two expansions to their duration: large trees must not cost much CPU."""
+
+HASTY_SCAN_BACKOFF: Final = 10
+"""The same ratio while the operating system reports changes of files that are not tailed."""
 
 MAX_CONCURRENT_STREAMS: Final = 8
 """File streams that are shipped simultaneously; it bounds memory."""
@@ -52,27 +60,6 @@ CONFLICT_WINDOW: Final = 60.0
 
 MAX_READ_FAILURES: Final = 3
 """Consecutive failures to read a file after the end of the input that end the shipper."""
-
-
-class FileSource(Protocol):
-    """Source of file streams: ``FileDiscovery`` or ``StdinSpool``."""
-
-    streams: dict[str, FileStream]
-    read_error: tuple[str, OSError] | None
-
-    @property
-    def forbidden(self) -> int:
-        """Number of files that were found and must not be read."""
-
-    def scan(self, now: float) -> None:
-        """Find new files, and set ``read_error`` if some may not have been found.
-
-        Raises:
-            OSError: files cannot be found at the moment.
-        """
-
-    def close(self) -> None:
-        """Close all files."""
 
 
 class ShipError(OperatorError):
@@ -106,6 +93,7 @@ class Shipper:
         self.rejected = 0
         self.conflicts = 0
         self._files = files
+        self._clock = SteppedClock(files.shift_clock)
         self._sink = sink
         self._watcher = watcher
         self._limit = limit
@@ -116,6 +104,11 @@ class Shipper:
         self._reported_paths: set[str] = set()
         # Scans in succession that have not found everything.
         self._scan_failures = 0
+        # Monotonic seconds of the next scans, without and with the sign of a new file, and of the next poll.
+        self._scan_at = self._hasty_scan_at = self._poll_at = 0.0
+        # Streams that are polled each time, as something other than new data is due in them.
+        self._attended: set[FileStream] = set()
+        self._by_path: dict[str, FileStream] = {}
         self._draining = False
         self._stopping = False
 
@@ -139,25 +132,23 @@ class Shipper:
         Raises:
             ShipError: another process ships the same files, or the sink cannot continue.
         """
-        scan_at = 0.0
-        clock = asyncio.get_running_loop().time
         async with Tasks() as tasks:
             try:
                 while True:
-                    # File times are compared with the system clock; pauses must not depend on it, because it
-                    # can be set.
-                    started = clock()
-                    now = time.time()
-                    if started >= scan_at:
+                    # File times are compared with the system clock, which can be set.
+                    now = self._clock.now()
+                    changed = self._take_changed()
+                    if time.monotonic() >= self._scan_at:
                         self._scan(now)
-                        duration = clock() - started
-                        scan_at = clock() + max(SCAN_INTERVAL, duration * SCAN_BACKOFF)
                     ended = input_ended()
                     self._draining = once and ended
-                    idle = self._start_ready(tasks, now) and not self._scan_failures
-                    # Files may have appeared after the last scan.
-                    if idle and ended and self._scan(now) and self._start_ready(tasks, time.time()):
-                        return
+                    if ended or time.monotonic() >= self._poll_at:
+                        idle = self._poll(tasks, now) and not self._scan_failures
+                        # Files may have appeared after the last scan.
+                        if idle and ended and self._scan(now) and self._poll(tasks, self._clock.now()):
+                            return
+                    else:
+                        self._start_ready(tasks, now, changed | self._attended)
                     pause = DRAIN_POLL_INTERVAL if ended else self._poll_delay()
                     await tasks.until(self._watcher.wait(pause))
             finally:
@@ -172,12 +163,21 @@ class Shipper:
         Raises:
             ShipError: files still cannot be found several scans after the end of the input.
         """
+        started = time.monotonic()
         try:
             self._files.scan(now)
             path, error = self._files.read_error or ("", None)
         except OSError as failed_scan:
             path, error = "files", failed_scan
             self._report_once(path, f"files cannot be found: {failed_scan.strerror}; retrying")
+        self._by_path = {
+            file.path: stream for stream in self._files.streams.values() for file in stream.chain
+        }
+        ended = time.monotonic()
+        duration = ended - started
+        self._scan_at = ended + max(SCAN_INTERVAL, duration * SCAN_BACKOFF)
+        self._hasty_scan_at = ended + max(SCAN_INTERVAL, duration * HASTY_SCAN_BACKOFF)
+        self._poll_at = 0.0  # what is new is read now
         self._scan_failures = self._scan_failures + 1 if error is not None else 0
         if error is not None:
             self._give_up_after(self._scan_failures, path, error)
@@ -197,22 +197,46 @@ class Shipper:
 
     def _poll_delay(self) -> float:
         """Return the seconds until the next poll if no change is reported."""
-        interval = SLOW_POLL_INTERVAL if self._watcher.active else POLL_INTERVAL
+        now = time.monotonic()
+        due_at = min(self._scan_at, self._poll_at)
         # The task of a busy stream flushes its lines; its time here, often past, would only shorten the
         # pause.
         flush_at = min(
-            (stream.flush_at for stream in self._files.streams.values() if stream not in self._busy),
-            default=float("inf"),
+            (stream.flush_at for stream in self._attended if stream not in self._busy), default=float("inf")
         )
-        return min(interval, max(DRAIN_POLL_INTERVAL, flush_at - time.time()))
+        interval = SLOW_POLL_INTERVAL if self._watcher.active else POLL_INTERVAL
+        until = due_at if not self._attended else min(due_at, now + interval)
+        return max(DRAIN_POLL_INTERVAL, min(until, flush_at) - now)
 
-    def _start_ready(self, tasks: Tasks, now: float) -> bool:
+    def _take_changed(self) -> set[FileStream]:
+        """Return the streams of the files that have changed since the last call; scan early if one is new."""
+        paths, self._watcher.changed_paths = self._watcher.changed_paths, set()
+        changed = {self._by_path.get(path) for path in paths}
+        if None in changed:
+            self._scan_at = min(self._scan_at, self._hasty_scan_at)
+        return {stream for stream in changed if stream is not None}
+
+    def _poll(self, tasks: Tasks, now: float) -> bool:
         """Start a task for every file stream that has work; return whether nothing is left to ship."""
         idle = not tasks
-        for stream in self._files.streams.values():
+        started = time.monotonic()
+        idle = self._start_ready(tasks, now, list(self._files.streams.values())) and idle
+        ended = time.monotonic()
+        interval = SLOW_POLL_INTERVAL if self._watcher.active else POLL_INTERVAL
+        self._poll_at = ended + max(interval, (ended - started) * POLL_BACKOFF)
+        return idle
+
+    def _start_ready(self, tasks: Tasks, now: float, streams: Iterable[FileStream]) -> bool:
+        """Start a task for those of the file streams that have work; return whether none has."""
+        idle = True
+        for stream in list(streams):
             if stream in self._busy:
                 continue
-            if stream.deferred or stream.is_backing_off(now):
+            if stream.needs_attention:
+                self._attended.add(stream)
+            else:
+                self._attended.discard(stream)
+            if stream.deferred or stream.is_backing_off:
                 idle = False  # there may be more, which cannot be read or found at the moment
             if stream.has_work(now) or (self._draining and stream.has_partial):
                 idle = False
@@ -226,6 +250,8 @@ class Shipper:
                 await self._ship_all(stream)
         finally:
             self._busy.discard(stream)
+            if stream.needs_attention:
+                self._attended.add(stream)
 
     async def _ship_all(self, stream: FileStream) -> None:
         """Ship everything that can be read, building each batch while the previous one is in flight."""
@@ -236,7 +262,7 @@ class Shipper:
                 batch = error = None
                 if not self._stopping:
                     try:
-                        batch = stream.next_batch(time.time(), finish=self._draining)
+                        batch = stream.next_batch(self._clock.now(), finish=self._draining)
                     except OSError as failed_read:
                         error = failed_read
                 # Both are withdrawn, oldest first, if another process has committed before the first of them.
@@ -267,7 +293,7 @@ class Shipper:
 
     def _back_off(self, stream: FileStream, error: OSError) -> None:
         """Retry a file stream that cannot be read after a while, and report that once."""
-        stream.back_off(time.time())
+        stream.back_off()
         self._report_once(stream.path, f"{stream.path}: cannot be read: {error.strerror}; retrying")
         self._give_up_after(stream.failures, stream.path, error)
 

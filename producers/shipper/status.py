@@ -1,6 +1,7 @@
 """Status of the shipper: health events, metrics, and the table that ``--status`` prints."""
 
 import asyncio
+import heapq
 import time
 from collections.abc import Iterator
 from typing import Any, Final
@@ -22,7 +23,7 @@ from tickertape.errors import OperatorError
 from tickertape.names import Names
 from tickertape.nats import direct_get
 from tickertape.process.terminal import Terminal
-from tickertape.text import printable
+from tickertape.text import escape_surrogates, printable
 from tickertape.validation import describe_first_error
 
 SHOWN_FILES: Final = 100
@@ -37,38 +38,46 @@ _TIMEOUT: Final = 5.0
 
 def health_event(shipper: Shipper, counts: ParserCounts, host: str) -> SystemHealth:
     """Build the current health event of a shipper."""
-    now = time.time()
+    # Not the system clock, which may have been set since a stream had caught up.
+    now = time.monotonic()
+    streams = shipper.streams
+    lags = [(stream.lag, stream) for stream in streams]
+    lag = round(max((_lag_seconds(stream, lag, now) for lag, stream in lags), default=0.0), 1)
+    # Only these are formatted: there can be many thousands.
+    shown = heapq.nsmallest(SHOWN_FILES, lags, key=lambda item: (-item[0], item[1].path))
     files: list[dict[str, Any]] = [
-        {"path": stream.path, "lag_bytes": stream.lag, "lag_seconds": round(_lag_seconds(stream, now), 1)}
-        for stream in shipper.streams
+        {
+            "path": escape_surrogates(stream.path),
+            "lag_bytes": lag_bytes,
+            "lag_seconds": round(_lag_seconds(stream, lag_bytes, now), 1),
+        }
+        for lag_bytes, stream in shown
     ]
-    files.sort(key=lambda file: (-file["lag_bytes"], file["path"]))
-    lag = max((file["lag_seconds"] for file in files), default=0.0)
     return SystemHealth(
         component="shipper",
         instance=host,
         status=Status.DEGRADED if lag >= DEGRADED_LAG or shipper.rejected else Status.HEALTHY,
         checks={
-            "files": len(files),
-            "lag_bytes": sum(file["lag_bytes"] for file in files),
+            "files": len(streams),
+            "lag_bytes": sum(lag_bytes for lag_bytes, _ in lags),
             "lag_seconds": lag,
             "shipped": sum(shipper.shipped.values()),
-            "below_level": sum(stream.throttle.below_level for stream in shipper.streams),
-            "suppressed": sum(stream.throttle.suppressed for stream in shipper.streams),
+            "below_level": sum(stream.throttle.below_level for stream in streams),
+            "suppressed": sum(stream.throttle.suppressed for stream in streams),
             "redacted": dict(counts.redacted),
             "invalid_lines": counts.invalid,
             "truncated_lines": counts.truncated,
             "rejected": shipper.rejected,
             "conflicts": shipper.conflicts,
             "forbidden_files": shipper.forbidden,
-            "by_file": files[:SHOWN_FILES],
+            "by_file": files,
         },
     )
 
 
-def _lag_seconds(stream: FileStream, now: float) -> float:
+def _lag_seconds(stream: FileStream, lag: int, now: float) -> float:
     # A stream that has never caught up has no time from which its lag could be measured.
-    return max(0.0, now - stream.caught_up_at) if stream.lag and stream.caught_up_at else 0.0
+    return max(0.0, now - stream.caught_up_at) if lag and stream.caught_up_at else 0.0
 
 
 class ShipCollector(Collector):
@@ -84,8 +93,9 @@ class ShipCollector(Collector):
         Another thread calls this, so mappings are copied before they are iterated; ``dict`` runs no Python
         code, during which the event loop could change them.
         """
-        shipper, counts, now = self._shipper, self._counts, time.time()
+        shipper, counts, now = self._shipper, self._counts, time.monotonic()
         streams = shipper.streams
+        lags = [(stream.lag, stream) for stream in streams]
         events = CounterMetricFamily(
             "tickertape_ship_events", "Events that JetStream has acknowledged.", labels=("level",)
         )
@@ -122,10 +132,10 @@ class ShipCollector(Collector):
                 "Files that are not read: links out of the roots, and what is not a regular file.",
                 float(shipper.forbidden),
             ),
-            "lag_bytes": ("Bytes that are not shipped yet.", float(sum(stream.lag for stream in streams))),
+            "lag_bytes": ("Bytes that are not shipped yet.", float(sum(lag for lag, _ in lags))),
             "lag_seconds": (
                 "Seconds since the most delayed file stream was last fully shipped.",
-                max((_lag_seconds(stream, now) for stream in streams), default=0.0),
+                max((_lag_seconds(stream, lag, now) for lag, stream in lags), default=0.0),
             ),
         }
         for name, (text, value) in gauges.items():

@@ -2,24 +2,29 @@
 
 Invariants:
 
-1. A chunk is in a segment file before the next one is read. The segments are bounded, and while they are
-   full nothing is read, so the process that writes to the pipe blocks.
+1. A chunk is read only if there is space for it in a segment file. While the segments or their disk are full,
+   nothing is read, so the process that writes to the pipe blocks, and no line is lost, even if this process
+   ends then.
 2. Segments are shipped in order, like the files of a rotation chain, and deleted once they are shipped.
 """
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.position import Key, key_of
+from tickertape.producers.shipper.standard_input import CHUNK_BYTES
 
 from tickertape.errors import OperatorError
+from tickertape.process.files import write_hint
 
 SEGMENT_BYTES: Final = 4 * 1024 * 1024
 """Bytes after which a segment is closed at the next line break."""
@@ -33,6 +38,49 @@ FULL_WAIT: Final = 0.05
 _SEGMENT: Final = re.compile(r"\d+\.spool").fullmatch
 
 
+class InputSource(Protocol):
+    """Input that is read without a buffer, as by ``InputReader``."""
+
+    async def wait(self) -> None:
+        """Wait until there is something to read, or the end."""
+
+    def read(self) -> bytes | None:
+        """Read a chunk; return nothing at the end, and None if there is nothing to read yet."""
+
+
+@dataclass(slots=True)
+class _Segment:
+    """Segment that is being written; its size without what is reserved."""
+
+    path: Path
+    fd: int
+    size: int = 0
+
+    def append(self, data: bytes) -> None:
+        """Write all data, or none and raise OSError."""
+        view, end = memoryview(data), self.size
+        while view:
+            count = os.pwrite(self.fd, view, end)
+            end += count
+            view = view[count:]
+        self.size = end
+
+
+def _allocate(fd: int, size: int) -> None:
+    """Reserve the space of a file up to a size, where the file system can.
+
+    Raises:
+        OSError: there is not enough space.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+
+
 class SpoolError(OperatorError):
     """Spool that must not be used."""
 
@@ -44,6 +92,7 @@ class StdinSpool:
         folder: folder of the segments; created if it does not exist.
         stream: file stream that reads the segments.
         limit: maximum total size of the segments in bytes.
+        warn: called with a line when the spool cannot be written.
 
     Raises:
         SpoolError: the folder is a symbolic link, which may have been planted.
@@ -59,22 +108,29 @@ class StdinSpool:
     read_error: tuple[str, OSError] | None = None
     forbidden = 0
 
-    def __init__(self, folder: Path, stream: FileStream, limit: int) -> None:
+    def __init__(
+        self, folder: Path, stream: FileStream, limit: int, warn: Callable[[str], None] = lambda _: None
+    ) -> None:
         self.streams = {stream.path: stream}
         self.ended = False
         self._folder = folder
         self._stream = stream
         self._limit = limit
+        self._warn = warn
+        self._warned = False
         self._segment_bytes = min(SEGMENT_BYTES, limit // MIN_SEGMENTS)
         # Readable by the owner only, as secrets are redacted when lines are read from the spool.
         folder.mkdir(0o700, parents=True, exist_ok=True)
         if folder.is_symlink():
             raise SpoolError(f"{folder}: is a symbolic link", "remove it, or choose another --state-dir")
         self._opened: set[Path] = set()
+        # A process that is killed while it closes a segment leaves the next one with this name.
+        for leftover in folder.glob("*.spool.next"):
+            leftover.rename(leftover.with_suffix(""))
         # Numbers continue across restarts, so the order of the names is the order of the input.
         self._number = max((int(path.stem) for path, _ in self._segments()), default=0)
-        self._fd: int | None = None
-        self._written = 0
+        self._segment: _Segment | None = None
+        self._next: _Segment | None = None
 
     def _segments(self) -> list[tuple[Path, os.stat_result]]:
         """Return the segments with their status, oldest first.
@@ -89,49 +145,101 @@ class StdinSpool:
         # A link or a pipe was planted.
         return [(path, status) for path, status in segments if stat.S_ISREG(status.st_mode)]
 
-    async def fill(self, chunks: AsyncIterator[bytes]) -> None:
-        """Write all chunks to the spool, waiting while it is full."""
+    async def fill(self, source: InputSource) -> None:
+        """Write all input to the spool, waiting while it or its disk is full.
+
+        Nothing waits between a read and the write of what it returned: whatever ends this process leaves the
+        rest in the pipe.
+        """
         try:
-            async for chunk in chunks:
+            while True:
                 while self._is_full():  # noqa: ASYNC110 - nothing signals free space
                     await asyncio.sleep(FULL_WAIT)
-                self._write(chunk)
+                await source.wait()
+                if not self._reserve():
+                    await asyncio.sleep(FULL_WAIT)
+                    continue
+                chunk = source.read()
+                while not self._write(chunk or b""):  # noqa: ASYNC110 - space that could not be reserved
+                    await asyncio.sleep(FULL_WAIT)
+                if chunk == b"":
+                    break
         finally:
-            if self._fd is not None:
-                os.close(self._fd)
+            if self._segment is not None:
+                os.close(self._segment.fd)
+            if self._next is not None:
+                os.close(self._next.fd)
+                self._next.path.unlink()
         self.ended = True
 
-    def _write(self, chunk: bytes) -> None:
-        if self._fd is not None and self._written >= self._segment_bytes:
-            # A segment ends after a line break, unless the line is longer than a segment.
-            end = chunk.rfind(b"\n") + 1
-            if end or self._written >= 2 * self._segment_bytes:
-                self._append(self._fd, chunk[:end])
-                chunk = chunk[end:]
-                os.close(self._fd)
-                self._fd = None
-        if not chunk:
-            return
-        if self._fd is None:
-            self._fd = self._create_segment()
-            self._written = 0
-        self._append(self._fd, chunk)
+    def _reserve(self) -> bool:
+        """Reserve space for a chunk; return False while the disk does not have it."""
+        try:
+            if self._segment is None:
+                self._segment = self._create_segment(".spool")
+            # A segment ends after a line break, which can be anywhere in the chunk.
+            if self._segment.size >= self._segment_bytes and self._next is None:
+                self._next = self._create_segment(".spool.next")
+            for segment in (self._segment, self._next):
+                if segment is not None:
+                    _allocate(segment.fd, segment.size + CHUNK_BYTES)
+        except OSError as error:
+            self._release()
+            self._report(error)
+            return False
+        if self._warned:
+            self._warned = False
+            self._warn(f"{self._folder}: can be written again")
+        return True
 
-    def _create_segment(self) -> int:
+    def _report(self, error: OSError) -> None:
+        if not self._warned:
+            self._warned = True
+            hint = write_hint(error, "set --state-dir to a writable folder")
+            problem = f"{self._folder}: cannot be written: {error.strerror}"
+            self._warn(f"{problem}; {hint}; waiting, no lines are lost")
+
+    def _release(self) -> None:
+        """Release what is reserved and not used; this needs no space."""
+        for segment in (self._segment, self._next):
+            if segment is not None:
+                os.ftruncate(segment.fd, segment.size)
+
+    def _write(self, chunk: bytes) -> bool:
+        """Write a chunk, for which space is reserved if possible; return whether it could be written."""
+        segment, following = self._segment, self._next
+        assert segment is not None
+        # A segment ends after a line break; a line that is longer than a segment is split.
+        end = chunk.rfind(b"\n") + 1 if following is not None else len(chunk)
+        if following is not None and not end and segment.size < 2 * self._segment_bytes:
+            end, following = len(chunk), None
+        try:
+            if following is not None:
+                following.append(chunk[end:])
+            segment.append(chunk[:end])
+        except OSError as error:
+            if following is not None:
+                following.size = 0
+            self._release()
+            self._report(error)
+            return False
+        self._release()
+        if following is not None:
+            os.close(segment.fd)
+            # Only now: a segment is complete when there is a later one.
+            following.path = following.path.rename(following.path.with_suffix(""))
+            self._segment, self._next = following, None
+        return True
+
+    def _create_segment(self, suffix: str) -> "_Segment":
         while True:
             self._number += 1
-            path = self._folder / f"{self._number:08}.spool"
+            path = self._folder / f"{self._number:08}{suffix}"
             # With O_EXCL, a link that was planted is not followed.
             with contextlib.suppress(FileExistsError):
-                return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-
-    def _append(self, fd: int, chunk: bytes) -> None:
-        # A full disk can cut a write short; the next one then raises the error.
-        view = memoryview(chunk)
-        while view:
-            count = os.write(fd, view)
-            self._written += count
-            view = view[count:]
+                return _Segment(
+                    path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                )
 
     def _is_full(self) -> bool:
         try:
@@ -169,9 +277,14 @@ class StdinSpool:
         stream.open_pending(visible, now)
         # Every segment but the newest is complete, and so is the newest at the end of the input.
         for file in list(stream.chain)[: None if self.ended else -1]:
-            file.mark_rotated(now)
-        stream.prune_completed(visible)
+            file.mark_rotated()
+        stream.prune_completed(visible, now)
         stream.end_scan(now)
+
+    def shift_clock(self, step: float) -> None:
+        """Shift the times of all streams because the system clock was set by ``step`` seconds."""
+        for stream in self.streams.values():
+            stream.shift_clock(step)
 
     def close(self) -> None:
         """Close the segments, and remove the folder if it is empty."""

@@ -17,6 +17,7 @@ from tickertape.producers.shipper.parsing.parser import ParsedEvent
 from tickertape.producers.shipper.sinks.sink import OutgoingEvent
 
 from tickertape.rate_limit import TokenBucket
+from tickertape.text import escape_surrogates
 
 STORM_QUIET: Final = 1.0
 """Seconds without a suppressed event after which a log storm is over."""
@@ -95,7 +96,6 @@ class Throttle:
         if bucket is None:
             # One second's worth of events, and at least one.
             bucket = self._buckets[level] = TokenBucket(rate, max(1.0, rate), now)
-        bucket.updated_at = min(bucket.updated_at, now)  # the system clock may be set back by hours
         if bucket.allow(now):
             return True
         # The first suppressed event since the last report starts the interval.
@@ -105,6 +105,13 @@ class Throttle:
         self.suppressed += 1
         self._suppressed_at = now
         return False
+
+    def shift_clock(self, step: float) -> None:
+        """Shift all times because the system clock was set by ``step`` seconds."""
+        self._suppressed_at += step
+        self._storm_since += step
+        for bucket in self._buckets.values():
+            bucket.updated_at += step
 
     def report_due(self, now: float) -> bool:
         """Return whether a report of suppressed events is due."""
@@ -127,7 +134,7 @@ class Throttle:
             "message": f"suppressed {count} events of level {level}: more than"
             f" {self._settings.rates.get(level, 0):g} per second",
             "source": self._source,
-            "metadata": {"suppressed": count, "path": self._path},
+            "metadata": {"suppressed": count, "path": escape_surrogates(self._path)},
         }
         return OutgoingEvent(
             SystemLog.subject_of(level=level, source=self._source),

@@ -1,9 +1,16 @@
 """Batch: events of a file stream, with the checkpoint after them and what to record once they are shipped."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from tickertape.producers.shipper.files.tailed_file import TailedFile
 from tickertape.producers.shipper.sinks.sink import Checkpoint, OutgoingEvent
+
+MAX_BATCH_EVENTS: Final = 900
+"""Events after which a batch is closed; JetStream accepts 1 000. A group of container lines is not split."""
+
+MAX_BATCH_BYTES: Final = 1024 * 1024
+"""Bytes of events after which a batch is closed."""
 
 
 @dataclass(slots=True)

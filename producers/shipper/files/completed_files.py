@@ -1,12 +1,13 @@
 """Positions of the files that are shipped to their end, while they could be mistaken for new ones."""
 
+import contextlib
 import os
 from collections.abc import Collection, Container
 from typing import Final
 
 from tickertape.producers.shipper.files.globs import may_pass
 from tickertape.producers.shipper.files.roots import Roots
-from tickertape.producers.shipper.position import FilePosition, Key
+from tickertape.producers.shipper.position import FilePosition, Key, key_of
 
 MAX_COMPLETED: Final = 256
 """Files that are shipped to their end and remembered while they are visible."""
@@ -24,6 +25,8 @@ class CompletedFiles(dict[Key, FilePosition]):
         self._roots = roots
         # Modification times at which files were last compared with their positions.
         self._verified: dict[Key, int] = {}
+        # Modification times of files that were found before the system clock was set back.
+        self._known: dict[Key, int] = {}
 
     def is_unchanged(self, key: Key, path: str, status: os.stat_result) -> bool:
         """Return whether a file is shipped to its end, has not grown since, and does not reuse the inode.
@@ -63,6 +66,40 @@ class CompletedFiles(dict[Key, FilePosition]):
                 return True
         del self[key]
         return False
+
+    def modified_since(self, path: str, moment: float) -> Collection[Key]:
+        """Return the files beside a path that were modified after a time in UNIX seconds.
+
+        If the folder cannot be read at the moment, return all completed files.
+        """
+        try:
+            siblings = self._roots.listings.siblings(path, self)
+            return {key_of(status) for _, status in siblings if status.st_mtime > moment}
+        except OSError:
+            return self.keys()
+
+    def record_known(self, path: str, until: float, now: float, margin: float) -> None:
+        """Record files that may appear to be new, as they are not remembered, because the clock was set back.
+
+        Args:
+            path: the path that the files were written under.
+            until: UNIX seconds on the old clock; files that were modified later may be new.
+            now: UNIX seconds on the new clock; files that were modified at about this time may be new.
+            margin: seconds of tolerance around ``now``.
+        """
+        with contextlib.suppress(
+            OSError
+        ):  # a file that is shipped twice is better than one that is not shipped
+            self._known = {
+                key_of(status): status.st_mtime_ns
+                for _, status in self._roots.listings.siblings(path, {*self, *self._known})
+                if (status.st_mtime <= until and abs(status.st_mtime - now) > margin)
+                or self.was_known(key_of(status), status)
+            }
+
+    def was_known(self, key: Key, status: os.stat_result) -> bool:
+        """Return whether a file was found before the clock was set back, and has not been modified since."""
+        return self._known.get(key) == status.st_mtime_ns
 
     def prune(self, visible: Container[Key], keep: Collection[Key] = ()) -> None:
         """Forget files that are neither visible nor kept, and the oldest beyond a limit."""

@@ -9,11 +9,13 @@ Invariants:
 4. Only a folder that can be listed shows that a file is gone; a file whose status cannot be read is not gone.
 """
 
+import errno
 import itertools
 import os
 import stat
 from collections.abc import Callable
 
+from tickertape.producers.shipper.absence import DEFAULT_FORGET_AFTER, LONG_AGO
 from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.files.globs import expand, may_pass, pattern_of
 from tickertape.producers.shipper.files.possible_copies import PossibleCopies
@@ -25,10 +27,11 @@ from tickertape.producers.shipper.files.roots import (
     is_within,
 )
 from tickertape.producers.shipper.files.rotation import COMPRESSED, base_of
-from tickertape.producers.shipper.files.rotation_chain import CLOCK_MARGIN
 from tickertape.producers.shipper.files.tailed_file import TailedFile
+from tickertape.producers.shipper.given_paths import FolderGiven
 from tickertape.producers.shipper.position import Key, key_of
-from tickertape.producers.shipper.sinks.sink import StoredCheckpoint
+from tickertape.producers.shipper.sinks.sink import StoredCheckpoint, is_retired
+from tickertape.producers.shipper.timing import CLOCK_MARGIN
 
 
 class FileDiscovery:
@@ -40,6 +43,7 @@ class FileDiscovery:
         make_stream: factory of the file stream for a path and its checkpoint.
         roots: folders whose files may be read.
         from_end: on the very first run, skip the existing content of files.
+        forget_after: seconds of absence of a path after which its files are forgotten.
         max_open: maximum number of files that are open simultaneously.
         warn: called with a line about a file that cannot be tailed, once per file and reason.
 
@@ -57,6 +61,7 @@ class FileDiscovery:
         *,
         roots: Roots,
         from_end: bool = False,
+        forget_after: float = DEFAULT_FORGET_AFTER,
         max_open: int = 512,
         warn: Callable[[str], None],
     ) -> None:
@@ -67,6 +72,8 @@ class FileDiscovery:
         self._make_stream = make_stream
         self._roots = roots
         self._max_open = max_open
+        self._forget_after = forget_after
+        self._left_out = ""  # a path that the last scan found, for which there was no descriptor
         self._warn = warn
         self._warnings: set[str] = set()
         self._copies = PossibleCopies(roots)
@@ -80,19 +87,17 @@ class FileDiscovery:
         # The checkpoints are those of the entire host; those that no pattern matches belong to other
         # shippers. The streams exist before the first scan, because their files may have been renamed to
         # names that no pattern matches.
-        for path in stored:
-            if matches.fullmatch(path):
+        known = [path for path in stored if matches.fullmatch(path)]
+        for path in known:
+            if not is_retired(stored[path].checkpoint):
                 self._stream(path, 0.0)
         # With a checkpoint this is not the very first run, and lines that were written since must be shipped.
-        self._from_end = from_end and not self.streams
+        self._from_end = from_end and not known
 
     @property
     def forbidden(self) -> int:
         """Number of paths that the last scan found and that must not be read."""
         return len(self._roots.forbidden)
-
-    def __repr__(self) -> str:
-        return f"<FileDiscovery of {len(self.streams)} streams>"
 
     def scan(self, now: float) -> None:
         """Find files that appeared, disappeared, or were renamed.
@@ -101,11 +106,15 @@ class FileDiscovery:
             now: UNIX seconds.
         """
         self.read_error = None
+        self._left_out = ""
         found = self._find_files()
         visible = {key: path for key, (path, _) in found.items()}
         paths = set(visible.values())
         for stream in self.streams.values():
             repeat = stream.begin_scan()
+            stream.record_presence(now, present=stream.path in paths)
+            if stream.absence.unreadable:
+                continue
             if self._is_unknown(stream.path) or any(base_of(path) == stream.path for path in self._unknown):
                 stream.defer()
                 continue
@@ -115,31 +124,48 @@ class FileDiscovery:
                 stream.open_after_restart(visible, now)
             else:
                 stream.open_pending(visible, now)
-                if repeat or self._may_have_missed(stream, found, paths):
+                if repeat or stream.may_have_missed(found, paths):
                     stream.open_missed(stream.scanned_at - CLOCK_MARGIN, now, visible)
         for _, path, key, status in self._update_files(found, now):
             stream = self._owner(key, path) or self._stream(self._stream_path(path, paths), now)
+            if not stream.resumed:  # it was absent until now
+                stream.open_after_restart(visible, now)
             if not self._copies.may_be_copy(path, status, stream, now, first=self._first_scan):
                 self._open(stream, path, status, visible, now)
         for stream in self.streams.values():
             self._end_scan(stream, visible, now)
+        self._retire_streams()
         if self.read_error is None and not any(stream.deferred for stream in self.streams.values()):
             self._scanned_at = now
             self._from_end = False
             self._copies.prune(found)
         self._first_scan = False
+        if self._left_out:
+            # Last: this is not an error of the files that are tailed, but the input is not complete either.
+            self.read_error = self.read_error or (
+                self._left_out, OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            )  # fmt: skip
+
+    def _retire_streams(self) -> None:
+        """Keep nothing but the last checkpoint of names whose files are forgotten."""
+        for stream in [stream for stream in self.streams.values() if stream.absence.since == LONG_AGO]:
+            if stored := stream.retire():
+                self._stored[stream.path] = stored
+                del self.streams[stream.path]
 
     def _end_scan(self, stream: FileStream, visible: dict[Key, str], now: float) -> None:
+        if stream.absence.lasts(self._forget_after, now):
+            stream.forget()
         # While something is unknown, a file that is not visible may still exist.
-        stream.prune_completed(visible if not self._unknown else stream.completed)
+        stream.prune_completed(visible if not self._unknown else stream.completed, now)
         stream.end_scan(now)
         if stream.read_error is not None:
             self._record_error(stream.path, stream.read_error)
         while stream.lost:
             position = stream.lost.pop()
             self._warn_once(
-                f"{position.path}: disappeared between two scans with {position.offset} bytes shipped;"
-                " the rest of the file is lost"
+                f"{position.path}: no longer found in any folder that may be read, with {position.offset}"
+                " bytes shipped; lines after these are lost"
             )
 
     def _record_error(self, path: str, error: OSError) -> None:
@@ -186,7 +212,7 @@ class FileDiscovery:
         self, found: dict[Key, tuple[str, os.stat_result]], now: float
     ) -> list[tuple[int, str, Key, os.stat_result]]:
         """Update the paths of tailed files; return the files to open, least recently modified first."""
-        tailed = {file.key: file for stream in self.streams.values() for file in stream.chain}
+        tailed = {file.key: (file, stream) for stream in self.streams.values() for file in stream.chain}
         self._owners = {
             key: stream for stream in self.streams.values() for key in (*stream.completed, *stream.pending)
         }
@@ -194,18 +220,30 @@ class FileDiscovery:
         for key, (path, status) in found.items():
             if key not in tailed and not self._is_completed(key, path, status):
                 new.append((status.st_mtime_ns, path, key, status))
-        for key, file in tailed.items():
+        for key, (file, stream) in tailed.items():
             if key in found:
-                file.update_path(found[key][0], now)
-            elif not self._is_unknown(file.path):
-                file.update_path(None, now)
+                file.update_path(found[key][0])
+            elif not (self._is_unknown(file.path) or self._is_away(stream, file, now)):
+                file.update_path(None)
         # Files enter the chain of their name in the order in which they were written.
         new.sort(key=lambda item: item[:2])
         if len(tailed) + len(new) > self._max_open:
             self._warn_once(f"more than {self._max_open} files to tail; raise the limit of open files")
             # The others are not forgotten: every scan finds them again.
+            self._left_out = new[max(0, self._max_open - len(tailed))][1]
             del new[max(0, self._max_open - len(tailed)) :]
         return new
+
+    def _is_away(self, stream: FileStream, file: TailedFile, now: float) -> bool:
+        """Return whether a file that was not found has gone with its folder, and was not rotated."""
+        absence = stream.absence
+        if not absence.folder_is_away or absence.lasts(self._forget_after, now):
+            return False
+        try:
+            return file.exists
+        except OSError as error:
+            stream.defer(error)
+            return True
 
     def _is_completed(self, key: Key, path: str, status: os.stat_result) -> bool:
         owner = self._owners.get(key)
@@ -232,6 +270,15 @@ class FileDiscovery:
             owner.defer(error)
         return owner
 
+    def shift_clock(self, step: float) -> None:
+        """Shift the times of all streams because the system clock was set by ``step`` seconds."""
+        for stream in self.streams.values():
+            until = min([stream.scanned_at, *(file.verified_at for file in stream.chain)]) - CLOCK_MARGIN
+            stream.shift_clock(step)
+            stream.completed.record_known(stream.path, until, stream.scanned_at, CLOCK_MARGIN)
+        self._copies.shift_clock(step)
+        self._scanned_at += min(step, 0.0)
+
     def close(self) -> None:
         """Close all files."""
         for stream in self.streams.values():
@@ -250,29 +297,6 @@ class FileDiscovery:
         """Return the path that a file was written under, judging by its name."""
         base = base_of(path)
         return base if base is not None and (base in self.streams or base in paths) else path
-
-    def _may_have_missed(
-        self, stream: FileStream, found: dict[Key, tuple[str, os.stat_result]], paths: set[str]
-    ) -> bool:
-        """Return whether a file may have appeared and been rotated since the last scan."""
-        if stream.chain and not self._is_renamed(stream.chain[-1], found):
-            return False  # reading the live file detects what happens to it
-        # Listing a folder costs more than the checks here, so it happens only on a sign of a rotation.
-        if any(not file.missing and self._is_renamed(file, found) for file in stream.chain):
-            return True
-        # The file with this name is either the one that was completed or new, and ``_open`` looks for missed
-        # files before it opens a new one.
-        if stream.path in paths:
-            return False
-        # Without a live file only the folder tells: a rename or a new file changes its modification time.
-        try:
-            return os.stat(os.path.dirname(stream.path)).st_mtime > stream.scanned_at - CLOCK_MARGIN
-        except OSError as error:
-            return may_pass(error)
-
-    @staticmethod
-    def _is_renamed(file: TailedFile, found: dict[Key, tuple[str, os.stat_result]]) -> bool:
-        return file.key not in found or found[file.key][0] != file.path
 
     def _find_files(self) -> dict[Key, tuple[str, os.stat_result]]:
         """Return the regular files that match, by key; a file with several names has the first one."""
@@ -297,6 +321,8 @@ class FileDiscovery:
                 found.setdefault(key_of(status), (path, status))
             elif not stat.S_ISDIR(status.st_mode):
                 self._roots.forbid_special(path)
+            elif path in self._patterns:
+                self._warn_once(str(FolderGiven(path)))
         return found
 
     def _may_enter(self, folder: str) -> bool:

@@ -9,26 +9,22 @@ Invariants:
 """
 
 import os
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final
 
 from tickertape.contracts.subjects import LEVELS
-from tickertape.producers.shipper.files.batch import Batch
+from tickertape.producers.shipper.files.batch import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Batch
 from tickertape.producers.shipper.files.completed_files import MAX_COMPLETED
+from tickertape.producers.shipper.files.copies import open_copy
 from tickertape.producers.shipper.files.roots import Roots
-from tickertape.producers.shipper.files.rotation import open_copy
-from tickertape.producers.shipper.files.rotation_chain import TICK, RotationChain
-from tickertape.producers.shipper.files.tailed_file import ROTATION_GRACE, TailedFile
+from tickertape.producers.shipper.files.rotation_chain import RotationChain, may_have_work
+from tickertape.producers.shipper.files.tailed_file import TailedFile
 from tickertape.producers.shipper.parsing.parser import ParsedEvent, Parser
 from tickertape.producers.shipper.sinks.sink import Checkpoint, OutgoingEvent, StoredCheckpoint
 from tickertape.producers.shipper.throttle import Throttle
-
-MAX_BATCH_EVENTS: Final = 999
-"""Events in a batch: JetStream accepts 1 000 messages, and the checkpoint is one of them."""
-
-MAX_BATCH_BYTES: Final = 1024 * 1024
-"""Bytes of events after which a batch is closed."""
+from tickertape.producers.shipper.timing import TICK, Timing
 
 MAX_CHUNKS: Final = 256
 """Chunks that are read for one event: an endless line must not block other files."""
@@ -48,11 +44,11 @@ class FileStream(RotationChain):
         roots: folders whose files may be read.
         run_id: identifier of this process in checkpoints.
         announce_generations: commit the generation of a file in a checkpoint before its first batch.
-        grace: seconds; see ``TailedFile``.
+        timing: timeouts of its files.
 
     Attributes:
         sequence: sequence of the last checkpoint in EVENTS.
-        caught_up_at: UNIX seconds at which the stream last had nothing left to ship.
+        caught_up_at: monotonic seconds at which the stream last had nothing left to ship; 0 before that.
         failures: consecutive batches that could not be read.
         finished_paths: paths of files that are shipped to their end, which the owner may delete.
     """
@@ -67,9 +63,9 @@ class FileStream(RotationChain):
         *,
         roots: Roots,
         announce_generations: bool = False,
-        grace: float = ROTATION_GRACE,
+        timing: Timing = Timing(),  # noqa: B008 - immutable
     ) -> None:
-        super().__init__(path, stored.checkpoint if stored is not None else None, parser, roots, grace)
+        super().__init__(path, stored.checkpoint if stored is not None else None, parser, roots, timing)
         self.caught_up_at = 0.0
         self.failures = 0
         self.finished_paths: deque[str] = deque(maxlen=MAX_COMPLETED)
@@ -77,17 +73,17 @@ class FileStream(RotationChain):
         self._announced: set[str] = set()
         self.sequence = stored.sequence if stored is not None else 0
         self.throttle = throttle
-        self._count = 0
+        self._count = self._shipped_count = 0
         self._run_id = run_id
         self._ready: deque[tuple[TailedFile, ParsedEvent]] = deque()
         # Parts of the next batch. They outlive a read error: the events were taken from the parser, and would
         # not be read again.
         self._collected: list[OutgoingEvent] = []
         self._collected_completed: list[TailedFile] = []
-        self._saved_at = 0.0
-        self._retry_at = 0.0
+        self._saved_at = float("-inf")
+        self._retry_at = float("-inf")
         if stored is not None:
-            self._count = stored.checkpoint.count
+            self._count = self._shipped_count = stored.checkpoint.count
             self._announced = {position.generation for position in stored.checkpoint.positions}
             throttle.restore_unreported(stored.checkpoint.suppressed)
 
@@ -96,36 +92,42 @@ class FileStream(RotationChain):
 
     def has_work(self, now: float) -> bool:
         """Return whether there may be something to ship."""
-        if self.is_backing_off(now):
+        if self.is_backing_off:
             return False
         has_work = (
             bool(self._ready or self._unsaved)
             or self.throttle.report_due(now)
-            or any(self._has_data(file, now) for file in self.chain)
+            or any(may_have_work(file, now) for file in self.chain)
         )
         if not has_work:
-            self.caught_up_at = now
+            self.caught_up_at = time.monotonic()
         return has_work
 
-    @staticmethod
-    def _has_data(file: TailedFile, now: float) -> bool:
-        try:
-            return file.may_have_data(now) or file.is_complete(now)
-        except OSError:
-            return True  # reading the file reports the error
-
-    def is_backing_off(self, now: float) -> bool:
-        """Return whether reading is paused after an error, so that there may be more to ship."""
-        return now < self._retry_at
+    @property
+    def needs_attention(self) -> bool:
+        """Whether there may be work that no change of a file announces."""
+        chain = self.chain
+        is_rotating = len(chain) > 1 or any(file.is_rotated or file.ended for file in chain)
+        waits = self.deferred or self._unsaved or self.throttle.unreported or self.has_partial
+        return bool(is_rotating or waits or self._ready or self.is_backing_off)
 
     @property
-    def flush_at(self) -> float:
-        """UNIX seconds at which the first buffered line is flushed; infinity if there is none."""
-        return min((file.flush_at for file in self.chain), default=float("inf"))
+    def is_backing_off(self) -> bool:
+        """Whether reading is paused after an error, so that there may be more to ship."""
+        return self._timing.clock() < self._retry_at
 
-    def back_off(self, now: float) -> None:
+    def back_off(self) -> None:
         """Pause reading for a while, because one of the files cannot be read."""
-        self._retry_at = now + READ_RETRY_WAIT
+        self._retry_at = self._timing.clock() + READ_RETRY_WAIT
+
+    def shift_clock(self, step: float) -> None:
+        """Shift what is compared with times of files, as the system clock was set by ``step`` seconds."""
+        for file in self.chain:
+            file.shift_clock(step)
+        self.scanned_at += min(step, 0.0)  # as with ``verified_at``
+        self.absence.shift_clock(step)
+        self.gone_at = {key: at + step for key, at in self.gone_at.items()}
+        self.throttle.shift_clock(step)
 
     def next_batch(self, now: float, *, finish: bool = False) -> Batch | None:
         """Read the next batch; return None if there is nothing to ship now.
@@ -154,27 +156,27 @@ class FileStream(RotationChain):
             # first of them is sent, or a restart would choose another one.
             return self._batch([], [], now)
         size = sum(len(event.payload) for event in events)
-        while len(events) < MAX_BATCH_EVENTS and size < MAX_BATCH_BYTES and self._fill(now, finish=finish):
+        is_full = False
+        while not is_full and (self._ready or self._fill(now, finish=finish)):
             file, parsed = self._ready[0]
             if announce and file.generation not in self._announced:
                 break
             self._ready.popleft()
-            # Events that are not admitted count as batched as well, or they would hold back the checkpoint.
-            # Events of a file are contiguous, so the end of the previous event identifies this one.
+            # Events that are not admitted count as batched too, or they would hold back the checkpoint.
             start = file.mark_batched(parsed.end)
             self._unsaved = True
             if not self.throttle.admit(parsed, now):
                 continue
-            payload = parsed.encode()
-            events.append(OutgoingEvent(parsed.subject, payload, f"{file.generation}-{start}"))
-            size += len(payload)
+            events.append(OutgoingEvent(parsed.subject, parsed.encode(), f"{file.generation}-{start}"))
+            size += len(events[-1].payload)
+            is_full = parsed.may_end_batch and (len(events) >= MAX_BATCH_EVENTS or size >= MAX_BATCH_BYTES)
         # JetStream rejects a batch with too many messages, so a full one leaves the reports to the next.
         if not self._ready and len(events) <= MAX_BATCH_EVENTS - len(LEVELS):
             events += self.throttle.report_suppressed(now, finish=finish)
         self._take_completed(now)
         if not (events or completed or self._unsaved):
             return None
-        if not events and not completed and not finish and now - self._saved_at < 1.0:
+        if not events and not completed and not finish and self._timing.clock() < self._saved_at + 1.0:
             return None  # a checkpoint without events is committed at most once per second
         batch = self._batch(events, completed, now)
         self._collected, self._collected_completed = [], []
@@ -185,22 +187,20 @@ class FileStream(RotationChain):
         rotated = [file.position() for file in self.chain if file.is_rotated]
         live = [file.position() for file in self.chain if not file.is_rotated]
         positions = [*self.completed.values(), *rotated, *self.pending.values(), *live]
-        # Files that appeared after this time may be unknown, however late the batch is committed.
-        verified = (file.verified_at for file in self.chain if not file.is_rotated)
-        known_until = min(verified, default=self.scanned_at or now)
         checkpoint = Checkpoint(
             self.path,
             # Bounds the message; the oldest completed files, which come first, are forgotten first.
             tuple(positions[-MAX_COMPLETED:]),
             Counter(self.throttle.unreported),
-            known_until,
+            self.known_until(now),  # however late the batch is committed
             self._count + 1,
             self._run_id,
+            absent_since=self.absence.since,
         )
         # Only now: reading the positions may fail, and is then repeated.
         self._unsaved = False
         self._announced = {file.generation for file in self.chain}
-        self._saved_at = now
+        self._saved_at = self._timing.clock()
         self._count += 1
         return Batch(events, checkpoint, [(file, file.batched_offset) for file in self.chain], completed)
 
@@ -228,8 +228,7 @@ class FileStream(RotationChain):
                 if file.truncated:
                     self._continue_truncated(file, now)
                     break
-                # Only at the end of the file, where an incomplete line or event is certain to be the last
-                # one.
+                # Only at the end of the file, where an incomplete line or event is certain to be the last.
                 if finish and file.at_eof and not events:
                     events = file.finish(now)
                 self._ready.extend((file, parsed) for parsed in events)
@@ -262,7 +261,7 @@ class FileStream(RotationChain):
             # An incomplete line continues in the copy; without a copy its rest is lost with the file.
             self._ready.extend((file, parsed) for parsed in file.finish(now))
         else:
-            file.mark_rotated(now)
+            file.mark_rotated()
             self.completed.pop(file.key, None)
         # The file may have been truncated more than once.
         self.open_missed(file.verified_at - TICK, now, before=successor)
@@ -274,7 +273,7 @@ class FileStream(RotationChain):
         # While events wait for a batch, the position of their file must not cover them.
         while self.chain and not self._ready:
             file = self.chain[0]
-            if not (file.ended or file.is_complete(now)):
+            if not (file.ended or file.is_complete()):
                 break
             if file.has_partial:
                 self._ready.extend((file, parsed) for parsed in file.finish(now))
@@ -284,16 +283,18 @@ class FileStream(RotationChain):
             # one whose position equals its size.
             if not file.ended:
                 file.mark_batched(file.read_offset)
-                self.completed[file.key] = file.position(done=True)
+                if file.exists:
+                    self.completed[file.key] = file.position(done=True)
+                else:
+                    self.remember_gone(file.position(done=True), now)
             self._collected_completed.append(self.chain.popleft())
 
     def mark_shipped(self, batch: Batch, sequence: int) -> None:
         """Record that a batch is acknowledged."""
-        self.sequence = sequence
+        self.sequence, self._shipped_count = sequence, batch.checkpoint.count
         for file, offset in batch.offsets:
             file.mark_shipped(offset)
-        # Completed files stay open until their last lines are acknowledged, so that a conflict can rewind
-        # them.
+        # Completed files stay open until their last lines are acknowledged, for a conflict to rewind them.
         for file in batch.completed:
             file.close()
             self.finished_paths.append(file.path)
@@ -311,13 +312,14 @@ class FileStream(RotationChain):
         # Newest first, so that completed files return to the front of the chain in their order.
         for completed in (self._collected_completed, *(batch.completed for batch in reversed(batches))):
             for file in reversed(completed):
-                self.completed.pop(file.key, None)
+                for done in [one for one in self.completed.values() if one.generation == file.generation]:
+                    del self.completed[done.key]
                 self.chain.appendleft(file)
         self._collected, self._collected_completed = [], []
         self._ready.clear()
         self.sequence = stored.sequence
         self._announced = {position.generation for position in stored.checkpoint.positions}
-        self._count = stored.checkpoint.count
+        self._count = self._shipped_count = stored.checkpoint.count
         self.throttle.restore_unreported(stored.checkpoint.suppressed)
         positions = {position.key: position for position in stored.checkpoint.positions}
         lost_paths = []
@@ -333,15 +335,14 @@ class FileStream(RotationChain):
         self.restore(positions.values())
         return lost_paths
 
-    @property
-    def has_partial(self) -> bool:
-        """Whether an incomplete line or event is buffered."""
-        return any(file.has_partial for file in self.chain)
-
-    @property
-    def lag(self) -> int:
-        """Number of bytes that are not shipped yet."""
-        return sum(file.lag for file in list(self.chain))  # a copy, since metrics are read in another thread
+    def retire(self) -> StoredCheckpoint | None:
+        """Return the last checkpoint of a stream that has no file to remember; None if it is still in use."""
+        remembers = self.chain or self.pending or self.completed or self.throttle.unreported or self._ready
+        if remembers or self._unsaved or self._collected_completed or self._count != self._shipped_count:
+            return None
+        absent_since = self.absence.since
+        checkpoint = Checkpoint(self.path, time=self.scanned_at, count=self._count, absent_since=absent_since)
+        return StoredCheckpoint(checkpoint, self.sequence)
 
     def close(self) -> None:
         """Close all files."""

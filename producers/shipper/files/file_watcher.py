@@ -33,11 +33,15 @@ class FileWatcher:
 
     Args:
         patterns: absolute paths and globs.
+
+    Attributes:
+        active: the operating system reports changes.
+        changed_paths: paths that have changed since the owner last cleared them.
     """
 
     def __init__(self, patterns: list[str]) -> None:
         self.active = False
-        """Set while the operating system reports changes."""
+        self.changed_paths: set[str] = set()
         self._patterns = patterns
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
@@ -49,13 +53,24 @@ class FileWatcher:
         # The watch is not recursive, so files below a "**" are found by polling alone.
         if not folders or any("**" in pattern for pattern in self._patterns):
             return
-        with contextlib.suppress(OSError, RuntimeError):
-            self.active = True
-            async for _ in awatch(
-                *folders, recursive=False, step=_STEP, debounce=_STEP * 2, stop_event=self._stop
+        self.active = True
+        try:
+            # Without the default filter, which hides some names and costs time for each change.
+            async for changes in awatch(
+                *folders,
+                watch_filter=None,
+                recursive=False,
+                step=_STEP,
+                debounce=_STEP * 2,
+                stop_event=self._stop,
             ):
+                self.changed_paths.update(path for _, path in changes)
                 self._changed.set()
-        self.active = False
+        # watchfiles raises a group, for example when a file whose name is not UTF-8 changes.
+        except* (OSError, RuntimeError):
+            pass
+        finally:
+            self.active = False
 
     def stop(self) -> None:
         """Make ``run`` return."""

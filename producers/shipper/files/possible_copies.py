@@ -33,6 +33,10 @@ class PossibleCopies:
         """Forget files that are no longer visible."""
         self._copies = {key: value for key, value in self._copies.items() if key in visible}
 
+    def shift_clock(self, step: float) -> None:
+        """Shift the times of all files because the system clock was set by ``step`` seconds."""
+        self._copies = {key: (one, since + step, copy) for key, (one, since, copy) in self._copies.items()}
+
     def may_be_copy(
         self, path: str, status: os.stat_result, stream: FileStream, now: float, *, first: bool
     ) -> bool:

@@ -17,6 +17,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
+from tickertape.producers.shipper.files.folder_listings import FolderListings
 from tickertape.producers.shipper.files.globs import fixed_folder
 from tickertape.producers.shipper.position import Key, key_of
 
@@ -75,6 +76,7 @@ class Roots:
 
     Attributes:
         forbidden: paths that were found since ``begin_scan`` and must not be read.
+        listings: listings of folders.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Roots:
         warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.forbidden: set[str] = set()
+        self.listings = FolderListings()
         self._folders = {folder: os.path.realpath(folder) for folder in map(fixed_folder, patterns)}
         self._others = [os.path.realpath(folder) for folder in others]
         self._warn = warn
@@ -123,6 +126,10 @@ class Roots:
         while folder != (folder := os.path.dirname(folder)):
             if (root := self._folders.get(folder)) is not None:
                 yield root
+
+    def folders_of(self, path: str) -> list[str]:
+        """Return the folders whose files may be read under the name of a path."""
+        return [*self._roots_of(path), *self._others]
 
     def forbid(self, path: str, reason: str) -> ForbiddenPath:
         """Record that a path must not be read; return the error to raise."""

@@ -12,7 +12,7 @@ import os
 import secrets
 from typing import Final
 
-from tickertape.producers.shipper.files.line_buffer import LineBuffer
+from tickertape.producers.shipper.line_buffer import LineBuffer
 from tickertape.producers.shipper.parsing.parser import ParsedEvent, Parser
 from tickertape.producers.shipper.position import (
     HEAD_BYTES,
@@ -23,19 +23,10 @@ from tickertape.producers.shipper.position import (
     hash_before,
     key_of,
 )
+from tickertape.producers.shipper.timing import MULTILINE_TIMEOUT, Timing
 
 CHUNK_BYTES: Final = 64 * 1024
 """Bytes that one read requests."""
-
-ROTATION_GRACE: Final = 5.0
-"""Seconds without growth after which a rotated file is complete: its writer has then opened the next."""
-
-PARTIAL_LINE_TIMEOUT: Final = 5.0
-"""Seconds without growth after which a line without a line break is shipped as it is."""
-
-MULTILINE_TIMEOUT: Final = 0.25
-"""Seconds without growth after which an event no longer waits for continuation lines. Loggers write a
-traceback in one go, and the last line of a quiet log reaches the feed with this delay."""
 
 
 class TailedFile:
@@ -48,7 +39,7 @@ class TailedFile:
         now: UNIX seconds, here and in all methods.
         position: how far the file is shipped; None starts a new generation.
         offset: offset at which a new generation starts.
-        grace: seconds without growth after which a rotated file is complete.
+        timing: its timeouts, which do not depend on ``now``.
 
     Attributes:
         read_offset: bytes that have been read.
@@ -69,7 +60,7 @@ class TailedFile:
         now: float,
         position: FilePosition | None = None,
         offset: int = 0,
-        grace: float = ROTATION_GRACE,
+        timing: Timing = Timing(),  # noqa: B008 - immutable
     ) -> None:
         self.key: Key = key_of(os.fstat(fd))
         self.path = path
@@ -80,7 +71,7 @@ class TailedFile:
         self.ended = False
         self._unread_fingerprint = (-1, -1)
         self.verified_at = now
-        self._grace = grace
+        self._timing = timing
         self._parser = parser
         self._fd = fd
         self._rotated_at: float | None = None
@@ -142,6 +133,11 @@ class TailedFile:
         # It counts as read to its end, or the next generation would wait for it.
         self.truncated, self.ended, self.at_eof = False, True, True
 
+    def shift_clock(self, step: float) -> None:
+        """Shift what is compared with the times of files, as the system clock was set by ``step`` seconds."""
+        # Files from before a step ahead must not look verified.
+        self.verified_at += min(step, 0.0)
+
     def next_generation(self, parser: Parser, now: float) -> "TailedFile":
         """Return the next generation of a truncated file, read from its start.
 
@@ -151,43 +147,51 @@ class TailedFile:
         # Duplicated, because each generation closes its own descriptor.
         fd = os.dup(self._fd)
         try:
-            return TailedFile(self.path, fd, parser, now)
+            return TailedFile(self.path, fd, parser, now, timing=self._timing)
         except OSError:
             os.close(fd)
             raise
 
-    def update_path(self, path: str | None, now: float) -> None:
+    def update_path(self, path: str | None) -> None:
         """Record the path at which the file was found, or None if it was not found."""
         # A file that was deleted counts as rotated as well: its descriptor still leads to the unread rest.
         self.missing = path is None
         if path != self.path:
             self.path = path or self.path
-            self.mark_rotated(now)
+            self.mark_rotated()
 
-    def mark_rotated(self, now: float) -> None:
+    def mark_rotated(self) -> None:
         """Record that the file was renamed: its writer will soon switch to another file."""
         # Later renames must not restart the grace period.
         if self._rotated_at is None:
-            self._rotated_at = now
+            self._rotated_at = self._timing.clock()
 
     @property
     def is_rotated(self) -> bool:
         """Whether the file was renamed."""
         return self._rotated_at is not None
 
-    def is_complete(self, now: float) -> bool:
+    def is_complete(self) -> bool:
         """Return whether the file is read to its end and its writer has certainly moved on."""
         if self._rotated_at is None or not self.at_eof:
             return False
-        if now - max(self._rotated_at, self._grew_at) < self._grace:
+        if self._timing.clock() < self._complete_at(self._rotated_at):
             return False
         # It may have grown since: while an older file is pending, this one is not read.
         return self._fingerprint() == self._eof_fingerprint
+
+    def _complete_at(self, rotated_at: float) -> float:
+        return max(rotated_at, self._grew_at) + self._timing.grace
 
     def _fingerprint(self) -> tuple[int, int]:
         """Return the size and the modification time in nanoseconds."""
         status = os.fstat(self._fd)
         return (status.st_size, status.st_mtime_ns)
+
+    @property
+    def exists(self) -> bool:
+        """Whether the file has a name, at whatever path."""
+        return os.fstat(self._fd).st_nlink > 0
 
     @property
     def lag(self) -> int:
@@ -205,13 +209,19 @@ class TailedFile:
         if self._fingerprint() != self._eof_fingerprint or not self.at_eof:
             return True
         self.verified_at = now
-        return now >= self.flush_at
+        return self._is_flush_due()
+
+    def _is_flush_due(self) -> bool:
+        return self._timing.clock() >= self.flush_at
 
     @property
     def flush_at(self) -> float:
-        """UNIX seconds at which the incomplete line or event is flushed; infinity if there is none."""
+        """Monotonic seconds at which the incomplete line or event is flushed; infinity if there is none."""
         if self._line:  # it may continue the event that the parser holds
-            return self._grew_at + PARTIAL_LINE_TIMEOUT
+            half_line_at = self._grew_at + self._timing.half_line_after
+            # A rotated file is not written to any more, and its successor waits for this line.
+            rotated_at = self._rotated_at
+            return half_line_at if rotated_at is None else min(half_line_at, self._complete_at(rotated_at))
         return self._grew_at + MULTILINE_TIMEOUT if self._parser.has_partial else float("inf")
 
     def mark_verified(self, now: float) -> None:
@@ -257,18 +267,18 @@ class TailedFile:
         if not added:
             return self._flush_if_due(now)
         # Every timeout counts from the last growth, not from the last read.
-        self._grew_at = now
+        self._grew_at = self._timing.clock()
         self._preceding = data[-PRECEDING_BYTES:]
         if len(self._head) < HEAD_BYTES:
             self._head += data[overlap : overlap + HEAD_BYTES - len(self._head)]
         start = self.read_offset
         self.read_offset += added
         lines, ends, truncated = self._line.split(data[overlap:] if overlap else data, start)
-        return self._parser.feed(lines, ends, now, truncated)
+        return self._parser.feed(lines, ends, now, truncated, written=fingerprint[1] / 1e9)
 
     def _flush_if_due(self, now: float) -> list[ParsedEvent]:
         """Flush incomplete lines and events whose timeout has expired."""
-        return self.finish(now) if now >= self.flush_at else []
+        return self.finish(now) if self._is_flush_due() else []
 
     def finish(self, now: float) -> list[ParsedEvent]:
         """Flush the incomplete line and event; what is written later becomes a separate event."""

@@ -3,14 +3,20 @@
 Invariants:
 
 1. Every result is one of ``contracts.subjects.LEVELS``, or None.
-2. In running text a word counts as a level only in upper case, in brackets, or after a key.
+2. Only the header of a line decides, which is what precedes its first ordinary word; words of the message
+   never do.
 """
 
 import re
 from typing import Final
 
-SEARCH_CHARACTERS: Final = 200
-"""Characters at the start of a line that are searched for a level; later words belong to the message."""
+from tickertape.contracts.subjects import LEVELS
+
+_MAX_TOKENS: Final = 12
+"""Tokens of a header that may precede the level, such as thread, process and logger."""
+
+_KEY_CHARACTERS: Final = 200
+"""Characters at the start of a line that are searched for ``level=``."""
 
 DEFAULT_LEVEL: Final = "INFO"
 """Level of events whose line does not name one."""
@@ -20,18 +26,29 @@ IN_TEXT: Final = {
     "VERBOSE": "DEBUG",
     "DBG": "DEBUG",
     "DEBUG": "DEBUG",
+    "TRC": "DEBUG",
+    "TRAC": "DEBUG",
+    "DEBG": "DEBUG",
     "INF": "INFO",
     "INFO": "INFO",
     "INFORMATION": "INFO",
+    "NOTE": "INFO",
     "NOTICE": "INFO",
+    "SYSTEM": "INFO",
+    "LOG": "INFO",
     "WRN": "WARN",
     "WARN": "WARN",
     "WARNING": "WARN",
     "ERR": "ERROR",
+    "EROR": "ERROR",
+    "ERRO": "ERROR",
     "ERROR": "ERROR",
+    "FAIL": "ERROR",
+    "FAILURE": "ERROR",
     "SEVERE": "ERROR",
     "CRIT": "CRITICAL",
     "CRITICAL": "CRITICAL",
+    "FTL": "CRITICAL",
     "FATAL": "CRITICAL",
     "ALERT": "CRITICAL",
     "EMERG": "CRITICAL",
@@ -44,6 +61,7 @@ IN_TEXT: Final = {
 _WORDS: Final = {
     **IN_TEXT,
     "T": "DEBUG",
+    "V": "DEBUG",
     "D": "DEBUG",
     "I": "INFO",
     "W": "WARN",
@@ -66,13 +84,43 @@ WORDS: Final = {
 
 _PINO: Final = {10: "DEBUG", 20: "DEBUG", 30: "INFO", 40: "WARN", 50: "ERROR", 60: "CRITICAL"}
 _PYTHON: Final = {5: "DEBUG", 10: "DEBUG", 20: "INFO", 25: "INFO", 30: "WARN", 40: "ERROR", 50: "CRITICAL"}
+_OTLP: Final = ("DEBUG", "DEBUG", "INFO", "WARN", "ERROR", "CRITICAL")
 SYSLOG: Final = ("CRITICAL", "CRITICAL", "CRITICAL", "ERROR", "WARN", "INFO", "INFO", "DEBUG")
 """Level of each syslog severity, 0 to 7."""
 
-# Each starts with a character class, to which the regex engine skips quickly.
-_UPPER = re.compile(r"[A-Z]{3,11}(?![A-Za-z0-9_])")
-_BRACKET = re.compile(r"[\[<(]([A-Za-z]{3,11})[\])>]")
+_ORDINARY: Final = frozenset({
+    "ALERT", "CONFIG", "CRITICAL", "EMERGENCY", "EXCEPTION", "FAIL", "FAILURE", "FINE", "LOG", "NOTE",
+    "PANIC", "SILLY", "SUCCESS", "SYSTEM",
+})  # fmt: skip
+"""Levels that also begin sentences."""
+
+AFTER_TIME: Final = {
+    spelling: level
+    for word, level in _WORDS.items()
+    if len(word) > 2
+    for spelling in ((word,) if word in _ORDINARY else (word, word.lower(), word.title()))
+}
+"""Words that are a level directly after a timestamp, whatever follows them."""
+
+# Matches anywhere: without a word, the groups end where the separators do.
+_LEVEL = re.compile(
+    r"[\s|,;:)\]>*-]*([\[(<{\"]?)"
+    r"(?: ?([A-Za-z]{1,13})(?: error(?=:))?(?:[+-]?\d{1,2})?(?![A-Za-z0-9_'@.=]))?"
+)
+# The logger, facility or channel directly before a level, as in 'core:error' and 'production.ERROR'.
+_CHANNEL = re.compile(r"[\[(<{\"]?[A-Za-z_][\w-]{0,60}?(?:[.:]|::)(?=[A-Za-z])", re.ASCII)
+# What a header has besides the level: groups in brackets, words that are no plain words, names between marks.
+_SKIPPED = re.compile(
+    r"\[[^\]\n]{0,120}\]|\([^)\n]{0,80}\)|\{[^}\n]{0,80}\}|[A-Za-z]{0,60}[^A-Za-z\s\[\](){}<>\"'|,;:]"
+    r"[^\s\[\](){}<>\"'|,;]{0,120}|[A-Za-z]{1,40}(?= - | *\|)|RAS [A-Z]{1,20}|PHP(?= )",
+)
 _PAIR = re.compile(r"(?:level|lvl|severity)[=:]\s*\"?([a-z]{3,11})(?![a-z0-9_])")
+_KEYS: Final = ("evel", "lvl", "everity", "EVEL", "LVL", "EVERITY")
+_AFTER_LETTER = re.compile(r" (?:\||[A-Z]{2,20} +\[)")  # etcd, and mongod before its JSON
+_DIGIT = re.compile(r"[0-9]")
+_NUMBERED = re.compile(r"([A-Za-z]+)[+-]?\d{1,2}")
+
+_REDIS: Final = {".": "DEBUG", "-": "DEBUG", "*": "INFO", "#": "WARN"}
 
 
 def level_of(value: object, key: str = "level") -> str | None:
@@ -80,7 +128,7 @@ def level_of(value: object, key: str = "level") -> str | None:
 
     Args:
         value: a word or a number.
-        key: key of the value; ``levelno`` selects the numbers of Python's logging.
+        key: key of the value; it selects the numbers of Python's logging, OpenTelemetry and Nextcloud.
     """
     if isinstance(value, str):
         level = WORDS.get(value)
@@ -89,50 +137,106 @@ def level_of(value: object, key: str = "level") -> str | None:
         name = value.strip().upper()
         if len(name) <= 3 and name.isascii() and name.isdigit():
             return level_of(int(name), key)
-        return _WORDS.get(name)
+        level = _WORDS.get(name)
+        if level is None:
+            numbered = _NUMBERED.fullmatch(name)  # such as slog's ERROR+2 and OpenTelemetry's ERROR2
+            level = _WORDS.get(numbered[1]) if numbered is not None else None
+        return level
     if isinstance(value, int) and not isinstance(value, bool):
         if key.endswith("levelno"):
             return _PYTHON.get(value)
+        if key.endswith(("severityNumber", "SeverityNumber")):
+            return _OTLP[(value - 1) // 4] if 0 < value < 25 else None
+        if key.startswith("nextcloud"):
+            return LEVELS[value] if 0 <= value < 5 else None
         # Syslog severities are 0 to 7; pino and bunyan use multiples of ten.
         return SYSLOG[value] if 0 <= value < 8 else _PINO.get(value)
     return None
 
 
-def find(text: str) -> tuple[str, int, int] | None:
-    """Find a level near the beginning of a text.
+def find(
+    text: str, start: int = 0, *, has_time: bool = False, stop: int | None = None
+) -> tuple[str, int] | None:
+    """Find the level in the header of a text.
+
+    Args:
+        text: one or more lines.
+        start: position from which to search: the end of the timestamp, if there is one before it.
+        has_time: there is a timestamp before ``start``.
+        stop: position at which to end the search; None for the end of the first line.
 
     Returns:
-        The level, and the start and end of the match; None if there is none.
+        The level, and the end of the word; None if there is none.
     """
-    stop = min(len(text), SEARCH_CHARACTERS)
-    line_end = text.find("\n", 0, stop)
-    if line_end >= 0:
-        stop = line_end
-    best: tuple[str, int, int] | None = None
-    for match in _UPPER.finditer(text, 0, stop):
-        level = IN_TEXT.get(match[0])
-        start = match.start()
-        if level is not None and not (start and _is_word_character(text[start - 1])):
-            best = level, start, match.end()
+    if stop is None:
+        stop = text.find("\n")
+        if stop < 0:
+            stop = len(text)
+    position = start
+    skipped = ""
+    for _ in range(_MAX_TOKENS):
+        match = _LEVEL.match(text, position, stop)
+        assert match is not None
+        position = match.start(1)
+        word = match[2]
+        found = _accept(text, match, stop, has_time=has_time, skipped=skipped) if word is not None else None
+        if found is None and (word is None or text[match.end() : match.end() + 1] == ":"):
+            channel = _CHANNEL.match(text, position, stop)
+            if channel is not None:
+                match = _LEVEL.match(text, channel.end(), stop)
+                if match is not None and match[2] is not None:
+                    found = _accept(text, match, stop, has_time=has_time, skipped=channel[0])
+        if found is not None:
+            return found
+        token = _SKIPPED.match(text, position, stop)
+        if token is None:
             break
-    # Only what is nearer to the start of the line replaces an upper-case word.
-    limit = best[1] if best is not None else stop
-    for match in _BRACKET.finditer(text, 0, stop):
-        if match.start() >= limit:
-            break
-        level = IN_TEXT.get(match[1].upper())
-        if level is not None:
-            return level, match.start(), match.end()
-    lowered = text[:stop].lower()
-    # Lower case can change the length of unusual texts, which invalidates offsets; those are skipped.
-    if len(lowered) == stop and ("level" in lowered or "lvl" in lowered or "severity" in lowered):
-        for match in _PAIR.finditer(lowered, 0, stop):
-            level = IN_TEXT.get(match[1].upper())
-            start = match.start()
-            if level is not None and start < limit and not (start and _is_word_character(text[start - 1])):
-                return level, start, match.end()
-    return best
+        skipped = token[0]
+        position = token.end()
+    stop = min(stop, _KEY_CHARACTERS)
+    for key in _KEYS:
+        if text.find(key, 0, stop) >= 0:
+            return _find_pair(text[:stop].lower())
+    return None
 
 
-def _is_word_character(character: str) -> bool:
-    return character == "_" or (character.isascii() and character.isalnum())
+def _find_pair(lowered: str) -> tuple[str, int] | None:
+    for pair in _PAIR.finditer(lowered):
+        level = _WORDS.get(pair[1].upper())
+        before = lowered[pair.start() - 1 : pair.start()]
+        if level is not None and not (before.isalnum() or before == "_"):
+            return level, pair.end()
+    return None
+
+
+def _accept(
+    text: str, match: re.Match[str], stop: int, *, has_time: bool, skipped: str
+) -> tuple[str, int] | None:
+    """Return the level that a match of ``_LEVEL`` denotes, and the end of its word."""
+    opening, word = match.groups()
+    name = word.upper()
+    level = _WORDS.get(name)
+    if level is None:
+        return None
+    end = match.end()
+    following = text[end : min(end + 2, stop)]
+    is_marked = following[:1] in ':|]),>\t}"' or following == "  "
+    if len(word) == 1:
+        # Initials are ordinary words too: they count in brackets, or after a number such as a thread's.
+        in_brackets = bool(opening) and is_marked
+        in_header = has_time and (bool(_DIGIT.search(skipped)) or _AFTER_LETTER.match(text, end) is not None)
+        accepted = word == name and (in_brackets or in_header or following[:1] == "/")
+    elif following[:1] == "/" and word != name:
+        accepted = False  # a path
+    elif word == name and len(word) > 2:
+        accepted = is_marked or has_time or name not in _ORDINARY
+    elif is_marked:
+        accepted = len(word) > 2
+    else:
+        accepted = has_time and not skipped and not opening and len(word) > 2 and name not in _ORDINARY
+    return (level, end) if accepted else None
+
+
+def of_redis(text: str, end: int) -> str | None:
+    """Return the level of the mark after a timestamp of Redis, or None."""
+    return _REDIS.get(text[end + 1 : end + 2]) if text[end : end + 1] == " " else None

@@ -12,8 +12,9 @@ Invariants:
 import re
 from typing import Final
 
-from tickertape.producers.shipper.redaction.patterns import is_in_key, opens_key
-from tickertape.producers.shipper.user_regex import compile_pattern
+from tickertape.producers.shipper.redaction.private_keys import is_in_key, opens_key
+
+from tickertape.user_regex import compile_pattern
 
 MAX_LINES: Final = 1000
 """Lines of an event."""
@@ -34,7 +35,7 @@ JoinedEvent = tuple[str, int, int]
 """Text of an event, the offset in the file after it, and its flags."""
 
 # Position of the most recent line relative to a traceback.
-_OUTSIDE, _FRAMES, _ENDED, _CHAINED = range(4)
+_OUTSIDE, _FRAMES, _ENDED, _CHAINED, _TRACE = range(5)
 
 _TRACEBACK: Final = "Traceback (most recent call last):"
 _CHAINS: Final = (
@@ -44,9 +45,40 @@ _CHAINS: Final = (
 _LAST_LINE = re.compile(r"([A-Za-z_][\w.]*)(?::|$)")
 _JAVA = re.compile(r"(?:[a-z_][\w$]{0,99}\.){1,20}[A-Z][\w$]{0,99}(?:Exception|Error|Throwable)\b", re.ASCII)
 _JAVA_FRAME = re.compile(r"at [\w.$/<>@-]{1,500}\(|\.\.\. \d{1,9} (?:more|common frames omitted)", re.ASCII)
-_CLOSING = re.compile(r"[\])}]{1,20}[,;]?")
-# Characters with which a continuation line outside of a traceback can begin.
-_MAY_CONTINUE: Final = frozenset(" \tTDCS.])}abcdefghijklmnopqrstuvwxyz_")
+_DOTNET = re.compile(r"(?:[A-Z]\w{0,99}\.){1,20}\w{0,99}Exception\b", re.ASCII)
+_CLOSING = re.compile(r"[\"\])}]{1,20}[,;]?")
+_PHP = re.compile(r"#\d{1,4} |\[stacktrace\]$|Stack trace:$|Next [\w\\]{1,200}: ", re.ASCII)
+_TRACES: Final = (
+    # Go: lines of calls, and indented ones of their places.
+    (re.compile(r"panic: |fatal error: |goroutine \d{1,9} \[", re.ASCII),
+     re.compile(r"goroutine \d{1,9} |created by |\[signal |exit status \d|[\w./*({\[]\S{0,500}\(.{0,500}\)$"
+                r"|\.\.\.additional frames", re.ASCII)),
+    # Rust: the message is on the second line.
+    (re.compile(r"thread '[^']{0,100}' (?:\(\d{1,9}\) )?panicked at "),
+     re.compile(r"stack backtrace:|note: (?:run with|Some details)")),
+    # The sanitizers of C compilers.
+    (re.compile(r"==\d{1,9}==(?:ERROR|WARNING): \w{1,40}Sanitizer", re.ASCII),
+     re.compile(r"(?![\[{]|\d{4}-\d\d-)")),
+    # java.util.logging writes level and message on the second line.
+    (re.compile(r"[A-Z][a-z]{2} \d{1,2}, \d{4},? [\d:]{7,8} [AP]M [\w.$<>-]{1,300} [\w$<>]{1,99}$", re.ASCII),
+     re.compile(r"(?:SEVERE|WARNING|INFO|CONFIG|FINE|FINER|FINEST): ")),
+)  # fmt: skip
+"""Expressions for the first line of a trace, and for its other lines that are not indented."""
+
+_TRACE_STARTS: Final = ("panic: ", "fatal error: ", "goroutine ", "thread '", "==")
+
+_TRACE_FIRST: Final = frozenset("pfgt=JFMASOND")
+"""First characters of these, and of the months' names with which java.util.logging begins."""
+
+# Characters with which a continuation line outside of a traceback can begin, unless it names an exception.
+_MAY_CONTINUE: Final = frozenset(' \t.])}"#[-aCDNST')
+
+
+def _may_continue(text: str, first: str) -> bool:
+    """Return whether a line may continue one of a log; it costs little, since nearly all do not."""
+    return first in _MAY_CONTINUE or (
+        first.isalpha() and ("Exception" in text or "Error" in text or "Throwable" in text or first == "g")
+    )
 
 
 class MultilineJoiner:
@@ -66,6 +98,8 @@ class MultilineJoiner:
         self._pattern = (
             compile_pattern(mode, f"start pattern {mode!r}") if mode not in ("auto", "off") else None
         )
+        self.first = 0
+        """Offset in the file after the first line of the buffered event."""
         self._key_seen = False
         self._key_open = False
         self._clear()
@@ -77,6 +111,7 @@ class MultilineJoiner:
         self._bytes = 0
         self._blank_lines = 0
         self._state = _OUTSIDE
+        self._trace = _CLOSING  # the other lines of the trace
 
     @property
     def has_partial(self) -> bool:
@@ -102,6 +137,7 @@ class MultilineJoiner:
         """
         events: list[JoinedEvent] = []
         buffered = self._lines
+        has_pattern = self._pattern is not None
         for index, text in enumerate(texts):
             if not text or text.isspace():
                 self._blank_lines += 1
@@ -111,7 +147,9 @@ class MultilineJoiner:
             if self._key_open:
                 flags |= self._flags_in_key(text)
             if buffered:
-                if self._continues(text, first, flags):
+                if (
+                    self._state or has_pattern or flags or first in _MAY_CONTINUE or first.isalpha()
+                ) and self._continues(text, first, flags):
                     size = sizes[index] + 1 + self._blank_lines
                     if len(buffered) + self._blank_lines < MAX_LINES and self._bytes + size <= MAX_BYTES:
                         if self._blank_lines:
@@ -145,10 +183,13 @@ class MultilineJoiner:
                 continue
             buffered.append(text)
             self._bytes = sizes[index]
-            self._end = ends[index]
+            self._end = self.first = ends[index]
             self._flags = flags
-            if self._state == _OUTSIDE and text.endswith(_TRACEBACK):
-                self._state = _FRAMES
+            if self._state == _OUTSIDE:
+                if text.endswith(_TRACEBACK):
+                    self._state = _FRAMES
+                elif first in _TRACE_FIRST and (text.startswith(_TRACE_STARTS) or "," in text[5:8]):
+                    self._detect_trace(text)
         return events
 
     def flush(self) -> list[JoinedEvent]:
@@ -174,9 +215,25 @@ class MultilineJoiner:
             if match is not None and not match[1].isupper():
                 self._state = _ENDED
                 return True
-        elif first not in _MAY_CONTINUE:
+        elif self._state == _TRACE and self._continues_trace(text, first):
+            return True
+        elif not _may_continue(text, first):
             return False
         return self._continues_text(text, first)
+
+    def _detect_trace(self, text: str) -> None:
+        for begin, others in _TRACES:
+            if begin.match(text):
+                self._state, self._trace = _TRACE, others
+                return
+
+    def _continues_trace(self, text: str, first: str) -> bool:
+        if "==ABORTING" in self._lines[-1]:
+            return False
+        if self._trace.match(text):
+            return not self._lines[-1].startswith("exit status ")
+        is_message = len(self._lines) == 1 and " panicked at " in self._lines[0] and self._lines[0][-1] == ":"
+        return is_message and first not in "0123456789[{<"
 
     def _continues_text(self, text: str, first: str) -> bool:
         if first in " \t":
@@ -198,13 +255,29 @@ class MultilineJoiner:
                 return False
             self._state = _CHAINED
             return True
-        if text.startswith(("Caused by: ", "Suppressed: ")) or _JAVA_FRAME.match(text):
+        if first in "CSa.-" and (
+            text.startswith(("Caused by: ", "Suppressed: ", "--- End of ")) or _JAVA_FRAME.match(text)
+        ):
+            return True
+        if (
+            first in '#[SN"]})'
+            and len(self._lines) > 1
+            and (_PHP.match(text) or _CLOSING.fullmatch(text.rstrip()))
+        ):
+            return True
+        if first == "g" and text.startswith("goroutine ") and "panic" in self._lines[-1]:
+            self._detect_trace(text)
+            return True
+        if first in "[S" and text.rstrip() in ("[stacktrace]", "Stack trace:"):
             return True
         if len(self._lines) > 1:
-            return _CLOSING.fullmatch(text) is not None
-        # The name of a Java exception continues only a log line; after another such name it starts a trace of
-        # its own.
-        return _JAVA.match(text) is not None and _JAVA.match(self._lines[0]) is None
+            # Node writes the source line, a mark, and then the error and its own version.
+            return self._lines[-1].strip() == "^" if "Error" in text[:100] else text.startswith("Node.js v")
+        # The name of an exception continues only a log line; after another such name it starts a trace of its
+        # own.
+        return (_JAVA.match(text) or _DOTNET.match(text)) is not None and not (
+            _JAVA.match(self._lines[0]) or _DOTNET.match(self._lines[0])
+        )
 
     def _looks_like_json(self, text: str, first: str) -> bool:
         if first == "{":

@@ -11,18 +11,18 @@ A block of lines is searched once, as bytes, for anything that needs sanitizing;
 are processed individually, which makes all other lines cheap.
 """
 
+import re
 from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import accumulate
-from typing import Any, Final
+from typing import Final
 from zoneinfo import ZoneInfo
 
-import orjson
-from tickertape.contracts import strict_json
-from tickertape.contracts.events import MAX_EVENT_BYTES, MAX_EVENT_DEPTH, SystemLog, format_time
+from tickertape.contracts.events import format_time
 from tickertape.producers.shipper import sanitize as sanitizing
+from tickertape.producers.shipper.parsing import fix_messages
+from tickertape.producers.shipper.parsing.container_lines import MARKERS, JoinedLines, StreamJoiner
 from tickertape.producers.shipper.parsing.formats import FORMATS, FormatDetector
 from tickertape.producers.shipper.parsing.formats.fields import DEFAULT_FIELDS, FieldNames, legal_source
 from tickertape.producers.shipper.parsing.levels import DEFAULT_LEVEL, level_of
@@ -34,8 +34,11 @@ from tickertape.producers.shipper.parsing.multiline import (
     JoinedEvent,
     MultilineJoiner,
 )
+from tickertape.producers.shipper.parsing.parsed_event import ParsedEvent
 from tickertape.producers.shipper.parsing.timestamps import TimestampParser
-from tickertape.producers.shipper.redaction import patterns as secret_patterns
+from tickertape.producers.shipper.redaction import rules
+from tickertape.producers.shipper.redaction.expressions import compile_bytes
+from tickertape.producers.shipper.redaction.private_keys import KEY_BEGIN, PrefixedKeyLines
 from tickertape.producers.shipper.redaction.redactor import Redactor
 from tickertape.producers.shipper.sanitize import clean, decode
 
@@ -48,10 +51,14 @@ MAX_LINE_BYTES: Final = MAX_BYTES
 """Bytes of a line that are shipped; ``metadata.truncated`` marks longer lines. Quoting can double the size,
 and replacing invalid UTF-8 can triple it: either way an event stays within 256 KiB."""
 
-_SHORT_MESSAGE: Final = 32 * 1024
-"""Characters of a message that fit into an event, however they are encoded."""
+_NEVER: Final = float("inf")
+_EARLIEST: Final = 10**9
+"""UNIX seconds in 2001, before which no file was written."""
 
-_SUSPECT: Final = secret_patterns.compile_bytes(sanitizing.SUSPECT + b"|" + secret_patterns.SUSPECT)
+_MARKERS: Final = frozenset(marker.encode() for marker in MARKERS)
+_SUSPECTS: Final = (sanitizing.SUSPECT, fix_messages.SUSPECT, rules.SUSPECT)
+_SUSPECT: Final = compile_bytes(b"|".join(_SUSPECTS))
+_SUSPECT_OR_MARKED: Final = compile_bytes(b"|".join((*_SUSPECTS, *map(re.escape, sorted(_MARKERS)))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,7 @@ class ParseSettings:
         zone: time zone of timestamps that do not name one; None means the zone of this host.
         multiline: "auto", "off", or an RE2 expression for the first line of an event.
         redact: additional secrets, as pairs of kind and RE2 expression.
+        access_levels: lines of access logs have a level by their status.
     """
 
     format: str = "auto"
@@ -71,6 +79,7 @@ class ParseSettings:
     zone: ZoneInfo | None = None
     multiline: str = "auto"
     redact: tuple[tuple[str, str], ...] = ()
+    access_levels: bool = False
 
 
 @dataclass(slots=True)
@@ -90,61 +99,6 @@ class ParserCounts:
     redacted: Counter[str] = field(default_factory=Counter)
 
 
-@dataclass(slots=True)
-class ParsedEvent:
-    """Event that is ready to be published.
-
-    Attributes:
-        timestamp: RFC 3339 in UTC.
-        end: offset in the file after the last line of the event.
-    """
-
-    level: str
-    message: str
-    source: str
-    timestamp: str
-    metadata: dict[str, Any] = field(default_factory=dict)
-    end: int = 0
-
-    @property
-    def subject(self) -> str:
-        """Subject of the event, without the deployment's prefix."""
-        return _subject(self.level, self.source)
-
-    def encode(self) -> bytes:
-        """Encode the event as a message payload, shortened if it is too large or too deep."""
-        metadata = self.metadata
-        try:
-            payload = self._encode_body(self.message, metadata)
-        except orjson.JSONEncodeError:
-            return self._encode_short()
-        if len(payload) > MAX_EVENT_BYTES:
-            return self._encode_short()
-        if metadata and strict_json.is_deeper(payload, MAX_EVENT_DEPTH):
-            return self._encode_short()
-        return payload
-
-    def _encode_body(self, message: str, metadata: dict[str, Any]) -> bytes:
-        return orjson.dumps(
-            {
-                "event_type": "system_log",
-                "timestamp": self.timestamp,
-                "level": self.level,
-                "message": message,
-                "source": self.source,
-                "metadata": metadata,
-            }
-        )
-
-    def _encode_short(self) -> bytes:
-        return self._encode_body(self.message[:_SHORT_MESSAGE], {"truncated": True})
-
-
-@lru_cache(maxsize=4096)
-def _subject(level: str, source: str) -> str:
-    return SystemLog.subject_of(level=level, source=source)
-
-
 class Parser:
     """Parser for the lines of one file.
 
@@ -159,14 +113,28 @@ class Parser:
 
     def __init__(self, settings: ParseSettings, source: str, counts: ParserCounts) -> None:
         self._source = source
+        self._written = _NEVER
         self._counts = counts
         self._timestamps = TimestampParser(settings.zone)
         self._redactor = Redactor(counts.redacted, settings.redact)
-        self._formats = FormatDetector(settings.format, settings.fields, self._timestamps)
-        self._joiner = MultilineJoiner(settings.multiline, json=self._formats.may_be_json)
+        self._keys = PrefixedKeyLines()
+        self._formats = FormatDetector(
+            settings.format, settings.fields, self._timestamps, access_levels=settings.access_levels
+        )
+        json = self._formats.may_be_json
+        self._streams = StreamJoiner(
+            lambda: MultilineJoiner(settings.multiline, json=json), self._redactor.clean
+        )
+        self._joiner = self._streams.plain
 
     def feed(
-        self, lines: list[bytes], ends: list[int], now: float, truncated: frozenset[int] = frozenset()
+        self,
+        lines: list[bytes],
+        ends: list[int],
+        now: float,
+        truncated: frozenset[int] = frozenset(),
+        *,
+        written: float = _NEVER,
     ) -> list[ParsedEvent]:
         """Add complete lines, in order; return the events that they complete.
 
@@ -175,7 +143,11 @@ class Parser:
             ends: offset in the file after each line and its line break.
             now: UNIX seconds, for lines without a timestamp.
             truncated: indexes of lines that were truncated at the limit.
+            written: UNIX seconds at which the file was written last, near which are timestamps without a
+                year or date.
         """
+        if written > _EARLIEST:  # not every archive keeps the time
+            self._written = written
         if not lines:
             return []
         counts = self._counts
@@ -188,21 +160,28 @@ class Parser:
         line_flags = dict.fromkeys(truncated, TRUNCATED)
         counts.truncated += len(truncated)
         texts, block = self._decode_lines(lines, truncated)
-        self._flag_suspects(texts, block, line_flags)
+        is_marked = self._flag_suspects(texts, block, line_flags)
+        if self._keys.is_open or any("PRIVATE KEY" in texts[index] for index in line_flags):
+            texts = [self._keys.redact(text) for text in texts]
+        if is_marked or self._streams.is_waiting:
+            return self._parse_streams(self._streams.feed(texts, ends, line_flags), now)
         return self._parse_events(self._joiner.feed(texts, sizes, ends, line_flags), now)
 
     def flush(self, now: float) -> list[ParsedEvent]:
         """Return the event that waits for continuation lines, if there is one: none arrived in time."""
+        if self._streams.is_waiting:
+            return self._parse_streams(self._streams.flush(), now)
         return self._parse_events(self._joiner.flush(), now)
 
     @property
     def has_partial(self) -> bool:
         """Whether an event waits for continuation lines."""
-        return self._joiner.has_partial
+        return self._joiner.has_partial or self._streams.is_waiting
 
     def reset(self) -> None:
         """Discard the event that waits for continuation lines; its lines will be fed again."""
-        self._joiner.reset()
+        self._streams.reset()
+        self._keys.reset()
 
     def _decode_lines(self, lines: list[bytes], truncated: frozenset[int]) -> tuple[list[str], bytes]:
         """Decode the lines; return the texts, and one UTF-8 block of them separated by line breaks."""
@@ -226,45 +205,61 @@ class Parser:
             texts.append(text.replace("\n", " "))
         return texts, "\n".join(texts).encode()
 
-    def _flag_suspects(self, texts: list[str], block: bytes, line_flags: dict[int, int]) -> None:
-        """Flag and clean the lines that need sanitizing."""
+    def _flag_suspects(self, texts: list[str], block: bytes, line_flags: dict[int, int]) -> bool:
+        """Flag and clean the lines that need sanitizing; return whether there may be lines of containers."""
         if self._redactor.checks_all_lines:
             for index, text in enumerate(texts):
                 line_flags[index] = line_flags.get(index, 0) | NEEDS_SANITIZING
                 texts[index] = self._redactor.clean(text)
-            return
-        match = _SUSPECT.search(block)
+            return any(marker in text for text in texts for marker in MARKERS)
+        is_marked = False
+        search = _SUSPECT_OR_MARKED.search
+        match = search(block)
         if match is None:
-            return
+            return False
         starts = list(accumulate((len(line) + 1 for line in block.split(b"\n")), initial=0))
         while match is not None:
             # A match may begin with the line break before its line.
             index = bisect_right(starts, match.end() - 1) - 1
+            if not is_marked and match.group() in _MARKERS:
+                # One is enough to know; it may hide a suspect part of its line.
+                is_marked, search = True, _SUSPECT.search
+                match = search(block, max(0, starts[index] - 1))
+                continue
             line_flags[index] = line_flags.get(index, 0) | NEEDS_SANITIZING
-            texts[index] = self._redactor.clean(texts[index])
+            texts[index] = text = self._redactor.clean(texts[index])
+            is_marked = is_marked or any(marker in text for marker in MARKERS)
             # One match is enough to flag a line, so the search resumes at the next one, including the line
             # break before it: a card number needs a character before it, or the start of the block.
             if starts[index + 1] >= len(block):
                 break
-            match = _SUSPECT.search(block, starts[index + 1] - 1)
+            match = search(block, starts[index + 1] - 1)
+        return is_marked
 
-    def _parse_events(self, joined: list[JoinedEvent], now: float) -> list[ParsedEvent]:
+    def _parse_events(
+        self, joined: list[JoinedEvent], now: float, *, now_text: str | None = None
+    ) -> list[ParsedEvent]:
         events = []
-        self._timestamps.set_reference_time(now)
+        self._timestamps.set_reference_time(min(now, self._written))
         formats = self._formats
         default_source = self._source
-        now_text = format_time(now)
+        now_text = now_text or format_time(now)
         for text, end, flags in joined:
             if flags & NEEDS_SANITIZING:
                 if flags & IN_KEY:
-                    text = secret_patterns.KEY_BEGIN + text
+                    text = KEY_BEGIN + text
                 fields = formats.read(text.strip(), self._redactor.redact_value)
             else:
                 fields = formats.read(text.strip())
             level, message, source, timestamp, metadata = fields
-            # Sanitizing may have made it unusable in a subject.
-            if source is not None and flags & NEEDS_SANITIZING:
-                source = legal_source(source)
+            if flags & NEEDS_SANITIZING:
+                # Sanitizing may have made it unusable in a subject.
+                source = source and legal_source(source)
+                fix = fix_messages.read_messages(message)
+                if fix is not None:
+                    metadata.setdefault("fix", fix)
+                    if timestamp is None:
+                        timestamp = self._timestamps.parse_value(f"{fix.get('sending_time')}Z")
             if flags & TRUNCATED:
                 metadata["truncated"] = True
             events.append(
@@ -278,6 +273,26 @@ class Parser:
                 )
             )
         return events
+
+    def _parse_streams(self, joined: list[JoinedLines], now: float) -> list[ParsedEvent]:
+        """Parse the events of streams; their runtime wrote the fields that the line does not contain."""
+        now_text = format_time(now)
+        events = [(each.text, each.last, each.flags) for each in joined]
+        parsed = self._parse_events(events, now, now_text=now_text)
+        for event, lines in zip(parsed, joined, strict=True):
+            event.may_end_batch = lines.may_end_batch
+            if not lines.may_end_batch:
+                event.end = lines.first
+            if event.timestamp is now_text and lines.time is not None:
+                event.timestamp = self._timestamps.parse_text(lines.time) or event.timestamp
+            if event.source == self._source and lines.source is not None:
+                event.source = legal_source(lines.source) or event.source
+            metadata = lines.metadata
+            if metadata:
+                if lines.flags & NEEDS_SANITIZING:
+                    metadata = self._redactor.redact_value(metadata)
+                event.metadata = {**metadata, **event.metadata}
+        return parsed
 
 
 def parse(

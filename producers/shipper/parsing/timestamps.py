@@ -3,32 +3,47 @@
 Invariants:
 
 1. Every result is a time that ``contracts.events.parse_time`` accepts, ending in ``Z``, or None.
-2. Date, hour and time zone are resolved once per minute: lines of the same minute share the result.
+2. No time is guessed: what can be read in two ways and is not decided by the file is no time, and neither is
+   one in a time zone whose name is ambiguous. Such an event has the time at which it was read.
+3. Date, hour and time zone are resolved once per minute: lines of the same minute share the result.
 """
 
 import re
-from datetime import UTC, datetime, timedelta, timezone
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Final
 from zoneinfo import ZoneInfo
 
-TIMESTAMP_PATTERN: Final = (
-    r"(\d{4}[-/.]?\d\d[-/.]?\d\d[Tt _-]\d\d:\d\d)(:[0-5]\d)(?:[.,](\d{1,9})\d*)?"
-    r"(?: ?([Zz]|UTC|GMT|[+-]\d\d:?\d\d)(?![A-Za-z0-9]))?(?!\d)"
+from tickertape.producers.shipper.parsing.moments import MomentResolver
+from tickertape.producers.shipper.parsing.time_formats import (
+    ANY,
+    CANDIDATE,
+    HINT,
+    ISO,
+    PREFIX,
+    PREFIX_OF_TIME,
+    TIMESTAMP_PATTERN,
+    TimeFormat,
+    format_of,
 )
-"""Regular expression for a timestamp, with the groups minute, second, fraction and zone; ASCII only."""
 
-_TIMESTAMP = re.compile(TIMESTAMP_PATTERN, re.ASCII)
-_MINUTE = re.compile(r"(\d{4})\D?(\d\d)\D?(\d\d)\D(\d\d):(\d\d)", re.ASCII)
-_NUMBER = re.compile(r"\d{9,19}(?:\.\d{1,9})?", re.ASCII)
+__all__ = ["TIMESTAMP_PATTERN", "TimestampParser"]
+
+SEARCH_CHARACTERS: Final = 160
+"""Characters at the start of a line that are searched for a timestamp."""
+
+_RESULT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:[0-5]\d\.\d{3,9}Z", re.ASCII)
+_NUMBER = re.compile(r"(\d{9,19})(?:\.(\d{1,9})\d*)?", re.ASCII)
 _CACHED_MINUTES: Final = 2048
 """Resolved minutes that are kept; the cache is cleared when it is full."""
 
-_MONTHS: Final = {
-    name: number
-    for number, name in enumerate(
-        ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), 1
-    )
-}
+_TAI64_BASE: Final = 2**62 + 10
+"""Label of UNIX time 0 in TAI64N as daemontools writes it, which counts no leap seconds."""
+
+_UNITS: Final = ((3, 10**3), (0, 1), (6, 10**6), (9, 10**9))
+"""Digits after the seconds, and parts of a second, of the units of UNIX time."""
+
+Found = tuple[int, int, str | None]
+"""Start and end of a timestamp in a text, and its time; None if it is ambiguous or does not exist."""
 
 
 class TimestampParser:
@@ -36,35 +51,97 @@ class TimestampParser:
 
     Args:
         zone: time zone of timestamps that do not name one; None means the zone of this host.
+
+    Attributes:
+        last: format of the timestamp that was found last.
     """
 
     def __init__(self, zone: ZoneInfo | None = None) -> None:
-        self._now = 0.0
-        self._zone = zone
-        self._minutes: dict[Any, str] = {}
+        self.last = ISO
+        self._moments = MomentResolver(zone)
+        self._reference = 0.0
+        self._hour = 0
+        # By format and the text around the seconds; empty if there is no such time.
+        self._minutes: dict[tuple[TimeFormat, str, str | None], str] = {}
+        self._epoch_minutes: dict[int, str] = {}
+        self._in_header = False
 
     def set_reference_time(self, now: float) -> None:
-        """Set the time, in UNIX seconds, to which timestamps without a year are closest."""
-        self._now = now
+        """Set the time, in UNIX seconds, near which timestamps without a year or date are."""
+        self._reference = self._moments.reference = now
+        hour = int(now // 3600)
+        if hour != self._hour:
+            self._hour = hour
+            self._minutes.clear()
 
-    def from_groups(self, minute: str, second: str, fraction: str | None, zone: str | None) -> str | None:
-        """Convert the groups of a ``TIMESTAMP_PATTERN`` match.
+    @property
+    def unknown_zone(self) -> str | None:
+        """Time zone of the text that was searched last, if its name is ambiguous."""
+        return self._moments.unknown_zone
 
-        Args:
-            minute: date, hour and minute.
-            second: seconds with the colon before them.
-            fraction: digits, or None.
-            zone: time zone as written; None if the timestamp does not name one.
+    def find(self, text: str) -> Found | None:
+        """Find the timestamp of a line: the first one near its start that no ordinary words precede."""
+        self._moments.unknown_zone = None
+        self._in_header = text.startswith("#")
+        stop = text.find("\n", 0, SEARCH_CHARACTERS)
+        if stop < 0:
+            stop = SEARCH_CHARACTERS
+        if HINT.search(text, 0, stop) is None:
+            return None
+        for candidate in CANDIDATE.finditer(text, 0, stop):
+            start = candidate.start()
+            match = self.last.regex.match(text, start)
+            if match is None:
+                found = ANY.match(text, start)
+                if found is None:
+                    continue
+                time_format = format_of(found)
+                match = time_format.regex.match(text, start)
+                assert match is not None
+            else:
+                time_format = self.last
+            if start:
+                prefix = PREFIX_OF_TIME if time_format.only_first else PREFIX
+                if prefix.fullmatch(text, 0, start) is None:
+                    return None
+            time = self.from_match(time_format, match)
+            # A number that is no time can precede one.
+            if time is None and time_format.is_epoch:
+                continue
+            self.last = time_format
+            return start, match.end(), time
+        return None
 
-        Returns:
-            The time, or None if it does not exist.
-        """
-        resolved = self._minutes.get((minute, zone))
+    def from_match(self, time_format: TimeFormat, match: re.Match[str]) -> str | None:
+        """Convert a match of a format; return None if there is no such time, or if it is ambiguous."""
+        before, second, fraction, after = match.group(1, 2, 3, 4)
+        if time_format.is_epoch:
+            return self._from_label(before, second, fraction)
+        if time_format.unpadded:
+            second, fraction = second.zfill(2), fraction and fraction.zfill(3)
+        return self.from_parts(time_format, before, second, fraction, after)
+
+    def from_groups(self, before: str, second: str, fraction: str | None, after: str | None) -> str | None:
+        """Convert the groups of a ``TIMESTAMP_PATTERN`` match; see ``from_match``."""
+        return self.from_parts(ISO, before, second, fraction, after)
+
+    def from_parts(
+        self, time_format: TimeFormat, before: str, second: str, fraction: str | None, after: str | None
+    ) -> str | None:
+        """Convert the groups of a match; see ``from_match``."""
+        resolved = self._minutes.get((time_format, before, after))
         if resolved is None:
-            resolved = self._cache((minute, zone), self._resolve(minute, zone))
+            resolved = self._moments.resolve(
+                time_format.fields(before, after or ""), in_header=self._in_header
+            )
+            # Another line can decide what is ambiguous now, and each line with an unknown zone is flagged.
+            if resolved or not (time_format.is_numeric or self._moments.unknown_zone):
+                if len(self._minutes) >= _CACHED_MINUTES:
+                    self._minutes.clear()
+                self._minutes[time_format, before, after] = resolved
         if not resolved:
             return None
-        if fraction is None:
+        if not fraction:
             return f"{resolved}{second}.000Z"
         if len(fraction) < 3:
             fraction = f"{fraction:0<3}"
@@ -72,113 +149,91 @@ class TimestampParser:
 
     def parse_text(self, text: str) -> str | None:
         """Convert the timestamp at the start of a text, or UNIX time in digits; return None for others."""
-        match = _TIMESTAMP.match(text)
-        if match is not None:
-            return self.from_groups(*match.groups())
-        if _NUMBER.fullmatch(text):
-            return self.parse_number(float(text) if "." in text else int(text))
-        return None
+        if _RESULT.fullmatch(text) and self._minutes.get((ISO, text[:17], "Z")) == text[:17]:
+            return text
+        time_format = self.last
+        match = time_format.regex.match(text)
+        if match is not None and not time_format.is_special:
+            return self.from_parts(time_format, *match.groups())
+        number = _NUMBER.fullmatch(text)
+        if number is not None:
+            return self._from_digits(*number.groups())
+        found = ANY.match(text)
+        if found is None:
+            return None
+        time_format = format_of(found)
+        match = time_format.regex.match(text)
+        if match is None or time_format.only_first:
+            return None
+        self.last = time_format
+        return self.from_match(time_format, match)
 
-    def parse_value(self, value: object) -> str | None:
-        """Convert a JSON value; return None if it is not a timestamp."""
+    def parse_value(self, value: object, text: str = "") -> str | None:
+        """Convert a JSON value; return None if it is not a timestamp.
+
+        Args:
+            value: the value.
+            text: the text that it was read from, for the digits that a double does not hold.
+        """
         if isinstance(value, str):
             return self.parse_text(value)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return self.parse_number(value)
+            return self.parse_number(value, text)
         return None
 
-    def parse_number(self, number: float) -> str | None:
+    def parse_number(self, number: float, text: str = "") -> str | None:
         """Convert UNIX seconds, milliseconds, microseconds or nanoseconds; return None for others."""
+        if not 10**8 <= number < 10**19:
+            return None
+        if isinstance(number, int):
+            for places, unit in _UNITS:
+                seconds, rest = divmod(number, unit)
+                if 10**8 <= seconds < 10**10:
+                    return self._format_epoch(seconds, f"{rest:0{places}d}")
+            return None
+        # The shortest digits that denote a double are those that were written, if not more than 17. The last
+        # of more digits are rounded.
+        digits, _, fraction = f"{number!r}".partition(".")
+        if not digits.isdigit() or "e" in fraction:
+            digits, fraction = str(int(number)), ""
+        if (
+            len(digits + fraction) > 15
+            and (written := re.search(rf"{digits}\.{fraction[:-2]}(\d+)", text)) is not None
+        ):
+            fraction = fraction[:-2] + written[1]
+        return self._from_digits(digits, fraction.rstrip("0") or None)
+
+    def _from_digits(self, digits: str, fraction: str | None) -> str | None:
         # The units differ by a factor of 1 000, and no log is older than 1973, so the ranges do not overlap.
-        for digits, unit in ((9, 1), (6, 10**3), (3, 10**6), (0, 10**9)):
-            if 10**8 <= number / unit < 10**10:
-                if isinstance(number, int):
-                    nanoseconds = number * 10**digits
-                else:
-                    # A double has a precision of microseconds at best.
-                    nanoseconds = round(number / unit * 10**6) * 1000
-                return self._format_nanoseconds(nanoseconds)
+        number = int(digits)
+        for places in (0, 3, 6, 9):
+            if 10**8 <= number // 10**places < 10**10:
+                seconds = number // 10**places
+                rest = digits[len(digits) - places :] if places else ""
+                return self._format_epoch(seconds, (rest + (fraction or ""))[:9])
         return None
 
-    def from_yearless_groups(
-        self, month: str, day: str, minute: str, second: str, fraction: str | None
-    ) -> str | None:
-        """Convert a timestamp without a year, in the year that brings it closest to the reference time.
-
-        Args:
-            month: name or number.
-            day: number.
-            minute: ``hh:mm``.
-            second: seconds with the colon before them.
-            fraction: digits, or None.
-
-        Returns:
-            The time, or None if it does not exist.
-        """
-        key = (month, day, minute, int(self._now // 86_400))
-        resolved = self._minutes.get(key)
+    def _format_epoch(self, seconds: int, fraction: str) -> str:
+        minute = seconds // 60
+        resolved = self._epoch_minutes.get(minute)
         if resolved is None:
-            resolved = self._cache(key, self._resolve_nearest(month, day, minute))
-        if not resolved:
+            if len(self._epoch_minutes) >= _CACHED_MINUTES:
+                self._epoch_minutes.clear()
+            resolved = f"{datetime.fromtimestamp(minute * 60, UTC).isoformat()[:16]}:"
+            self._epoch_minutes[minute] = resolved
+        # Digits that are zero because of the unit are not shown.
+        while len(fraction) > 3 and fraction.endswith("000"):
+            fraction = fraction[:-3]
+        return f"{resolved}{seconds % 60:02d}.{fraction:0<3}Z"
+
+    def _from_label(self, digits: str, rest: str, fraction: str | None) -> str | None:
+        """Convert UNIX time in a line, or a TAI64N label."""
+        if digits.startswith("@"):
+            seconds = int(digits[1:], 16) - _TAI64_BASE
+            nanoseconds = int(rest, 16)
+            valid = 0 < seconds < 10**10 and nanoseconds < 10**9
+            return self._format_epoch(seconds, f"{nanoseconds:09d}") if valid else None
+        # Numbers of other kinds have these digits too, so the time must not be in the future.
+        if int(digits + rest[:2]) > self._reference + 86_400 and self._reference:
             return None
-        return f"{resolved}{second}.{fraction or '':0<3}Z"
-
-    def _cache(self, key: Any, resolved: str) -> str:
-        if len(self._minutes) >= _CACHED_MINUTES:
-            self._minutes.clear()
-        self._minutes[key] = resolved
-        return resolved
-
-    def _format_nanoseconds(self, nanoseconds: int) -> str:
-        seconds, rest = divmod(nanoseconds, 10**9)
-        key = seconds // 60
-        resolved = self._minutes.get(key)
-        if resolved is None:
-            resolved = self._cache(key, datetime.fromtimestamp(key * 60, UTC).isoformat()[:16])
-        if rest % 10**6 == 0:
-            return f"{resolved}:{seconds % 60:02d}.{rest // 10**6:03d}Z"
-        if rest % 1000 == 0:
-            return f"{resolved}:{seconds % 60:02d}.{rest // 1000:06d}Z"
-        return f"{resolved}:{seconds % 60:02d}.{rest:09d}Z"
-
-    def _resolve_nearest(self, month: str, day: str, minute: str) -> str:
-        number = _MONTHS.get(month.title()) or (int(month) if month.isdigit() else 0)
-        this_year = datetime.fromtimestamp(self._now, UTC).year
-        best, distance = "", float("inf")
-        # Around New Year a line can belong to the other year, also to the next one if its clock is ahead.
-        for year in (this_year - 1, this_year, this_year + 1):
-            text = self._resolve(f"{year:04d}-{number:02d}-{int(day):02d} {minute}", None)
-            if text:
-                difference = abs(datetime.fromisoformat(f"{text}:00+00:00").timestamp() - self._now)
-                if difference < distance:
-                    best, distance = text, difference
-        return best
-
-    def _resolve(self, minute: str, zone: str | None) -> str:
-        """Return the minute in UTC, without seconds; empty if it does not exist."""
-        match = _MINUTE.fullmatch(minute)
-        if match is None:
-            return ""
-        try:
-            moment = datetime(*map(int, match.groups()))  # type: ignore[arg-type]
-            if zone is None:
-                if self._zone is not None:
-                    moment = moment.replace(tzinfo=self._zone)
-            else:
-                moment = moment.replace(tzinfo=_offset(zone))
-            # A naive datetime is interpreted in the zone of this host.
-            moment = moment.astimezone(UTC)
-        except (ValueError, OverflowError, OSError):
-            return ""
-        # Local mean times before time zones had offsets with seconds; no log is that old.
-        return "" if moment.second else moment.isoformat()[:16]
-
-
-def _offset(zone: str) -> timezone:
-    if zone[0] not in "+-":
-        return UTC
-    hours, minutes = int(zone[1:3]), int(zone[-2:])
-    if hours > 23 or minutes > 59:
-        raise ValueError(f"{zone} is not a UTC offset")
-    offset = timedelta(hours=hours, minutes=minutes)
-    return timezone(-offset if zone[0] == "-" else offset)
+        return self._from_digits(digits + rest, fraction)

@@ -1,166 +1,122 @@
 """Patterns of secrets: the redactor's RE2 expressions over the bytes of UTF-8.
 
-Invariant: ``SUSPECT`` matches in every line in which another expression would redact something, even if the
+Invariant: the trigger of an expression matches in every line in which it would redact something, even if the
 text is written as JSON escapes.
 """
 
-from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
-import re2
-from tickertape.producers.shipper.redaction import card_numbers as cards
-from tickertape.producers.shipper.sanitize import ESCAPED
+from tickertape.producers.shipper.redaction import tokens
+from tickertape.producers.shipper.redaction.expressions import BETWEEN, BOUNDARY, MARK
+from tickertape.producers.shipper.redaction.names import ESCAPED_WORDS, WORDS
 
-
-def compile_bytes(pattern: bytes) -> Any:
-    """Compile an RE2 expression over bytes."""
-    options = re2.Options()
-    # One character for each byte: UTF-8 need not be valid, and offsets are those of the bytes.
-    options.encoding = re2.Options.Encoding.LATIN1
-    options.log_errors = False
-    # RE2's default of 8 MiB bounds the program and its DFA; beyond it RE2 rejects the expression or falls
-    # back to the slower NFA.
-    options.max_mem = 64 * 1024 * 1024
-    return re2.compile(pattern, options)
-
-
-# 'tokens=12' is a count, but 'passwords' are passwords. The last four are password, passphrase, key and token
-# in Chinese.
-_WORDS: Final = (
-    rb"(?:passw(?:or)?ds?|passwd|passphrases?|passcode|pwds?|[_-]pass|secrets?|token|credentials?|jwt|otp"
-    rb"|(?:api|access|private|secret|encryption|signing|shared|account|auth|session|master|ssh|license)"
-    rb"[ _-]?keys?"
-    rb"|\xe5\xaf\x86\xe7\xa0\x81|\xe5\x8f\xa3\xe4\xbb\xa4|\xe5\xaf\x86\xe9\x92\xa5|\xe4\xbb\xa4\xe7\x89\x8c)"
-    rb"(?:[_-]?(?:hash|value|text|base64|b64|plain|old|new|[0-9]{1,3}))?"
-)
-_MARK: Final = rb"(?:=>|[:=]+|\xef\xbc\x9a|%3[ad])"
 _QUOTED: Final = (
     rb'[bur]?"(?:[^"\\]|\\.)*"|[bur]?\'(?:[^\'\\]|\\.)*\''
     # Escaped quotes: JSON within JSON.
     rb'|\\+"(?:[^"\\]|\\\\+.|\\[^"\\])*|\\+\'(?:[^\'\\]|\\\\+.|\\[^\'\\])*'
 )
 
-PAIR: Final = compile_bytes(
-    rb"(?is)((?:%s\\*[\"']?[ \t]*%s|%s\\*[\"'][ \t]*,|\bpass\\*[\"']?=|\bpass\\*[\"'][ \t]*:)"
+PAIR: Final = (
+    rb"(?is)((?:%s(?:\\*[\"']|%%22)?[ \t]*%s(?:%%22)?|[\"'][\w-]*%s\\*[\"'][ \t]*,"
+    rb"|\bpass\\*[\"']?(?:=|[ \t]*:))"
     rb"[ \t]*(?:\r?\n[ \t]+)?)"
     rb"(%s|\w*[\[{(][^\]})]*[\]})]?[^\s,;\"'&]*|\"[^\n]*|(?:(?:bearer|basic|token|digest)[ \t]+)?\S+)"
-    % (_WORDS, _MARK, _WORDS, _QUOTED)
+    % (WORDS, MARK, WORDS, _QUOTED)
 )
 """Groups: everything up to the value, and the value."""
 
+NAMED_VALUE: Final = (
+    rb"(?i)(\b(?:name|key|field|header)(?:\\*[\"'])?[ \t]*[:=][ \t]*\\*[\"'][\w.-]*%s\\*[\"'][ \t]*,?[ \t]*"
+    rb"(?:\\*[\"'])?(?:value|val|data)(?:\\*[\"'])?[ \t]*[:=][ \t]*\\*[\"'])((?:[^\"'\\]|\\+[^\"'])+)" % WORDS
+)
+"""Field of JSON, or attribute of XML, whose name is the value of another one."""
+
 _FIELD: Final = rb"[\w-]+=(?:\\*\"[^\"]*\"|[^\s,\"']+)"
-AUTHORIZATION: Final = compile_bytes(
-    rb"(?i)(authorization\\*[\"']?[ \t]*(?:%s|,)[ \t]*(?:\[?b?\\*[\"'])?(?:(?:bearer|basic|digest|token"
-    rb"|negotiate|ntlm|apikey|hawk|dpop|signature|aws4-hmac-sha256)[ \t]+)?)"
-    rb"((?:[a-z][\w-]*[ \t]+)?%s(?:,[ \t]*%s)+|(?:[a-z][\w-]*[ \t]+)?[^\s\"'\\,;]+)" % (_MARK, _FIELD, _FIELD)
+AUTHORIZATION: Final = (
+    rb"(?i)(authorization\\*[\"']?[ \t]*(?:%s|,)[ \t]*(?:\[?[bfru]?\\*[\"']|\[)?(?:(?:bearer|basic"
+    rb"|digest|token|negotiate|ntlm|apikey|hawk|dpop|signature|splunk|ssws|aws4-hmac-sha256)[ \t]+)?)"
+    rb"((?:[a-z][a-z-]*[ \t]+)?%s(?:,[ \t]*%s)+|(?:[a-z][a-z-]*[ \t]+)?[^\s\"'\\,;]+)"
+    % (MARK, _FIELD, _FIELD)
 )
-COOKIE: Final = compile_bytes(
+COOKIE: Final = (
     rb"(?i)(\b(?:set-)?cookie\\*[\"']?[ \t]*%s[ \t]*\\*[\"']?)"
-    rb"([^\s=;,\"']+=[^\s;\"']*(?:;[ \t]*[^\s=;\"']+(?:=[^\s;\"']*)?)*)" % _MARK
+    rb"([^\s=;,\"']+=[^\s;\"']*(?:;[ \t]*[^\s=;\"']+(?:=[^\s;\"']*)?)*)" % MARK
 )
-ELEMENT: Final = compile_bytes(rb"(?i)(<[\w:.-]*%s>)([^<]+)" % _WORDS)
-OPTION: Final = compile_bytes(rb"(?i)(--?[\w-]*%s[ \t]+)(\"[^\"]*\"|'[^']*'|[^\s\"'-][^\s\"']*)" % _WORDS)
-BEARER: Final = compile_bytes(rb"(?i)(\bbearer[ \t]+)([a-z0-9._~+/=-]{8,})")
-BASIC: Final = compile_bytes(rb"(?i)(\bbasic[ \t]+)([a-z0-9+/]{6,}={0,2})")
+ELEMENT: Final = rb"(?i)(<[\w:.-]*%s>)([^<]+)<\\*/" % WORDS
+OPTION: Final = (
+    rb"(?i)((?:^|[\s\"'\[(,=]|\\[nrt])--?[\w.-]*%s[ \t]+)(\"[^\"]*\"|'[^']*'|[^\s\"'-][^\s\"']*)" % WORDS
+)
+SENTENCE: Final = (
+    rb"(?i)(\b(?:password|passwd|passphrase|passcode|api key|secret key|access token)(?:[ \t]+"
+    rb"(?:(?:was |has been |is )?(?:(?:re)?set|changed) to|is generated for [^\s:]+:|is now|is|was)[: \t]+"
+    rb"|[ \t]*(?:->|\xe2\x86\x92)[ \t]*|[ \t]*\[))"
+    rb"(\"[^\"]+\"|'[^']+'|`[^`]+`|[^\s\]]+)"
+)
+UNNAMED: Final = (
+    rb"(?i)(\b(?:password|passwd|passphrase|token|api key|secret key)[ \t]+(?:[057][ \t]+)?)"
+    rb"([A-Za-z0-9!@#$%^&*_~+-]{8,})(?:[\s.,;:)\]]|$)"
+)
+"""Word directly after the name of a secret; only letters and digits together make it one."""
+
+CODE: Final = (
+    rb"(?i)(\b(?:one-time|verification|security|login|confirmation|authentication|2fa|otp|sms|mfa)"
+    rb"[ _-]?(?:code|password|pin)"
+    rb"(?: is:?|:| for [^\s:]{1,64}(?: is|:))[ \t]*)([0-9]{4,8})\b"
+)
+MNEMONIC: Final = (
+    rb"(?i)((?:mnemonic|(?:seed|recovery|backup)[ _-]?(?:phrase|words))[^a-z\n]{1,6}(?:is[: ]+)?[\"']?)"
+    rb"([a-z]{3,8}(?:[ ,]+[a-z]{3,8}){11,23})"
+)
+BEARER: Final = rb"(?i)(\bbearer[ \t]+)([a-z0-9._~+/-]{8,}=*)([^a-z0-9=]|$)"
+BASIC: Final = rb"(?i)(\bbasic[ \t]+)([a-z0-9+/]{6,}={0,2})"
+CALLBACK: Final = rb"([?&]code=)([^&\s\"'<>\\]{16,})"
+"""Authorization code in the redirect of OAuth."""
 
 _URL: Final = rb"[a-z][a-z0-9+.-]*:\\?/\\?/[^\s/?#:@\"'<>\[\]]*:"
-URL: Final = compile_bytes(rb"(?i)(%s)([^\s/?#\"'<>]+)@" % _URL)
-URL_SLASH: Final = compile_bytes(rb"(?i)(%s)([^\s/?#\"'<>@]*[/?#][^\s\"'<>@]*)@" % _URL)
+URL: Final = rb"(?i)(%s)([^\s/?#\"'<>]+)@" % _URL
+URL_SLASH: Final = rb"(?i)(%s)([^\s/?#\"'<>@]*[/?#][^\s\"'<>@]*)@" % _URL
 """URL with an unescaped slash in the password, which is invalid but occurs."""
 
-PRIVATE_KEY: Final = compile_bytes(
-    rb"(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----.*?"
-    rb"(?:-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|\z)"
+TOKEN: Final = b"|".join(b"(%s)" % pattern for _, pattern in tokens.TOKENS)
+WORD: Final = rb"(%s)(?:%s)(?:\b|$)" % (
+    BOUNDARY, b"|".join(b"(%s)" % pattern for _, pattern in tokens.WORDS),
+)  # fmt: skip
+SK_KEY: Final = rb"(%s)(%s)" % (BOUNDARY, tokens.SK_KEY)
+
+# Triggers are found in one pass over a text, together: they are shorter than the expressions above, and also
+# match in text that is written as JSON escapes.
+AUTHORIZATION_TRIGGER: Final = rb"(?i:authorization)"
+COOKIE_TRIGGER: Final = rb"(?i:cookie%s%s)" % (BETWEEN, MARK)
+PAIR_TRIGGER: Final = rb"(?i:%s(?:%s|%%22)(?:%s|,)|pass[\\\"' \t]*[=:]|%s)" % (
+    WORDS,
+    BETWEEN,
+    MARK,
+    ESCAPED_WORDS,
 )
-KEY_BEGIN: Final = "-----BEGIN PRIVATE KEY-----\n"
-"""Prefix that makes the redactor treat a text as the inside of a private key."""
-
-TOKENS: Final = (
-    ("jwt", rb"eyJ[\w-]{6,}\.[\w-]{4,}(?:\.[\w-]*){0,3}"),
-    ("aws_key", rb"(?:AKIA|ASIA|AGPA|AIDA|AROA|ANPA|ANVA|ABIA|ACCA)[A-Z0-9]{16,}"),
-    ("google_key", rb"AIza[\w-]{30,}|ya29\.[\w-]{20,}|GOCSPX-[\w-]{20,}"),
-    ("github_token", rb"gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}"),
-    ("gitlab_token", rb"glpat-[\w-]{16,}"),
-    (
-        "slack_token",
-        rb"xox[a-z](?:\.xox[a-z])?-[\w-]{8,}|xapp-[\w-]{10,}|hooks\.slack\.com/services/[\w/]{10,}",
-    ),
-    ("stripe_key", rb"[rs]k_(?:live|test)_[A-Za-z0-9]{8,}|whsec_[A-Za-z0-9+/=]{16,}"),
-    ("npm_token", rb"npm_[A-Za-z0-9]{30,}"),
-    ("huggingface_token", rb"hf_[A-Za-z0-9]{30,}"),
-    ("sendgrid_key", rb"SG\.[\w-]{16,}\.[\w-]{16,}"),
-    ("aliyun_key", rb"LTAI[A-Za-z0-9]{12,}"),
+NAMED_VALUE_TRIGGER: Final = (
+    rb"(?i:(?:name|key|field|header)[\"'\\]*[ \t]*[:=][ \t]*[\"'\\]+[\w.-]*(?:%s|cookie)[\"'\\])" % WORDS
 )
-"""Secrets with a recognizable form, by kind; no two have the same prefix."""
-
-TOKEN: Final = compile_bytes(b"|".join(b"(%s)" % pattern for _, pattern in TOKENS))
-SK_KEY: Final = compile_bytes(rb"((?:^|[^A-Za-z0-9_-]|\\[nrt])sk-)([A-Za-z0-9_-]{20,})")
-
-_BETWEEN: Final = rb"(?:\\[tnr]|[\\\"' \t])*"
-SUSPECT: Final = b"|".join(
-    (
-        ESCAPED,
-        # The Chinese words as JSON escapes.
-        rb"(?i:\\u(?:5bc6\\u(?:7801|94a5)|53e3\\u4ee4|4ee4\\u724c))",
-        rb"(?i:%s%s(?:%s|[,>\"']))" % (_WORDS, _BETWEEN, _MARK),
-        rb"(?i:(?:%s|cookie|authorization)[\"'\\])" % _WORDS,
-        rb"(?i:-[\w-]*%s(?:[ \t]|\\t))" % _WORDS,
-        rb"(?i:(?:name|key|field|header)[\"'\\=: \t]+[\w.-]*(?:%s|cookie))" % _WORDS,
-        rb"(?i:pass[\\\"' \t]*[=:])",
-        rb"(?i:authorization|cookie%s%s|bearer(?:[ \t]|\\t)|basic(?:[ \t]|\\t)+[a-z0-9+/]{6})"
-        % (_BETWEEN, _MARK),
-        rb":\\*/\\*/[^\s/?#:@\"'<>]*:[^\s\"'<>]*@",
-        rb"PRIVATE KEY",
-        *(b"(?:%s)" % pattern for _, pattern in TOKENS),
-        rb"hooks\.slack\.com\\?/",
-        rb"sk-[A-Za-z0-9_-]{20}",
-        cards.SUSPECT,
-    )
+ELEMENT_TRIGGER: Final = rb"(?i:<[\w:.-]*%s>)" % WORDS
+OPTION_TRIGGER: Final = rb"(?i:-[\w-]*%s(?:[ \t]|\\t))" % WORDS
+SENTENCE_TRIGGER: Final = (
+    rb"(?i:(?:password|passwd|passphrase|passcode|api key|secret key|access token)(?:[ \t]|\\t)*"
+    rb"(?:(?:is|was|has|(?:re)?set|changed)(?:[: \t]|\\t)|->|\xe2\x86\x92|\\u2192|\[))"
 )
-"""Expression for a line that may contain a secret: it must match rarely, and never miss one."""
+UNNAMED_TRIGGER: Final = (
+    rb"(?i:(?:password|passwd|passphrase|token|api key|secret key)(?:[ \t]|\\t)+(?:[057](?:[ \t]|\\t)+)?"
+    rb"[A-Za-z0-9!@#$%^&*_~+-]{8})"
+)
+CODE_TRIGGER: Final = (
+    rb"(?i:(?:code|password|pin)(?: is:?|:| for [^\s:]{1,64}(?: is|:))(?:[ \t]|\\t)*[0-9]{4})"
+)
+MNEMONIC_TRIGGER: Final = rb"(?i:mnemonic|(?:seed|recovery|backup)[ _-]?(?:phrase|words))"
+CALLBACK_TRIGGER: Final = rb"[?&]code="
+URL_TRIGGER: Final = rb":\\*/\\*/[^\s/?#:@\"'<>]*:[^\s\"'<>]*@"
+BEARER_TRIGGER: Final = rb"(?i:bearer(?:[ \t]|\\t))"
+BASIC_TRIGGER: Final = rb"(?i:basic(?:[ \t]|\\t)+[a-z0-9+/]{6})"
+TOKEN_TRIGGER: Final = b"|".join(pattern for _, pattern in tokens.TOKENS)
+WORD_TRIGGER: Final = rb"%s(?:%s)" % (BOUNDARY, b"|".join(pattern for _, pattern in tokens.WORDS))
+SK_KEY_TRIGGER: Final = BOUNDARY + tokens.SK_KEY
 
-_KEY_NAME: Final = compile_bytes(rb"(?i)(?:%s|authorization|cookie|(?:^|[_.-])pass)\z" % _WORDS)
-
-
-def kind_of(name: bytes) -> str:
-    """Return the kind of the secret that a name denotes."""
-    lowered = name.lower()
-    if b"authorization" in lowered or b"cookie" in lowered:
-        return "cookie" if b"cookie" in lowered else "authorization"
-    if (
-        b"pass" in lowered
-        or b"pwd" in lowered
-        or b"\xe5\xaf\x86\xe7\xa0\x81" in lowered
-        or b"\xe5\x8f\xa3" in lowered
-    ):
-        return "password"
-    for kind in ("secret", "token", "credential"):
-        if kind.encode() in lowered:
-            return kind
-    return (
-        "token" if b"jwt" in lowered or b"otp" in lowered or b"\xe4\xbb\xa4\xe7\x89\x8c" in lowered else "key"
-    )
-
-
-@lru_cache(maxsize=4096)
-def kind_of_key(key: str) -> str | None:
-    """Return the kind of the secret in a field with this name, or None."""
-    data = key.encode("utf-8", "replace")
-    return kind_of(data) if _KEY_NAME.search(data) is not None else None
-
-
-def opens_key(text: str) -> bool:
-    """Return whether a text ends within a private key."""
-    start = text.rfind("-----BEGIN ")
-    return start >= 0 and "PRIVATE KEY" in text[start:] and "-----END " not in text[start:]
-
-
-def is_in_key(text: str) -> bool:
-    """Return whether a line can be part of a private key that started in an earlier line."""
-    bare = text.strip(" \t|>\"'+,-\\)")
-    if "-----END " in text or text.startswith(("Proc-Type:", "DEK-Info:", "Version:", "Comment:")):
-        return True
-    return (
-        bare.replace("+", "").replace("/", "").replace("=", "").replace("\\n", "").isalnum()
-        and bare.isascii()
-    )
+FIELD_TRIGGER: Final = rb"(?i:(?:%s|cookie|authorization)[\"'\\])" % WORDS
+"""Expression for a JSON object with a field that is named like a secret."""

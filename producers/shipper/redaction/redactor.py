@@ -3,40 +3,30 @@
 Invariants:
 
 1. Time is linear in the size of the text: only RE2 matches untrusted text; other expressions are applied to
-   RE2's matches.
+   RE2's matches, or are simple.
 2. Redacted text is not redacted or counted again.
 3. The name of a secret is kept; its value is replaced.
 4. Text is cleaned first, since control characters within a word would hide it.
+5. A text without a secret costs one search; of the rules only those are applied that one pass has found.
 """
 
 import re
-from base64 import b64decode
-from binascii import Error
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final
 
-from tickertape.producers.shipper.redaction import card_numbers as cards
-from tickertape.producers.shipper.redaction import patterns
-from tickertape.producers.shipper.redaction.patterns import kind_of, kind_of_key
+from tickertape.producers.shipper.redaction import card_numbers, fix_fields
+from tickertape.producers.shipper.redaction.names import is_secret, is_working_folder, kind_of_key
+from tickertape.producers.shipper.redaction.rules import apply_rules
 from tickertape.producers.shipper.sanitize import clean
-from tickertape.producers.shipper.user_regex import compile_pattern
 
-_SUSPECT: Final = patterns.compile_bytes(patterns.SUSPECT)
+from tickertape.user_regex import compile_pattern
+
 _REDACTED: Final = re.compile(rb"\[redacted:[\w-]+\]")
 _CUT_ESCAPE: Final = re.compile(r"(?:\x1b[\[ -/]?|\x9b)[0-?]*[ -/]*(?=\[redacted:)")
 """Terminal escape whose last character was part of a secret."""
 
 _KIND: Final = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
-_OPENING: Final = re.compile(rb"[bBuUrR]?\\*[\"']")
-_BRACKET: Final = re.compile(rb"\w*[\[{(]")
-# End of an unquoted value: a quote, or a separator before the next pair.
-_VALUE_END: Final = re.compile(
-    rb"\"|'(?![A-Za-z0-9])|[,;&|](?=\\*[\"']?[A-Za-z_][\w.-]*\\*[\"']?(?:[=:]|%3[aAdD]))"
-)
-_NO_SECRET: Final = frozenset(
-    (b"", b"none", b"null", b"nil", b"true", b"false", b"undefined", b"(null)", b"-")
-)
 
 
 class Redactor:
@@ -57,7 +47,7 @@ class Redactor:
 
     @property
     def checks_all_lines(self) -> bool:
-        """Whether there are kinds that ``patterns.SUSPECT`` does not cover."""
+        """Whether there are kinds that ``rules.SUSPECT`` does not cover."""
         return bool(self._extra)
 
     def redact_text(self, text: str) -> str:
@@ -68,8 +58,12 @@ class Redactor:
         """Clean a text; secrets directly behind a terminal escape are redacted before it is removed.
 
         Removing an incomplete escape also removes the letter after it, without which the rest of a secret
-        would not be recognized.
+        would not be recognized. The separators of FIX messages are shown, after their secrets are redacted:
+        a secret may contain the character that shows them.
         """
+        if "\x01" in text:
+            data = fix_fields.replace(text.encode(), self._placeholder_bytes, fix_fields.SOH)
+            text = fix_fields.show_separators(data).decode("utf-8", "replace")
         if "\x1b" in text or "\x9b" in text:
             text = _CUT_ESCAPE.sub("", self._redact(text))
         return clean(text)
@@ -77,8 +71,9 @@ class Redactor:
     def _redact(self, text: str) -> str:
         if len(text) >= 4:
             data = text.encode()
-            if _SUSPECT.search(data) is not None:
-                text = self._redact_built_in(data).decode("utf-8", "replace")
+            redacted = apply_rules(data, self._placeholder_bytes)
+            if redacted is not data:
+                text = redacted.decode("utf-8", "replace")
         for kind, pattern in self._extra:
             text = pattern.sub(lambda match, kind=kind: self._redact_match(match, kind), text)
         return text
@@ -100,12 +95,8 @@ class Redactor:
                 value_kind = kind_of_key(clean(value[0]))
                 return [self.redact_text(value[0]), self.redact_value(value[1], value_kind)]
             return [self.redact_value(item, kind) for item in value]
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            if kind is not None:
-                return self._placeholder(kind)
-            # A card number has at least 13 digits.
-            if value >= 10**12 and value == int(value) and cards.is_card(b"%d" % int(value)):
-                return self._placeholder("card")
+        if kind is not None and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return self._redact_number(value, kind)
         return value
 
     def _redact_fields(self, fields: dict[str, Any], kind: str | None) -> dict[str, Any]:
@@ -117,7 +108,7 @@ class Redactor:
         result: dict[str, Any] = {}
         for key, item in fields.items():
             clean_key = clean(key)
-            item_kind = kind or kind_of_key(clean_key)
+            item_kind = kind or (None if is_working_folder(clean_key, item) else kind_of_key(clean_key))
             if item_kind is None and named_kind is not None and clean_key.lower() in ("value", "val", "data"):
                 item_kind = named_kind
             result[self.redact_text(key)] = self.redact_value(item, item_kind)
@@ -125,9 +116,16 @@ class Redactor:
 
     def _redact_secret(self, text: str, kind: str) -> str:
         data = text.strip().encode()
-        if data.lower() in _NO_SECRET or _REDACTED.fullmatch(data):
-            return text
+        if kind == "card":
+            return self._placeholder(kind) if card_numbers.is_card_text(text) else self._redact(text)
+        if _REDACTED.fullmatch(data) or not is_secret(data, kind):
+            return self._redact(text)
         return self._placeholder(kind)
+
+    def _redact_number(self, value: float, kind: str) -> Any:
+        text = b"%d" % value if value == value // 1 else b"%r" % value
+        secret = card_numbers.is_card(text) if kind == "card" else is_secret(text, kind)
+        return self._placeholder(kind) if secret else value
 
     def _placeholder(self, kind: str) -> str:
         self._counts[kind] += 1
@@ -144,105 +142,6 @@ class Redactor:
             return text
         start = match.start(group) - match.start()
         return text[:start] + self._placeholder(kind) + text[start + len(secret) :]
-
-    def _redact_built_in(self, data: bytes) -> bytes:
-        lowered = data.lower()
-        # Keys and headers come before pairs, whose expression would replace only the first part of such a
-        # value. The searches for literals spare most lines the expressions.
-        if b"PRIVATE KEY" in data:
-            data = patterns.PRIVATE_KEY.sub(lambda _: self._placeholder_bytes("private_key"), data)
-        if b"authorization" in lowered:
-            data = patterns.AUTHORIZATION.sub(self._replace_value("authorization"), data)
-        if b"cookie" in lowered:
-            data = patterns.COOKIE.sub(self._replace_value("cookie"), data)
-        data = patterns.PAIR.sub(self._replace_pair, data)
-        if b"<" in data:
-            data = patterns.ELEMENT.sub(self._replace_named, data)
-        if b"-" in data:
-            data = patterns.OPTION.sub(self._replace_named, data)
-        if b"@" in data:
-            data = patterns.URL.sub(self._replace_value("url_password", b"@"), data)
-            data = patterns.URL_SLASH.sub(self._replace_url_slash, data)
-        if b"bearer" in lowered:
-            data = patterns.BEARER.sub(self._replace_bearer, data)
-        if b"basic" in lowered:
-            data = patterns.BASIC.sub(self._replace_basic, data)
-        data = patterns.TOKEN.sub(self._replace_token, data)
-        if b"sk-" in data:
-            data = patterns.SK_KEY.sub(self._replace_sk_key, data)
-        return cards.replace(data, lambda: self._placeholder_bytes("card"))
-
-    def _replace_value(self, kind: str, end: bytes = b"") -> Callable[[Any], bytes]:
-        def replace(match: Any) -> bytes:
-            head, secret = match.group(1), match.group(2)
-            if _REDACTED.match(secret):
-                return bytes(match.group())
-            return bytes(head + self._placeholder_bytes(kind) + end)
-
-        return replace
-
-    def _replace_named(self, match: Any) -> bytes:
-        head, secret = match.group(1), match.group(2)
-        if secret.strip(b" \t\r\n\"'").lower() in _NO_SECRET or _REDACTED.match(secret):
-            return bytes(match.group())
-        return bytes(head + self._placeholder_bytes(kind_of(head)))
-
-    def _replace_pair(self, match: Any) -> bytes:
-        head, value = match.group(1), match.group(2)
-        opening = _OPENING.match(value)
-        if opening is not None:
-            opener = opening[0]
-            quote = opener.lstrip(b"bBuUrR")
-            inner = value[len(opener) :]
-            closing = quote if inner.endswith(quote) else b""
-            secret, rest = inner.removesuffix(closing), closing
-        else:
-            opener = b""
-            secret = value
-            if _BRACKET.match(value) is None:
-                end = _VALUE_END.search(value)
-                secret = value[: end.start()] if end is not None else value
-                secret = secret.rstrip(b",;.)]}>\\'`")
-            rest = value[len(secret) :]
-        if secret.lower() in _NO_SECRET or _REDACTED.fullmatch(secret.rstrip(b",;.")):
-            return bytes(match.group())
-        return bytes(head + opener + self._placeholder_bytes(kind_of(head)) + rest)
-
-    def _replace_url_slash(self, match: Any) -> bytes:
-        secret = match.group(2)
-        # 'host:80/a@b' has a port and a path.
-        if re.split(rb"[/?#]", secret, maxsplit=1)[0].isdigit() or _REDACTED.match(secret):
-            return bytes(match.group())
-        return bytes(match.group(1) + self._placeholder_bytes("url_password") + b"@")
-
-    def _replace_bearer(self, match: Any) -> bytes:
-        secret = match.group(2)
-        # 'bearer' is also an ordinary word, and the word after it has no digits and is short.
-        if len(secret) < 24 and not any(48 <= byte < 58 for byte in secret):
-            return bytes(match.group())
-        return bytes(match.group(1) + self._placeholder_bytes("authorization"))
-
-    def _replace_basic(self, match: Any) -> bytes:
-        secret = match.group(2)
-        try:
-            credentials = b64decode(secret + b"=" * (-len(secret) % 4))
-        except (Error, ValueError):
-            return bytes(match.group())
-        # 'basic' is also an ordinary word; credentials are a user and a password.
-        if b":" not in credentials:
-            return bytes(match.group())
-        return bytes(match.group(1) + self._placeholder_bytes("authorization"))
-
-    def _replace_token(self, match: Any) -> bytes:
-        index = next(index for index, group in enumerate(match.groups()) if group is not None)
-        return self._placeholder_bytes(patterns.TOKENS[index][0])
-
-    def _replace_sk_key(self, match: Any) -> bytes:
-        secret = match.group(2)
-        # Without a digit this is a hyphenated phrase.
-        if not any(48 <= byte < 58 for byte in secret):
-            return bytes(match.group())
-        return bytes(match.group(1) + self._placeholder_bytes("api_key"))
 
 
 def _compile_extra(kind: str, pattern: str) -> Any:

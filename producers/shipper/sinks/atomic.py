@@ -27,6 +27,8 @@ from nats.errors import TimeoutError as NatsTimeout
 from tickertape.contracts import subjects
 from tickertape.producers.shipper.position import digest
 from tickertape.producers.shipper.sinks.sink import (
+    DENIED_DELAY,
+    BlockedReport,
     Checkpoint,
     CommitRejected,
     Conflict,
@@ -37,8 +39,10 @@ from tickertape.producers.shipper.sinks.sink import (
 
 from tickertape.names import Names
 from tickertape.nats import direct_get
-from tickertape.nats.jetstream_api import StreamsError
+from tickertape.nats.client import watch_denials
+from tickertape.nats.errors import PermissionDenied, StreamsError
 from tickertape.nats.provisioning import RETRY_DELAY
+from tickertape.nats.storage.problems import NO_REPLY, NO_REPLY_HINT, NO_STREAM_HINT, storage_failure
 from tickertape.process.tasks import run_with_check
 
 COMMIT_TIMEOUT: Final = 10.0
@@ -49,6 +53,10 @@ _WRONG_LAST_SEQUENCE: Final = frozenset({10070, 10071, 10164})
 
 _TOO_LARGE: Final = frozenset({10054})
 """JetStream error code for a message that exceeds the maximum size."""
+
+_INCOMPLETE: Final = 10176
+"""JetStream error code for a batch of which the server has not kept all messages: until the commit it stores
+them in a file, for which there may be no space or no inode."""
 
 _MAX_CONCURRENT_LOADS: Final = 32
 """Checkpoints that are read simultaneously at the start."""
@@ -76,8 +84,7 @@ class AtomicSink:
         self._client = client
         self._names = names
         self._host = host
-        self._warn = warn
-        self._last_warning = ""
+        self._blocked = BlockedReport(warn)
         self._batches = 0
 
     async def load(self) -> dict[str, StoredCheckpoint]:
@@ -114,6 +121,10 @@ class AtomicSink:
                 if code in _TOO_LARGE:
                     raise CommitRejected(problem)
                 stored = await self._load_newest(subject)
+            except PermissionDenied as error:
+                self._report_blocked(str(error))
+                await asyncio.sleep(DENIED_DELAY)
+                continue
             except (NatsError, OSError) as error:
                 self._report_blocked(str(error) or type(error).__name__)
                 await asyncio.sleep(RETRY_DELAY)
@@ -134,60 +145,84 @@ class AtomicSink:
                 raise Conflict(stored)
 
     def _report_blocked(self, problem: str) -> None:
-        if self._client.is_connected and problem != self._last_warning:
-            self._last_warning = problem
-            self._warn(f"shipping is blocked: {problem}; retrying, no lines are lost")
+        if self._client.is_connected:
+            self._blocked.report(problem)
 
     async def _attempt(
         self, events: Sequence[OutgoingEvent], subject: str, body: bytes, expected: int
     ) -> tuple[int, int, str]:
-        """Send a batch once; return its sequence, or 0 with the code and the text of the error."""
+        """Send a batch once; return its sequence, or 0 with the code and the text of the error.
+
+        Raises:
+            PermissionDenied: NATS denies the subject of an event or of the checkpoint.
+        """
         client = self._client
         # A batch that is sent over two connections would not be complete.
         while not client.is_connected:  # noqa: ASYNC110 - nothing signals the connection
             await asyncio.sleep(_CONNECTION_POLL)
-        condition = {"Nats-Expected-Last-Subject-Sequence": str(expected)}
-        if events:
-            # A new id for each attempt, because the server still holds the messages of an attempt whose
-            # connection was lost, until it abandons that batch.
-            batch = secrets.token_hex(8)
-            prefix = self._names.subject
-            for number, event in enumerate(events, 1):
-                headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
-                # No reply is requested: the server acknowledges the commit for all of them.
-                await client.publish(prefix(event.subject), event.payload, headers=headers)
-                if client.pending_data_size > _FLUSH_BYTES:
-                    await asyncio.sleep(0)
-            condition |= {
-                "Nats-Batch-Id": batch,
-                "Nats-Batch-Sequence": str(len(events) + 1),
-                "Nats-Batch-Commit": "1",
-            }
-        try:
-            reply = await self._request(subject, body, condition)
-        # Only the commit is a request, so a missing stream shows here.
-        except NoRespondersError:
-            return 0, 503, "no stream stores checkpoints; create the streams with 'tickertape streams apply'"
-        except NatsTimeout:
-            return 0, 0, "no acknowledgement received"
-        ack = _decode_object(reply.data)
-        error = ack.get("error")
-        if error is None and "seq" in ack:
-            self._last_warning = ""
-            return int(ack["seq"]), 0, ""
+        with watch_denials(client, {self._names.subject(event.subject) for event in events}) as denied:
+            condition = {"Nats-Expected-Last-Subject-Sequence": str(expected)}
+            condition |= await self._publish_events(events)
+            try:
+                reply = await self._request(subject, body, condition, denied)
+            # Only the commit is a request, so a missing stream shows here.
+            except NoRespondersError:
+                return 0, 503, f"no stream stores checkpoints; {NO_STREAM_HINT}"
+            except NatsTimeout:
+                return 0, 0, f"{NO_REPLY}; {NO_REPLY_HINT}, and behind a leaf node, the log of the hub"
+            ack = _decode_object(reply.data)
+            error = ack.get("error")
+            if error is None and "seq" in ack:
+                self._blocked.clear()
+                return int(ack["seq"]), 0, ""
+            if denied.done():
+                denied.result()  # raises: the commit failed because this message of the batch is missing
         error = error or {}
         code = int(error.get("err_code") or 0)
         # Not a problem to report: the caller finds out which checkpoint was stored instead.
         if code in _WRONG_LAST_SEQUENCE:
             return 0, code, ""
-        return 0, code, f"{error.get('description', 'unexpected reply')} (code {code})"
+        description = str(error.get("description", "unexpected reply"))
+        if code == _INCOMPLETE:
+            return 0, code, f"{description} (code {code}); {NO_REPLY_HINT}"
+        failure = storage_failure(code, description)
+        return 0, code, f"{description} (code {code})" if failure is None else "; ".join(failure)
 
-    async def _request(self, subject: str, body: bytes, headers: dict[str, str]) -> Msg:
-        """Send a request; time out early if the connection on which the reply would arrive is lost."""
+    async def _publish_events(self, events: Sequence[OutgoingEvent]) -> dict[str, str]:
+        """Publish the events of a batch; return the headers of the message that commits it."""
+        if not events:
+            return {}
+        client = self._client
+        # A new id for each attempt, because the server still holds the messages of an attempt whose
+        # connection was lost, until it abandons that batch.
+        batch = secrets.token_hex(8)
+        for number, event in enumerate(events, 1):
+            headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
+            # No reply is requested: the server acknowledges the commit for all of them.
+            await client.publish(self._names.subject(event.subject), event.payload, headers=headers)
+            if client.pending_data_size > _FLUSH_BYTES:
+                await asyncio.sleep(0)
+        return {
+            "Nats-Batch-Id": batch,
+            "Nats-Batch-Sequence": str(len(events) + 1),
+            "Nats-Batch-Commit": "1",
+        }
+
+    async def _request(
+        self, subject: str, body: bytes, headers: dict[str, str], denied: "asyncio.Future[Any]"
+    ) -> Msg:
+        """Send a request; fail early if the reply cannot arrive.
+
+        Raises:
+            NatsTimeout: the connection was lost, or there is no reply.
+            PermissionDenied: NATS denies the subject, or an event of the batch.
+        """
         client = self._client
         reconnects = client.stats["reconnects"]
 
         def check_connection() -> None:
+            if denied.done():
+                denied.result()
             if not client.is_connected or client.stats["reconnects"] != reconnects:
                 raise NatsTimeout
 

@@ -5,16 +5,20 @@ Implementations: ``atomic`` (exactly once) and ``dedupe`` (for servers without a
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
+from tickertape.producers.shipper.absence import LONG_AGO
 from tickertape.producers.shipper.position import FilePosition, position_from_json
 
 from tickertape.errors import TickertapeError
 
 VERSION: Final = 2
 """Version of the checkpoint format; a checkpoint of another version is not read."""
+
+DENIED_DELAY: Final = 2.0
+"""Seconds before events are sent again that NATS denies; NATS logs each denied message."""
 
 
 class OutgoingEvent(NamedTuple):
@@ -43,6 +47,7 @@ class Checkpoint:
         count: number of this checkpoint, which increases by one with each.
         run: identifier of the shipper process that wrote it.
         batch: identifier of the batch that it completed.
+        absent_since: UNIX seconds since which no file has this path; 0 if there is one.
     """
 
     path: str
@@ -52,6 +57,7 @@ class Checkpoint:
     count: int = 0
     run: str = ""
     batch: str = ""
+    absent_since: float = 0.0
 
     def encode(self, host: str) -> bytes:
         """Encode the checkpoint as the body of a message."""
@@ -66,8 +72,15 @@ class Checkpoint:
             "files": [position.to_json() for position in self.positions],
             "suppressed": dict(self.suppressed),
         }
+        if self.absent_since:
+            body["absent_since"] = self.absent_since
         # A path may contain bytes that are not UTF-8; unlike orjson, the standard library escapes them.
         return json.dumps(body, separators=(",", ":")).encode()
+
+
+def is_retired(checkpoint: Checkpoint) -> bool:
+    """Return whether a checkpoint is that of an absent path whose files are forgotten."""
+    return checkpoint.absent_since == LONG_AGO and not checkpoint.positions and not checkpoint.suppressed
 
 
 def decode(data: bytes) -> Checkpoint:
@@ -85,7 +98,7 @@ def decode(data: bytes) -> Checkpoint:
         positions = tuple(position_from_json(item) for item in body["files"])
         return Checkpoint(
             _path(body["path"]), positions, Counter(suppressed), float(body["time"]), int(body["count"]),
-            str(body["run"]), str(body["batch"]),
+            str(body["run"]), str(body["batch"]), float(body.get("absent_since", 0.0)),
         )  # fmt: skip
     # Any client with the permission may write to the subject: deep nesting, infinite numbers.
     except (KeyError, TypeError, AttributeError, UnicodeError, OverflowError, RecursionError) as error:
@@ -137,6 +150,28 @@ class CommitRejected(TickertapeError):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+
+
+class BlockedReport:
+    """Report of what blocks shipping although NATS is connected, once for each problem.
+
+    Args:
+        warn: receives a line.
+    """
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self._warn = warn
+        self._last = ""
+
+    def report(self, problem: str) -> None:
+        """Report a problem, unless it is the one that was reported last."""
+        if problem != self._last:
+            self._last = problem
+            self._warn(f"shipping is blocked: {problem}; retrying, no lines are lost")
+
+    def clear(self) -> None:
+        """Report the next problem in any case: shipping works again."""
+        self._last = ""
 
 
 class Sink(Protocol):

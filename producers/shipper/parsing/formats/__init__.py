@@ -42,17 +42,20 @@ class FormatDetector:
         name: one of ``FORMATS``; "auto" detects the format.
         names: keys of JSON and logfmt lines.
         timestamps: parser of timestamps.
+        access_levels: lines of access logs have a level by their status.
 
     Raises:
         ValueError: the format is unknown.
     """
 
-    def __init__(self, name: str, names: FieldNames, timestamps: TimestampParser) -> None:
+    def __init__(
+        self, name: str, names: FieldNames, timestamps: TimestampParser, *, access_levels: bool = False
+    ) -> None:
         if name not in FORMATS:
             raise ValueError(f"{name!r} is not a format; use one of {', '.join(FORMATS)}")
         mapping = FieldMapping(names, timestamps)
         self._auto = name == "auto"
-        self._plain = PlainReader(timestamps)
+        self._plain = PlainReader(timestamps, access_levels=access_levels)
         self._json = JsonReader(mapping)
         # In the order in which they are tried: the stricter a format, the earlier.
         self._readers: dict[str, Reader] = {
@@ -105,6 +108,13 @@ class FormatDetector:
                 return fields
         return self._plain.read(text) if sanitized is None else sanitized.read_plain(self._plain)
 
+    def _read_plain(self, text: str, sanitize: Sanitizer | None = None) -> Fields:
+        self._misses += 1
+        if sanitize is not None or self._misses >= RECHECK_INTERVAL or text[:1] == "{":
+            self._misses -= 1
+            return self._read_detected(text, sanitize)
+        return self._plain.read(text)
+
     def _read_undetected(self, text: str, sanitize: Sanitizer | None = None) -> Fields:
         sanitized = _SanitizedText(text, sanitize) if sanitize is not None else None
         fields: Fields | None = None
@@ -119,7 +129,7 @@ class FormatDetector:
                 (count, name) for name, count in self._votes.items() if name != "plain" and count > 1
             ]
             self._reader = self._readers[max(candidates)[1] if candidates else "plain"]
-            self.read = self._read_detected
+            self.read = self._read_plain if self._reader is self._plain else self._read_detected
         assert fields is not None
         return fields
 

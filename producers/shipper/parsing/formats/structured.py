@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 from tickertape.contracts import strict_json
 from tickertape.contracts.events import MAX_EVENT_DEPTH
+from tickertape.contracts.subjects import LEVELS
 from tickertape.producers.shipper.parsing.formats.fields import FieldMapping, Fields, Sanitizer
 
 _MAX_DEPTH: Final = MAX_EVENT_DEPTH - 2
@@ -20,6 +21,7 @@ _MAX_DEPTH: Final = MAX_EVENT_DEPTH - 2
 
 _PAIR = re.compile(r'([^\s="]+)=(?:"((?:[^"\\]|\\.)*)"(?!\S)|([^\s"]*)(?!\S))|(\S+)')
 _KEY = re.compile(r"[A-Za-z_@][\w.@/-]*=", re.ASCII)
+_HOLE = re.compile(r"\{[@$]?(\w{1,100})(?:[,:][^{}]{0,40})?\}")
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 
@@ -35,9 +37,11 @@ class JsonReader:
         start = text[:1]
         if start != "{" and not (start.isspace() and text.lstrip()[:1] == "{"):
             return None
-        # The counts bound the depth and cost little; only texts that exceed it are examined.
-        if text.count("{") + text.count("[") > _MAX_DEPTH and strict_json.is_deeper(
-            text.encode(), _MAX_DEPTH
+        # The searches cost little; only texts with brackets within are counted, and only deep ones examined.
+        if (
+            (text.find("{", 1) >= 0 or "[" in text)
+            and text.count("{") + text.count("[") > _MAX_DEPTH
+            and strict_json.is_deeper(text.encode(), _MAX_DEPTH)
         ):
             return None
         try:
@@ -48,19 +52,74 @@ class JsonReader:
             return None
         if sanitize is not None:
             body = sanitize(body)
-        # Taking the fields removes them, and without a message the event shows all of them.
-        original = body.copy()
+            text = ""
+        if self._mapping.plan(body).is_special:
+            return self._read_special(body, text)
+        level, message, source, timestamp = self._mapping.take(body, text)
+        if message is None:
+            return level, orjson.dumps(body).decode(), source, timestamp, {}
+        return level, message, source, timestamp, body
+
+    def _read_special(self, body: dict[str, Any], text: str) -> Fields:
+        """Read an object with a key of ``_SPECIAL``."""
+        if "resourceLogs" in body and (records := _otlp_records(body)):
+            return self._read_otlp(records, body)
+        template = body.get("@mt") or body.get("MessageTemplate")
+        level, message, source, timestamp = self._mapping.take(body, text)
+        if message is None:
+            return level, orjson.dumps(body).decode(), source, timestamp, {}
+        if message == template:
+            message = _render(message, body.get("Properties", body))
         if body.get("event_type") == "system_log":
             del body["event_type"]
-        level, message, source, timestamp = self._mapping.take(body)
-        if message is None:
-            return level, orjson.dumps(original).decode(), source, timestamp, {}
         nested = body.pop("metadata", None)
         if isinstance(nested, dict):
             body = {**nested, **body}
         elif nested is not None:
             body["metadata"] = nested
         return level, message, source, timestamp, body
+
+    def _read_otlp(self, records: list[dict[str, Any]], body: dict[str, Any]) -> Fields:
+        """Return one event for the records of a line: the worst level, and the time of the first."""
+        fields = [self._mapping.take(record) for record in records]
+        level = max((each[0] or "DEBUG" for each in fields), key=LEVELS.index)
+        message = "\n".join(each[1] or "" for each in fields)
+        return level, message or orjson.dumps(body).decode(), fields[0][2], fields[0][3], body
+
+
+def _otlp_records(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the log records of an OTLP request, each with the name of its service."""
+    records: list[dict[str, Any]] = []
+    for resource in _objects(body.get("resourceLogs")):
+        names = [
+            each.get("value") for each in _objects(_object(resource.get("resource")).get("attributes"))
+            if each.get("key") == "service.name"
+        ]  # fmt: skip
+        service = _object(names[0]).get("stringValue") if names else None
+        for scope in _objects(resource.get("scopeLogs")):
+            records += [{"service": service, **record} for record in _objects(scope.get("logRecords"))]
+    return records
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _objects(value: object) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _render(template: str, properties: object) -> str:
+    """Replace the names in a message template, such as ``{Count}``, by their values."""
+    values = _object(properties)
+
+    def replace(match: re.Match[str]) -> str:
+        value = values.get(match[1])
+        return (
+            match[0] if value is None else value if isinstance(value, str) else orjson.dumps(value).decode()
+        )
+
+    return _HOLE.sub(replace, template)
 
 
 class LogfmtReader:
@@ -74,14 +133,8 @@ class LogfmtReader:
         if _KEY.match(text) is None:
             return None
         line, _, rest = text.partition("\n")
-        body: dict[str, Any] = {}
-        count = 0
-        for name, quoted, bare, unmatched in _PAIR.findall(line):
-            if unmatched:
-                return None
-            count += 1
-            body[name] = bare or (_unescape(quoted) if "\\" in quoted else quoted)
-        if count < 2:
+        body = _read_pairs_with_escapes(line) if "\\" in line else _read_pairs(line)
+        if body is None:
             return None
         if sanitize is not None:
             body = sanitize(body)
@@ -90,9 +143,61 @@ class LogfmtReader:
         level, message, source, timestamp = self._mapping.take(body)
         if message is None:
             message, body = line, {}
+        elif timestamp is None:
+            timestamp = self._mapping.find_time(message)  # such as 'msg=audit(1750000000.123:1):'
         if rest:
             message = f"{message}\n{rest}"
         return level, message, source, timestamp, body
+
+
+def _read_pairs(line: str) -> dict[str, Any] | None:
+    """Read the pairs of a line without escapes; return None if there is anything else, or one pair only."""
+    if '"' not in line:
+        words = line.split()
+        try:
+            body = dict([word.split("=", 1) for word in words])
+        except ValueError:  # a word without the mark
+            return None
+        return body if len(words) > 1 and "" not in body else None
+    body = {}
+    count = 0
+    # Every second segment is the value of the name before it.
+    outside, *segments = line.split('"')
+    if len(segments) % 2:
+        return None
+    position = 0
+    while True:
+        words = outside.split()
+        quoted = words.pop() if position < len(segments) and words and words[-1][-1] == "=" else None
+        for word in words:
+            name, mark, value = word.partition("=")
+            if not mark or not name:
+                return None
+            body[name] = value
+        count += len(words)
+        if position == len(segments):
+            return body if count > 1 else None
+        # The quote must be directly after the mark, and a space after the closing one.
+        following = segments[position + 1]
+        if quoted is None or outside[-1] != "=" or "=" in quoted[:-1] or len(quoted) == 1:
+            return None
+        if following and not following[0].isspace():
+            return None
+        body[quoted[:-1]] = segments[position]
+        count += 1
+        outside = following
+        position += 2
+
+
+def _read_pairs_with_escapes(line: str) -> dict[str, Any] | None:
+    body: dict[str, Any] = {}
+    count = 0
+    for name, quoted, bare, unmatched in _PAIR.findall(line):
+        if unmatched:
+            return None
+        count += 1
+        body[name] = bare or (_unescape(quoted) if "\\" in quoted else quoted)
+    return body if count > 1 else None
 
 
 def _unescape(text: str) -> str:

@@ -11,11 +11,12 @@ from typing import Any
 
 from tickertape.producers.shipper.parsing import levels
 from tickertape.producers.shipper.parsing.formats.fields import Fields, Sanitizer, legal_source
-from tickertape.producers.shipper.parsing.timestamps import TIMESTAMP_PATTERN, TimestampParser
+from tickertape.producers.shipper.parsing.time_formats import SYSLOG, TIMESTAMP_PATTERN
+from tickertape.producers.shipper.parsing.timestamps import TimestampParser
 
 _RFC3164 = re.compile(
-    r"(?:<(\d{1,3})>)?(?:(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) ([ \d]\d) (\d\d:\d\d)(:[0-5]\d)"
-    rf"(?:\.(\d{{1,9}}))?|{TIMESTAMP_PATTERN}) ([\w.:-]+) ([^\s:\[\]]{{1,64}})(?:\[([\w.-]+)\])?:(?: |$)",
+    rf"(?:<(\d{{1,3}})>)?(?:{SYSLOG.regex.pattern}|{TIMESTAMP_PATTERN}) ([\w.:-]+) ([^\s:\[\]]{{1,64}})"
+    r"(?:\[([\w.-]+)\])?:(?: |$)",
     re.ASCII,
 )
 _RFC5424 = re.compile(
@@ -43,14 +44,14 @@ class SyslogReader:
         return self._read_rfc3164(text, header) if header is not None else None
 
     def _read_rfc3164(self, text: str, header: re.Match[str]) -> Fields | None:
-        priority, month, day, minute, second, fraction, *timestamp_groups, host, tag, pid = header.groups()
-        if month is not None:
-            timestamp = self._timestamps.from_yearless_groups(month, day.strip(), minute, second, fraction)
+        priority, *yearless_groups, before, second, fraction, after, host, tag, pid = header.groups()
+        if before is None:
+            timestamp = self._timestamps.from_parts(SYSLOG, *yearless_groups)
         else:
             # A plain line may also begin with a timestamp and two words, the second with a colon.
             if priority is None and pid is None:
                 return None
-            timestamp = self._timestamps.from_groups(*timestamp_groups)
+            timestamp = self._timestamps.from_groups(before, second, fraction, after)
         code = int(priority) if priority is not None else None
         source = legal_source(tag)
         # 191 is the largest priority: facility 23 with severity 7.
@@ -63,8 +64,9 @@ class SyslogReader:
         if code is not None:
             metadata["facility"] = code >> 3
             return levels.SYSLOG[code & 7], message, source, timestamp, metadata
-        match = levels.find(message)
-        return (match[0] if match is not None else None), message, source, timestamp, metadata
+        level_and_end = levels.find(message)
+        level = level_and_end[0] if level_and_end is not None else None
+        return level, message, source, timestamp, metadata
 
     def _read_rfc5424(self, text: str, header: re.Match[str]) -> Fields | None:
         priority, *timestamp_groups, host, app, pid, message_id, data = header.groups()

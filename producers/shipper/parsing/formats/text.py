@@ -7,17 +7,29 @@ Invariants:
 """
 
 import re
-from typing import Final
+from typing import Any, Final
 
 from tickertape.producers.shipper.parsing import levels
 from tickertape.producers.shipper.parsing.formats.fields import Fields, Sanitizer, legal_source
-from tickertape.producers.shipper.parsing.timestamps import TIMESTAMP_PATTERN, TimestampParser
+from tickertape.producers.shipper.parsing.time_formats import COMPACT, GLOG, TIMESTAMP_PATTERN, TimeFormat
+from tickertape.producers.shipper.parsing.timestamps import TimestampParser
 
-_BEFORE_MESSAGE: Final = " \t|]:-"
-_PLAIN = re.compile(
-    rf"[\[(]?{TIMESTAMP_PATTERN}(?:[\])]?[ \t|:-]*[\[<(]?([A-Z]{{3,11}})(?![A-Za-z0-9_])[\])>]?)?", re.ASCII
+_BEFORE_MESSAGE: Final = " \t|]:,;-"
+_AFTER_HEADER: Final = _BEFORE_MESSAGE + ')>"'
+_AROUND_LEVEL: Final = ' \t|[]<>():,-"'
+_LEVEL_AFTER: Final = r"(?:[\])\"]?[ \t|:,-]*[\[<(]?([A-Za-z]{3,11})(?![A-Za-z0-9_.'@+/-])[\])>]?)?"
+_PROCESS = re.compile(r"\[(\d{1,10})\] (?=\[|$)", re.ASCII)
+_LETTERS = re.compile(r"[A-Za-z]{3}")
+_REDIS = re.compile(r"\d{1,10}:[CMSX] ", re.ASCII)
+_ACCESS = re.compile(r'"[A-Z]{3,10} [^"]*" ([1-5])\d\d(?: |$)', re.ASCII)
+_ACCESS_LEVELS: Final = {"4": "WARN", "5": "ERROR"}
+_ERROR_START = re.compile(
+    r"Traceback \(most recent call last\)|Exception in thread |panic: |fatal error: |goroutine \d{1,9} \["
+    r"|thread '[^']{0,100}' (?:\(\d{1,9}\) )?panicked at |Unhandled [Ee]xception|==\d{1,9}==ERROR: "
+    r"|(?:[\w.]{0,200})(?:Error|Exception)(?:: |$)",
+    re.ASCII | re.MULTILINE,
 )
-_ERROR_STARTS = ("Traceback (most recent call last)", "Exception in thread ", "panic: ")
+_JUL_LEVEL = re.compile(r"\n([A-Z]{4,7}): ")
 
 # asctime - name - LEVEL - message, and asctime LEVEL name message with or without marks around them.
 _PYTHON = re.compile(
@@ -35,42 +47,80 @@ _LOGURU = re.compile(
     rf"{TIMESTAMP_PATTERN} \| ([A-Z][A-Za-z]*)[ ]* \| ([^\s:|]+):([^\s:|]+):(\d+) - ", re.ASCII
 )
 _GLOG = re.compile(
-    r"([IWEFD])(?:(\d{4}))?(\d\d)(\d\d) (\d\d:\d\d)(:[0-5]\d)\.(\d{1,9})[ ]+(\d+) ([^\s:\]]+):(\d+)\] ?",
+    r"([IWEFD])((?:\d{4})?\d\d\d\d \d\d:\d\d:)([0-5]\d)\.(\d{1,9})[ ]+(\d+) ([^\s:\]]+):(\d+)\] ?",
     re.ASCII,
 )
 
 
 class PlainReader:
-    """Reader of any text, with or without a timestamp and a level near its beginning."""
+    """Reader of any text, with or without a timestamp and a level near its beginning.
 
-    def __init__(self, timestamps: TimestampParser) -> None:
+    Args:
+        timestamps: parser of timestamps.
+        access_levels: lines of access logs have a level by their status.
+    """
+
+    def __init__(self, timestamps: TimestampParser, *, access_levels: bool = False) -> None:
         self._timestamps = timestamps
+        self._access_levels = access_levels
+        # Most files have one format, and most lines begin with the timestamp, followed by the level.
+        self._format = timestamps.last
+        self._header = _header(self._format)
 
     def read(self, text: str, sanitize: Sanitizer | None = None) -> Fields:
         """Read a text; every text is accepted."""
-        header = _PLAIN.match(text)
-        if header is None:
-            match = levels.find(text)
-            if match is not None:
-                return match[0], text, None, None, {}
-            return ("ERROR" if text.startswith(_ERROR_STARTS) else None), text, None, None, {}
-        minute, second, fraction, zone, level_name = header.groups()
-        timestamp = self._timestamps.from_groups(minute, second, fraction, zone)
-        level = levels.IN_TEXT.get(level_name) if level_name is not None else None
-        if level is not None:
-            if timestamp is None:
-                return level, text, None, None, {}
-            return level, text[header.end() :].lstrip(_BEFORE_MESSAGE) or text, None, timestamp, {}
-        match = levels.find(text)
-        if match is not None:
-            level = match[0]
-        if timestamp is None:
+        header = self._header.match(text)
+        if header is not None:
+            process, before, second, fraction, after, word = header.groups()
+            level = levels.AFTER_TIME.get(word)
+            if level is not None:
+                timestamp = self._timestamps.from_parts(self._format, before, second, fraction, after)
+                if timestamp is not None:
+                    metadata = {"pid": process} if process is not None else {}
+                    return (
+                        level, text[header.end() :].lstrip(_BEFORE_MESSAGE) or text, None, timestamp, metadata
+                    )  # fmt: skip
+        return self._read_any(text)
+
+    def _read_any(self, text: str) -> Fields:
+        found = self._timestamps.find(text)
+        if found is None:
+            level_and_end = levels.find(text)
+            if level_and_end is None and _ERROR_START.match(text) is not None:
+                return "ERROR", text, None, None, {}
+            level = level_and_end[0] if level_and_end is not None else None
             return level, text, None, None, {}
-        end = _timestamp_end(header)
-        # A level right after the timestamp belongs to the header, which the message does not repeat.
-        if match is not None and not text[end : match[1]].strip(" \t|[]-"):
-            end = match[2]
-        return level, text[end:].lstrip(_BEFORE_MESSAGE) or text, None, timestamp, {}
+        start, end, timestamp = found
+        if self._timestamps.last is not self._format and not self._timestamps.last.is_special:
+            self._format = self._timestamps.last
+            self._header = _header(self._format)
+        before = text[:start]
+        # nats-server begins with its process, which is not part of the message.
+        process = _PROCESS.match(before) if start else None
+        metadata: dict[str, Any] = {"pid": process[1]} if process is not None else {}
+        is_first = not before[process.end() if process is not None else 0 :].strip("[(\"' ")
+        level_and_end = None
+        if not is_first and _LETTERS.search(before) is not None:
+            level_and_end = levels.find(text, 0, stop=start)
+        if level_and_end is not None:
+            is_first, level_end = True, end
+        else:
+            level_and_end = levels.find(text, end, has_time=True)
+            level_end = level_and_end[1] if level_and_end is not None else end
+            # A level right after the timestamp belongs to the header, which the message does not repeat.
+            if not text[end:level_end].strip(_AROUND_LEVEL).isalpha():
+                level_end = end
+        level = level_and_end[0] if level_and_end is not None else None
+        if level is None and "\n" in text and (second := _JUL_LEVEL.search(text, end, end + 500)) is not None:
+            level = levels.level_of(second[1])
+        if level is None and _REDIS.fullmatch(before) is not None:
+            level = levels.of_redis(text, end)
+        if level is None and self._access_levels and (status := _ACCESS.search(text, end)) is not None:
+            level = _ACCESS_LEVELS.get(status[1])
+        if timestamp is None or not is_first:
+            zone = self._timestamps.unknown_zone
+            return level, text, None, timestamp, {"unknown_zone": zone} if zone is not None else {}
+        return level, text[level_end:].lstrip(_AFTER_HEADER) or text, None, timestamp, metadata
 
 
 class PythonReader:
@@ -96,10 +146,10 @@ class PythonReader:
                 return None
             return level, text[basic.end() :].strip(" \t") or text, name, None, {}
         (
-            minute,
+            before,
             second,
             fraction,
-            zone,
+            after,
             dashed_name,
             dashed_level,
             other_level,
@@ -113,12 +163,12 @@ class PythonReader:
         if name is not None and self._strict and not separator and "." not in name and name != "root":
             return None
         # Only Python writes a comma before milliseconds; in 'ERROR timeout: 30 s' the word is no logger name.
-        if self._strict and not dashed_name and (fraction is None or text[header.start(3) - 1] != ","):
+        if self._strict and not dashed_name and (not fraction or text[header.start(3) - 1] != ","):
             return None
         source = legal_source(dashed_name or bracketed_name or name)
         if source is None or _NOT_A_LOGGER.search(source):
             return None
-        timestamp = self._timestamps.from_groups(minute, second, fraction, zone)
+        timestamp = self._timestamps.from_groups(before, second, fraction, after)
         if timestamp is None:
             return None
         return level, text[header.end() :].lstrip(" \t") or text, source, timestamp, {}
@@ -135,8 +185,8 @@ class LoguruReader:
         header = _LOGURU.match(text)
         if header is None:
             return None
-        minute, second, fraction, zone, level_name, module, function, line = header.groups()
-        timestamp = self._timestamps.from_groups(minute, second, fraction, zone)
+        before, second, fraction, after, level_name, module, function, line = header.groups()
+        timestamp = self._timestamps.from_groups(before, second, fraction, after)
         if timestamp is None:
             return None
         metadata = {"function": function, "line": int(line[:9])}
@@ -159,11 +209,9 @@ class GlogReader:
         header = _GLOG.match(text)
         if header is None:
             return None
-        letter, year, month, day, minute, second, fraction, thread, file, line = header.groups()
-        if year is None:
-            timestamp = self._timestamps.from_yearless_groups(month, day, minute, second, fraction)
-        else:
-            timestamp = self._timestamps.from_groups(f"{year}-{month}-{day} {minute}", second, fraction, None)
+        letter, before, second, fraction, thread, file, line = header.groups()
+        time_format = GLOG if before[4] == " " else COMPACT
+        timestamp = self._timestamps.from_parts(time_format, before, second, fraction, None)
         if timestamp is None:
             return None
         # Numbers are cut, because a line can hold any number of digits and orjson encodes at most 64 bits.
@@ -171,9 +219,6 @@ class GlogReader:
         return levels.WORDS[letter], text[header.end() :] or text, None, timestamp, metadata
 
 
-def _timestamp_end(header: re.Match[str]) -> int:
-    """Return the end of the timestamp, without optional groups that did not match."""
-    for group in (4, 3, 2):
-        if header.end(group) >= 0:
-            return header.end(group)
-    raise AssertionError("a timestamp has seconds")
+def _header(time_format: TimeFormat) -> re.Pattern[str]:
+    """Compile the expression for a line that begins with a timestamp, and has a level directly after it."""
+    return re.compile(rf"(?:\[(\d{{1,10}})\] )?[\[(]?{time_format.regex.pattern}{_LEVEL_AFTER}", re.ASCII)

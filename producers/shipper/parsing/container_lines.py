@@ -1,0 +1,269 @@
+"""Lines of container runtimes: each stream of a container is joined on its own, although a file has several.
+
+Understood are CRI (Kubernetes), the json-file driver of Docker, and the output of Docker Compose.
+
+Invariants:
+
+1. Events are returned in the order of their first lines; every line that is not blank is in exactly one.
+2. ``JoinedLines.may_end_batch`` is False while a line of this event or an earlier one follows the first
+   line of a later event: no position in the file separates the two, so they are committed together.
+   At most ``MAX_GROUP`` events in succession have it, and one more for each stream.
+3. An event waits for at most ``MAX_OTHER_LINES`` lines of other streams.
+4. Events do not depend on how the lines are split into blocks.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+from tickertape.producers.shipper.parsing.multiline import (
+    MAX_BYTES,
+    NEEDS_SANITIZING,
+    TRUNCATED,
+    JoinedEvent,
+    MultilineJoiner,
+)
+
+MAX_OTHER_LINES: Final = 20
+"""Lines of other streams after which an event no longer waits for its continuation."""
+
+MAX_GROUP: Final = 32
+"""Events of several streams that overlap; then all of them end."""
+
+MAX_STREAMS: Final = 64
+"""Streams of a file; then all of them end."""
+
+MARKERS: Final = (" stdout ", " stderr ", '{"log":', "  | ")
+"""What every line of these kinds contains."""
+
+_CRI = re.compile(r"(\d{4}-\d\d-\d\dT\S{9,40}) (stdout|stderr) ([FP])(?::\S{1,20})?(?: |$)", re.ASCII)
+# Elsewhere a word before a bar may be the cell of a table.
+_COMPOSE = re.compile(
+    r"([A-Za-z0-9][\w.-]{0,62})(?:(?<=[-_]\d)|(?<=[-_]\d\d)|(?= +\| \{\")) {2,40}\| ", re.ASCII
+)
+
+
+@dataclass(slots=True)
+class JoinedLines:
+    """Event of one stream.
+
+    Attributes:
+        text: the lines without what the runtime wrote before them.
+        first: offset in the file after the first line.
+        last: offset in the file after the last line.
+        flags: flags of ``multiline``.
+        time: time that the runtime wrote, or None.
+        source: name of the container, or None.
+        metadata: further fields that the runtime wrote.
+        may_end_batch: whether the position after this event separates it from later ones.
+    """
+
+    text: str
+    first: int
+    last: int
+    flags: int
+    time: str | None
+    source: str | None
+    metadata: dict[str, Any]
+    may_end_batch: bool = True
+
+
+@dataclass(slots=True)
+class _Line:
+    """Line without what the runtime wrote before it; its stream is the name of the joiner."""
+
+    stream: str
+    text: str
+    is_partial: bool
+    time: str | None = None
+    source: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Stream:
+    joiner: MultilineJoiner
+    line: _Line | None = None  # the first line of the event that may continue
+    first: int = 0
+    waited: int = 0  # lines of other streams since the last one of this
+    parts: list[str] = field(default_factory=list)  # a line whose end has not been read
+    parts_line: _Line | None = None
+    parts_first: int = 0
+    parts_end: int = 0
+    parts_flags: int = 0
+
+    @property
+    def is_waiting(self) -> bool:
+        return bool(self.parts) or self.joiner.has_partial
+
+
+class StreamJoiner:
+    """Joiner for the streams of one file.
+
+    Args:
+        joiner: factory of the joiner of a stream.
+        clean: removes control characters from an unwrapped text.
+    """
+
+    def __init__(self, joiner: Callable[[], MultilineJoiner], clean: Callable[[str], str]) -> None:
+        self._joiner = joiner
+        self._clean = clean
+        # Other lines are a stream as well; its joiner also reads files without container lines.
+        self.plain = joiner()
+        self._plain_stream = _Stream(self.plain, _Line("", "", False))
+        self._streams: dict[str, _Stream] = {"": self._plain_stream}
+        self._complete: list[JoinedLines] = []  # events that an earlier one of another stream holds back
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a line of a container waits for others."""
+        return bool(self._complete) or any(
+            stream.is_waiting for stream in self._streams.values() if stream is not self._plain_stream
+        )
+
+    def reset(self) -> None:
+        """Discard what waits; its lines will be fed again."""
+        self._complete.clear()
+        for stream in self._streams.values():
+            stream.joiner.reset()
+            stream.parts.clear()
+
+    def feed(self, texts: list[str], ends: list[int], line_flags: dict[int, int]) -> list[JoinedLines]:
+        """Add lines; return the events that they complete. See ``MultilineJoiner.feed``."""
+        events: list[JoinedLines] = []
+        if not self.is_waiting:  # it may have joined other lines meanwhile
+            self._plain_stream.first = self.plain.first
+        for index, text in enumerate(texts):
+            flags = line_flags.get(index, 0)
+            line = self._unwrap(text)
+            if flags & NEEDS_SANITIZING:
+                line.text = self._clean(line.text)
+            stream = self._streams.get(line.stream)
+            if stream is None:
+                if len(self._streams) >= MAX_STREAMS:
+                    for each in self._streams.values():
+                        self._end(each)
+                    self._streams = {"": self._plain_stream}
+                stream = self._streams[line.stream] = _Stream(self._joiner())
+            for name, other in self._streams.items():
+                if name != line.stream and other.is_waiting:
+                    other.waited += 1
+                    if other.waited > MAX_OTHER_LINES:
+                        self._end(other)
+            stream.waited = 0
+            self._add(stream, line, ends[index], flags)
+            if len(self._complete) >= MAX_GROUP:
+                for each in self._streams.values():
+                    self._end(each)
+            events += self._take()
+        return events
+
+    def flush(self) -> list[JoinedLines]:
+        """Return everything that waits."""
+        for stream in self._streams.values():
+            self._end(stream)
+        return self._take()
+
+    def _add(self, stream: _Stream, line: _Line, end: int, flags: int) -> None:
+        if line.is_partial or stream.parts:
+            if not stream.parts:
+                stream.parts_line, stream.parts_first, stream.parts_flags = line, end, 0
+            stream.parts.append(line.text)
+            stream.parts_end = end
+            # The parts of a secret look harmless.
+            stream.parts_flags |= flags | NEEDS_SANITIZING
+            if line.is_partial and sum(map(len, stream.parts)) < MAX_BYTES:
+                return
+            self._end_parts(stream)
+        else:
+            self._join(stream, line, end, end, flags)
+
+    def _end_parts(self, stream: _Stream) -> None:
+        if not stream.parts:
+            return
+        line = stream.parts_line
+        assert line is not None
+        text, flags = "".join(stream.parts), stream.parts_flags
+        stream.parts.clear()
+        if len(text) > MAX_BYTES:
+            text, flags = text[:MAX_BYTES], flags | TRUNCATED
+        line.text = self._clean(text)
+        self._join(stream, line, stream.parts_first, stream.parts_end, flags)
+
+    def _join(self, stream: _Stream, line: _Line, first: int, end: int, flags: int) -> None:
+        was_waiting = stream.joiner.has_partial
+        joined = stream.joiner.feed([line.text], [len(line.text)], [end], {0: flags} if flags else {})
+        if was_waiting and joined:
+            self._complete_event(stream, joined.pop(0))
+            was_waiting = False
+        if not was_waiting:
+            stream.line, stream.first = line, first
+        for event in joined:  # a JSON object never waits
+            self._complete_event(stream, event)
+
+    def _end(self, stream: _Stream) -> None:
+        self._end_parts(stream)
+        for event in stream.joiner.flush():
+            self._complete_event(stream, event)
+
+    def _complete_event(self, stream: _Stream, event: JoinedEvent) -> None:
+        text, last, flags = event
+        line = stream.line
+        assert line is not None
+        self._complete.append(
+            JoinedLines(text, stream.first, last, flags, line.time, line.source, dict(line.metadata))
+        )
+
+    def _take(self) -> list[JoinedLines]:
+        """Remove and return the complete events that no earlier line holds back."""
+        if not self._complete:
+            return []
+        waiting = [stream.parts_first for stream in self._streams.values() if stream.parts]
+        waiting += [stream.first for stream in self._streams.values() if stream.joiner.has_partial]
+        limit = min(waiting, default=float("inf"))
+        self._complete.sort(key=lambda event: event.first)
+        # Events that overlap one that waits are held back as well, so that they are returned with it.
+        events: list[JoinedLines] = []
+        last = 0
+        ready = 0
+        for index, event in enumerate(self._complete):
+            if event.first > limit:
+                break
+            events.append(event)
+            last = max(last, event.last)
+            following = self._complete[index + 1].first if index + 1 < len(self._complete) else limit
+            event.may_end_batch = last < min(following, limit)
+            if event.may_end_batch:
+                event.last = last
+                ready = index + 1
+        self._complete = self._complete[ready:]
+        return events[:ready]
+
+    def _unwrap(self, text: str) -> _Line:
+        match = _CRI.match(text)
+        if match is not None:
+            time, name, tag = match.groups()
+            return _Line(name, text[match.end() :], tag == "P", time, None, {"stream": name})
+        if text.startswith('{"log":'):
+            line = _read_docker(text)
+            if line is not None:
+                return line
+        match = _COMPOSE.match(text)
+        if match is not None:
+            name = match[1]
+            return _Line(f"| {name}", text[match.end() :], False, None, name)
+        return _Line("", text, False)
+
+
+def _read_docker(text: str) -> _Line | None:
+    try:
+        body = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    log, name, time = (body.pop(key, None) for key in ("log", "stream", "time"))
+    if not (isinstance(log, str) and name in ("stdout", "stderr") and isinstance(time, str)):
+        return None
+    line = log.removesuffix("\n").removesuffix("\r")
+    return _Line(name, line, not log.endswith("\n"), time, None, {"stream": name, **body})

@@ -1,0 +1,163 @@
+"""Resolution of the parts of a timestamp to a minute in UTC.
+
+Invariant: a timestamp without a year, date or hour is the last such time that is at most a day, and without a
+date or hour at most 5 minutes, after the reference time.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from tickertape.producers.shipper.parsing.time_formats import MONTHS, OFFSETS
+
+_OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2})(?::?(\d\d))?", re.ASCII)
+_FUTURE_DAY: Final = timedelta(days=1)
+_FUTURE_MINUTES: Final = timedelta(minutes=5)
+
+
+class MomentResolver:
+    """Resolver for the timestamps of one file.
+
+    Args:
+        zone: time zone of timestamps that do not name one; None means the zone of this host.
+
+    Attributes:
+        reference: time in UNIX seconds near which timestamps without a year or date are.
+        unknown_zone: time zone whose name is ambiguous, if the last timestamp has one.
+    """
+
+    def __init__(self, zone: ZoneInfo | None) -> None:
+        self.reference = 0.0
+        self.unknown_zone: str | None = None
+        self._zone = zone
+        # Once a date of the file can be read in one way only, its other dates are read in that way.
+        self._day_first: bool | None = None
+        # Date of a header such as '#Date: 2025-06-24 10:30:45', to which times without a date belong.
+        self._dated: datetime | None = None
+
+    def resolve(self, fields: dict[str, str], *, in_header: bool) -> str:
+        """Return the minute in UTC with a colon; empty if there is no such time, or if it is ambiguous.
+
+        Args:
+            fields: directives of a time format with their texts.
+            in_header: the line is a header, whose date is that of the times after it.
+        """
+        try:
+            hour = int(fields["H"]) if "H" in fields else None
+            if "p" in fields and hour is not None:
+                if not 1 <= hour <= 12:
+                    return ""
+                hour = hour % 12 + (12 if fields["p"][0] in "Pp" else 0)
+            moments = []
+            for year, month, day, step_back in self._dates(fields, hour):
+                try:
+                    moment = datetime(year, month, day, step_back if hour is None else hour, int(fields["M"]))
+                    moments.append(self._localize(moment, fields.get("z")))
+                except ValueError:
+                    continue  # such as 29 February of another year
+            moment = self._select(fields, moments)
+        # Other expressions may match more than the format, whose fields are missing then.
+        except (KeyError, ValueError, OverflowError, OSError):
+            return ""
+        if in_header or (self._dated is not None and "d" not in fields):
+            self._dated = moment
+        # Local mean times before time zones had offsets with seconds; no log is that old.
+        return "" if moment.second else f"{moment.isoformat()[:16]}:"
+
+    def _dates(self, fields: dict[str, str], hour: int | None) -> list[tuple[int, int, int, int]]:
+        """Return the dates, with an hour for times without one, that a timestamp may mean; latest first."""
+        if "n" in fields:
+            return [(*date, 0) for date in self._numeric_dates(fields)]
+        if "j" in fields:
+            date = datetime(int(fields["Y"]), 1, 1) + timedelta(days=int(fields["j"]) - 1)
+            return [(date.year, date.month, date.day, 0)]
+        local = datetime.fromtimestamp(self.reference, self._zone) if "d" not in fields else None
+        if local is not None:
+            if self._dated is not None:
+                local = self._dated.astimezone(self._zone)
+            unit = timedelta(hours=1) if hour is None else timedelta(days=1)
+            moments = [local + unit * steps for steps in (1, 0, -1)]
+            return [(moment.year, moment.month, moment.day, moment.hour) for moment in moments]
+        month = MONTHS.get(fields["b"][:3].lower(), 0) if "b" in fields else int(fields["m"])
+        day = int(fields["d"])
+        if "Y" in fields:
+            return [(int(fields["Y"]), month, day, 0)]
+        if "y" in fields:
+            return [(2000 + int(fields["y"]), month, day, 0)]
+        this_year = datetime.fromtimestamp(self.reference, UTC).year
+        return [(year, month, day, 0) for year in range(this_year + 1, max(this_year - 9, 1), -1)]
+
+    def _numeric_dates(self, fields: dict[str, str]) -> list[tuple[int, int, int]]:
+        """Return the dates that three numbers with the year last may mean.
+
+        In the order of these rules: a number above 12, in this line or an earlier one of the file, decides;
+        dots mean that the day is first; a.m. and p.m. mean that the month is first; a reading that is not in
+        the future and at most a day old. Otherwise both are returned.
+        """
+        first, second, year = (int(number) for number in re.split(r"\D", fields["n"]))
+        year += 2000 if year < 100 else 0
+        if first > 12 or second > 12:
+            self._day_first = first > 12
+        day_first = self._day_first
+        if day_first is None:
+            day_first = True if "." in fields["n"] else (False if "p" in fields else None)
+        dates = [(year, second, first), (year, first, second)]
+        return dates if day_first is None else [dates[0] if day_first else dates[1]]
+
+    def _select(self, fields: dict[str, str], moments: list[datetime]) -> datetime:
+        """Select one of the moments.
+
+        Raises:
+            ValueError: there is none, or more than one is possible.
+        """
+        if len(moments) == 1 and ("d" in fields or "n" in fields):
+            return moments[0]
+        reference = datetime.fromtimestamp(self.reference, UTC)
+        if "n" in fields:
+            if len(set(moments)) > 1:
+                moments = [moment for moment in moments if abs(moment - reference) <= _FUTURE_DAY]
+            if len(set(moments)) != 1:
+                raise ValueError("the date is ambiguous")
+            return moments[0]
+        if "d" not in fields and "j" not in fields and self._dated is not None:
+            # Lines are in order, but for clocks and threads that differ a little.
+            return min(moment for moment in moments if moment > self._dated - timedelta(hours=1))
+        limit = reference + (_FUTURE_DAY if "d" in fields or "j" in fields else _FUTURE_MINUTES)
+        # The first that is not later: the latest are first.
+        for moment in moments:
+            if moment <= limit:
+                return moment
+        raise ValueError("there is no such time")
+
+    def _localize(self, moment: datetime, zone: str | None) -> datetime:
+        """Return a local time as one in UTC.
+
+        Raises:
+            ValueError: the name of the time zone is ambiguous.
+        """
+        if zone is not None:
+            return moment.replace(tzinfo=self._offset(moment, zone)).astimezone(UTC)
+        if self._zone is not None:
+            moment = moment.replace(tzinfo=self._zone)
+        # A naive datetime is interpreted in the zone of this host.
+        return moment.astimezone(UTC)
+
+    def _offset(self, moment: datetime, zone: str) -> tzinfo:
+        offset = OFFSETS.get(zone.upper())
+        if offset is not None:
+            return timezone(timedelta(hours=offset))
+        match = _OFFSET.fullmatch(zone)
+        if match is not None:
+            hours, minutes = int(match[2]), int(match[3] or 0)
+            if hours > 23 or minutes > 59:
+                raise ValueError(f"{zone} is not a UTC offset")
+            delta = timedelta(hours=hours, minutes=minutes)
+            return timezone(-delta if match[1] == "-" else delta)
+        # An abbreviation that several zones share means this file's zone, if that has it.
+        local = moment.replace(tzinfo=self._zone) if self._zone is not None else moment.astimezone()
+        delta_or_none = local.utcoffset()
+        if local.tzname() != zone or delta_or_none is None:
+            self.unknown_zone = zone
+            raise ValueError(f"time zone {zone} is ambiguous")
+        return timezone(delta_or_none)
