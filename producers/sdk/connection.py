@@ -25,8 +25,12 @@ from tickertape.producers.sdk.publish_ack import TransientFailure
 
 from tickertape.errors import OperatorError
 from tickertape.nats import connection
-from tickertape.nats.connect_errors import unreachable
+from tickertape.nats.client import SafeClient
+from tickertape.nats.connect_errors import PermissionsViolation, parse_server_error, unreachable
 from tickertape.nats.credentials import Access
+from tickertape.nats.errors import DENIAL_REPORT_INTERVAL, Action, PermissionDenied
+from tickertape.nats.storage.problems import NO_REPLY, NO_REPLY_HINT
+from tickertape.rate_limit import RepeatFilter
 from tickertape.text import count
 from tickertape.urls import redact_url
 
@@ -72,6 +76,9 @@ class Connection:
         self._on_up = on_up
         self._subscription: Subscription | None = None
         self._reconnects = 0
+        self._last_violation: Exception | None = None
+        self._on_denied: Callable[[PermissionDenied], bool] = lambda _: False
+        self._denials = RepeatFilter(DENIAL_REPORT_INTERVAL)
         self._ready = asyncio.Event()  # set by the first connection, and by a fatal error
         self._muted = False
 
@@ -81,11 +88,13 @@ class Connection:
     @property
     def online(self) -> bool:
         """Whether NATS is connected and replies can be received."""
-        return self._subscription is not None and self.client is not None and self.client.is_connected
+        if self._subscription is None or self.client is None or not self.client.is_connected:
+            return False
+        return self._denied_inbox is None
 
     def can_send_now(self, size: int) -> bool:
         """Return whether an event can be sent without waiting for the socket or overtaking resends."""
-        if self._subscription is None or self.client is None or not self.client.is_connected:
+        if not self.online or self.client is None:
             return False
         # After a reconnect, resends go first.
         return (
@@ -108,11 +117,16 @@ class Connection:
         assert self.client is not None
         return self.client
 
-    async def open(self, on_reply: Callable[[Msg], Awaitable[None]]) -> None:
+    async def open(
+        self,
+        on_reply: Callable[[Msg], Awaitable[None]],
+        on_denied: Callable[[PermissionDenied], bool],
+    ) -> None:
         """Connect, for as long as it takes, and subscribe to the inbox; the caller then checks ``fatal``.
 
         Args:
             on_reply: called with each reply.
+            on_denied: called with each permission that NATS denies; returns whether an event failed with it.
         """
         try:
             if self.client is None:
@@ -125,14 +139,55 @@ class Connection:
                     on_error=self._handle_error,
                 )
             client = self.client
+            self._on_denied = on_denied
+            if isinstance(client, SafeClient):
+                client.denials.listeners.append(on_denied)
             self.inbox = client.new_inbox()
             # Before the subscription: a reconnect during it must be noticed later.
             self._reconnects = client.stats["reconnects"]
-            self._subscription = await client.subscribe(f"{self.inbox}.*", cb=on_reply)
+            subscription = await client.subscribe(f"{self.inbox}.*", cb=on_reply)
+            # A denied inbox must be known before the first event, which would be stored without an
+            # acknowledgement; the round trip ends after the report.
+            with contextlib.suppress(NatsError, TimeoutError):
+                await client.flush()
+            self._subscription = subscription
         except (OSError, ValueError, NatsError) as error:
             # connect() retries while NATS is unreachable; what it raises cannot be fixed by a retry.
             self.fatal = error
         self._ready.set()
+
+    def concerns(self, denied: PermissionDenied, event: InFlightEvent[Any]) -> bool:
+        """Return whether an event cannot be acknowledged because of a denied permission."""
+        if denied.action == "publish":
+            return denied.subject == event.subject
+        # The error of an inbox names only its prefix, which other inboxes of the client share.
+        return denied.inbox and (self._subscription is None or self._denied_inbox is not None)
+
+    @property
+    def _denied_inbox(self) -> PermissionDenied | None:
+        """Error of the inbox, while NATS denies it."""
+        client = self.client
+        if not isinstance(client, SafeClient) or not client.denials.has_subscriptions:
+            return None
+        return client.denials.find(f"{self.inbox}.*")
+
+    def poll_denials(self) -> None:
+        """Report the inbox while NATS denies it, and what a client of another class has recorded.
+
+        Such a client only records its last error.
+        """
+        client = self.client
+        if (denied := self._denied_inbox) is not None:
+            self._on_denied(denied)
+        elif client is not None and not isinstance(client, SafeClient):
+            if (error := client.last_error) is self._last_violation:
+                return
+            self._last_violation = error
+            violation = parse_server_error(str(error).removeprefix("nats: "))
+            if isinstance(violation, PermissionsViolation) and violation.report.subject:
+                action: Action = "subscribe" if violation.report.action == "subscription" else "publish"
+                user = "the NATS user of this client"
+                self._on_denied(PermissionDenied(action, violation.report.subject, user))
 
     def publish_failure(self, event: InFlightEvent[Any], error: NatsError) -> TransientFailure | PublishError:
         """Return the meaning of an error of the client's ``publish``: whether to resend, or why not."""
@@ -159,14 +214,19 @@ class Connection:
                 event.subject, f"not sent within {seconds:g} s: {failure.message}", failure.hint
             )
         attempts = f"{count(event.attempts, 'attempt')} in {seconds:g} s"
+        message, hint = self.last_failure(event)
+        return PublishError(event.subject, f"{message} ({attempts})", hint)
+
+    def last_failure(self, event: InFlightEvent[Any]) -> tuple[str, str]:
+        """Return message and hint for the last attempt to send an event over this connection."""
         if event.failure is not None:
-            return PublishError(event.subject, f"{event.failure.message} ({attempts})", event.failure.hint)
-        last_error = f", last error: {self.last_error}" if self.last_error else ""
-        return PublishError(
-            event.subject,
-            f"no reply from JetStream ({attempts}{last_error})",
-            "check the server's log, and the permissions of this user",
-        )
+            return event.failure.message, event.failure.hint
+        if self.last_error:
+            return (
+                f"no reply from JetStream, last error: {self.last_error}",
+                "check the log of the server and, behind a leaf node, of the hub",
+            )
+        return NO_REPLY, NO_REPLY_HINT
 
     def unavailable_error(self, subject: str) -> PublishError:
         """Return the error of an event that cannot be sent, because of a fatal error or after a close."""
@@ -203,3 +263,8 @@ class Connection:
 
     async def _handle_error(self, error: Exception) -> None:
         self.last_error = str(error) or type(error).__name__
+        if not isinstance(error, PermissionDenied) or error.reported:
+            return
+        # Nothing waits for it, as for a message without an acknowledgement.
+        if self._denials.allow(str(error), asyncio.get_running_loop().time()):
+            _log.error("%s: %s", self.name, error)

@@ -2,7 +2,8 @@
 
 from tickertape.contracts.events import Rejection
 
-from tickertape.errors import TickertapeError
+from tickertape.errors import EXIT_DENIED, TickertapeError
+from tickertape.nats.errors import PermissionDenied
 
 
 class InvalidEvent(TickertapeError, ValueError):
@@ -58,6 +59,28 @@ class PublishRejected(PublishError):
         self.description = description
 
 
+class PublishDenied(PublishError):
+    """Event that this NATS user may not publish, or whose acknowledgement it may not receive.
+
+    While permissions are being changed, the event may be in the stream nevertheless.
+
+    Args:
+        subject: subject of the event.
+        denied: permission that NATS denies.
+
+    Attributes:
+        denied_subject: subject that the user may not use; that of the event, or the inbox of the publisher.
+        user: how the publisher authenticated; never contains a secret.
+    """
+
+    exit_code = EXIT_DENIED
+
+    def __init__(self, subject: str, denied: PermissionDenied) -> None:
+        super().__init__(subject, denied.message, denied.hint)
+        self.denied_subject = denied.subject
+        self.user = denied.user
+
+
 class PublishDropped(PublishError):
     """Event that was dropped to admit a newer one; the policy is ``drop_oldest``."""
 
@@ -77,6 +100,4 @@ def _hint(code: int) -> str:
             return "another producer published first; read the newest event of the subject before retrying"
         case 10054:
             return "make the event smaller, or raise the stream's max_msg_size"
-        case 10077 | 10047 | 10023:
-            return "check the stream's limits and the server's disk"
     return "check the stream's settings ('tickertape streams show')"

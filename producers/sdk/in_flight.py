@@ -7,16 +7,17 @@ Invariants:
    stored twice.
 3. At most ``max_pending`` events and ``max_pending_bytes`` are in flight; beyond that, ``when_full``
    applies.
-4. Events are sent in the order in which they were submitted, and resent in that order after a reconnect.
+4. Events are sent, and after a reconnect resent, in the order of the calls; an event that NATS rejects
+   temporarily is resent alone, and may be stored after later ones.
 5. There is no task per event: replies arrive in one inbox, and one sweep resends and expires events.
 6. 'Too many requests' slows down first sends and resends alike.
 
-nats-py's own ``publish_async`` is not used: in 2.16 it hangs when a server is killed, and leaks semaphore
-permits.
+``publish_async`` of nats-py is not used: in 2.16 it hangs when a server is killed, and leaks semaphores.
 """
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from typing import Final
 
 from nats.aio.client import Client
@@ -27,10 +28,12 @@ from tickertape.producers.sdk.ack_window import AckWindow, InFlightEvent, SendPa
 from tickertape.producers.sdk.capacity import Capacity, WhenFull
 from tickertape.producers.sdk.connection import Connection
 from tickertape.producers.sdk.drop_report import DropReport
-from tickertape.producers.sdk.errors import PublishDropped, PublishError, PublishRejected
+from tickertape.producers.sdk.errors import PublishDenied, PublishDropped, PublishError, PublishRejected
 from tickertape.producers.sdk.publish_ack import Ack, PermanentFailure, TransientFailure, parse_reply
+from tickertape.producers.sdk.stall_report import StallReport
 
 from tickertape.names import Names
+from tickertape.nats.errors import PermissionDenied
 from tickertape.process.tasks import cancel_and_wait
 
 CANCEL_INTERVAL: Final = 0.5
@@ -57,7 +60,7 @@ class InFlight:
         capacity: limits of what may be in flight.
         when_full: as for ``Publisher``.
         ack_timeout: as for ``Publisher``.
-        deadline: as for ``Publisher``.
+        deadline, on_stall: as for ``Publisher``.
     """
 
     def __init__(
@@ -69,11 +72,13 @@ class InFlight:
         when_full: WhenFull,
         ack_timeout: float,
         deadline: float,
+        on_stall: Callable[[str], None] | None = None,
     ) -> None:
         self.name = connection.name
         self.deadline = deadline
         self.closed = False
         self.drops = DropReport(self.name)
+        self.stalls = StallReport(self.name, on_stall)
         self._connection = connection
         self._names = names
         self._capacity = capacity
@@ -127,8 +132,7 @@ class InFlight:
             raise RuntimeError("use 'async with Publisher(...) as publisher:'")
         if self.closed or self._connection.fatal is not None:
             raise self._connection.unavailable_error(subject)
-        size = len(payload)
-        full = not self._capacity.fits(size)
+        full = not self._capacity.fits(size := len(payload))
         if not full:
             self._capacity.reserve(size)
         elif self._when_full == "block":
@@ -142,7 +146,7 @@ class InFlight:
             self._drop_oldest(size)
             self._capacity.reserve(size)
         event = self._add(subject, payload, msg_id, headers)
-        if self._backlog or not self._can_send_now(size):
+        if self._backlog or self._pacer.burst is not None or not self._connection.can_send_now(size):
             self._backlog = True
         else:
             await self._transmit(event)
@@ -220,14 +224,13 @@ class InFlight:
                 await asyncio.sleep(SWEEP_INTERVAL)
             else:
                 self._wake.clear()
+                self.stalls.restart()
                 await self._wake.wait()
 
     async def _open(self) -> None:
-        await self._connection.open(self._handle_reply)
+        await self._connection.open(self._handle_reply, self._handle_denial)
         if self._connection.fatal is not None:
             self._fail_all()
-
-    # --- sending
 
     async def _sweep(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -235,10 +238,13 @@ class InFlight:
             self._capacity.release(len(event.payload))
             self._fail(event, self._connection.deadline_error(event, self.deadline))
         self.drops.log_if_due(now)
+        self._connection.poll_denials()
         if not self.online:
+            self.stalls.restart()
             return
         if self._connection.take_reconnect():
             self._window.resend_all(now)
+        self.stalls.check(now, next(iter(self._window.events()), None), self._connection.last_failure)
         if self.drops.is_due(now):
             self.drops.publish(self._add_report)
         loop = asyncio.get_running_loop()
@@ -258,9 +264,6 @@ class InFlight:
                     await self._transmit(event)
         # While bursts are limited, new events must wait for a sweep, so that they count against the limit.
         self._backlog = self._pacer.burst is not None
-
-    def _can_send_now(self, size: int) -> bool:
-        return self._pacer.burst is None and self._connection.can_send_now(size)
 
     async def _transmit(self, event: InFlightEvent[AckFuture]) -> None:
         """Pass an event to the client; if the client cannot take it, the sweep retries."""
@@ -289,6 +292,7 @@ class InFlight:
             return
         reply = parse_reply(message)
         if type(reply) is Ack:
+            self.stalls.record_ack(asyncio.get_running_loop().time())
             self._remove(event)
             event.future.set_result(reply)
         elif isinstance(reply, TransientFailure):
@@ -299,7 +303,12 @@ class InFlight:
         elif isinstance(reply, PermanentFailure):
             self._fail(event, PublishRejected(event.subject, reply.code, reply.description))
 
-    # --- removing events from the window
+    def _handle_denial(self, denied: PermissionDenied) -> bool:
+        """Fail the events that a denied permission concerns; return whether there were any."""
+        failed = [event for event in self._window.events() if self._connection.concerns(denied, event)]
+        for event in failed:
+            self._fail(event, PublishDenied(event.subject, denied))
+        return bool(failed)
 
     def _remove(self, event: InFlightEvent[AckFuture]) -> None:
         if self._window.remove(event.token) is not None:

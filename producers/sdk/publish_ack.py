@@ -3,13 +3,16 @@
 Invariants:
 
 1. Every reply is classified; one that cannot be parsed is a transient failure, so that the event is resent.
-2. 'Busy' and 'no responders' are transient; every other JetStream error is permanent.
+2. 'Busy', 'no responders' and errors of the storage are transient, since each may be resolved before the
+   event's deadline; every other JetStream error is permanent.
 """
 
 from typing import Final, NamedTuple
 
 import orjson
 from nats.aio.msg import Msg
+
+from tickertape.nats.storage.problems import NO_STREAM_HINT, storage_failure
 
 _TOO_MANY: Final = 429
 """HTTP-like code for too many requests: the stream cannot keep up."""
@@ -70,9 +73,7 @@ def parse_reply(message: Msg) -> Ack | TransientFailure | PermanentFailure:
     if message.headers and (status := message.headers.get("Status")):
         # No responders: nothing receives messages on this subject, which a stream would.
         if status == str(_UNAVAILABLE):
-            return TransientFailure(
-                "no stream captures this subject", "create the streams with 'tickertape streams apply'"
-            )
+            return TransientFailure("no stream captures this subject", NO_STREAM_HINT)
         return TransientFailure(f"NATS replied with status {status}", slow_down=status == str(_TOO_MANY))
     try:
         reply = orjson.loads(message.data)
@@ -83,6 +84,8 @@ def parse_reply(message: Msg) -> Ack | TransientFailure | PermanentFailure:
         description = error.get("description", "")
     except (orjson.JSONDecodeError, KeyError, AttributeError):
         return TransientFailure(f"the reply is not a JetStream acknowledgement: {message.data[:60]!r}")
+    if (failure := storage_failure(error_code, description)) is not None:
+        return TransientFailure(*failure)
     if status_code in (_TOO_MANY, _UNAVAILABLE) or error_code == _DUPLICATE_IN_PROCESS:
         return TransientFailure(f"JetStream is busy: {description}", slow_down=status_code == _TOO_MANY)
     return PermanentFailure(error_code, description)

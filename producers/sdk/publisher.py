@@ -25,6 +25,7 @@ from tickertape.producers.sdk.capacity import MAX_PENDING, MAX_PENDING_BYTES, Ca
 from tickertape.producers.sdk.connection import Connection
 from tickertape.producers.sdk.errors import (
     InvalidEvent,
+    PublishDenied,
     PublishDropped,
     PublisherFull,
     PublishError,
@@ -78,6 +79,8 @@ class Publisher:
         on_down: called with the failure when NATS becomes unreachable: once per outage, and once more if the
             failure turns into one that a retry cannot fix.
         on_up: called on each connect and reconnect.
+        on_stall: called with a line when NATS is connected but has stored nothing for several seconds, which
+            names the cause, and with another line when it stores events again; None logs them.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class Publisher:
         client: Client | None = None,
         on_down: Callable[[ConnectFailure], None] | None = None,
         on_up: Callable[[], None] | None = None,
+        on_stall: Callable[[str], None] | None = None,
     ) -> None:
         self._names = Names(prefix)
         check_limits(max_pending, max_pending_bytes, when_full)
@@ -107,6 +111,7 @@ class Publisher:
             when_full=when_full,
             ack_timeout=ack_timeout,
             deadline=deadline,
+            on_stall=on_stall,
         )
 
     def __repr__(self) -> str:
@@ -138,6 +143,11 @@ class Publisher:
         return self._in_flight.online
 
     @property
+    def stalled(self) -> bool:
+        """Whether NATS is connected but stores no events, as when its disk is full."""
+        return self._in_flight.stalls.stalled
+
+    @property
     def closed(self) -> bool:
         """Whether the publisher is closed and rejects new events."""
         return self._in_flight.closed
@@ -163,11 +173,12 @@ class Publisher:
         Raises:
             InvalidEvent: it violates the contract; it was not sent.
             PublishRejected: JetStream rejected it.
+            PublishDenied: this NATS user may not publish it, or may not receive its acknowledgement.
             PublisherFull: the publisher is at capacity, and the policy is ``raise``; it was not sent.
             PublishDropped: it was dropped to admit a newer one; the policy is ``drop_oldest``.
             PublishError: it was not acknowledged in time, or the publisher is closed.
         """
-        return await self.publish_raw(event.subject, event.encode(), msg_id=msg_id, headers=headers)
+        return await self.publish_raw(event.subject, encoded(event), msg_id=msg_id, headers=headers)
 
     async def publish_raw(
         self,
@@ -198,7 +209,8 @@ class Publisher:
         """Send an event like ``publish_raw``, but return a future without waiting for the acknowledgement.
 
         Await the future, or add a callback to it; it fails with the errors that ``publish`` raises. Use this
-        to publish many events in order at full speed.
+        to publish many events at full speed, in the order of the calls. An event that has to be sent again
+        may be stored after later ones; await each acknowledgement if the order must not change even then.
         """
         return await self.send(subject, validated(subject, payload), msg_id=msg_id, headers=headers)
 
@@ -249,6 +261,19 @@ class Publisher:
         await self._in_flight.close(timeout)
 
 
+def encoded(event: EventModel) -> bytes:
+    """Return the payload of an event.
+
+    Raises:
+        InvalidEvent: it contains a value that JSON does not have, such as an undecodable file name.
+    """
+    try:
+        return event.encode()
+    except (TypeError, ValueError) as error:
+        reason = f"the event has a value that JSON does not have: {error}"
+        raise InvalidEvent(event.subject, Rejection(RejectionReason.BAD_JSON, reason)) from None
+
+
 def validated(subject: str, payload: bytes) -> bytes:
     """Return the payload as it is sent: unchanged, except for a level that is spelled differently.
 
@@ -280,6 +305,7 @@ __all__ = [
     "Ack",
     "AckFuture",
     "InvalidEvent",
+    "PublishDenied",
     "PublishDropped",
     "PublishError",
     "PublishRejected",

@@ -33,7 +33,7 @@ from tickertape.producers.sdk.capacity import (
 from tickertape.producers.sdk.errors import PublishError, closed_error
 from tickertape.producers.sdk.handoff_queue import Handoff, HandoffQueue
 from tickertape.producers.sdk.publish_ack import Ack
-from tickertape.producers.sdk.publisher import ACK_TIMEOUT, DEADLINE, Publisher, validated
+from tickertape.producers.sdk.publisher import ACK_TIMEOUT, DEADLINE, Publisher, encoded, validated
 
 from tickertape.names import Names
 from tickertape.nats import connection
@@ -156,12 +156,13 @@ class SyncPublisher:
         Raises:
             InvalidEvent: it violates the contract; it was not sent.
             PublishRejected: JetStream rejected it.
+            PublishDenied: this NATS user may not publish it, or may not receive its acknowledgement.
             PublisherFull: the publisher is at capacity, and the policy is ``raise``; it was not sent.
             PublishDropped: it was dropped to admit a newer one; the policy is ``drop_oldest``.
             PublishError: it was not acknowledged in time, or the publisher is closed.
             RuntimeError: the call was made in a forked child, or in a callback of this publisher.
         """
-        return self.publish_raw(event.subject, event.encode(), msg_id=msg_id, headers=headers)
+        return self.publish_raw(event.subject, encoded(event), msg_id=msg_id, headers=headers)
 
     def publish_raw(
         self,
@@ -197,7 +198,7 @@ class SyncPublisher:
             RuntimeError: as for ``publish``.
         """
         subject = event.subject
-        return self._put(subject, validated(subject, event.encode()), msg_id, headers)
+        return self._put(subject, validated(subject, encoded(event)), msg_id, headers)
 
     def flush(self) -> None:
         """Wait until every event in flight is acknowledged or has failed.
