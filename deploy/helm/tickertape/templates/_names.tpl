@@ -68,7 +68,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- /* Of two equal options the last one counts: one of these could lift a restriction. */ -}}
 {{- $own := "host port ops-host ops-port ops-allowed-hosts workers drain log-format auth insecure allowed-origins trusted-proxies" }}
-{{- $own = print $own " nats-url nats-user nats-password nats-password-file nats-token nats-creds nats-ca nats-inbox-prefix" }}
+{{- $own = print $own " nats-url nats-monitoring-url nats-user nats-password nats-password-file nats-token nats-creds nats-ca nats-inbox-prefix" }}
 {{- $own = print $own " subject-prefix streams-max-bytes jwt-algorithm jwt-key jwt-key-file jwt-jwks-url oidc-issuer" }}
 {{- range $name := splitList " " (print $own " jwt-issuer jwt-audience jwt-revoked-file") }}
 {{- if hasKey $.Values.options $name }}
