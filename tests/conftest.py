@@ -4,6 +4,7 @@ Helpers other than fixtures are in ``tests/support``.
 """
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -21,6 +22,12 @@ from tests.support.servers.nats_server import NatsServer, find_binary
 # each of them would compile the product's modules again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# nohup starts the tests with SIGHUP ignored, and a script in the background with SIGINT ignored. Programs
+# that they start would inherit that; a handler is not inherited, and ignores the signal likewise.
+for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(ignored) is signal.SIG_IGN:
+        signal.signal(ignored, lambda *_: None)
 
 # A busy machine is no fault of the code, so examples have no deadline.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -6,8 +6,8 @@ idle    latency of our relay under almost no load.
 memory  memory of our relay per idle connection.
 ingest  events that our relay ingests from JetStream on one core, compared to plain nats-py.
 
-The scenarios of ``variants``, ``reconnects``, ``monitoring``, ``shipping``, ``sdk``, ``tokens``,
-``attackers``, ``unread`` and ``starting`` follow.
+The scenarios of ``variants``, ``reconnects``, ``monitoring``, ``detection``, ``gateway_history``,
+``shipping``, ``sdk``, ``tokens``, ``attackers``, ``unread`` and ``starting`` follow.
 """
 
 import math
@@ -19,7 +19,18 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
-from tests.bench import attackers, monitoring, reconnects, sdk, shipping, starting, tokens, unread
+from tests.bench import (
+    attackers,
+    detection,
+    gateway_history,
+    monitoring,
+    reconnects,
+    sdk,
+    shipping,
+    starting,
+    tokens,
+    unread,
+)
 from tests.bench.load.children import BenchError, Child, module
 from tests.bench.measures import targets, variants
 from tests.bench.measures.plan import Ingest, Memory, Plan, Results
@@ -73,6 +84,10 @@ def run(plan: Plan, progress: Callable[[str], None]) -> Results:
             variants.growth(plan, progress, results.growth)
         if "monitor" in plan.only:
             results.monitoring = monitoring.monitor(plan.gateways, 2 * plan.seconds, progress)
+        if "detection" in plan.only:
+            results.detection = detection.detection(plan.failing_seconds, progress)
+        if "history" in plan.only:
+            results.history = gateway_history.history(plan.gateways, plan.transitions, progress)
         if "ship" in plan.only:
             results.shipping = shipping.ship(plan.lines, progress)
         if "sdk" in plan.only:

@@ -1,8 +1,8 @@
 """Scenario ``ship``: throughput and cost of the log shipper.
 
 A file of 200-byte lines is shipped exactly once to a real server. Also measured: reading and parsing alone,
-for plain, JSON and logfmt lines; memory while NATS is unreachable and 10 GB are unread; CPU with 500 idle
-files.
+for plain, JSON, logfmt and market depth lines; memory while NATS is unreachable and 10 GB are unread; CPU
+with 500 idle files.
 """
 
 import asyncio
@@ -77,7 +77,7 @@ def ship(lines: int, progress: Progress) -> Shipping:
     """
     with tempfile.TemporaryDirectory(prefix="tickertape-bench-") as name:
         folder = Path(name)
-        parsed = {kind: _parse(folder, kind, lines // 2) for kind in ("plain", "json", "logfmt")}
+        parsed = {kind: _parse(folder, kind, lines // 2) for kind in ("plain", "json", "logfmt", "depth")}
         rates = ", ".join(f"{rate:,.0f} {kind}" for kind, rate in parsed.items())
         progress(f"ship: read, parse and redact only: {rates} lines/s on one core")
         seconds, cores, wrong = _ship(folder, lines)
@@ -102,6 +102,10 @@ def _log_lines(kind: str, count: int) -> Iterator[str]:
                 text = f"{clock} INFO order {number} filled at femas_options "
             case "json":
                 text = f'{{"time": "{clock}", "level": "info", "msg": "order filled", "n": {number}, "pad": "'
+            case "depth":
+                price = 3_000 + number % 1_000
+                levels = " ".join(f"{price - level} {number * (level + 7) % 997 + 1}" for level in range(8))
+                text = f"{clock} INFO depth {levels} "
             case _:
                 text = f"time={clock} level=info n={number} gateway=femas_options msg="
         end = '"}' if kind == "json" else ""

@@ -3,23 +3,30 @@
 import os
 import random
 import shutil
+import subprocess
 import threading
 import time
+from datetime import date, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 PADDING: Final = "x" * 100
 
 
+Kind = Literal["rename", "copy", "compress", "link", "holes"]
+"""How a file rotates: by renaming, by copytruncate, by renaming and compressing, or as a link to the file of
+the day; the last kind has holes, as after crashes of its host."""
+
+
 class Writer:
-    """Writer of numbered lines that rotates its file by renaming, or by copying and truncating.
+    """Writer of numbered lines that rotates its file.
 
     Args:
         path: path of the log.
         limit: size in bytes at which it rotates.
         rate: lines per second.
         choose: source of randomness.
-        copies: whether it copies and truncates.
+        kind: how it rotates.
         keep: number of older files to keep.
     """
 
@@ -30,7 +37,7 @@ class Writer:
         rate: float,
         choose: random.Random,
         *,
-        copies: bool = False,
+        kind: Kind = "rename",
         keep: int = 60,
     ) -> None:
         self.path = path
@@ -39,7 +46,8 @@ class Writer:
         self._limit = limit
         self._rate = rate
         self._choose = choose
-        self._copies = copies
+        self._kind = kind
+        self._day = date(2026, 1, 1)
         self._keep = keep
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"writer {path.name}")
@@ -69,29 +77,49 @@ class Writer:
                 if half:
                     os.write(handle, line[:half])
                 os.write(handle, line[half:])
+                if self._kind == "holes" and self._choose.random() < 0.01:
+                    os.ftruncate(handle, os.fstat(handle).st_size + self._choose.randrange(20, 100_000))
                 if os.fstat(handle).st_size >= self._limit:
                     self.rotations += 1
-                    if self._copies:
-                        copy_and_truncate(self.path, self._keep)
-                    else:
-                        shift(self.path, self._keep)
-                        self.path.rename(self.path.with_name(f"{self.path.name}.1"))
-                        os.close(handle)
-                        handle = self._open()
+                    handle = self._rotate(handle)
             time.sleep(0.005)
         os.close(handle)
 
+    def _rotate(self, handle: int) -> int:
+        """Rotate the file; return the descriptor to continue with."""
+        if self._kind == "copy":
+            copy_and_truncate(self.path, self._keep)
+            return handle
+        os.close(handle)
+        if self._kind != "link":
+            shift(self.path, self._keep, ".gz" if self._kind == "compress" else "")
+            rotated = self.path.rename(self.path.with_name(f"{self.path.name}.1"))
+            handle = self._open()
+            if self._kind == "compress":
+                subprocess.run(["gzip", rotated], check=True)
+            return handle
+        self._day += timedelta(days=1)
+        return self._open()
+
     def _open(self) -> int:
-        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        path = self.path
+        if self._kind == "link":
+            path = self.path.parent / "days" / f"{self.path.stem}-{self._day}.txt"
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+            link = self.path.with_suffix(".new")
+            link.symlink_to(path)
+            link.rename(self.path)
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
 
-def shift(path: Path, keep: int) -> None:
+def shift(path: Path, keep: int, extension: str = "") -> None:
     """Give every older file the next number, and delete the oldest."""
-    path.with_name(f"{path.name}.{keep}").unlink(missing_ok=True)
+    path.with_name(f"{path.name}.{keep}{extension}").unlink(missing_ok=True)
     for number in range(keep - 1, 0, -1):
-        older = path.with_name(f"{path.name}.{number}")
+        older = path.with_name(f"{path.name}.{number}{extension}")
         if older.exists():
-            older.rename(path.with_name(f"{path.name}.{number + 1}"))
+            older.rename(path.with_name(f"{path.name}.{number + 1}{extension}"))
 
 
 def copy_and_truncate(path: Path, keep: int) -> None:

@@ -1,6 +1,6 @@
 """The leader of EVENTS is killed in a cluster of three: clients miss nothing and wait seconds.
 
-``TICKERTAPE_CHAOS=full`` kills 20 times with 200 clients instead of once with 20; ``TICKERTAPE_CHAOS_SEED``
+``CHAOS=full`` kills 20 times with 200 clients instead of once with 20; ``CHAOS_SEED``
 repeats a run.
 """
 
@@ -29,8 +29,8 @@ from tests.support.programs.relay_process import Relay
 from tests.support.servers.nats_cluster import NatsCluster, asker, cluster, current, provision
 from tickertape.nats.connection import close
 
-FULL: Final = os.environ.get("TICKERTAPE_CHAOS") == "full"
-KILLS: Final = int(os.environ.get("TICKERTAPE_CHAOS_KILLS") or (20 if FULL else 1))
+FULL: Final = os.environ.get("CHAOS") == "full"
+KILLS: Final = int(os.environ.get("CHAOS_KILLS") or (20 if FULL else 1))
 CLIENTS: Final = 200 if FULL else 20
 RATE: Final = 500.0
 """Events per second."""
@@ -239,8 +239,8 @@ async def _prepare(nodes: NatsCluster) -> None:
 
 def test_killing_the_leader_loses_and_repeats_nothing(tmp_path: Path) -> None:
     """Every event arrives exactly once, whichever server is the leader that is killed with -9."""
-    seed = int(os.environ.get("TICKERTAPE_CHAOS_SEED") or random.SystemRandom().randrange(1 << 32))
-    print(f"seed {seed}: TICKERTAPE_CHAOS_SEED={seed} repeats the choices")
+    seed = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(1 << 32))
+    print(f"seed {seed}: CHAOS_SEED={seed} repeats the choices")
     with ExitStack() as stack:
         nodes = stack.enter_context(cluster(tmp_path))
         asyncio.run(_prepare(nodes))

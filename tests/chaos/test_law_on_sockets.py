@@ -3,7 +3,7 @@
 Relays and NATS are killed at random, clients resume with cursors, and the stream deletes events meanwhile,
 whether or not they have been read.
 
-``TICKERTAPE_CHAOS=full`` kills 50 times instead of 6; ``TICKERTAPE_CHAOS_SEED`` repeats a run.
+``CHAOS=full`` kills 50 times instead of 6; ``CHAOS_SEED`` repeats a run.
 """
 
 import asyncio
@@ -328,10 +328,10 @@ async def unleash(
 
 def test_the_law_holds_while_everything_is_killed(tmp_path: Path, nats_server: NatsServer) -> None:
     """Every event that is lost, repeated or out of order was reported to the client in a gap."""
-    full = os.environ.get("TICKERTAPE_CHAOS") == "full"
+    full = os.environ.get("CHAOS") == "full"
     kills = 50 if full else 6
-    seed = int(os.environ.get("TICKERTAPE_CHAOS_SEED") or random.SystemRandom().randrange(1 << 32))
-    print(f"seed {seed}: TICKERTAPE_CHAOS_SEED={seed} repeats the choices")
+    seed = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(1 << 32))
+    print(f"seed {seed}: CHAOS_SEED={seed} repeats the choices")
     began = time.monotonic()
     # A small event log and a low catch-up limit exercise every way of resuming.
     options = ("--client-rate", "0", "--log-size", "400", "--max-catch-up", "100")

@@ -1,6 +1,6 @@
 """Two relays behind haproxy are restarted one after the other under load, as in an upgrade.
 
-``TICKERTAPE_CHAOS=full`` uses 1 000 clients instead of 100 and times how they reconnect.
+``CHAOS=full`` uses 1 000 clients instead of 100 and times how they reconnect.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from tests.support.patience import PATIENCE
 from tests.support.programs.relay_process import Relay, environment, eventually
 from tests.support.servers.nats_server import NatsServer, free_port
 
-FULL: Final = os.environ.get("TICKERTAPE_CHAOS") == "full"
+FULL: Final = os.environ.get("CHAOS") == "full"
 CLIENTS: Final = 1_000 if FULL else 100
 NAMES: Final = ("first", "second")
 EVENTS_EVERY: Final = 0.05

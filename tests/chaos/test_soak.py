@@ -1,7 +1,7 @@
 """A relay under steady load with clients that connect and disconnect: after the warm-up its memory stays
 flat.
 
-``TICKERTAPE_CHAOS=full`` runs it for 30 minutes, ``TICKERTAPE_SOAK_MINUTES`` for another time; otherwise it
+``CHAOS=full`` runs it for 30 minutes, ``SOAK_MINUTES`` for another time; otherwise it
 is skipped, because a short run says little about memory. ``tests/integration/transport/test_churn.py`` counts
 leaked objects instead.
 """
@@ -19,10 +19,9 @@ from tests.support.clients.churn import Churn, publish
 from tests.support.clients.feed_client import FeedClient, follow
 from tests.support.programs.relay_process import Relay
 from tests.support.servers.nats_server import NatsServer
+from tickertape.text import MIB
 
-MINUTES: Final = float(
-    os.environ.get("TICKERTAPE_SOAK_MINUTES") or (30 if os.environ.get("TICKERTAPE_CHAOS") == "full" else 0)
-)
+MINUTES: Final = float(os.environ.get("SOAK_MINUTES") or (30 if os.environ.get("CHAOS") == "full" else 0))
 WARM: Final = 300.0
 """Seconds of warm-up, in which the event log has been filled several times."""
 
@@ -32,7 +31,6 @@ STEADY: Final = 20
 """Number of clients that stay connected."""
 
 SAMPLE: Final = 10.0
-MIB: Final = 1024 * 1024
 
 
 async def stay(client: FeedClient) -> None:
@@ -64,7 +62,7 @@ async def soak(relay: Relay, nats_url: str, seconds: float) -> tuple[list[tuple[
     return samples, churn
 
 
-@pytest.mark.skipif(MINUTES <= WARM / 60, reason="a soak takes half an hour: TICKERTAPE_CHAOS=full")
+@pytest.mark.skipif(MINUTES <= WARM / 60, reason="a soak takes half an hour: CHAOS=full")
 def test_memory_stays_flat(nats_server: NatsServer) -> None:
     """After five minutes the relay's memory stays within 5 MiB."""
     with Relay(nats_server.url, "--client-rate", "0", "--log-size", "20000") as relay:

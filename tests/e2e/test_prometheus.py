@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any
@@ -46,10 +47,12 @@ class World:
 
     Attributes:
         relay: relay with ``CLIENTS`` connected clients.
+        targets: addresses of the programs.
         prometheus: Prometheus that scrapes all programs.
     """
 
     relay: Relay
+    targets: dict[str, list[str]]
     prometheus: Prometheus
 
 
@@ -66,7 +69,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         config.write_text(GATEWAYS.format(tls=tls, ca=folder / "ca.pem", down=free_port()))
         logs.write_text("2026-01-01 12:00:00 ERROR margin call\n")
         nats = ("--nats-url", server.url, "--metrics-port")
-        stack.enter_context(program(folder, "monitor", "--config", str(config), *nats, str(ports[0])))
+        stack.enter_context(program(folder, "monitor", "--gateways", str(config), *nats, str(ports[0])))
         ship = ("ship", str(logs), "--state-dir", str(folder / "state"), "--health-interval", "1")
         stack.enter_context(program(folder, *ship, *nats, str(ports[1])))
         targets = {
@@ -83,7 +86,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                 connect(relay.ws_url, max_queue=None, proxy=None, ping_interval=None, compression=None)
             )
         run(traffic(server.url, relay))
-        yield World(relay, prometheus)
+        yield World(relay, targets, prometheus)
 
 
 @contextmanager
@@ -254,9 +257,6 @@ def test_every_recording_rule_returns_data(world: World) -> None:
     eventually(lambda: not empty(), f"all of {names} have data")
 
 
-ACTIVE = ("pending", "firing")
-
-
 def test_alerts_are_evaluated(world: World) -> None:
     """Prometheus evaluates all alerts without errors, and only the one for the gateway fires."""
     rules = [rule for group in world.prometheus.ask("rules")["groups"] for rule in group["rules"]]
@@ -264,14 +264,36 @@ def test_alerts_are_evaluated(world: World) -> None:
     assert sorted(rule["name"] for rule in rules if rule["type"] == "alerting") == sorted(deployed)
     assert {rule["name"]: rule["lastError"] for rule in rules if rule.get("lastError")} == {}
 
-    def active_alerts() -> set[str]:
-        groups = world.prometheus.ask("rules")["groups"]
-        return {rule["name"] for group in groups for rule in group["rules"] if rule.get("state") in ACTIVE}
-
     # A scrape that takes longer than its interval makes an alert pending for a moment.
     eventually(
-        lambda: active_alerts() <= {"TickertapeGatewayUnhealthy"}, "only the gateway's alert is active"
+        lambda: world.prometheus.active_alerts() <= {"TickertapeGatewayUnhealthy"},
+        "only the gateway's alert is active",
     )
+
+
+KINDS = ("relays", "monitors", "shippers")
+SUBSETS = [set(kinds) for count in range(3) for kinds in combinations(KINDS, count)]
+
+
+def test_no_alert_fires_for_what_is_not_installed(world: World, tmp_path: Path) -> None:
+    """Whatever is installed, no alert is about something else; the gateway's needs a monitor."""
+    with ExitStack() as stack:
+        running = []
+        for number, kinds in enumerate(SUBSETS):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            targets = {kind: world.targets[kind] if kind in kinds else [] for kind in KINDS}
+            running.append(stack.enter_context(Prometheus(folder, targets, quick=True)))
+        for kinds, prometheus in zip(SUBSETS, running, strict=True):
+            gateway = {"TickertapeGatewayUnhealthy"} if "monitors" in kinds else set()
+            eventually(lambda: evaluations(prometheus) > 8, "alerts have been evaluated for seconds")  # noqa: B023
+            eventually(lambda: prometheus.active_alerts("firing") == gateway, f"{gateway} with {kinds}")  # noqa: B023
+
+
+def evaluations(prometheus: Prometheus) -> int:
+    """Return how often the rules have been evaluated with scraped targets."""
+    results = prometheus.ask("query", query="max(count_over_time(up[1h])) or vector(100)")["result"]
+    return int(results[0]["value"][1])
 
 
 @pytest.mark.parametrize("histogram", ["delivery_delay_seconds", "event_age_seconds"])
@@ -304,7 +326,13 @@ def test_the_document_lists_every_metric(world: World, job: str) -> None:
             if re.match(r"(tickertape|probe)_", name) and not name.endswith("_created")
         }
 
-    # Without series: redactions before the first one, and the files of tokens without authentication.
-    unused = {"tickertape_ship_redacted_total", "tickertape_auth_source_valid"}
+    # Without series: redactions and failures before the first one, files of tokens without authentication,
+    # and the store of NATS without its monitoring port.
+    unused = {
+        "tickertape_monitor_gateway_failures_total",
+        "tickertape_ship_redacted_total",
+        "tickertape_auth_source_valid",
+        "tickertape_nats_store_writable",
+    }
     eventually(lambda: listed - scraped() <= unused, f"all but {unused} of {listed} are scraped")
     assert scraped() <= listed

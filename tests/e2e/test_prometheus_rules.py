@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,36 @@ def test_each_alert_has_positive_and_negative_tests() -> None:
 
 @pytest.mark.parametrize("name", sorted(alerts()))
 def test_each_alert_has_a_runbook(name: str) -> None:
-    """Each alert has a severity, a description and a link to its runbook."""
+    """Each alert has a severity, a description with a value, and a link to its heading in the runbook."""
     alert = alerts()[name]
     assert alert["labels"]["severity"] in ("critical", "warning")
     assert set(alert["annotations"]) == {"summary", "description", "runbook_url"}
-    assert alert["annotations"]["runbook_url"] == f"deploy/README.md#{name.lower()}"
+    assert re.search(r"\$value|\| value }}", alert["annotations"]["description"])
+    page = "{{ or $externalLabels.tickertape_runbook (printf `%s/user/runbook.html` externalURL) }}"
+    assert alert["annotations"]["runbook_url"] == f"{page}#{name.lower()}"
+    runbook = (DEPLOYED / "runbook" / "runbook.html").read_text()
+    assert f'<h3 id="{name.lower()}">{name}</h3>\n<p>' in runbook
+
+
+def test_the_runbook_and_the_chart_are_current() -> None:
+    """The runbook is that of the deployment page, and the chart has the same rules."""
+    program = [sys.executable, str(DEPLOYED / "runbook.py"), "--check"]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    chart = DEPLOYED.parent / "helm" / "tickertape" / "rules"
+    rules = {path.name: path.read_text() for path in (DEPLOYED / "rules").iterdir()}
+    assert {path.name: path.read_text() for path in chart.iterdir()} == rules, "run 'make runbook'"
+
+
+def test_amtool_accepts_the_routes() -> None:
+    """amtool accepts the example for Alertmanager, and finds the receiver of each severity."""
+    amtool, path = find("amtool"), DEPLOYED / "alertmanager.yml"
+    done = subprocess.run([amtool, "check-config", path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for severity, receiver in (("critical", "on-call"), ("warning", "team")):
+        route = [amtool, "config", "routes", "test", f"--config.file={path}", f"severity={severity}"]
+        done = subprocess.run(route, capture_output=True, text=True, check=False)
+        assert done.stdout.strip() == receiver
 
 
 def test_the_document_lists_the_alerts() -> None:

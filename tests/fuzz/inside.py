@@ -20,6 +20,7 @@ from tickertape.relay.core.hub import Hub, HubSettings
 from tickertape.relay.core.limit_counters import LocalLimitCounters
 from tickertape.relay.endpoints.history import History
 from tickertape.relay.endpoints.routes import main_app
+from tickertape.relay.ingest.gateway_history import GatewayHistory
 from tickertape.relay.ingest.replay_readers import ReplayReaders
 from tickertape.relay.relay import session_failed
 from tickertape.relay.transport.acceptor import Acceptor
@@ -38,6 +39,7 @@ from tests.fuzz.cases import CAPACITY, END, FULL, NOW, PLAIN, WAIT, Case, verifi
 from tests.fuzz.heads import upgrade
 from tests.fuzz.transport import FakeTransport, StandingLoop
 from tests.support.clients.fake_link import log_event, nanoseconds, status_event
+from tickertape.names import Names
 from tickertape.nats.streams import StreamsError
 
 CPU_SECONDS: Final = 0.25
@@ -96,9 +98,10 @@ class Inside:
         self.acceptor = Acceptor(self.admission, self._now, GuardedHttp)
         with socket.socket() as unused:
             history = History(self.hub, cast(ReplayReaders, NoReaders()))
+            gateways = GatewayHistory(self.hub, Names(), (">",))
             listener = Listener("127.0.0.1", [unused])
             server = HttpServer(
-                main_app(self.connections, history), listener, websocket_protocol(self.connections)
+                main_app(self.connections, history, gateways), listener, websocket_protocol(self.connections)
             )
         self._config = server.config
         self._config.load()

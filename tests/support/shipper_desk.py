@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from tickertape.producers.shipper.files.rotation import source_of
 from tickertape.producers.shipper.parsing.parser import Parser, ParserCounts, ParseSettings
 from tickertape.producers.shipper.sinks.sink import StoredCheckpoint, decode
 from tickertape.producers.shipper.throttle import Throttle, ThrottleSettings
+from tickertape.producers.shipper.timing import Timing
 
 T0 = 1_800_000_000.0
 PLAIN = ParseSettings(format="plain", multiline="off")
@@ -42,6 +44,8 @@ class Desk:
     ) -> None:
         self.folder = folder
         self.now = T0
+        self.steps = 0.0
+        self.real_time = False
         self.shipped: dict[str, list[str]] = {}
         self.bodies: list[dict[str, object]] = []
         self.kept: dict[str, bytes] = {}
@@ -73,7 +77,12 @@ class Desk:
         source = source_of(path)
         throttle = Throttle(self._throttle, path, source)
         parser = lambda: Parser(self._parsing, source, self.counts)  # noqa: E731
-        return FileStream(path, stored, parser, throttle, "run", roots=self.roots)
+        timing = Timing(clock=self.monotonic)
+        return FileStream(path, stored, parser, throttle, "run", roots=self.roots, timing=timing)
+
+    def monotonic(self) -> float:
+        """Return the time of a clock that is never set."""
+        return time.monotonic() if self.real_time else self.now - self.steps
 
     # Shipper.
 
@@ -108,6 +117,12 @@ class Desk:
             stream.next_batch(self.now)
         self.discovery.close()
         self.discovery = self._start()
+
+    def set_clock(self, step: float) -> None:
+        """Set the system clock of the host, ahead or back."""
+        self.now += step
+        self.steps += step
+        self.discovery.shift_clock(step)
 
     def close(self) -> None:
         self.discovery.close()

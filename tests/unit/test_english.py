@@ -29,19 +29,19 @@ VERBS = frozenset(
     """
     abort accept act add admit adopt advance answer append apply assemble attach attack authorize await
     bind build call cancel change charge check classify clean clear close collect combine commit compare
-    compile configure connect construct continue convert copy count create cut decode decompress
+    compile configure connect construct continue convert copy count create cut decide decode decompress
     decrement delete
     deliver describe disable disarm discard disconnect do download drain draw drop echo encode end enter
     escape evaluate exclude exit export fail feed fetch fill find flag flood flush follow forget fork
-    format freeze generate give hand handle hash ignore import increment insert install intercept issue
+    format freeze generate give hand handle hash hold ignore import increment insert install intercept issue
     iterate join keep kill leave let list listen load lock log look lose make mark match measure merge
     move never open parse pass pause ping poll postpone prepend press print probe process provision
     publish put query queue raise read reconnect record recreate redact reduce refresh register reject
     relay release reload remove renew replace report request reserve respond restart restore restrict
-    resume retry return rotate run sample save schedule scroll select send serialize serve set share ship
-    show shut sign signal silence skip sleep spend split stall start stop store strip subscribe summarize
-    suspend tail take terminate test truncate undo unpack unregister unsubscribe update validate wait
-    watch withdraw wrap write yield
+    resume retry return rotate run sample save schedule scroll select send serialize serve set share
+    shift ship show shut sign signal silence skip sleep spend split stall start stop store strip
+    subscribe summarize suspend tail take terminate test truncate undo unpack unregister unsubscribe
+    update validate wait watch withdraw wrap write yield vote
     """.split()  # noqa: SIM905
 )
 """First words of function docstrings; add the verb of a new one."""

@@ -1,6 +1,7 @@
 """Every exception of Tickertape is in one tree, has a text, and can be sent between processes."""
 
 import ast
+import errno
 import importlib
 import inspect
 import pickle
@@ -14,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.events import Rejection, RejectionReason
-from tickertape.producers.monitor.config.loader import Problem
+from tickertape.producers.monitor.config.problems import Problem
 from tickertape.producers.shipper.sinks.sink import Checkpoint, StoredCheckpoint
 from tickertape.relay.core.connection_limits import Limit
 
@@ -22,19 +23,24 @@ import tickertape
 from tests.support.paths import ROOT
 from tickertape.errors import ConfigurationError, OperatorError, TickertapeError
 from tickertape.nats.connect_errors import ConnectFailure, unreachable
+from tickertape.nats.errors import PermissionDenied
 
 PACKAGES = ("tickertape", "tickertape.contracts", "tickertape.producers", "tickertape.relay")
 FOLDERS = ("contracts", "producers", "relay", "tickertape")
 
 SAMPLES: dict[Any, Any] = {
     int: 7,
+    bytes: b"plain",
+    int | None: 7,
+    OSError: OSError(errno.EMFILE, "too many"),
     Path: Path("/a/file"),
     ErrorCode: ErrorCode.INTERNAL,
     Limit: Limit.HEAD_TIME,
     Rejection: Rejection(RejectionReason.BAD_JSON, "not JSON"),
+    PermissionDenied: PermissionDenied("publish", "log.info.x", "NATS user 'x'"),
     ConnectFailure: unreachable("nats://h", "timed out"),
     StoredCheckpoint: StoredCheckpoint(Checkpoint("/a/file", run="r"), 7),
-    list[Problem]: [Problem(Path("/a/file"), 7, "gateways", "is empty")],
+    list[Problem]: [Problem(Path("/a/file"), 7, "gateways", "is empty", "add one")],
 }
 """An argument for each constructor parameter type other than text."""
 

@@ -19,8 +19,13 @@ MOST_MODULES = 15
 MOST_LINES = 350
 """Maximum number of lines in a module."""
 
-MAY_USE_PRIVATE_NAMES = {"tickertape/nats/client.py", "relay/transport/http/protocol.py"}
-"""Files that may use private names of nats-py and uvicorn, where no public name does the same."""
+MAY_USE_PRIVATE_NAMES = {
+    "tickertape/nats/client.py",
+    "tickertape/nats/wire/operation_parser.py",
+    "tickertape/net/certificates.py",
+    "relay/transport/http/protocol.py",
+}
+"""Files that may use private names of nats-py, ssl and uvicorn, where no public name does the same."""
 
 DOCUMENTED = {"_exit", "_replace", "_asdict", "_fields"}
 """Names of the standard library that are public despite their underscore."""
@@ -105,7 +110,7 @@ def defined_names(tree: ast.Module) -> set[str]:
     return found
 
 
-def test_private_names_of_third_parties_are_used_in_two_files() -> None:
+def test_private_names_of_third_parties_are_used_in_few_files() -> None:
     """An access on ``self`` may refer to a base class of another module; any other must be to the same
     module.
     """

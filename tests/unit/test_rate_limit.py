@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tickertape.rate_limit import SlidingWindow, TokenBucket
+from tickertape.rate_limit import RepeatFilter, SlidingWindow, TokenBucket
 
 
 def test_a_bucket_starts_full_and_refills_at_its_rate() -> None:
@@ -73,3 +73,13 @@ def test_a_window_allows_so_many_in_any_span(most: int) -> None:
     window = SlidingWindow(10.0)
     assert [window.allow(most, float(now)) for now in range(5)] == [now < most for now in range(5)]
     assert [window.allow(most, 10.0 + now) for now in range(5)] == [now < most for now in range(5)]
+
+
+def test_a_repeated_report_passes_once_in_a_while() -> None:
+    """Each report has its own interval, and only a bounded number of them is remembered."""
+    reports = RepeatFilter(60.0, max_keys=2)
+    assert [reports.allow("a", now) for now in (0.0, 59.0, 60.0, 61.0)] == [True, False, True, False]
+    assert reports.allow("b", 61.0)
+    assert reports.allow("c", 61.0)  # forgets the oldest, which may pass again
+    assert reports.allow("a", 61.0)
+    assert not reports.allow("c", 61.0)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.deceptive import INVISIBLE, MARKUP, SURROGATES, TEXT, deceptive
-from tickertape.text import count, join_lines, printable, printable_json, printable_lines, truncate
+from tickertape.text import MIB, count, join_lines, mib, printable, printable_json, printable_lines, truncate
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,12 @@ def test_lines_are_joined() -> None:
 def test_a_text_is_cut_between_characters(text: str, size: int, expected: str) -> None:
     """Text is truncated between characters, to a size in bytes."""
     assert truncate(text, size) == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "digits", "text"),
+    [(0, 0, "0 MiB"), (1536 * MIB, 0, "1,536 MiB"), (MIB // 2, 1, "0.5 MiB"), (5, 1, "0.0 MiB")],
+)
+def test_bytes_are_written_as_mebibytes(size: int, digits: int, text: str) -> None:
+    """Sizes are rounded, with as many decimal places as the caller chooses."""
+    assert mib(size, digits) == text

@@ -1,5 +1,7 @@
 """URLs: validation and redaction."""
 
+import re
+
 import pytest
 
 from tickertape.urls import host_port, is_loopback, parse_url, redact_url
@@ -98,3 +100,12 @@ def test_a_port_follows_its_host() -> None:
 def test_loopback(host: str, answer: bool) -> None:
     """Loopback addresses are recognized."""
     assert is_loopback(host) is answer
+
+
+@pytest.mark.parametrize(
+    ("text", "character"), [("https://a/ ", " "), ("https://a/ü", "ü"), ("https://a/\n", "\n")]
+)
+def test_a_character_that_urls_do_not_have_is_named(text: str, character: str) -> None:
+    """The address in the error may look right, as it does without white space at its end."""
+    with pytest.raises(ValueError, match=re.escape(f"{EXAMPLE}, without the character {character!r}")):
+        parse_url(text, WEB, EXAMPLE)

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tests.bench.attackers import Attack
+from tests.bench.detection import Detection
+from tests.bench.gateway_history import GatewayHistory
 from tests.bench.measures.targets import NAIVE, NATS, OURS, PLAIN
 from tests.bench.monitoring import Monitoring
 from tests.bench.run import Row
@@ -15,8 +17,8 @@ from tests.bench.unread import Unread
 
 SCENARIOS: Final = (
     "same", "max", "idle", "memory", "ingest",
-    "stalled", "filters", "reconnect", "replay", "deflate", "growth", "monitor", "ship", "sdk",
-    "tokens", "attackers", "unread", "start",
+    "stalled", "filters", "reconnect", "replay", "deflate", "growth", "monitor", "detection",
+    "history", "ship", "sdk", "tokens", "attackers", "unread", "start",
 )  # fmt: skip
 PEERS: Final = (OURS, NATS, NAIVE, PLAIN)
 
@@ -38,7 +40,9 @@ class Plan:
         reconnecting: clients in ``reconnect``.
         replay_events: events in ``replay``.
         growth: numbers of connections in ``growth``, one row each.
-        gateways: gateways in ``monitor``.
+        gateways: gateways in ``monitor`` and ``history``.
+        failing_seconds: seconds of ``detection``.
+        transitions: transitions of gateways in ``history``.
         lines: lines in ``ship``.
         attack_seconds: seconds of each attack in ``attackers``.
         attack_rate: attackers per second in ``attackers``.
@@ -61,6 +65,8 @@ class Plan:
     replay_events: int = 1_000_000
     growth: tuple[int, ...] = (10, 100, 1_000, 10_000)
     gateways: int = 1_000
+    failing_seconds: float = 120
+    transitions: int = 200_000
     lines: int = 300_000
     attack_seconds: float = 30
     attack_rate: float = 2_000
@@ -207,6 +213,8 @@ class Results:
     deflate_memory: list[Memory] = field(default_factory=list)
     growth: list[Row] = field(default_factory=list)
     monitoring: Monitoring | None = None
+    detection: Detection | None = None
+    history: GatewayHistory | None = None
     shipping: Shipping | None = None
     sdk: Sdk | None = None
     tokens: list[TokenCost] = field(default_factory=list)

@@ -119,6 +119,8 @@ def as_json(plan: Plan, results: Results, *, quick: bool) -> dict[str, Any]:
         "deflate_memory": [{**asdict(memory), "each": memory.each} for memory in results.deflate_memory],
         "growth": _rows(results.growth),
         "monitor": asdict(results.monitoring) if results.monitoring else None,
+        "detection": asdict(results.detection) if results.detection else None,
+        "history": asdict(results.history) if results.history else None,
         "ship": (
             {**asdict(results.shipping), "per_core": results.shipping.per_core} if results.shipping else None
         ),

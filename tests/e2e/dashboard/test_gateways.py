@@ -22,23 +22,11 @@ if os.environ.get("CI") != "true":
 from playwright.async_api import Route, expect
 
 from tests.support.browser.browser_desk import Desk, open_desk, run
+from tests.support.browser.dashboard_scene import change
 
 pytestmark = pytest.mark.browser
 
 MANY = 1_000
-
-
-def change(
-    gateway: str, previous: Status, current: Status, kind: str = "ctp", **metadata: Any
-) -> GatewayStatusChange:
-    """Build a status change like those of the monitor."""
-    return GatewayStatusChange(
-        gateway_id=gateway,
-        gateway_type=kind,
-        previous_status=previous,
-        current_status=current,
-        metadata=metadata,
-    )
 
 
 async def publish_all(desk: Desk, events: list[GatewayStatusChange]) -> None:

@@ -1,7 +1,7 @@
 """The dashboard under load in a real browser: a thousand changing gateways, and a continuous log.
 
 Counts are asserted: reorderings, tiles, rows and heap size. Frame times are only printed, because the machine
-is shared and has no GPU. ``TICKERTAPE_CHAOS=full`` runs ten minutes of log.
+is shared and has no GPU. ``CHAOS=full`` runs ten minutes of log.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from tests.support.browser.log_desk import log
 
 pytestmark = pytest.mark.browser
 
-FULL: Final = os.environ.get("TICKERTAPE_CHAOS") == "full"
+FULL: Final = os.environ.get("CHAOS") == "full"
 GATEWAYS: Final = 1_000
 CHANGES: Final = 4_000 if FULL else 1_600
 CHANGES_PER_SECOND: Final = 400.0

@@ -4,17 +4,17 @@ import asyncio
 import tempfile
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import h11
 from tickertape.contracts.events import parse_time
-from tickertape.producers.monitor.config.loader import MonitorFileError, load_source
-from tickertape.producers.monitor.coordination.stored_status import parse_author, parse_stored_status
-from tickertape.producers.monitor.probes.fix import (
+from tickertape.producers.monitor.config.loader import load_source
+from tickertape.producers.monitor.config.problems import MonitorFileError
+from tickertape.producers.monitor.coordination.recovery_events import parse_recovery
+from tickertape.producers.monitor.coordination.stored_status import parse_stored_status
+from tickertape.producers.monitor.probes.fix.messages import (
     MAX_MESSAGE_BYTES,
     FixError,
-    FixProbe,
-    _Session,
+    MessageReader,
     encode_message,
     parse_fields,
 )
@@ -26,11 +26,14 @@ from tickertape.net.http_client import HttpError, Response, _exchange
 _LIMIT = 2_000
 _folder = tempfile.TemporaryDirectory(prefix="tickertape-fuzz-")
 _file = Path(_folder.name) / "gateways.yaml"
-_fix = FixProbe.model_validate(
-    {"kind": "fix", "address": "127.0.0.1:1", "sender_comp_id": "A", "target_comp_id": "B"}
-)
 _http = HttpProbe.model_validate(
-    {"kind": "http", "url": "http://127.0.0.1/", "body": "ok", "json": {"a.0.b": 1, "c": True}}
+    {
+        "kind": "http",
+        "url": "http://127.0.0.1/",
+        "body": "ok",
+        "json": {"a.0.b": 1, "c": True},
+        "json_path": [{"path": "$..c", "below": 1}],
+    }
 )
 
 
@@ -77,18 +80,18 @@ def fix_response(data: bytes) -> None:
     """Check that a session ends with an error or with valid messages, which survive being encoded again."""
 
     async def receive() -> list[dict[int, str]]:
-        session = _Session(_fix, _reader(data), cast(Any, _Writer()))
+        reader = MessageReader(_reader(data))
         found = []
         try:
             while True:
-                found.append(await session._receive_any())
+                found.append(await reader.read())
         except FixError as error:
             check_text(str(error))
-        assert len(session._buffer) <= MAX_MESSAGE_BYTES + (1 << 16)
+        assert len(reader._buffer) <= MAX_MESSAGE_BYTES + (1 << 16)
         return found
 
     for fields in asyncio.run(receive()):
-        assert 10 in fields
+        assert {8, 9} <= fields.keys()
         begin = fields.get(8, "FIX.4.4")
         body = [(tag, value) for tag, value in fields.items() if tag not in (8, 9, 10)]
         if all("\ufffd" not in value for value in (begin, *fields.values())):
@@ -101,8 +104,8 @@ def http_response(data: bytes) -> None:
 
     async def exchange() -> Response | None:
         try:
-            url = urlsplit("http://127.0.0.1/")
-            return await _exchange(_reader(data), cast(Any, _Writer()), url, "GET", {}, _LIMIT, None)
+            request = h11.Request(method="GET", target="/", headers=[("Host", "127.0.0.1")])
+            return await _exchange(_reader(data), cast(Any, _Writer()), request, b"", _LIMIT, None)
         except (h11.ProtocolError, HttpError) as error:
             check_text(str(error))
             return None
@@ -112,17 +115,22 @@ def http_response(data: bytes) -> None:
         assert 200 <= response.status < 1_000
         assert len(response.body) <= _LIMIT
         assert all(name == name.lower() for name in response.headers)
-        (_find_mismatch(_http, response.body) or "").encode("utf-8", "surrogatepass")
-    _find_mismatch(_http, b"ok" + data)
+        _check_mismatch(response)
+    _check_mismatch(Response(200, (), b"ok" + data, False, None))
+
+
+def _check_mismatch(response: Response) -> None:
+    text = _find_mismatch(_http, response, {"password": "hunter2"}) or ""
+    text.encode("utf-8", "surrogatepass")
+    assert "hunter2" not in text
 
 
 def stored_status(data: bytes) -> None:
     """Check that a status is ignored, or has valid times and texts."""
     subject, _, payload = data.partition(b"\n")
-    found = parse_stored_status(subject.decode("utf-8", "surrogateescape"), payload, 1)
-    author = parse_author(payload)
-    assert author is None or isinstance(author, str)
+    text = subject.decode("utf-8", "surrogateescape")
+    found = parse_stored_status(text, payload, 1)
+    assert found is None or parse_recovery(text, payload) is None
     if found is not None:
         parse_time(found.since)
         assert found.sequence == 1
-        assert author == found.monitor

@@ -14,7 +14,7 @@ from tickertape.contracts.messages import MAX_MESSAGE_BYTES
 
 from tests.integration.attacks.conftest import Deploy
 from tests.support.clients import forge
-from tests.support.clients.attacker import SOURCE, browser, claims, read_all, read_until, upgrade
+from tests.support.clients.attacker import SOURCE, browser, claims, masked, read_all, read_until, upgrade
 from tests.support.clients.feed_client import run
 from tests.support.programs.deployment import SERVED, Deployment
 
@@ -39,18 +39,6 @@ def honest_token() -> str:
 def good() -> str:
     """Return an attacker's token: valid, with a small grant."""
     return forge.token("HS256", claims(tickertape={"subjects": ["log.info.nothing"]}))
-
-
-def masked(first: int, payload: bytes) -> bytes:
-    """Return a client's frame with a mask of zeros, which leaves the payload unchanged."""
-    size = len(payload)
-    if size < 126:
-        head = bytes([first, 0x80 | size])
-    elif size < 65_536:
-        head = bytes([first, 0xFE]) + size.to_bytes(2, "big")
-    else:
-        head = bytes([first, 0xFF]) + size.to_bytes(8, "big")
-    return head + b"\0\0\0\0" + payload
 
 
 def in_fragments(first: int, payload: bytes, count: int) -> bytes:

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.attacks.test_attack_frames import masked
 from tests.integration.transport.test_tls import issue, trusting
-from tests.support.clients.attacker import count, upgrade
+from tests.support.clients.attacker import count, masked, upgrade
 from tests.support.clients.feed_client import PATIENCE, follow, jetstream, line, publish, run, status
 from tests.support.programs.asgi_host import Host
 from tests.support.programs.relay_process import Relay, eventually
@@ -26,6 +25,9 @@ ATTACKERS = 4
 GATEWAYS = 1_000
 RATE = 120
 """Messages per second of each attacker; a relay that answered all would write 40 MB/s to each."""
+
+LIMIT = 100_000
+"""Messages per second that the program accepts: after a delay it reads those of many seconds."""
 
 CAPACITY = 60 * 1024 * 1024
 """Bytes by which the attack may increase the memory of the program."""
@@ -65,10 +67,10 @@ def program(server: NatsServer, tmp_path: Path, request: pytest.FixtureRequest) 
             running.until_ready()
             yield running
         return
-    options: list[str] = []
+    options = ["--message-rate", str(LIMIT)]
     if request.param == "tls":
         issue(tmp_path / "cert.pem", tmp_path / "key.pem")
-        options = ["--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem")]
+        options += ["--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem")]
     relay = Relay(server.url, *options)
     relay.program = [sys.executable, "-m", PROGRAM, "relay"]
     with relay as running:

@@ -184,3 +184,7 @@ def test_a_monitor_file_is_a_finding(tmp_path: Path) -> None:
     file.write_text("gateways: 7\n")
     assert run("check", str(file)).stdout.startswith(f"error  {file}")
     assert findings(run("check", "--json", str(file)))["monitor_file"]["state"] == "error"
+    probe = "{kind: tls, address: '127.0.0.1:1', skip_verify: true}"
+    file.write_text(f"gateways: [{{id: a, type: b, probes: [{probe}]}}]")
+    finding = findings(run("check", "--json", str(file)))["monitor_file"]
+    assert (finding["state"], finding["hint"]) == ("warn", "set 'ca' and 'server_name' in its place")

@@ -37,6 +37,7 @@ from tickertape.demo.log_lines import GatewayManager, Record
 from tickertape.demo.log_service import KEEP, RotatedLog, json_line, plain
 from tickertape.demo.ports import free_ports
 from tickertape.demo.restart_api import PORT_NAME, start_restart_api
+from tickertape.net.loopback import LOOPBACK
 
 full_demo = pytest.mark.skipif(
     find_binary() is None or not Path("/proc/self/stat").exists(),
@@ -345,7 +346,8 @@ def test_the_monitor_accepts_the_configuration(tmp_path: Path) -> None:
     template = Template((ROOT / "tickertape" / "demo" / "gateways.yaml").read_text())
     names = [PORT_NAME, *(name for member in FLEET for name in member.port_names())]
     file = tmp_path / "gateways.yaml"
-    file.write_text(template.substitute({name: str(20_000 + i) for i, name in enumerate(names)}))
+    ports = {name: str(20_000 + i) for i, name in enumerate(names)}
+    file.write_text(template.substitute(ports, host=LOOPBACK))
     gateways = load(file).resolve_gateways()
     assert {gateway.id for gateway in gateways} == {member.id for member in FLEET}
     assert {gateway.group for gateway in gateways} == {"futures", "equities", "crypto", "internal"}

@@ -153,7 +153,7 @@ def tail(place: Place) -> None:
     from tickertape.cli.tail.settings import TailSettings
 
     async def show(*options: str) -> None:
-        view = command._Tail(cli._parse("tail", TailSettings, list(options)), None)
+        view = command._Tail(cli.parse(TailSettings, list(options)), None)
         for kind in ("system_log", TEXT):
             item = {"seq": 1, "subject": f"log.{TEXT}", "event": orjson.loads(log_event(event_type=kind))}
             view._show({"type": "events", "events": [item], "cursor": "e-1"})
@@ -182,10 +182,11 @@ def monitor(place: Place) -> None:
         f"gateways: [{{id: x, type: {json.dumps(TEXT)}, probes: []}}]", f"{json.dumps(TEXT)}: 1", TEXT,
         "gateways: [{id: a, type: b, group: c, probes: [{kind: http, url: " + json.dumps(TEXT) + "}]}]",
     ):  # fmt: skip
-        assert cli.main(["monitor", "--config", place.write(text)]) == 2
+        assert cli.main(["monitor", "--gateways", place.write(text)]) == 2
         assert cli.main(["check", place.write(text)]) == 1
         assert cli.main(["check", "--json", place.write(text)]) == 1
-    assert cli.main(["monitor", "silence", BAD, "--reason", BAD, "--nats-url", place.nats]) in (0, 1)
+    assert cli.main(["monitor", "silence", BAD, "--reason", BAD, "--nats-url", place.nats]) == 2
+    assert cli.main(["monitor", "silence", BAD, "--reason", "x", "--nats-url", place.nats]) in (0, 1)
     assert cli.main(["monitor", "silence", f"ctp/{BAD}", "--nats-url", place.nats]) in (0, 1)
 
 
@@ -198,6 +199,25 @@ def token(place: Place) -> None:
     mint = ["token", "mint", "--jwt-algorithm", "ES256", "--subjects", ">", "--key-file"]
     assert cli.main([*mint, str(place.folder / NAME)]) == 1
     assert cli.main([*mint, place.write(TEXT)]) == 1
+
+
+def report(place: Place) -> None:
+    """Print a report, and a relay's rejection."""
+    times = {"up_s": 1.0, "down_s": 1.0, "planned_s": 0.0, "unknown_s": 0.0, "incidents": 1}
+    gateway = {"gateway_type": TEXT, "gateway_id": TEXT, "status": TEXT}
+    incident = {"start": TEXT, "end": TEXT, "duration_s": 1.0, "error": TEXT, "planned": False}
+    recovery = {"recovery": {"phase": TEXT, "attempts": 1}}
+    page = {
+        "since": TEXT, "until": TEXT, "more": False, "count": 1,
+        "gateways": [{**gateway, "availability": {"range": {**times, "availability": 0.5}}}],
+        "incidents": [{**gateway, **incident, **recovery}],
+    }  # fmt: skip
+    for form in ([], ["--csv"], ["--json"]):
+        with answering(orjson.dumps(page), 200) as port:
+            assert cli.main(["report", "--url", f"ws://127.0.0.1:{port}/ws", *form]) == 0
+    with answering(orjson.dumps({"code": TEXT, "message": TEXT}), 401) as port:
+        assert cli.main(["report", "--url", f"ws://127.0.0.1:{port}/ws"]) == 1
+    assert cli.main(["report", "--since", BAD]) == 2
 
 
 def serve(place: Place) -> None:
@@ -229,11 +249,28 @@ def schema(place: Place) -> None:
         assert cli.main(["schema", form]) == 0
 
 
+def show_config(place: Place) -> None:
+    """Show settings whose names and values come from a file."""
+    assert (
+        cli.main(["config", "show", "serve", "--config", place.write(f"log_ship = {json.dumps(BAD)}")]) == 2
+    )
+    assert cli.main(["config", "show", "serve", "--config", place.write(f"{json.dumps(BAD)} = 1")]) == 2
+    assert cli.main(["config", "show", "tail", "--cursor", BAD]) == 0
+
+
+def completion(place: Place) -> None:
+    """Print a script, which contains no data of others."""
+    assert cli.main(["completion", "bash"]) == 0
+
+
 SCENES: dict[str, tuple[Callable[[Place], None], ...]] = {
     "check": (check, check_live, monitor),
+    "completion": (completion,),
+    "config": (show_config,),
     "demo": (demo,),
     "monitor": (monitor,),
     "publish": (publish,),
+    "report": (report,),
     "schema": (schema,),
     "serve": (serve,),
     "ship": (dry_run, ship_status),

@@ -77,7 +77,8 @@ def test_each_command_works(folder: Path) -> None:
             "--token-file alice.jwt is valid: alice may read gateway.>,log.>, except log.*.payroll" in output
         )
         assert f"0.0.0.0:{port} is in use by a running relay" in output
-        client = start(tail, folder, "--url", f"wss://127.0.0.1:{port}/ws", "--ca", "ca.pem", "--since 1h")
+        assert ":8080/" in tail
+        client = start(tail.replace(":8080/", f":{port}/"), folder, "--since 1h")
         event = start(
             """tickertape publish log.error.risk '{"message": "margin call"}'""",
             folder,

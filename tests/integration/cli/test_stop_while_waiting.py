@@ -126,7 +126,8 @@ def test_slow_gateways_do_not_delay_the_end_of_a_monitor(nats_server: NatsServer
                     {"defaults": schedule, "gateways": [{"id": "a", "type": "b", "probes": probes}]}
                 )
             )
-            async with program("monitor", "--config", str(config), "--nats-url", nats_server.url) as process:
+            options = ("--nats-url", nats_server.url, "--fix-state-dir", str(tmp_path / "fix"))
+            async with program("monitor", "--gateways", str(config), *options) as process:
                 for server in servers.values():
                     await accepted(server)
                 async with asyncio.timeout(PATIENCE):
@@ -155,7 +156,7 @@ def test_a_silent_resolver_does_not_delay_the_end(name: str, nats_server: NatsSe
         "jwks": (*serve, nats_server.url, *JWT, f"https://{NAME}/keys"),
         "nats": (*serve, f"nats://{NAME}:4222"),
         "tail": ("tail", "--url", f"ws://{NAME}/ws"),
-        "probes": ("monitor", "--config", str(config), "--nats-url", nats_server.url),
+        "probes": ("monitor", "--gateways", str(config), "--nats-url", nats_server.url),
     }[name]
 
     async def scenario(resolver: SilentResolver) -> None:

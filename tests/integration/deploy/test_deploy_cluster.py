@@ -1,6 +1,7 @@
 """The NATS topologies of ``deploy/nats``: three servers with R3, and a hub with a leaf node."""
 
 import asyncio
+import re
 from pathlib import Path
 
 from tickertape.producers.sdk.publisher import Publisher
@@ -64,6 +65,8 @@ def test_three_servers_hold_each_stream_and_one_may_be_lost(tmp_path: Path) -> N
         eventually(lambda: run(copies(url)) == dict.fromkeys(STREAMS, (3, 3)), "three copies are up to date")
         assert apply(url, tmp_path, "--replicas", "3").startswith("all streams match")
         assert apply(url, tmp_path).startswith("all streams match")
+        shown = run_command("streams", "show", "--nats-url", url, *options("operator", tmp_path)).stdout
+        assert len(re.findall(r"  3 of 3 replicas current, leader nats-\d$", shown, re.M)) == len(STREAMS)
 
         with Relay(url, *relay_options(tmp_path)) as relay:
             run(_across_a_loss(relay, url, sites))

@@ -77,6 +77,8 @@ def test_nginx_keeps_a_relay_that_was_full_for_a_moment(tmp_path: Path, nats_ser
         proxy("nginx", tmp_path, (full, other)) as port,
     ):
         url = f"ws://127.0.0.1:{port}/ws"
+        # The requests that waited for nginx use up connections until they are closed.
+        eventually(lambda: count(full, "sockets") == 0, "the full relay has room")
 
         async def check() -> None:
             async with AsyncExitStack() as stack:

@@ -181,7 +181,9 @@ def test_health_reports_the_state(relay: Relay) -> None:
     """``/health`` reports the state to load balancers."""
     code, headers, body = get(relay.url + "/health")
     assert (code, headers.get_content_type()) == (200, "application/json")
-    assert json.loads(body) == {"status": "ok", "upstream": "connected", "connections": 0}
+    assert json.loads(body) == {
+        "status": "ok", "upstream": "connected", "store": "unknown", "connections": 0,
+    }  # fmt: skip
 
 
 def test_probes_answer(relay: Relay) -> None:
@@ -205,6 +207,9 @@ def test_the_status_describes_the_relay(relay: Relay) -> None:
             assert parse_cursor(status["cursor"])[1] == 8
             assert status["states"]["system.health"] == {"known": 0, "missing": 0, "evicted": 0}
             assert status["sessions"] == {"open": 1, "behind": 0}
+            history = status["history"]
+            assert set(history) == {"loaded", "problem", "gateways", "entries", "truncated", "bytes"}
+            assert (history["problem"], history["truncated"]) == ("", 0)
             (feed,) = status["feeds"]
             assert (feed["subjects"], feed["level"], feed["members"]) == (["log.>"], "WARN", 1)
 

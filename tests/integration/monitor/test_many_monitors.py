@@ -23,7 +23,7 @@ from tests.support.paths import ROOT
 from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import NatsServer, free_port
 
-TRANSITIONS = 200 if os.environ.get("TICKERTAPE_CHAOS") == "full" else 40
+TRANSITIONS = 200 if os.environ.get("CHAOS") == "full" else 40
 
 FILE = """
 defaults: {{interval: 50ms, timeout: 30s, unhealthy_after: 1, healthy_after: 1}}
@@ -88,7 +88,7 @@ async def started(
     log = config.with_name(f"{id}-{time.monotonic_ns()}.log")
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *(MONITOR if short_switch else PATIENT), "monitor", "--config", str(config), "--id", id,
+            *(MONITOR if short_switch else PATIENT), "monitor", "--gateways", str(config), "--id", id,
             "--nats-url", url, *options, stderr=output, cwd=ROOT,
         )  # fmt: skip
     program = Program(process, log)
@@ -104,6 +104,7 @@ async def started(
 def write_config(folder: Path, port: int, more: str = "") -> Path:
     path = folder / "gateways.yaml"
     path.write_text(FILE.format(port=port, more=more))
+    os.utime(path, (0, 0))  # a monitor waits until a new file is complete
     return path
 
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import signal
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from tickertape.producers.monitor.probes.http import HttpProbe
 from tickertape.producers.monitor.probes.tcp import TcpProbe
 
 from tests.support.patience import PATIENCE
+from tests.support.programs.stop_signal import stopped_at_end
 from tests.support.servers.nats_server import NatsServer, free_port
 from tickertape.cli.monitor import MonitorSettings, run
 from tickertape.names import Names
@@ -133,23 +133,6 @@ class Statuses:
 
 
 @contextlib.asynccontextmanager
-async def monitoring(settings: MonitorSettings) -> AsyncIterator[None]:
-    """Run a monitor, stop it with SIGTERM, and check that it ends with exit code 0."""
-    task = asyncio.create_task(run(settings))
-    try:
-        # The signal handler must be installed before the signal is sent.
-        await asyncio.sleep(0)
-        yield
-        os.kill(os.getpid(), signal.SIGTERM)
-        async with asyncio.timeout(PATIENCE):
-            assert await task == 0
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-@contextlib.asynccontextmanager
 async def listening(url: str, prefix: str = "") -> AsyncIterator[Statuses]:
     client = await connection.connect(url, name="test")
     await streams.provision(client, Names(prefix))
@@ -170,6 +153,7 @@ def configured(folder: Path, tcp: int | None, http: int | None) -> Path:
         )
     path = folder / "gateways.yaml"
     path.write_text(text)
+    os.utime(path, (0, 0))  # a monitor waits until a new file is complete
     return path
 
 
@@ -183,14 +167,14 @@ def test_gateways_go_down_and_come_back(
         settings = MonitorSettings(
             nats_url=nats_url,
             subject_prefix=nats_prefix,
-            config=configured(tmp_path, tcp, http),
+            gateways=configured(tmp_path, tcp, http),
             id="m1",
         )
         async with listening(nats_url, nats_prefix) as statuses:
-            async with serving(hold, tcp), serving(OK, http), monitoring(settings):
+            async with serving(hold, tcp), serving(OK, http), stopped_at_end(run(settings)):
                 await statuses.until("tcp.main", "UNKNOWN", "HEALTHY")
                 await statuses.until("web", "UNKNOWN", "HEALTHY")
-            async with monitoring(settings):
+            async with stopped_at_end(run(settings)):
                 await statuses.until("tcp.main", "UNHEALTHY")
                 await statuses.until("web", "UNHEALTHY")
                 down = statuses.last("web")
@@ -220,19 +204,19 @@ def test_a_restart_changes_nothing_and_removes_dropped_gateways(
                 return MonitorSettings(
                     nats_url=nats_url,
                     subject_prefix=nats_prefix,
-                    config=configured(tmp_path, tcp, http_port),
+                    gateways=configured(tmp_path, tcp, http_port),
                     id=name,
                     health_interval=0.1,
                 )
 
-            async with monitoring(settings("m1", http)):
+            async with stopped_at_end(run(settings("m1", http))):
                 await statuses.until("web", "HEALTHY")
                 await statuses.until("tcp.main", "HEALTHY")
             other = settings("m2", None)
-            async with monitoring(other):
+            async with stopped_at_end(run(other)):
                 await wait_for_probes(statuses, nats_prefix, "m2", probed=1)
             assert statuses.of("web") == ["UNKNOWN", "HEALTHY"]
-            async with monitoring(settings("m1", None)):
+            async with stopped_at_end(run(settings("m1", None))):
                 await statuses.until("web", "HEALTHY", "REMOVED")
                 await wait_for_probes(statuses, nats_prefix, "m1", probed=5)
             await statuses.read()
@@ -277,9 +261,9 @@ def test_changes_during_an_outage_of_nats_are_published_after_it(
     async def main() -> None:
         tcp = free_port()
         settings = MonitorSettings(
-            nats_url=nats_server.url, config=configured(tmp_path, tcp, None), id="m1", health_interval=0.2
+            nats_url=nats_server.url, gateways=configured(tmp_path, tcp, None), id="m1", health_interval=0.2
         )
-        async with listening(nats_server.url) as statuses, monitoring(settings):
+        async with listening(nats_server.url) as statuses, stopped_at_end(run(settings)):
             async with serving(hold, tcp):
                 await statuses.until("tcp.main", "HEALTHY")
                 nats_server.kill()
@@ -300,7 +284,8 @@ def test_a_bad_file_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.C
     """An invalid file is reported in one line with file, line and field, without connecting to NATS."""
     path = tmp_path / "gateways.yaml"
     path.write_text("gateways:\n  - {id: a, type: b, probes: [{kind: tcp, address: 'h:0'}]}\n")
-    assert asyncio.run(run(MonitorSettings(config=path))) == 2
+    os.utime(path, (0, 0))  # a monitor waits until a new file is complete
+    assert asyncio.run(run(MonitorSettings(gateways=path))) == 2
     log = capsys.readouterr().err
     assert f"{path}:2: gateways[0].probes[0].address: port '0' of 'h:0' is out of range" in log
     assert log.count("\n") == 1
@@ -313,8 +298,8 @@ def test_it_stops_while_it_waits_for_nats(
     nats_server.stop()
 
     async def main() -> None:
-        settings = MonitorSettings(nats_url=nats_server.url, config=configured(tmp_path, 1, None), id="m1")
-        async with monitoring(settings):
+        settings = MonitorSettings(nats_url=nats_server.url, gateways=configured(tmp_path, 1, None), id="m1")
+        async with stopped_at_end(run(settings)):
             await wait_for_log(capsys, f"NATS at {nats_server.url}")
 
     asyncio.run(main())

@@ -1,97 +1,38 @@
 """The probes against servers that misbehave as real servers do."""
 
 import asyncio
-import contextlib
 import datetime
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
-from pydantic import TypeAdapter
-from tickertape.producers.monitor.gateway.model import Check
 from tickertape.producers.monitor.gateway.probe_health import Outcome, Result
-from tickertape.producers.monitor.probes import Probe, ProbeContext, ProbeSettings, run, websocket
-from tickertape.producers.monitor.probes.fix import encode_message, parse_fields
+from tickertape.producers.monitor.probes import (
+    CannotProbe,
+    ProbeContext,
+    websocket,
+)
+from tickertape.producers.monitor.probes.fix.messages import encode_message, parse_fields
+from tickertape.producers.monitor.probes.result import protect
 from websockets.asyncio.server import ServerConnection, serve
 
-from tests.support.patience import PATIENCE
+from tests.support.probing import (
+    TIMEOUT,
+    Handler,
+    answering,
+    outcome_and_error,
+    probe_expecting,
+    probe_once,
+    run_probe,
+    serving,
+    silent,
+)
 from tests.support.programs.relay_process import eventually
 from tests.support.programs.worker_desk import alive
 from tests.support.servers.nats_server import free_port
-
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-TIMEOUT = 0.5
-"""Timeout in seconds of a probe that is expected to time out; the others have ample time."""
-
-
-def run_probe(
-    context: ProbeContext | None = None, *, patience: float = PATIENCE, **probe: Any
-) -> Result | None:
-    """Probe once, in an event loop of its own."""
-    return asyncio.run(probe_once(context, patience=patience, **probe))
-
-
-async def probe_once(
-    context: ProbeContext | None = None, *, patience: float = PATIENCE, **probe: Any
-) -> Result | None:
-    """Probe once with ``patience`` as its timeout."""
-    parsed: ProbeSettings = TypeAdapter(Probe).validate_python(probe)
-    async with asyncio.timeout(2 * PATIENCE):
-        return await run(Check(parsed, 5.0, patience, 3, 2), context or ProbeContext())
-
-
-def patience_for(expected: str) -> float:
-    """Return the timeout for a probe with an expected error."""
-    return TIMEOUT if expected.startswith("no response within") else PATIENCE
-
-
-def outcome_and_error(result: Result | None) -> tuple[Outcome, str]:
-    assert result is not None
-    return result.outcome, str(result.error)
-
-
-@contextlib.asynccontextmanager
-async def serving(handler: Handler, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """Run a server on a loopback port; cancel its connections at the end."""
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            with contextlib.suppress(ConnectionError, asyncio.CancelledError, asyncio.IncompleteReadError):
-                await handler(reader, writer)
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Read everything and send nothing."""
-    while await reader.read(65_536):
-        pass
-
-
-def answering(body: bytes, head: bytes = b"HTTP/1.1 200 OK\r\n") -> Handler:
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
-        await writer.drain()
-        await silent(reader, writer)
-
-    return handle
 
 
 @pytest.mark.parametrize(
@@ -167,9 +108,12 @@ def test_tls_without_a_handshake() -> None:
 
     async def main() -> Result | None:
         async with serving(silent) as port:
-            return await probe_once(kind="tls", address=f"127.0.0.1:{port}", patience=TIMEOUT)
+            expected = "no TLS handshake within"
+            return await probe_expecting(expected, kind="tls", address=f"127.0.0.1:{port}")
 
-    assert outcome_and_error(asyncio.run(main())) == (Outcome.FAILED, "no response within 0.5 s")
+    found, error = outcome_and_error(asyncio.run(main()))
+    assert found is Outcome.FAILED
+    assert error.startswith("no TLS handshake within")
 
 
 @pytest.mark.parametrize(
@@ -177,9 +121,12 @@ def test_tls_without_a_handshake() -> None:
     [
         ({}, Outcome.OK, "None"),
         ({"send": "ping", "expect": "got ping"}, Outcome.OK, "None"),
-        ({"expect": "what is never said"}, Outcome.FAILED, "no response within 0.5 s"),
+        ({"expect": "what is never said"}, Outcome.FAILED, "no response within"),
         ({"send": "close", "expect": "x"}, Outcome.FAILED, "WebSocket failed"),
         ({"send": "flood", "expect": "x"}, Outcome.FAILED, "not in the first 20 messages"),
+        ({"send": "ping", "expect": "got", "hold": "100ms"}, Outcome.OK, "None"),
+        ({"send": "flood", "expect": "got", "hold": "100ms"}, Outcome.OK, "None"),
+        ({"send": "last", "expect": "got", "hold": "60s"}, Outcome.FAILED, "expected at least 60 s"),
     ],
 )
 def test_websocket(
@@ -194,12 +141,14 @@ def test_websocket(
                 await connection.close(1011)
             for _ in range(30 if text == "flood" else 1):
                 await connection.send(f"got {text!s}")
+            if text == "last":
+                await connection.close()
 
     async def main() -> Result | None:
         async with serve(talk, "127.0.0.1", 0) as server:
             port = next(iter(server.sockets)).getsockname()[1]
             url = f"ws://127.0.0.1:{port}/"
-            return await probe_once(kind="websocket", url=url, patience=patience_for(expected), **settings)
+            return await probe_expecting(expected, kind="websocket", url=url, **settings)
 
     found, error = outcome_and_error(asyncio.run(main()))
     assert found is outcome, error
@@ -255,7 +204,17 @@ def proper(found: dict[int, str]) -> list[bytes]:
         ),
         (lambda _: [reply("A")[:-4] + b"000\x01"], Outcome.FAILED, "response has a wrong checksum"),
         (lambda _: [b"HTTP/1.1 400 no\r\n\r\n"], Outcome.FAILED, "response is not FIX"),
-        (lambda _: [b"8=FIX.4.4\x01" + b"1=x\x01" * 20_000], Outcome.FAILED, "larger than 65536 bytes"),
+        (lambda _: [b"8=FIX.4.4\x01" + b"1=x\x01" * 20_000], Outcome.FAILED, "response is not FIX"),
+        (
+            lambda found: [*[reply("d", (107, "ES"))] * (500 if found[35] == "1" else 0), *proper(found)],
+            Outcome.OK,
+            "None",
+        ),
+        (
+            lambda _: [reply("A"), *[reply("1", (112, "x"))] * 200],
+            Outcome.FAILED,
+            "peer sent more than 100 requests",
+        ),
         (lambda found: [reply("A")] if found[35] == "A" else [], Outcome.FAILED, "no response within"),
         (lambda found: [] if found[35] == "5" else proper(found), Outcome.OK, "None"),
     ],
@@ -271,8 +230,8 @@ def test_fix(
 
     async def main() -> Result | None:
         async with serving(acceptor(answers)) as port:
-            return await probe_once(
-                patience=patience_for(expected), kind="fix",
+            return await probe_expecting(
+                expected, kind="fix",
                 address=f"127.0.0.1:{port}", sender_comp_id="US", target_comp_id="THEM",
                 username="me", password_env="FIX_PASSWORD",
             )  # fmt: skip
@@ -283,47 +242,54 @@ def test_fix(
     assert "s3cret" not in error
 
 
-def test_fix_logons_are_limited_and_a_missing_variable_is_reported() -> None:
-    """Beyond the maximum of logons a probe has no result, and a missing variable is reported."""
+def test_fix_logons_are_limited() -> None:
+    """Beyond the maximum of logons a probe has no result; a missing password is not a logon."""
     context = ProbeContext()
     probe: dict[str, Any] = {
         "kind": "fix", "address": f"127.0.0.1:{free_port()}", "sender_comp_id": "a", "target_comp_id": "b",
-        "max_logons_per_hour": 2, "password_env": "NO_SUCH_VARIABLE",
+        "max_logons_per_hour": 1,
     }  # fmt: skip
-    assert outcome_and_error(run_probe(context, **probe)) == (
-        Outcome.FAILED,
-        "environment variable NO_SUCH_VARIABLE is not set",
-    )
-    assert outcome_and_error(run_probe(context, **{**probe, "password_env": None})) == (
-        Outcome.FAILED,
-        "connection refused",
-    )
+    with pytest.raises(CannotProbe, match="environment variable NO_SUCH_VARIABLE is not set"):
+        run_probe(context, **{**probe, "password_env": "NO_SUCH_VARIABLE"})
+    assert outcome_and_error(run_probe(context, **probe)) == (Outcome.FAILED, "connection refused")
     assert run_probe(context, **probe) is None
 
 
 @pytest.mark.parametrize(
     ("script", "outcome", "expected"),
     [
-        ("echo fine; exit 0", Outcome.OK, "None"),
-        ("echo one; echo slow \x1b[31mqueue; exit 1", Outcome.DEGRADED, r"slow \x1b[31mqueue"),
+        ("echo fine; exit 0", Outcome.OK, None),
+        ("echo slow \x1b[31mqueue; echo more; exit 1", Outcome.DEGRADED, r"slow \x1b[31mqueue"),
+        (
+            "echo; echo 'DISK CRITICAL - full | /=99%;80;90'; echo '/ | /var=1%'; exit 2",
+            Outcome.FAILED,
+            "DISK CRITICAL - full",
+        ),
+        ("echo 'NTP UNKNOWN - no peer'; echo why >&2; exit 3", Outcome.UNKNOWN, "NTP UNKNOWN - no peer"),
+        ("exit 1", Outcome.DEGRADED, "exited with 1"),
         ("exit 2", Outcome.FAILED, "exited with 2"),
-        ("echo odd >&2; exit 7", Outcome.FAILED, "exited with 7; expected 0, 1 or 2: odd"),
-        ("head -c 3000000 /dev/zero | tr '\\0' x; echo; echo last; exit 2", Outcome.FAILED, "last"),
-        ("test $TICKET = 5", Outcome.OK, "None"),
+        ("echo '|time=3s'; exit 2", Outcome.FAILED, "exited with 2"),
+        ("exit 3", Outcome.UNKNOWN, "exited with 3"),
+        ("echo Traceback >&2; echo KeyError: 5 >&2; exit 1", Outcome.DEGRADED, "KeyError: 5"),
+        ("echo odd >&2; exit 7", Outcome.FAILED, "exited with 7; expected 0 to 3: odd"),
+        ("exit 255", Outcome.FAILED, "exited with 255; expected 0 to 3"),
+        ("kill -SEGV $$", Outcome.FAILED, "killed by SIGSEGV; expected 0 to 3"),
+        ("printf 'caf\\351 closed\\r\\n'; exit 2", Outcome.FAILED, "caf\ufffd closed"),
+        ("printf 'page\\fbreak'; exit 2", Outcome.FAILED, r"page\x0cbreak"),
+        ("head -c 3000000 /dev/zero | tr '\\0' x; echo; echo last; exit 2", Outcome.FAILED, "x" * 200),
+        ("test $TICKET = 5", Outcome.OK, None),
     ],
 )
-def test_exec(script: str, outcome: Outcome, expected: str) -> None:
-    """The exit code of a command gives the outcome, its last line the reason."""
+def test_exec(script: str, outcome: Outcome, expected: str | None) -> None:
+    """The exit code of a command gives the outcome; its first line, up to performance data, the reason."""
     result = run_probe(kind="exec", command=["sh", "-c", script], environment={"TICKET": "5"})
-    found, error = outcome_and_error(result)
-    assert found is outcome, error
-    assert expected in error
+    assert result is not None
+    assert (result.outcome, result.error) == (outcome, expected)
 
 
 def test_no_secret_reaches_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
     """Errors do not show secrets that a peer or a command quotes: the monitor's, and those sent to it."""
-    monkeypatch.setenv("TICKERTAPE_NATS_PASSWORD", "hunter2")
-    monkeypatch.setenv("TICKERTAPE_NATS_URL", "nats://relay:s3s@me@nats:4222")
+    protect(("hunter2", None), "nats://relay:s3s@me@nats:4222")
     monkeypatch.setenv("FIX_PASSWORD", "xyzzy")
     script = "echo $API_TOKEN and hunter2 and s3s@me but not $ZONE; exit 2"
     environment = {"API_TOKEN": "plugh", "ZONE": "east"}
@@ -368,31 +334,14 @@ def test_a_command_that_does_not_end_is_killed_with_its_children(tmp_path: Path)
     eventually(lambda: not alive(child), "the child has ended")
 
 
-def test_a_missing_command() -> None:
-    """A command that does not exist is a failed probe, not an exception."""
-    assert outcome_and_error(run_probe(kind="exec", command=["/no/such/program"])) == (
-        Outcome.FAILED,
-        "No such file or directory",
-    )
-
-
-def test_freshness() -> None:
-    """The result is unknown without messages or NATS, ok while messages arrive, and failed afterwards."""
-
-    async def main() -> list[str]:
-        context = ProbeContext()
-        clock = asyncio.get_running_loop().time
-        probe: dict[str, Any] = {"kind": "freshness", "subject": "md.>", "within": "60s"}
-        found = [await probe_once(context, **probe)]
-        context.freshness.listen({"md.>"}, clock())
-        found.append(await probe_once(context, **probe))
-        context.freshness.record_message("md.shfe", clock())
-        found.append(await probe_once(context, **probe))
-        context.freshness.record_message("md.shfe", clock() - 120.0)
-        context.freshness.listen({"md.>"}, clock() - 120.0)
-        found.append(await probe_once(context, **probe))
-        context.freshness.suspend()
-        found.append(await probe_once(context, **probe))
-        return [str(result and result.outcome) for result in found]
-
-    assert asyncio.run(main()) == ["None", "None", "ok", "failed", "None"]
+def test_a_command_that_cannot_be_started(tmp_path: Path) -> None:
+    """A command that this host does not have, or may not run, says nothing about the gateway."""
+    script = tmp_path / "check"
+    script.write_text("#!/no/such/interpreter\n")
+    for command, reason in (
+        ("/no/such/program", "no such file or directory"),
+        (str(tmp_path), "permission denied"),
+        (str(script), "permission denied"),
+    ):
+        with pytest.raises(CannotProbe, match=f"{command} cannot be started: {reason}"):
+            run_probe(kind="exec", command=[command])

@@ -3,11 +3,7 @@ secret.
 """
 
 import asyncio
-import base64
-import hashlib
-import json
 import logging
-import secrets
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-import nkeys
 import pytest
 import trustme
 from tickertape.contracts.events import SystemLog
@@ -28,6 +23,7 @@ from tickertape.relay.settings import ServeSettings
 
 from tests.support.clients.feed_client import follow, line
 from tests.support.clients.feed_client import run as run_feed
+from tests.support.nkeys import ACCOUNT, OPERATOR, new_seed, signed
 from tests.support.programs.relay_process import PATIENCE, Relay, command, environment, eventually, run
 from tests.support.servers.nats_server import NatsServer, free_port
 from tickertape.nats import connection
@@ -76,28 +72,6 @@ def serving(folder: Path, *config: str) -> Iterator[NatsServer]:
     """Run a server with additional configuration."""
     with NatsServer(folder / "nats", config="\n".join(config)) as server:
         yield server
-
-
-def new_seed(kind: int = nkeys.PREFIX_BYTE_USER) -> tuple[str, str]:
-    """Return a seed and its public key."""
-    seed = nkeys.encode_seed(secrets.token_bytes(32), kind)
-    return seed.decode(), bytes(nkeys.from_seed(bytearray(seed)).public_key).decode()
-
-
-def signed(seed: str, claims: dict[str, object]) -> str:
-    """Return a JWT as NATS uses them: signed with the issuer's nkey, with a hash of the claims as id."""
-    keys = nkeys.from_seed(bytearray(seed.encode()))
-    claims = {"iat": 1_700_000_000, "iss": bytes(keys.public_key).decode(), "jti": "", **claims}
-    claims["jti"] = (
-        base64.b32encode(hashlib.sha512(json.dumps(claims).encode()).digest()[:32]).decode().rstrip("=")
-    )
-
-    def part(body: object) -> str:
-        return base64.urlsafe_b64encode(json.dumps(body).encode()).decode().rstrip("=")
-
-    head = f"{part({'typ': 'JWT', 'alg': 'ed25519-nkey'})}.{part(claims)}"
-    signature = base64.urlsafe_b64encode(keys.sign(head.encode())).decode().rstrip("=")
-    return f"{head}.{signature}"
 
 
 def published(url: str, *options: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -362,8 +336,8 @@ def test_a_token(tmp_path: Path) -> None:
 
 def test_a_creds_file(tmp_path: Path) -> None:
     """A creds file with operator, account and user, as ``nsc`` creates it, is accepted."""
-    operator, operator_key = new_seed(nkeys.PREFIX_BYTE_OPERATOR)
-    account, account_key = new_seed(nkeys.PREFIX_BYTE_ACCOUNT)
+    operator, account = new_seed(OPERATOR), new_seed(ACCOUNT)
+    operator_key, account_key = operator[1], account[1]
     user, user_key = new_seed()
     unlimited = {"subs": -1, "data": -1, "payload": -1}
     plain = {**unlimited, "conn": -1, "leaf": -1, "imports": -1, "exports": -1, "wildcards": True}
@@ -383,7 +357,7 @@ def test_a_creds_file(tmp_path: Path) -> None:
         f"-----BEGIN NATS USER JWT-----\n{user_jwt}\n------END NATS USER JWT------\n\n"
         f"-----BEGIN USER NKEY SEED-----\n{user}\n------END USER NKEY SEED------\n"
     )
-    _, system_key = new_seed(nkeys.PREFIX_BYTE_ACCOUNT)
+    _, system_key = new_seed(ACCOUNT)
     system_jwt = signed(
         operator,
         {"name": "SYS", "sub": system_key, "nats": {"type": "account", "version": 2, "limits": plain}},

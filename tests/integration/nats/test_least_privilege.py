@@ -20,6 +20,7 @@ from tests.support.paths import ROOT
 from tests.support.programs.relay_process import PATIENCE, Relay, command, environment, eventually
 from tests.support.programs.relay_process import run as run_command
 from tests.support.servers.deployed_nats import SHIPPER, Deployed, ask, deployed
+from tickertape.errors import EXIT_DENIED
 from tickertape.names import Names
 from tickertape.nats import streams
 
@@ -31,6 +32,8 @@ gateways:
     healthy_after: 1
     probes: [{{kind: tcp, address: "127.0.0.1:{port}"}}]
 """
+
+CHECK = ("check", "--port", "0", "--ops-port", "0")
 
 
 @pytest.fixture
@@ -102,7 +105,7 @@ def test_the_product_works_with_least_privilege(nats: Deployed, tmp_path: Path) 
     port = gateway.getsockname()[1]
     config.write_text(GATEWAY.format(id="a", port=port))
     relay = Relay(nats.url, *nats.options("relay"))
-    arguments = ["--config", str(config), "--nats-url", nats.url, *nats.options("monitor")]
+    arguments = ["--gateways", str(config), "--nats-url", nats.url, *nats.options("monitor")]
     ship = ["ship", str(log), "--once", "--host", "web1", "--state-dir", str(tmp_path / "state")]
 
     def done(user: str, *arguments: str) -> str:
@@ -140,7 +143,7 @@ def test_the_product_works_with_least_privilege(nats: Deployed, tmp_path: Path) 
             while not (await streams.stream_info(client, "REJECTED") or {})["state"]["messages"]:
                 await asyncio.sleep(0.02)
         assert f"{seq}  log.info.x  bad_json" in await in_thread("operator", "streams", "rejected")
-        assert "all streams match the contract" in await in_thread("operator", "check")
+        assert "all streams match the contract" in await in_thread("relay", *CHECK)
         assert "shipper of web1" in await in_thread(SHIPPER, "ship", "--status", "--host", "web1")
 
         async with follow(relay.ws_url) as feed:
@@ -148,6 +151,7 @@ def test_the_product_works_with_least_privilege(nats: Deployed, tmp_path: Path) 
             await feed.until(lambda: len(statuses(feed, "a")) > 1)
             # Another gateway replaces the first, whose switch is disarmed.
             config.write_text(GATEWAY.format(id="b", port=port))
+            await asyncio.to_thread(monitor.until, "confirm it with SIGHUP")
             monitor.reload()
             await feed.until(
                 lambda: statuses(feed, "a")[-1] == "REMOVED" and "HEALTHY" in statuses(feed, "b")
@@ -162,12 +166,12 @@ def test_the_product_works_with_least_privilege(nats: Deployed, tmp_path: Path) 
             # A restarted monitor reads silences and the newest statuses.
             with program(tmp_path / "again.log", "monitor", *arguments) as again:
                 await feed.until(lambda: statuses(feed, "b")[-1] == "HEALTHY")
-                assert "violation" not in again.output
+                assert "may not" not in again.output
 
     with relay:
         with program(tmp_path / "monitor.log", "monitor", *arguments) as monitor:
             run(check(monitor), 5 * PATIENCE)
-            assert "violation" not in monitor.output
+            assert "may not" not in monitor.output
         assert relay.stop() == 0
     gateway.close()
     assert nats.violations == []
@@ -193,7 +197,7 @@ def test_programs_wait_for_the_operator(nats: Deployed, tmp_path: Path) -> None:
     relay = Relay(nats.url, *nats.options("relay"))
     with (
         program(
-            tmp_path / "monitor.log", "monitor", "--config", str(config), *url, *nats.options("monitor")
+            tmp_path / "monitor.log", "monitor", "--gateways", str(config), *url, *nats.options("monitor")
         ) as monitor,
         program(tmp_path / "ship.log", "ship", str(log), *state, *url, *nats.options(SHIPPER)) as shipper,
     ):
@@ -232,9 +236,20 @@ def test_a_forgotten_inbox_is_named(nats: Deployed) -> None:
     """A program that subscribes outside of its inbox prefix is told immediately which option to set."""
     options = nats.options("operator")[:-2]
     done = run_command("streams", "show", "--nats-url", nats.url, *options)
-    assert done.returncode == 1
-    assert "this NATS user may not use _INBOX.>" in done.stderr
+    assert done.returncode == EXIT_DENIED
+    assert "NATS user 'operator' may not subscribe to \"_INBOX.>\"" in done.stderr
     assert "--nats-inbox-prefix" in done.stderr
+
+
+def test_a_check_as_another_user_names_the_relay(nats: Deployed) -> None:
+    """The operator may not do what a relay does; its check shows the streams, and names the user to use."""
+    nats.command_apply()
+    done = run_command(*CHECK, "--nats-url", nats.url, *nats.options("operator"))
+    assert done.returncode == 1
+    (error,) = [line for line in done.stdout.splitlines() if line.startswith("error")]
+    assert "NATS user 'operator' may not publish to \"rejected.check\"" in error
+    assert error.endswith("or run the check as the user of the relay")
+    assert "all streams match the contract" in done.stdout
 
 
 # --- what each user may not do
@@ -242,7 +257,7 @@ def test_a_forgotten_inbox_is_named(nats: Deployed) -> None:
 _OF_STREAMS = [
     f"$JS.API.{verb}.{stream}"
     for verb in ("STREAM.CREATE", "STREAM.UPDATE", "STREAM.DELETE", "STREAM.PURGE", "STREAM.MSG.DELETE")
-    for stream in ("EVENTS", "LATEST", "HEALTH", "CHECKPOINTS", "WATCHDOG", "REJECTED")
+    for stream in ("EVENTS", "LATEST", "HEALTH", "HISTORY", "CHECKPOINTS", "WATCHDOG", "REJECTED")
 ] + ["$JS.API.STREAM.CREATE.MINE", "$JS.API.STREAM.SNAPSHOT.EVENTS", "$JS.API.STREAM.RESTORE.EVENTS"]
 _TO_READ = [
     "$JS.API.STREAM.MSG.GET.EVENTS",
@@ -260,12 +275,17 @@ _FOR_THE_RELAY = [
     "$JS.API.DIRECT.GET.EVENTS",
     "$JS.API.DIRECT.GET.LATEST",
     "$JS.API.DIRECT.GET.HEALTH",
+    "$JS.API.CONSUMER.CREATE.HISTORY",
+    "$JS.API.DIRECT.GET.HISTORY",
 ]
 _OF_OTHERS = [
     "rejected.log.info.x",
     "watchdog.fired.ctp.a",
     "$JS.API.INFO",
     "$SYS.REQ.SERVER.PING",
+    "$JS.SNAPSHOT.ACK.EVENTS.mine.1.1",
+    "$JS.SNAPSHOT.RESTORE.EVENTS.mine",
+    "tickertape.restore",
     "other.subject",
 ]
 _OF_GATEWAYS = [
@@ -273,12 +293,13 @@ _OF_GATEWAYS = [
     "gateway.recovery.ctp.a",
     "watchdog.armed.ctp.a",
     "watchdog.silenced.ctp.a",
+    "watchdog.monitor.m",
+    "watchdog.vote.ctp.a.m",
+    "watchdog.limit.recovery.ctp.a.1",
 ]
 
 PUBLISH = {
     "operator": [
-        "log.info.x",
-        "gateway.status.ctp.a",
         "checkpoint.web1.x",
         "rejected.x",
         "watchdog.armed.ctp.a",
@@ -289,6 +310,9 @@ PUBLISH = {
         "log.info.x",
         "system.health.relay",
         "checkpoint.web1.x",
+        "$JS.SNAPSHOT.ACK.EVENTS.mine.1.1",
+        "$JS.SNAPSHOT.RESTORE.EVENTS.mine",
+        "tickertape.restore",
         "other.subject",
     ],
     "monitor": [
@@ -359,10 +383,10 @@ def test_forbidden_subjects_are_rejected(nats: Deployed, user: str) -> None:
             own = f"{nats.access(user).inbox_prefix}.>"
             for subject in PUBLISH[user]:
                 await client.publish(subject, b"{}")
-                await rejected(output, f'Publish to "{subject}"')
+                await rejected(output, f'publish to "{subject}"')
             for subject in [*LISTEN, *(inbox for inbox in inboxes if inbox != own)]:
                 await client.subscribe(subject)
-                await rejected(output, f'Subscription to "{subject}"')
+                await rejected(output, f'subscribe to "{subject}"')
         async with nats.client("operator") as (client, _):
             for config in streams.stream_configs(Names()):
                 there = await streams.stream_info(client, config["name"])

@@ -12,22 +12,22 @@ from nats.aio.client import Client
 from tests.support.clients.feed_client import follow, jetstream, line, publish
 from tests.support.clients.feed_client import run as work
 from tests.support.programs.relay_process import Relay, run
-from tests.support.servers.nats_server import NatsServer
+from tests.support.servers.nats_server import NatsServer, limited_account
 from tickertape.names import Names
 from tickertape.nats import connection, streams
-from tickertape.nats.stream_sizes import MIB
 from tickertape.nats.streams import StreamsError
+from tickertape.text import MIB
 
-SMALL: Final = "WATCHDOG=4MiB,EVENTS=16MiB,LATEST=8MiB,HEALTH=4MiB,CHECKPOINTS=4MiB,REJECTED=4MiB"
+SMALL: Final = (
+    "WATCHDOG=4MiB,EVENTS=16MiB,LATEST=8MiB,HEALTH=4MiB,CHECKPOINTS=4MiB,REJECTED=4MiB,HISTORY=4MiB"
+)
 
 
 def server(folder: Path, limits: str = "") -> NatsServer:
     """Run a server with 64 MB for all streams, or with an account with given limits."""
     if not limits:
-        block = f'jetstream {{ store_dir: "{folder}/js", max_file_store: 64MB }}'
-        return NatsServer(folder, jetstream=False, config=block)
-    account = f"A {{ jetstream {{ {limits} }}, users: [{{user: a, password: b}}] }}"
-    return NatsServer(folder, config=f"accounts {{ {account} }}\nno_auth_user: a")
+        return NatsServer(folder, max_file="64MB")
+    return NatsServer(folder, config=limited_account(limits))
 
 
 def ask(url: str, question: Callable[[Client], Awaitable[None]]) -> None:
@@ -48,12 +48,12 @@ def ask(url: str, question: Callable[[Client], Awaitable[None]]) -> None:
     [
         (
             "",
-            r"stream EVENTS reserves 1GiB of the 1536MiB of all streams, and the server has less"
+            r"stream EVENTS reserves 1GiB of the 2GiB of all streams, and the server has less"
             r" storage left \(.*\): insufficient storage.*max_file_store of the server",
         ),
         (
             "max_file: 512MB",
-            r"stream EVENTS reserves 1GiB of the 1536MiB of all streams, and the account has 512MiB, of"
+            r"stream EVENTS reserves 1GiB of the 2GiB of all streams, and the account has 512MiB, of"
             r" which 64MiB are reserved: insufficient storage.*max_file of the account",
         ),
         (
@@ -81,7 +81,7 @@ def test_a_limit_on_streams_is_reported(tmp_path: Path) -> None:
     """An account's limit on the number of streams is reported with the number needed."""
 
     async def question(client: Client) -> None:
-        with pytest.raises(StreamsError, match=r"limited to 2 streams, but 6 are needed .*raise max_streams"):
+        with pytest.raises(StreamsError, match=r"limited to 2 streams, but 7 are needed .*raise max_streams"):
             await streams.provision(client, Names())
 
     with server(tmp_path, "max_file: 5GB, max_streams: 2") as nats:

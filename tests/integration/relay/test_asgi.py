@@ -136,7 +136,8 @@ def test_snapshot_then_live(nats_server: NatsServer, kind: str) -> None:
                 await feed.send_message(type="ping", id="p")
                 assert (await feed.read()).type == "pong"
                 assert host.get("/health")[1]["feeds"]["/feed"] == {
-                    "status": "ok", "upstream": "connected", "connections": 2, "ready": True,
+                    "status": "ok", "upstream": "connected", "store": "unknown", "connections": 2,
+                    "ready": True,
                 }  # fmt: skip
 
     with Host({"/feed": {"nats_url": nats_server.url}}, kind=kind) as host:
@@ -642,5 +643,5 @@ def test_settings_are_validated_on_construction(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("TICKERTAPE_OF_THE_HOST", "x")
     tickertape_app()
     monkeypatch.setenv("TICKERTAPE_JWT_AUDIANCE", "x")
-    with pytest.raises(ConfigurationError, match="resembles TICKERTAPE_JWT_AUDIENCE"):
+    with pytest.raises(ValueError, match="resembles TICKERTAPE_JWT_AUDIENCE"):
         tickertape_app()

@@ -23,7 +23,7 @@ HANDSHAKES: Final = (
 )
 PAGES: Final = (
     "tickertape.relay.endpoints.history:History.page",
-    "tickertape.relay.endpoints.history_endpoint:HistoryEndpoint.__call__",
+    "tickertape.relay.endpoints.read_endpoint:ReadEndpoint.__call__",
 )
 IN_THE_PAST: Final = (
     "tickertape.relay.core.session.session_start:SessionStart.start_located",

@@ -11,7 +11,7 @@ import pytest
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES
 from websockets.asyncio.client import connect
 
-from tests.support.clients.attacker import read_all, upgrade
+from tests.support.clients.attacker import masked, read_all, upgrade
 from tests.support.clients.feed_client import PATIENCE, run
 from tests.support.programs.relay_process import Relay
 from tests.support.servers.nats_server import NatsServer
@@ -33,24 +33,12 @@ def ping(size: int) -> bytes:
     return text + b" " * (size - len(text) - 1) + b"}"
 
 
-def frame(first: int, payload: bytes) -> bytes:
-    """Return a client's frame with a mask of zeros."""
-    size = len(payload)
-    if size < 126:
-        head = bytes([first, 0x80 | size])
-    elif size < 65_536:
-        head = bytes([first, 0xFE]) + size.to_bytes(2)
-    else:
-        head = bytes([first, 0xFF]) + size.to_bytes(8)
-    return head + b"\0\0\0\0" + payload
-
-
 def fragments(payload: bytes, size: int, first: int = 0x01) -> bytes:
     """Return a message in fragments."""
     parts = [payload[at : at + size] for at in range(0, len(payload), size)]
     last = len(parts) - 1
     return b"".join(
-        frame((0x80 if at == last else 0) | (first if at == 0 else 0), part) for at, part in enumerate(parts)
+        masked((0x80 if at == last else 0) | (first if at == 0 else 0), part) for at, part in enumerate(parts)
     )
 
 
@@ -61,14 +49,14 @@ def squeezed(payload: bytes, level: int = 9) -> bytes:
 
 
 SHAPES = {
-    "one frame": lambda text: frame(0x81, text),
+    "one frame": lambda text: masked(0x81, text),
     "two fragments": lambda text: fragments(text, len(text) // 2 + 1),
     "fragments of 64 KiB": lambda text: fragments(text, 64 * KILOBYTE),
     "fragments of 4 KiB": lambda text: fragments(text, 4 * KILOBYTE),
     "fragments of 1 KiB": lambda text: fragments(text, KILOBYTE),
-    "a large fragment and an empty one": lambda text: frame(0x01, text) + frame(0x80, b""),
-    "compressed": lambda text: frame(0xC1, squeezed(text)),
-    "compressed badly": lambda text: frame(0xC1, squeezed(text, 0)),
+    "a large fragment and an empty one": lambda text: masked(0x01, text) + masked(0x80, b""),
+    "compressed": lambda text: masked(0xC1, squeezed(text)),
+    "compressed badly": lambda text: masked(0xC1, squeezed(text, 0)),
     "compressed, in fragments": lambda text: fragments(squeezed(text, 0), 64 * KILOBYTE, 0x41),
     "compressed, in two": lambda text: fragments(squeezed(text), len(squeezed(text)) // 2 + 1, 0x41),
 }
@@ -134,7 +122,7 @@ def close_code(answer: bytes) -> int:
 def test_a_message_of_the_promised_size_is_accepted(relay: Relay, shape: str, size: int) -> None:
     """A message of exactly 1 MiB is answered, and the session stays open."""
     answer = output(
-        relay, SHAPES[shape](ping(size)), frame(0x89, b"still there"), until=re.compile(b"still there|<8>")
+        relay, SHAPES[shape](ping(size)), masked(0x89, b"still there"), until=re.compile(b"still there|<8>")
     )
     assert PONG in answer
     assert b"<a>still there" in answer
@@ -166,14 +154,14 @@ def test_welcome_states_the_maximum_message_size(relay: Relay) -> None:
 
 def numbered(number: int) -> bytes:
     """Return a protocol-level ping as a text message."""
-    return frame(0x81, b'{"type":"ping","id":%d}' % number)
+    return masked(0x81, b'{"type":"ping","id":%d}' % number)
 
 
 def test_answers_come_in_the_order_of_what_they_answer(relay: Relay) -> None:
     """Pongs are sent between messages and the close after them, although all requests came in one read."""
     sent = [
-        frame(0x89, b"one"), numbered(2), frame(0x89, b"three"), frame(0x89, b"four"), numbered(5),
-        numbered(6), frame(0x8A, b"unasked"), frame(0x89, b"seven"), frame(0x88, b"\x03\xe8"),
+        masked(0x89, b"one"), numbered(2), masked(0x89, b"three"), masked(0x89, b"four"), numbered(5),
+        numbered(6), masked(0x8A, b"unasked"), masked(0x89, b"seven"), masked(0x88, b"\x03\xe8"),
     ]  # fmt: skip
     expected = (
         b'<a>one<1>{"type":"pong","id":2}<a>three<a>four<1>{"type":"pong","id":5}'
@@ -186,17 +174,17 @@ def test_answers_come_in_the_order_of_what_they_answer(relay: Relay) -> None:
 def test_a_pong_between_fragments_does_not_wait(relay: Relay) -> None:
     """A ping between fragments is answered before the message."""
     text = b'{"type":"ping","id":7}'
-    data = frame(0x01, text[:5]) + frame(0x89, b"x") + frame(0x80, text[5:]) + frame(0x89, b"y")
+    data = masked(0x01, text[:5]) + masked(0x89, b"x") + masked(0x80, text[5:]) + masked(0x89, b"y")
     assert output(relay, data, until=re.compile(b"<a>y")) == b"<a>x<1>" + PONG + b"<a>y"
 
 
 @pytest.mark.parametrize(
     ("broken", "code"),
     [
-        (frame(0x83, b"x"), 1002),
-        (frame(0x80, b"x"), 1002),
-        (frame(0x82, b"x"), 1003),
-        (frame(0x81, b"\xff"), 1007),
+        (masked(0x83, b"x"), 1002),
+        (masked(0x80, b"x"), 1002),
+        (masked(0x82, b"x"), 1003),
+        (masked(0x81, b"\xff"), 1007),
         (b"\x81\x02hi", 1002),
     ],
 )
@@ -204,7 +192,7 @@ def test_messages_before_a_protocol_error_are_answered(relay: Relay, broken: byt
     """Messages before a protocol error are answered, and messages after it are not, although all came in one
     read.
     """
-    answer = output(relay, numbered(1) + frame(0x89, b"x") + broken + numbered(2) + frame(0x89, b"y"))
+    answer = output(relay, numbered(1) + masked(0x89, b"x") + broken + numbered(2) + masked(0x89, b"y"))
     assert answer.startswith(b'<1>{"type":"pong","id":1}<a>x')
     assert close_code(answer) == code
     assert b'"id":2' not in answer
@@ -213,13 +201,13 @@ def test_messages_before_a_protocol_error_are_answered(relay: Relay, broken: byt
 
 def test_a_client_may_go_in_the_middle_of_a_message(relay: Relay) -> None:
     """A close in the middle of a message is answered like any other."""
-    assert close_code(output(relay, frame(0x01, b"half") + frame(0x88, b"\x03\xe8"))) == 1000
+    assert close_code(output(relay, masked(0x01, b"half") + masked(0x88, b"\x03\xe8"))) == 1000
 
 
 def test_messages_after_a_close_are_ignored(relay: Relay) -> None:
     """Messages after a close are ignored, also right after the handshake."""
     with socket.create_connection(relay.host_port, timeout=PATIENCE) as link:
-        link.sendall(upgrade("/ws") + frame(0x88, b"\x03\xe8") + numbered(1))
+        link.sendall(upgrade("/ws") + masked(0x88, b"\x03\xe8") + numbered(1))
         data = read_all(link)
     assert b'"pong"' not in data
     assert data.endswith(b"\x88\x02\x03\xe8")

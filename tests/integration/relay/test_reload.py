@@ -245,5 +245,5 @@ def test_a_certificate_is_served_immediately(nats_server: NatsServer, files: Fil
 def test_a_relay_without_files_logs_that(nats_server: NatsServer) -> None:
     """A relay without reloadable files logs that and keeps running."""
     with Relay(nats_server.url) as relay:
-        assert "no settings come from files" in reload(relay)
+        assert "lists come from files" in reload(relay)
         assert relay.stop() == 0

@@ -12,6 +12,7 @@ from tests.support.clients.attacker import count
 from tests.support.clients.fake_link import only
 from tests.support.clients.feed_client import PATIENCE, follow, jetstream, publish, run, status
 from tests.support.programs.relay_process import Relay, eventually
+from tests.support.programs.relay_process import run as run_command
 from tests.support.servers.nats_server import NatsServer
 
 FLOOD = 20_000
@@ -105,3 +106,12 @@ def test_a_flood_of_components_hides_no_gateway(nats_server: NatsServer) -> None
         relay.kill()
         relay.start()
         run(check(relay))
+        # What the runbook of the alert says.
+        purged = run_command("streams", "purge", "--states", "system.health.>", "--nats-url", nats_server.url)
+        assert purged.returncode == 0, purged.stderr
+        assert f"HEALTH: {FLOOD + 1} messages purged" in purged.stdout
+        relay.stop()
+        relay.start()
+        assert count(relay, "states_missing", family="system.health") == 0
+        subjects, last = run(shown(relay, ">"))
+        assert (subjects, last.truncated) == (GATEWAYS, 0)

@@ -20,19 +20,11 @@ import structlog
 from nats.aio.client import Client
 from tickertape.producers.sdk.logging_handler import NOT_SHIPPED, TickertapeHandler
 
-from tests.integration.sdk.test_publisher import stored
+from tests.integration.sdk.test_publisher import stored, with_client
 from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import NatsServer
 from tickertape.names import Names
-from tickertape.nats import connection, streams
-
-
-async def with_client(url: str, work: Any) -> Any:
-    client = await connection.connect(url, name="test")
-    try:
-        return await work(client)
-    finally:
-        await connection.close(client)
+from tickertape.nats import streams
 
 
 @pytest.fixture

@@ -55,6 +55,15 @@ async def provisioned(url: str, prefix: str = "") -> AsyncIterator[Client]:
         await connection.close(client)
 
 
+async def with_client(url: str, work: Any) -> Any:
+    """Run a coroutine function with a client, and return its result."""
+    client = await connection.connect(url, name="test")
+    try:
+        return await work(client)
+    finally:
+        await connection.close(client)
+
+
 async def stored(client: Client, subject: str, stream: str = "EVENTS") -> list[dict[str, Any]]:
     """Return the events of a subject from the stream, in order."""
     events: list[dict[str, Any]] = []

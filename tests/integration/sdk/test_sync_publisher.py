@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from concurrent.futures import Future
-from typing import Any
 
 import pytest
 from nats.aio.client import Client
@@ -16,23 +15,15 @@ from tickertape.producers.sdk.errors import InvalidEvent, PublishDropped, Publis
 from tickertape.producers.sdk.publisher import Ack
 from tickertape.producers.sdk.sync_publisher import SyncPublisher
 
-from tests.integration.sdk.test_publisher import stored
+from tests.integration.sdk.test_publisher import stored, with_client
 from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import NatsServer
 from tickertape.names import Names
-from tickertape.nats import connection, streams
+from tickertape.nats import streams
 
 
 def line(text: str) -> SystemLog:
     return SystemLog(level="INFO", message=text, source="test")
-
-
-async def with_client(url: str, work: Any) -> Any:
-    client = await connection.connect(url, name="test")
-    try:
-        return await work(client)
-    finally:
-        await connection.close(client)
 
 
 def provision(url: str, prefix: str = "") -> None:

@@ -5,7 +5,6 @@ import contextlib
 import gc
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -25,12 +24,13 @@ from tickertape.producers.sdk.publisher import FOREVER, Publisher
 from tickertape.producers.shipper.runner import run_shipper
 from tickertape.producers.shipper.sinks.atomic import AtomicSink
 from tickertape.producers.shipper.sinks.dedupe import DedupeSink
-from tickertape.producers.shipper.sinks.local_state import CheckpointError, LocalState
+from tickertape.producers.shipper.sinks.local_state import LocalState
 from tickertape.producers.shipper.sinks.sink import Checkpoint, OutgoingEvent
 
 from tests.support.clients.feed_client import jetstream, publish
 from tests.support.patience import PATIENCE
 from tests.support.programs.relay_process import expect_rejection
+from tests.support.programs.stop_signal import stopped_at_end
 from tests.support.servers.nats_server import NatsServer
 from tickertape.cli.ship import ShipSettings, run
 from tickertape.names import Names
@@ -103,22 +103,6 @@ async def listening(url: str, prefix: str = "") -> AsyncIterator[Shipped]:
         await connection.close(client)
 
 
-@contextlib.asynccontextmanager
-async def shipping(settings: ShipSettings) -> AsyncIterator[None]:
-    """Run a shipper, stop it with SIGTERM, and check that it ends with exit code 0."""
-    task = asyncio.create_task(run(settings))
-    try:
-        await asyncio.sleep(0)  # the signal handler must be installed before the signal is sent
-        yield
-        os.kill(os.getpid(), signal.SIGTERM)
-        async with asyncio.timeout(PATIENCE):
-            assert await task == 0
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
 def settings_of(url: str, prefix: str, folder: Path, *paths: str, **more: Any) -> ShipSettings:
     names = [str(folder / path) for path in paths or ("app.log",)]
     return ShipSettings(nats_url=url, subject_prefix=prefix, paths=names, state_dir=folder / "state", **more)
@@ -143,7 +127,7 @@ def test_a_rotation_and_a_restart_lose_and_repeat_nothing(
     async def main() -> None:
         async with listening(nats_url, nats_prefix) as shipped:
             append(log, numbered(0, 500))
-            async with shipping(settings):
+            async with stopped_at_end(run(settings)):
                 await shipped.until(500)
                 append(log, numbered(500, 900))
                 log.rename(tmp_path / "app.log.1")
@@ -152,9 +136,9 @@ def test_a_rotation_and_a_restart_lose_and_repeat_nothing(
             append(log, numbered(1000, 1100))
             log.rename(tmp_path / "app.log.2")
             append(log, numbered(1100, 1200))
-            async with shipping(settings):
+            async with stopped_at_end(run(settings)):
                 await shipped.until(1200)
-            async with shipping(settings):
+            async with stopped_at_end(run(settings)):
                 append(log, numbered(1200, 1201))
                 await shipped.until(1201)
             await shipped.read()
@@ -199,7 +183,7 @@ def test_an_outage_of_nats_loses_nothing(nats_server: NatsServer, tmp_path: Path
     async def main() -> None:
         async with listening(nats_server.url) as shipped:
             append(log, numbered(0, 100))
-            async with shipping(settings_of(nats_server.url, "", tmp_path)):
+            async with stopped_at_end(run(settings_of(nats_server.url, "", tmp_path))):
                 await shipped.until(100)
                 await asyncio.to_thread(nats_server.kill)
                 append(log, numbered(100, 6000))
@@ -267,7 +251,7 @@ def test_it_stops_while_it_waits_for_nats(nats_server: NatsServer, tmp_path: Pat
     append(tmp_path / "app.log", ["one"])
 
     async def main() -> None:
-        async with shipping(settings_of(nats_server.url, "", tmp_path)):
+        async with stopped_at_end(run(settings_of(nats_server.url, "", tmp_path))):
             await asyncio.sleep(0.3)
         await asyncio.to_thread(nats_server.start)
         async with listening(nats_server.url) as shipped:
@@ -432,7 +416,7 @@ def test_health_and_status_report_the_lag(
 
     async def main() -> None:
         async with listening(nats_url, nats_prefix) as shipped:
-            async with shipping(settings):
+            async with stopped_at_end(run(settings)):
                 await shipped.until(10)
                 async with asyncio.timeout(PATIENCE):
                     while "10 events shipped" not in "".join(printed[-1:]):
@@ -476,23 +460,23 @@ def test_without_atomic_batches_message_ids_prevent_duplicates(
     class FailingState(LocalState):
         saves = 0
 
-        def save(self, checkpoints: dict[str, bytes]) -> bool:
+        def record(self, checkpoints: dict[str, bytes], path: str) -> None:
             self.saves += 1
             if self.saves == 3:
-                raise CheckpointError("cannot be written: no space left on device", "free some space")
-            return super().save(checkpoints)
+                raise RuntimeError("killed")
+            super().record(checkpoints, path)
 
     async def ship(state: LocalState) -> int:
         publisher = Publisher(nats_url, prefix=nats_prefix, name="old", deadline=FOREVER)
         async with publisher:
             await publisher.connected()
-            sink = DedupeSink(publisher, state, "host")
+            sink = DedupeSink(publisher, state, "host", print)
             return await run_shipper(settings, sink, publisher, asyncio.Event(), 200_000, state)
 
     async def main() -> None:
         async with listening(nats_url, nats_prefix) as shipped:
             state: LocalState = FailingState(tmp_path / "state", "key")
-            with pytest.raises(CheckpointError):
+            with pytest.raises(RuntimeError, match="killed"):
                 await ship(state)
             state.close()
             state = LocalState(tmp_path / "state", "key")
@@ -530,8 +514,8 @@ def test_a_batch_whose_acknowledgement_is_lost_is_stored_once(nats_url: str, nat
     class LossySink(AtomicSink):
         replied = 0
 
-        async def _request(self, subject: str, body: bytes, headers: dict[str, str]) -> Msg:
-            reply = await super()._request(subject, body, headers)
+        async def _request(self, subject: str, body: bytes, *rest: Any) -> Msg:
+            reply = await super()._request(subject, body, *rest)
             self.replied += 1
             if self.replied % 2:
                 raise NatsTimeout

@@ -29,6 +29,7 @@ from tests.support.programs.relay_process import Relay, eventually
 from tests.support.programs.relay_process import run as run_command
 from tests.support.servers.deployed_nats import Deployed, deployed
 from tests.support.servers.nats_server import NatsServer
+from tickertape.errors import EXIT_DENIED
 from tickertape.names import Names
 
 SCHEMA = json.loads((ROOT / "contracts" / "schema" / "audit.schema.json").read_text())
@@ -247,7 +248,7 @@ def test_a_relay_may_write_records_but_not_read_or_delete_them(least: Deployed) 
         eventually(lambda: len(records(least.url, *operator)) == 2, "both records are stored")
         assert not least.violations
     done = run_command("streams", "audit", "--nats-url", least.url, *least.options("relay"))
-    assert done.returncode == 1
+    assert done.returncode == EXIT_DENIED
     assert least.violations
 
 

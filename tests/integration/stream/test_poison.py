@@ -35,7 +35,7 @@ from tests.support.servers.nats_server import NatsServer
 from tickertape.cli.streams import StreamsSettings
 from tickertape.cli.streams import run as streams
 
-COUNT: Final = 100_000 if os.environ.get("TICKERTAPE_CHAOS") == "full" else 10_000
+COUNT: Final = 100_000 if os.environ.get("CHAOS") == "full" else 10_000
 STATUS: Final = b"gateway.status.ctp."
 REPLIES: Final = (
     b"",

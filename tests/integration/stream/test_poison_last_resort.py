@@ -14,7 +14,7 @@ from tests.support.programs.relay_process import Relay, eventually
 from tests.support.servers.nats_server import NatsServer
 
 FAULTY = """
-import tickertape.nats.client as client
+import tickertape.nats.wire.operation_parser as client
 from tickertape.nats.wire.protocol_parser import Message, ProtocolParser
 
 class Faulty(ProtocolParser):

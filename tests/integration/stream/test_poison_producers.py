@@ -6,7 +6,7 @@ from pathlib import Path
 import orjson
 from tickertape.producers.monitor.coordination.silences import read
 from tickertape.producers.monitor.coordination.stored_status import read_stored_statuses
-from tickertape.producers.monitor.coordination.stream_follower import follow
+from tickertape.producers.monitor.coordination.stream_follower import Position, follow
 from tickertape.producers.sdk.publisher import Publisher
 
 from tests.integration.cli.test_tail_token import tail
@@ -15,7 +15,9 @@ from tests.integration.shipper import test_shipper
 from tests.support.clients.feed_client import PATIENCE, line, run
 from tests.support.clients.poison import BLOCKS, SUBJECT_OF_EVENT, SUBJECTS, Message, RawPublisher, event
 from tests.support.programs.relay_process import Relay
+from tests.support.programs.stop_signal import stopped_at_end
 from tests.support.servers.nats_server import NatsServer, free_port
+from tickertape.cli import monitor, ship
 from tickertape.cli.monitor import MonitorSettings
 from tickertape.names import Names
 from tickertape.nats import connection
@@ -51,7 +53,7 @@ def test_a_monitor_starts_and_publishes_among_poison(nats_server: NatsServer, tm
     """A monitor works with poison in EVENTS, LATEST and WATCHDOG, before its start and while it runs."""
     port = free_port()
     settings = MonitorSettings(
-        nats_url=nats_server.url, config=test_monitor.configured(tmp_path, port, None), id="m1"
+        nats_url=nats_server.url, gateways=test_monitor.configured(tmp_path, port, None), id="m1"
     )
     strange = orjson.dumps({"gateway_id": "strange", "current_status": "?"})
     bad = [
@@ -65,7 +67,7 @@ def test_a_monitor_starts_and_publishes_among_poison(nats_server: NatsServer, tm
             with RawPublisher(nats_server.url) as raw:
                 raw.publish(*bad)
                 await settled(nats_server.url, "LATEST", len(TOKENS))
-                async with test_monitor.monitoring(settings):
+                async with stopped_at_end(monitor.run(settings)):
                     async with test_monitor.serving(test_monitor.hold, port):
                         await statuses.until("tcp.main", "HEALTHY")
                         raw.publish(*bad)
@@ -94,7 +96,7 @@ def test_a_monitor_receives_valid_messages_among_poison(nats_server: NatsServer)
         await provision(client, names)
         received: list[bytes] = []
         task = asyncio.create_task(
-            follow(client, "EVENTS", ("gateway.>",), 0, lambda delivery: received.append(delivery.data))
+            follow(client, "EVENTS", ("gateway.>",), Position(), lambda one: received.append(one.data), print)
         )
         with RawPublisher(nats_server.url) as raw:
             for number, block in enumerate(BLOCKS):
@@ -128,7 +130,7 @@ def test_a_shipper_starts_and_ships_among_poison(nats_server: NatsServer, tmp_pa
                 await settled(nats_server.url, "CHECKPOINTS", len(TOKENS))
                 for start in (0, 20, 40):
                     test_shipper.append(tmp_path / "app.log", test_shipper.numbered(start, start + 20))
-                    async with test_shipper.shipping(settings):
+                    async with stopped_at_end(ship.run(settings)):
                         await until_logged(shipped, start + 20)
                         raw.publish(*bad)
 

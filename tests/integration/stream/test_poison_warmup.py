@@ -19,12 +19,13 @@ from tickertape.contracts.cursors import Cursor
 from tickertape.contracts.events import STREAM_SUBJECTS, Status
 from tickertape.relay.core.grants import EVERYTHING
 from tickertape.relay.core.hub import Hub, HubSettings
+from tickertape.relay.ingest.gateway_history import GatewayHistory
 from tickertape.relay.ingest.ingest import Ingest
 from tickertape.relay.ingest.replay_readers import ReplayReaders
 from tickertape.relay.ingest.replay_requests import ReplayRequests
 from tickertape.relay.ingest.unparsable_messages import find_unparsable, start_after
 
-import tickertape.nats.client as client
+import tickertape.nats.wire.operation_parser as client
 from tests.support.clients.feed_bench import states_of
 from tests.support.clients.feed_client import PATIENCE, jetstream, line, publish, run, status
 from tests.support.servers.nats_server import NatsServer
@@ -175,7 +176,7 @@ async def started(url: str, faults: Faults = none) -> AsyncIterator[Started]:
     patterns = tuple(names.subject(pattern) for pattern in STREAM_SUBJECTS)
     hub = Hub(HubSettings(), lambda: None)
     readers = ReplayReaders(hub, ReplayRequests(), names, patterns, time.time)
-    ingest = Ingest(hub, time.time, url, names, patterns, readers)
+    ingest = Ingest(hub, time.time, url, names, patterns, readers, GatewayHistory(hub, names, patterns))
     ready = asyncio.Event()
     token = present.set(faults)
     running = asyncio.create_task(ingest.run(ready))

@@ -18,7 +18,7 @@ from tickertape.nats import jetstream_api as jetstream
 from tickertape.nats import streams
 from tickertape.nats.streams import StreamsError
 
-ALL = ["WATCHDOG", "EVENTS", "HEALTH", "LATEST", "CHECKPOINTS", "REJECTED"]
+ALL = ["WATCHDOG", "EVENTS", "HEALTH", "LATEST", "CHECKPOINTS", "REJECTED", "HISTORY"]
 DEADLINE = 15.0
 """Seconds for a stream to source a message from another; usually some milliseconds."""
 
@@ -65,12 +65,12 @@ async def _newest(nc: Client, stream: str, subject: str, payload: bytes) -> dict
             await asyncio.sleep(0.01)
 
 
-def test_all_five_are_created_once(nats_url: str, nats_prefix: str) -> None:
+def test_all_are_created_once(nats_url: str, nats_prefix: str) -> None:
     """The first start creates all streams, and a second finds them as required."""
     names = Names(nats_prefix)
 
     async def body(nc: Client) -> None:
-        assert [d.setting for d in await streams.differences(nc, names)] == ["name"] * 6
+        assert [d.setting for d in await streams.differences(nc, names)] == ["name"] * 7
         first = await streams.provision(nc, names)
         assert first.created == [names.stream(name) for name in ALL]
         assert first.notes == []
@@ -152,7 +152,7 @@ def test_other_sizes_are_kept_with_a_note(nats_server: NatsServer) -> None:
             if expected["name"] == "EVENTS":
                 await _create(nc, {**expected, "max_bytes": 50_000_000, "compression": "none"})
         found = await streams.provision(nc, Names())
-        assert found.created == ["HEALTH", "LATEST", "CHECKPOINTS", "REJECTED"]
+        assert found.created == ["HEALTH", "LATEST", "CHECKPOINTS", "REJECTED", "HISTORY"]
         assert found.notes == [
             "stream EVENTS has max_bytes 50000000, the contract requires 1GiB; left unchanged",
             "stream EVENTS has compression 'none', the contract requires 's2'; left unchanged",
@@ -217,7 +217,7 @@ def test_subjects_of_another_stream_are_rejected(nats_server: NatsServer) -> Non
             "check for another stream with the same subjects ('nats stream ls') and the account limits"
         )
         # A deployment with its own prefix can share the server with it.
-        assert len((await streams.provision(nc, Names("own"))).created) == 6
+        assert len((await streams.provision(nc, Names("own"))).created) == 7
 
     _run(nats_server.url, body)
 
@@ -252,15 +252,19 @@ def test_apply_changes_what_provisioning_only_reports(nats_server: NatsServer) -
             await streams.provision(nc, Names())
         assert await streams.apply(nc, Names()) == [
             "stream EVENTS: subjects ['log.>'] -> ['gateway.>', 'system.>', 'log.>', 'checkpoint.>']",
-            "stream EVENTS: max_age 3600000000000 -> 86400000000000",
             "stream HEALTH created",
             "stream LATEST created",
             "stream CHECKPOINTS created",
             "stream REJECTED created",
+            "stream HISTORY created",
         ]
         assert await streams.apply(nc, Names()) == []
         found = await streams.provision(nc, Names())
-        assert (found.created, found.notes) == ([], [])
+        # The operator's retention is kept: a shorter one would delete events.
+        assert (found.created, found.notes) == (
+            [],
+            ["stream EVENTS has max_age 3600s, the contract requires 86400s; left unchanged"],
+        )
 
     _run(nats_server.url, body)
 
@@ -323,7 +327,9 @@ def test_latest_is_made_again_when_events_is_newer(nats_server: NatsServer) -> N
         found = await streams.provision(nc, Names())
         assert found.created == ["EVENTS", "HEALTH", "LATEST"]
         assert found.notes == [
-            f"stream {name} was older than EVENTS and was recreated" for name in ("HEALTH", "LATEST")
+            "stream HEALTH was older than EVENTS and was recreated",
+            "stream LATEST was older than EVENTS and was recreated",
+            "stream HISTORY copied from an earlier EVENTS, and copies from the current one now",
         ]
         await js.publish("gateway.status.ctp.main", b"new")
         headers = await _newest(nc, "LATEST", "gateway.status.ctp.main", b"new")

@@ -1,7 +1,7 @@
 """The cases of the Autobahn test suite against the relay's WebSocket layer, run by kosoku.
 
 Families 1 to 7 and 10 are 247 cases. Family 9 is about speed and size; its cases with text run with
-``TICKERTAPE_CHAOS=full``. Families 12 and 13, compression, fail in kosoku 0.1.0 itself: "Strings must be
+``CHAOS=full``. Families 12 and 13, compression, fail in kosoku 0.1.0 itself: "Strings must be
 encoded before hashing". ``test_relay_messages.py`` covers compression.
 """
 
@@ -22,7 +22,7 @@ LARGE: Final = ("9.1.*", "9.3.*", "9.5.*", "9.7.*")
 
 COUNT: Final = 247
 AT_ONCE: Final = 4
-FULL: Final = os.environ.get("TICKERTAPE_CHAOS") == "full"
+FULL: Final = os.environ.get("CHAOS") == "full"
 
 PASSED: Final = ("OK", "OK")
 BINARY: Final = (("FAILED", "FAILED"), "a binary message: 1003, the feed is text")
@@ -97,7 +97,7 @@ def timed_out(result: CaseResult) -> bool:
     ("cases", "count"),
     [
         (CASES, COUNT),
-        pytest.param(LARGE, 27, marks=pytest.mark.skipif(not FULL, reason="TICKERTAPE_CHAOS=full")),
+        pytest.param(LARGE, 27, marks=pytest.mark.skipif(not FULL, reason="CHAOS=full")),
     ],
     ids=["protocol", "size and speed"],
 )

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 import orjson
-from tickertape.relay.core.replay_cache import CHUNK_SEQUENCES
 
 from tests.support.clients.churn import Churn, publish
 from tests.support.clients.feed_client import follow, jetstream, line
@@ -89,8 +88,7 @@ def test_disconnected_clients_leave_nothing(nats_server: NatsServer) -> None:
     assert churn.failed == []
     assert churn.made == CLIENTS
     more = {name: number - before.get(name, 0) for name, number in after.items()}
-    # Chunks read for clients that lagged are cached for others, within a limit of their own.
-    assert more.pop("tickertape.relay.core.event_log.Record", 0) <= SLACK + 3 * CHUNK_SEQUENCES
+    assert more.pop("tickertape.relay.core.event_log.Record", 0) <= LOG + SLACK
     assert {name: number for name, number in more.items() if number > SLACK} == {}
     assert after["tasks"] == before["tasks"]
     assert after["descriptors"] == before["descriptors"]

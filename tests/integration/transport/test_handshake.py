@@ -11,7 +11,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from tests.support.clients.attacker import read_until, upgrade
+from tests.support.clients.attacker import masked, read_until, upgrade
 from tests.support.clients.fake_link import only
 from tests.support.clients.feed_client import PATIENCE, follow, run
 from tests.support.programs.relay_process import Relay
@@ -198,12 +198,6 @@ def raw_close_code(relay: Relay, *frames: bytes) -> int:
             data += more
     at = data.index(b"\x88")
     return int.from_bytes(data[at + 2 : at + 4], "big")
-
-
-def masked(first: int, payload: bytes) -> bytes:
-    """Return a client's frame with a mask of zeros."""
-    size = bytes([0x80 | len(payload)]) if len(payload) < 126 else b"\xfe" + len(payload).to_bytes(2, "big")
-    return bytes([first]) + size + b"\0\0\0\0" + payload
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ import pytest
 import trustme
 
 from tests.support.clients import forge
-from tests.support.clients.attacker import bearer, count, get, read_until, upgrade
+from tests.support.clients.attacker import bearer, count, get, masked, read_until, upgrade
 from tests.support.clients.feed_client import PATIENCE
 from tests.support.programs.faulty_program import TARGETS, subject
 from tests.support.programs.relay_process import Relay, eventually
@@ -39,24 +39,12 @@ WITHOUT_UVLOOP: Final = (
 )
 
 
-def frame(first: int, payload: bytes) -> bytes:
-    """Return a client's frame with a mask of zeros."""
-    size = len(payload)
-    if size < 126:
-        head = bytes([first, 0x80 | size])
-    elif size < 65_536:
-        head = bytes([first, 0xFE]) + size.to_bytes(2)
-    else:
-        head = bytes([first, 0xFF]) + size.to_bytes(8)
-    return head + b"\0\0\0\0" + payload
-
-
-TEXT: Final = frame(0x81, b" " * SIZE)
-SMALL: Final = frame(0x81, b" " * 10_000) * (SIZE // 10_000)
+TEXT: Final = masked(0x81, b" " * SIZE)
+SMALL: Final = masked(0x81, b" " * 10_000) * (SIZE // 10_000)
 """The same number of bytes in messages that an unauthenticated client may send."""
 
 BYTES: Final = b"x" * SIZE
-MESSAGE: Final = partial(frame, 0x81)
+MESSAGE: Final = partial(masked, 0x81)
 
 
 @pytest.fixture(scope="module")
@@ -141,18 +129,18 @@ def connected(
 
 BROKEN: Final = {
     "too large": (b"\x81\xff" + (2**21).to_bytes(8) + b"\0\0\0\0", 1009),
-    "fragments too large": (frame(0x01, b"x" * 60_000) + frame(0x00, b"x" * 60_000) * 20, 1009),
-    "no continuation": (frame(0x01, b"x" * 60_000) * 2, 1002),
+    "fragments too large": (masked(0x01, b"x" * 60_000) + masked(0x00, b"x" * 60_000) * 20, 1009),
+    "no continuation": (masked(0x01, b"x" * 60_000) * 2, 1002),
     "unmasked": (b"\x81\x02hi", 1002),
-    "unknown opcode": (frame(0x83, b"x"), 1002),
-    "reserved bit": (frame(0xC1, b"x"), 1002),
-    "broken close": (frame(0x88, b"x"), 1002),
+    "unknown opcode": (masked(0x83, b"x"), 1002),
+    "reserved bit": (masked(0xC1, b"x"), 1002),
+    "broken close": (masked(0x88, b"x"), 1002),
     "bad UTF-8": (MESSAGE(b"\xff\xfe"), 1007),
-    "binary": (frame(0x82, b"x"), 1003),
-    "close": (frame(0x88, b"\x03\xe8"), 1000),
+    "binary": (masked(0x82, b"x"), 1003),
+    "close": (masked(0x88, b"\x03\xe8"), 1000),
     "no JSON": (MESSAGE(b"hello"), 4400),
     "bad filter": (MESSAGE(b'{"type":"subscribe","level":"LOUD"}'), 4409),
-    "flood of pings": (frame(0x89, b"") * 400, 4429),
+    "flood of pings": (masked(0x89, b"") * 400, 4429),
     "flood of messages": (MESSAGE(b'{"type":"ping"}') * 400, 4429),
 }
 
@@ -193,7 +181,7 @@ def test_a_client_reads_that_the_relay_has_a_fault(server: NatsServer, behind: s
     relay.program = [sys.executable, "-m", "tests.support.programs.faulty_program", "relay"]
     path = f"/ws?subjects={subject(next(one for one in TARGETS if one.endswith('Connection._parse')))}"
     with relay, connected(relay, path=path, mark=b'"type":"subscribed"') as link:
-        output = last_message(link, frame(0x89, b""), TEXT, received, later=behind == "later")
+        output = last_message(link, masked(0x89, b""), TEXT, received, later=behind == "later")
     assert int.from_bytes(output[:2]) == 1011
 
 
@@ -360,7 +348,7 @@ def test_clients_that_never_close_are_cut(server: NatsServer) -> None:
         honest = stack.enter_context(connected(relay))
         for number in range(5 * most):
             link = stack.enter_context(connected(relay))
-            link.sendall(BROKEN["binary"][0] if number % 2 else frame(0x89, b"") * 400)
+            link.sendall(BROKEN["binary"][0] if number % 2 else masked(0x89, b"") * 400)
         eventually(lambda: count(relay, "connections") <= 1 + most, "no more than the limit")
         assert count(relay, "sockets_unauthenticated") <= most
         eventually(lambda: count(relay, "sockets") == 1, "the relay has lost its patience with all")

@@ -169,7 +169,7 @@ def producers(tmp_path: Path) -> dict[str, list[str]]:
     (tmp_path / "a.log").write_text("a line\n")
     state = ["--state-dir", str(tmp_path / "state")]
     return {
-        "monitor": ["monitor", "--config", str(config)],
+        "monitor": ["monitor", "--gateways", str(config)],
         "ship": ["ship", str(tmp_path / "a.log"), *state],
     }
 
@@ -193,7 +193,7 @@ def test_a_producer_whose_metrics_cannot_be_served_ends(
     assert received.returncode == 1
     assert "Traceback" not in received.stderr
     last = received.stderr.splitlines()[-1]
-    assert last.startswith(f"tickertape {program}: cannot listen on {host}:{port} for metrics")
+    assert last.startswith(f"tickertape {program}: {host}:{port} for metrics is already in use")
     assert "--metrics-port" in last
 
 

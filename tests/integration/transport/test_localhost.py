@@ -14,20 +14,10 @@ from tests.support.clients.feed_client import PATIENCE, follow, run
 from tests.support.programs.lost_listener import lose_listener
 from tests.support.programs.relay_process import Relay
 from tests.support.programs.relay_process import run as run_command
+from tests.support.servers.loopback import has_ipv6
 from tests.support.servers.nats_server import NatsServer, free_port
 from tickertape.net.listeners import ListenError
 from tickertape.net.metrics_port import MetricsPort
-
-
-def has_ipv6() -> bool:
-    """Return whether this machine has the IPv6 loopback address."""
-    try:
-        with socket.socket(socket.AF_INET6) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
 
 pytestmark = pytest.mark.skipif(not has_ipv6(), reason="needs IPv6 on loopback")
 

@@ -162,6 +162,18 @@ def upgrade(target: str = "/ws", *headers: str, host: str = "127.0.0.1") -> byte
     return "\r\n".join(lines).encode("latin-1")
 
 
+def masked(first: int, payload: bytes) -> bytes:
+    """Return a client's WebSocket frame with a mask of zeros, which leaves the payload unchanged."""
+    size = len(payload)
+    if size < 126:
+        head = bytes([first, 0x80 | size])
+    elif size < 65_536:
+        head = bytes([first, 0xFE]) + size.to_bytes(2)
+    else:
+        head = bytes([first, 0xFF]) + size.to_bytes(8)
+    return head + b"\0\0\0\0" + payload
+
+
 def bearer(token: str) -> str:
     """Return the header in which a program sends its token."""
     return f"Authorization: Bearer {token}"

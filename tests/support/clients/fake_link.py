@@ -181,6 +181,7 @@ class Stage:
         **settings: Any,
     ) -> None:
         self.now = NOW
+        self.skew = 0.0
         self.woken = 0
         self.fetched = 0
         self.requested: list[Session] = []
@@ -277,7 +278,7 @@ class Stage:
     def tick(self, after: float = 0.0) -> None:
         """Advance the clock, and do what is due."""
         self.now += after
-        self.hub.tick(self.now)
+        self.hub.tick(self.now, self.skew)
 
     def flush(self, after: float = 0.0) -> None:
         """Advance the clock, and flush."""

@@ -31,13 +31,14 @@ class StalledClient:
 
     def read(self, total: int) -> tuple[list[int], list[Gap]]:
         """Read until delivered and dropped events reach a total, or a gap has an unknown size."""
-        messages = []
+        seqs: list[int] = []
+        gaps: list[Gap] = []
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             complete = self._complete_frames()
-            messages += [relay_message.validate_json(text) for text in texts(complete)] if complete else []
-            seqs = [item.seq for message in only(messages, Events) for item in message.events]
-            gaps = only(messages, Gap)
+            messages = [relay_message.validate_json(text) for text in texts(complete)] if complete else []
+            seqs += [item.seq for message in only(messages, Events) for item in message.events]
+            gaps += only(messages, Gap)
             unknown = any(gap.dropped is None for gap in gaps)
             if len(seqs) + sum(gap.dropped or 0 for gap in gaps) >= total:
                 return seqs, gaps

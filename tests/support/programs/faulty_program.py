@@ -42,7 +42,7 @@ TARGETS: Final = (
     "tickertape.relay.ingest.replay_readers:ReplayReaders._locate",
     "tickertape.relay.core.fanout.catch_up:CatchUp._serve",
     "tickertape.relay.endpoints.history:History.page",
-    "tickertape.relay.endpoints.history_endpoint:HistoryEndpoint.__call__",
+    "tickertape.relay.endpoints.read_endpoint:ReadEndpoint.__call__",
     *READERS,
 )
 

@@ -31,6 +31,7 @@ from tests.support.patience import PATIENCE as PATIENCE
 from tests.support.programs import warm_start
 from tests.support.programs.program_output import ProgramOutput
 from tickertape.cli import main as cli
+from tickertape.nats.errors import StreamsError
 
 _LISTENING: Final = re.compile(r"relay: (https?://\S+)  metrics: (http://\S+)/metrics  NATS: (\S+)")
 _running: set["Relay"] = set()
@@ -74,16 +75,25 @@ def expect_rejection(*arguments: str, **env: str) -> subprocess.CompletedProcess
 
 
 def eventually(condition: Callable[[], bool], what: str, timeout: float = PATIENCE) -> None:
-    """Wait until a condition holds.
+    """Wait until a condition holds; a transient error of JetStream, as without a leader, means not yet.
 
     Raises:
         TimeoutError: it does not hold in time; the text names it.
     """
     deadline = time.monotonic() + timeout
-    while not condition():
+    while not _holds(condition):
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {timeout:g} s for: {what}")
         time.sleep(0.01)
+
+
+def _holds(condition: Callable[[], bool]) -> bool:
+    try:
+        return condition()
+    except StreamsError as error:
+        if not error.transient:
+            raise
+        return False
 
 
 class MainPort:

@@ -31,7 +31,7 @@ from typing import Final, NoReturn, TextIO
 
 from tests.support.paths import ROOT
 
-COMMAND: Final = "tickertape.cli.main"
+COMMAND: Final = "tickertape.__main__"
 HOST: Final = "tests.support.programs.asgi_host"
 """Programs that can be started; each has a ``main``."""
 

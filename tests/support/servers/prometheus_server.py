@@ -2,11 +2,13 @@
 
 Invariants:
 
-1. The configuration is the deployed one except for the targets and the intervals.
+1. The configuration is the deployed one except for the targets, the intervals and, if asked for, the times
+   that alerts wait and look back, which are shortened in a copy of the rules.
 2. Nothing is left running: ``close`` stops it in whatever state it is.
 """
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -28,10 +30,14 @@ DEPLOYED: Final = ROOT / "deploy" / "prometheus"
 EVERY: Final = "500ms"
 """Interval of scrapes and rule evaluations."""
 
+_SHORTENED: Final = {r"for: \d+[ms]": "for: 2s", r"\[[12]m\]": "[5s]", r"\[(?:5|10)m\]": "[8s]"}
+"""Times in the rules, and what replaces them in a quick copy."""
+
 
 def find(program: str) -> str:
-    """Return ``prometheus`` or ``promtool``; skip the test without one, except in CI."""
-    return shutil.which(program) or missing(f"needs {program}; 'apt-get install prometheus' brings it")
+    """Return a program of Prometheus or Alertmanager; skip the test without it, except in CI."""
+    packages = "prometheus prometheus-alertmanager"
+    return shutil.which(program) or missing(f"needs {program}; 'apt-get install {packages}' brings it")
 
 
 class Prometheus:
@@ -40,10 +46,12 @@ class Prometheus:
     Args:
         folder: folder of its configuration and data.
         targets: addresses by the name of the file that lists them, such as ``relays``.
+        quick: alerts fire seconds after their cause, not minutes.
     """
 
-    def __init__(self, folder: Path, targets: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, folder: Path, targets: Mapping[str, Sequence[str]], *, quick: bool = False) -> None:
         self._program = find("prometheus")
+        self._quick = quick
         self._folder = folder
         self._targets = targets
         self._port = free_port()
@@ -53,17 +61,25 @@ class Prometheus:
         shutil.copytree(DEPLOYED, self._folder / "deployed")
         path = self._folder / "deployed" / "prometheus.yml"
         config = yaml.safe_load(path.read_text())
-        config["global"] = {"scrape_interval": EVERY, "scrape_timeout": EVERY, "evaluation_interval": EVERY}
+        every = "1s" if self._quick else EVERY
+        config["global"] = {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": every}
         path.write_text(yaml.safe_dump(config))
         for name, addresses in self._targets.items():
             there = path.parent / "targets" / f"{name}.yml"
             assert there.exists(), f"no target file of that name: {name}"
             there.write_text(yaml.safe_dump([{"targets": list(addresses)}]))
+        for rules in (path.parent / "rules").iterdir() if self._quick else ():
+            text = rules.read_text()
+            for pattern, shortened in _SHORTENED.items():
+                text, count = re.subn(pattern, shortened, text)
+                assert count or rules.name != "alerts.yml", pattern
+            rules.write_text(text)
         with (self._folder / "prometheus.log").open("wb") as log:
             self._process = subprocess.Popen(
                 [
                     self._program, f"--config.file={path}", f"--storage.tsdb.path={self._folder / 'data'}",
                     f"--web.listen-address=127.0.0.1:{self._port}", "--enable-feature=exemplar-storage",
+                    f"--web.external-url={self.url}", f"--web.user-assets={path.parent / 'runbook'}",
                 ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
@@ -105,14 +121,21 @@ class Prometheus:
             AssertionError: it is rejected; the text contains the reason.
         """
         try:
-            with urlopen(f"{self._url}/api/v1/{what}?{urlencode(parameters)}") as answer:
+            with urlopen(f"{self.url}/api/v1/{what}?{urlencode(parameters)}") as answer:
                 return json.load(answer)["data"]
         except HTTPError as error:
             with error:
                 raise AssertionError(f"{parameters}: {error.read().decode()}") from None
 
+    def active_alerts(self, *states: str) -> set[str]:
+        """Return the names of the alerts in some states; by default of those that are pending or firing."""
+        groups = self.ask("rules")["groups"]
+        wanted = states or ("pending", "firing")
+        return {rule["name"] for group in groups for rule in group["rules"] if rule.get("state") in wanted}
+
     @property
-    def _url(self) -> str:
+    def url(self) -> str:
+        """URL of its pages."""
         return f"http://127.0.0.1:{self._port}"
 
     def _ready(self) -> bool:
@@ -120,7 +143,7 @@ class Prometheus:
         if self._process.poll() is not None:
             raise RuntimeError(f"it ended: {(self._folder / 'prometheus.log').read_text()[-2000:]}")
         try:
-            with urlopen(f"{self._url}/-/ready"):
+            with urlopen(f"{self.url}/-/ready"):
                 return True
         except OSError:
             return False

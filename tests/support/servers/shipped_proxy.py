@@ -20,6 +20,9 @@ CONFIGS = {
     "nginx": ROOT / "deploy" / "nginx" / "nginx.conf",
 }
 
+IPV6_LINES = {"haproxy": ("bind :::8080", ":::8080"), "nginx": ("listen [::]:8080", "[::]:8080")}
+"""Commented lines that listen with IPv6, and their addresses."""
+
 
 def _replaced(text: str, by: dict[str, str]) -> str:
     for old, new in by.items():
@@ -28,7 +31,7 @@ def _replaced(text: str, by: dict[str, str]) -> str:
     return text
 
 
-def configured(kind: str, folder: Path, port: int, relays: tuple[Relay, Relay]) -> list[str]:
+def configured(kind: str, folder: Path, port: int, relays: tuple[Relay, Relay], *, ipv6: bool) -> list[str]:
     """Write the deployment's file with the ports of a test; return the command that runs it."""
     program = shutil.which(kind) or shutil.which(kind, path="/usr/sbin")
     if program is None:
@@ -47,6 +50,9 @@ def configured(kind: str, folder: Path, port: int, relays: tuple[Relay, Relay]) 
     else:
         text = _replaced(text, {**positions, "listen 8080": f"listen 127.0.0.1:{port}"})
         text = text.replace(" /tmp/", f" {folder}/")
+    if ipv6:
+        line, address = IPV6_LINES[kind]
+        text = _replaced(text, {f"# {line}": line.replace(address, f"[::1]:{port}")})
     file = folder / CONFIGS[kind].name
     file.write_text(text)
     if kind == "haproxy":
@@ -55,19 +61,20 @@ def configured(kind: str, folder: Path, port: int, relays: tuple[Relay, Relay]) 
 
 
 @contextmanager
-def proxy(kind: str, folder: Path, relays: tuple[Relay, Relay]) -> Iterator[int]:
+def proxy(kind: str, folder: Path, relays: tuple[Relay, Relay], *, ipv6: bool = False) -> Iterator[int]:
     """Run a proxy in front of two relays; yield its port.
 
     Args:
         kind: one of ``KINDS``.
         folder: folder for its configuration, its log and its temporary files.
         relays: relays behind it; they may be the same one.
+        ipv6: listen on ::1 too.
     """
     port = free_port()
     output = folder / "proxy.log"
     with output.open("wb") as log:
         process = subprocess.Popen(
-            configured(kind, folder, port, relays), stdout=log, stderr=log, start_new_session=True
+            configured(kind, folder, port, relays, ipv6=ipv6), stdout=log, stderr=log, start_new_session=True
         )
 
     def answers() -> bool:

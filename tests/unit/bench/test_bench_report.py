@@ -9,6 +9,8 @@ import pytest
 from rich.console import Console
 
 from tests.bench.attackers import Attack
+from tests.bench.detection import Detection
+from tests.bench.gateway_history import GatewayHistory
 from tests.bench.measures.figures import figures, ratio
 from tests.bench.measures.plan import Ingest, Memory, Plan, Reconnect, Replay, Results
 from tests.bench.measures.report import COLUMNS, as_json, cells, notes, show
@@ -30,8 +32,10 @@ _NATS = replace(_ROW, target=NATS, cores=1.25, p99=9.0)
 _MAX = replace(_ROW, clients=1_000, deliveries=1_000_000, p99=60.0)
 _PLAIN = replace(_MAX, target=PLAIN, cores=0.48, p50=math.nan, p99=math.nan, max=math.nan, fraction=math.nan)
 _RECONNECT = Reconnect(10_000, 10_000, 9.0, 11.5, 20_000_000, 0, 0, 0, 0, 9.5, 0.8)
-_MONITORING = Monitoring(1_000, 20.0, 0.11, 70_000_000, 4_000, 0.0, 1.2, (1.5, 2.0))
-_PARSED = {"plain": 200_000.0, "json": 90_000.0, "logfmt": 60_000.0}
+_MONITORING = Monitoring(1_000, 20.0, 0.11, 2.0, 70_000_000, 4_000, 0.0, 1.2)
+_DETECTION = Detection(120.0, (1.1, 1.5, 2.0), 0, 0)
+_HISTORY = GatewayHistory(1_000, 200_000, 2.5, 2.4, 75_000_000, 40.0, 5.0, 1.0, 140.0, 135.0)
+_PARSED = {"plain": 200_000.0, "json": 90_000.0, "logfmt": 60_000.0, "depth": 60_000.0}
 _SHIPPING = Shipping(300_000, 10.0, 0.9, 0, _PARSED, 60_000_000, 0.01)
 _SDK = Sdk(25_000.0, 0.7, 35_000.0, 20.0, 80.0)
 _TOKENS = [TokenCost("HS256", 60.0, 5.0, 50.0), TokenCost("EdDSA", 150.0, 5.0, 160.0)]
@@ -55,6 +59,8 @@ _RESULTS = Results(
     deflate_memory=[Memory(1_000, 0, 5_000_000), Memory(1_000, 0, 5_500_000)],
     growth=[_ROW, _MAX],
     monitoring=_MONITORING,
+    detection=_DETECTION,
+    history=_HISTORY,
     shipping=_SHIPPING,
     sdk=_SDK,
     tokens=_TOKENS,
@@ -79,7 +85,7 @@ def test_ratio_is_of_deliveries_per_core_second() -> None:
 
 def test_figures_are_judged() -> None:
     """A figure that reaches its target is ok, and another is short."""
-    assert _verdicts(_RESULTS) == ["ok"] * 9 + ["short"] + ["ok"] * 36
+    assert _verdicts(_RESULTS) == ["ok"] * 9 + ["short"] + ["ok"] * 41
 
 
 @pytest.mark.parametrize(
@@ -110,32 +116,39 @@ def test_figures_are_judged() -> None:
         (17, {"deflate": [_MAX, replace(_MAX, mb=12.0)]}),
         (18, {"deflate": [_MAX, replace(_MAX, mb=10.0, cores=0.66)]}),
         (19, {"deflate_memory": [Memory(1_000, 0, 5_000_000), Memory(1_000, 0, 6_100_000)]}),
-        (20, {"monitoring": replace(_MONITORING, cores=0.26)}),
+        (20, {"monitoring": replace(_MONITORING, cores=0.16)}),
         (21, {"monitoring": replace(_MONITORING, rss=121_000_000)}),
         (22, {"monitoring": replace(_MONITORING, late=0.02)}),
         (23, {"monitoring": replace(_MONITORING, burst_ratio=1.6)}),
-        (24, {"monitoring": replace(_MONITORING, detections=(1.0, 2.6))}),
-        (25, {"shipping": replace(_SHIPPING, seconds=13.4)}),
-        (26, {"shipping": replace(_SHIPPING, wrong=1)}),
-        (27, {"shipping": replace(_SHIPPING, parsed={**_PARSED, "plain": 99_000.0})}),
-        (28, {"shipping": replace(_SHIPPING, parsed={**_PARSED, "json": 49_000.0})}),
-        (29, {"shipping": replace(_SHIPPING, parsed={**_PARSED, "logfmt": 49_000.0})}),
-        (30, {"shipping": replace(_SHIPPING, outage_rss=101_000_000)}),
-        (31, {"shipping": replace(_SHIPPING, idle_cores=0.021)}),
-        (32, {"sdk": replace(_SDK, rate=19_999.0)}),
-        (33, {"sdk": replace(_SDK, emit_us=50.0)}),
-        (34, {"tokens": [replace(_TOKENS[0], fresh=201.0)]}),
-        (35, {"attackers": [replace(_ATTACK, attempted=56_000)]}),
-        (35, {"attackers": [replace(_ATTACK, ends={"token: admitted": 1})]}),
-        (36, {"attackers": [replace(_ATTACK, closed=1)]}),
-        (36, {"attackers": [replace(_ATTACK, lost=1)]}),
-        (37, {"attackers": [replace(_ATTACK, attack_p99=25.1)]}),
-        (38, {"attackers": [replace(_ATTACK, rss_peak=80_100_000)]}),
-        (42, {"attackers": [replace(_ATTACK, sources=1, rss_after=80_100_000)]}),
-        (43, {"starting": Starting(100_000, (1.0, 2.1, 2.2))}),
-        (44, {"unread": replace(_UNREAD, rss_peak=301 * 2**20)}),
-        (45, {"unread": replace(_UNREAD, p99=6.1)}),
-        (45, {"unread": replace(_UNREAD, closed=1)}),
+        (24, {"detection": replace(_DETECTION, delays=(1.1, 2.1, 2.2))}),
+        (24, {"detection": replace(_DETECTION, delays=())}),
+        (25, {"detection": replace(_DETECTION, missed=1)}),
+        (25, {"detection": replace(_DETECTION, false=1)}),
+        (26, {"history": replace(_HISTORY, cpu=3.1)}),
+        (27, {"history": replace(_HISTORY, slowest=101.0)}),
+        (28, {"history": replace(_HISTORY, page=301.0)}),
+        (29, {"shipping": replace(_SHIPPING, seconds=13.4)}),
+        (30, {"shipping": replace(_SHIPPING, wrong=1)}),
+        (31, {"shipping": replace(_SHIPPING, parsed={**_PARSED, "plain": 99_000.0})}),
+        (32, {"shipping": replace(_SHIPPING, parsed={**_PARSED, "json": 49_000.0})}),
+        (33, {"shipping": replace(_SHIPPING, parsed={**_PARSED, "logfmt": 49_000.0})}),
+        (34, {"shipping": replace(_SHIPPING, parsed={**_PARSED, "depth": 49_000.0})}),
+        (35, {"shipping": replace(_SHIPPING, outage_rss=101_000_000)}),
+        (36, {"shipping": replace(_SHIPPING, idle_cores=0.021)}),
+        (37, {"sdk": replace(_SDK, rate=19_999.0)}),
+        (38, {"sdk": replace(_SDK, emit_us=50.0)}),
+        (39, {"tokens": [replace(_TOKENS[0], fresh=201.0)]}),
+        (40, {"attackers": [replace(_ATTACK, attempted=56_000)]}),
+        (40, {"attackers": [replace(_ATTACK, ends={"token: admitted": 1})]}),
+        (41, {"attackers": [replace(_ATTACK, closed=1)]}),
+        (41, {"attackers": [replace(_ATTACK, lost=1)]}),
+        (42, {"attackers": [replace(_ATTACK, attack_p99=25.1)]}),
+        (43, {"attackers": [replace(_ATTACK, rss_peak=80_100_000)]}),
+        (47, {"attackers": [replace(_ATTACK, sources=1, rss_after=80_100_000)]}),
+        (48, {"starting": Starting(100_000, (1.0, 2.1, 2.2))}),
+        (49, {"unread": replace(_UNREAD, rss_peak=301 * 2**20)}),
+        (50, {"unread": replace(_UNREAD, p99=6.1)}),
+        (50, {"unread": replace(_UNREAD, closed=1)}),
     ],
 )
 def test_figure_that_is_not_reached_is_short(index: int, change: dict[str, object]) -> None:
@@ -199,7 +212,7 @@ def test_json_has_null_for_what_is_unknown() -> None:
     assert shown["ingest"][0]["per_core"] == 50_000
     assert shown["replay"][1]["rate"] == pytest.approx(83_333, rel=0.01)
     assert [memory["each"] for memory in shown["deflate_memory"]] == [5_000, 5_500]
-    assert [figure["ok"] for figure in shown["figures"]] == [True] * 9 + [False] + [True] * 36
+    assert [figure["ok"] for figure in shown["figures"]] == [True] * 9 + [False] + [True] * 41
     assert orjson.dumps(as_json(Plan(), Results(), quick=True))
 
 

@@ -186,13 +186,15 @@ def test_a_secret_file_of_the_relay_mints_too(run: Shell, tmp_path: Path) -> Non
 
 
 def test_a_grant_is_never_taken_from_the_environment(run: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``TICKERTAPE_SUBJECTS`` configures the relay, and does not affect a grant."""
-    for name, value in (("SUBJECTS", ">"), ("LEVEL", "INFO"), ("SUBJECT", "root"), ("EXPIRES", "300d")):
-        monkeypatch.setenv(f"TICKERTAPE_{name}", value)
+    """Variables of other commands do not affect a grant, and its own options have none."""
+    monkeypatch.setenv("TICKERTAPE_SERVE_SUBJECTS", ">")
+    monkeypatch.setenv("TICKERTAPE_TAIL_LEVEL", "INFO")
     options = ("--jwt-algorithm", "HS256", "--jwt-key", SECRET.decode())
     assert run("mint", *options).code == 2
     seen = run("inspect", run("mint", "--subjects", "log.>", *options).out.strip())
     assert seen.answer["claims"] == {"iat": NOW, "exp": NOW + 3600, "tickertape": {"subjects": ["log.>"]}}
+    monkeypatch.setenv("TICKERTAPE_TOKEN_SUBJECTS", ">")
+    assert run("mint", *options).code == 2
 
 
 @pytest.mark.parametrize(

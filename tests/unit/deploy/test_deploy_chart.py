@@ -7,6 +7,8 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from tickertape.relay.drain import END_GRACE
+from tickertape.relay.settings import ServeSettings
 
 from tests.support.browser.browser_desk import missing
 from tests.support.deploy_options import DEPLOY, unknown
@@ -110,7 +112,8 @@ def test_there_is_time_to_leave(values: str) -> None:
     (drain,) = (int(part.partition("=")[2]) for part in relay["args"] if part.startswith("--drain="))
     before = 0 if values == "open" else 5
     assert ("lifecycle" in relay) == (before > 0)
-    assert spec["terminationGracePeriodSeconds"] >= before + drain + 10
+    delay = ServeSettings.model_fields["drain_delay"].default
+    assert spec["terminationGracePeriodSeconds"] > before + delay + drain + END_GRACE
 
 
 def test_probes_ask_the_ops_port() -> None:
@@ -211,6 +214,13 @@ def test_values_are_arguments_as_they_are() -> None:
     assert {"--client-rate=200", "--complete-rate=0.5"} <= set(relay["args"])
 
 
+def test_pods_listen_with_ipv6_where_the_cluster_has_it() -> None:
+    """Both ports listen on the address of the value ``host``."""
+    for values, address in (((), "0.0.0.0"), (("--set", "host=::"), "::")):
+        (container,) = pod(rendered(*KEY, *values))["containers"]
+        assert {f"--host={address}", f"--ops-host={address}"} <= set(container["args"])
+
+
 def test_an_issuer_replaces_the_key() -> None:
     """With an issuer, the relay finds the keys itself and requires the audience."""
     (relay,) = pod(rendered(*ISSUER))["containers"]
@@ -305,6 +315,46 @@ def test_invalid_values_are_rejected(values: tuple[str, ...], output: str) -> No
     done = helm("template", "ticks", str(CHART), *values)
     assert done.returncode != 0
     assert output in done.stderr
+
+
+def rules(*values: str) -> dict[str, dict[str, Any]]:
+    """Return the alerts of the chart by name."""
+    found = rendered(*KEY, "--set", "prometheusRule.enabled=true", *values)[
+        "PrometheusRule", "ticks-tickertape"
+    ]
+    every = [rule for group in found["spec"]["groups"] for rule in group["rules"]]
+    return {rule["alert"]: rule for rule in every if "alert" in rule}
+
+
+def test_alerts_are_those_of_prometheus() -> None:
+    """The chart has all alerts; with a target of its own it also notices that there is none."""
+    path = DEPLOY / "prometheus" / "rules" / "alerts.yml"
+    shipped = {
+        rule["alert"]: rule
+        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]
+        for rule in group["rules"]
+    }
+    assert rules() == shipped
+    scraped = rules("--set", "serviceMonitor.enabled=true", "--set", "networkPolicy.enabled=false")
+    up = scraped["TickertapeRelayDown"].pop("expr")
+    assert up == 'up{job="tickertape-relay"} == 0 or absent(up{job="tickertape-relay"})'
+    del shipped["TickertapeRelayDown"]["expr"]
+    assert scraped == shipped
+
+
+def test_alerts_link_to_the_page_of_the_operator() -> None:
+    """The page that a value names replaces that of Prometheus, and has to be absolute."""
+    page = "https://wiki.example.com/tickertape/alerts?v=1"
+    for name, rule in rules("--set", f"prometheusRule.runbookBaseUrl={page}").items():
+        assert rule["annotations"]["runbook_url"] == f"{page}#{name.lower()}"
+    for url in (
+        "deploy/README.md",
+        "ftp://wiki.example.com",
+        "https://wiki.example.com/a#b",
+        "https://{{ a }}",
+    ):
+        done = helm("template", "t", str(CHART), *KEY, "--set", f"prometheusRule.runbookBaseUrl={url}")
+        assert "/prometheusRule/runbookBaseUrl" in done.stderr
 
 
 def test_every_value_is_read() -> None:

@@ -63,7 +63,7 @@ def test_what_runs_is_started_without_a_shell_by_a_number() -> None:
 
 
 def test_variables_belong_to_one_command_only() -> None:
-    """No variable is set that means different things to two commands, such as TICKERTAPE_HOST."""
+    """No variable is set that means different things to two commands, such as a host."""
     found = set(re.findall(r"\bTICKERTAPE_[A-Z_]+=", DOCKERFILE))
     assert found == {"TICKERTAPE_DATA_DIR=", "TICKERTAPE_STATE_DIR="}
     assert unknown_variables("serve", "TICKERTAPE_DATA_DIR=") == []

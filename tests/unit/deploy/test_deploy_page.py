@@ -9,23 +9,16 @@ from tests.support.deploy_options import DEPLOY, options
 from tests.support.paths import ROOT
 
 PAGE = (DEPLOY / "README.md").read_text(encoding="utf-8")
-ALERTS = {
-    *("TickertapeRelayDown", "TickertapeUpstreamLost", "TickertapeIngestLag", "TickertapeRetentionGaps"),
-    *("TickertapeAuthFailures", "TickertapeGatewayUnhealthy", "TickertapeMonitorSilent"),
-    *("TickertapeShipperLag", "TickertapeDescriptors", "TickertapeStatesMissing"),
-    "TickertapeAuthSourceInvalid",
-    "TickertapeAuditRecordsLost",
-}
 ELSEWHERE = {"prometheus", "grafana"}
 """Folders that are covered elsewhere."""
 
 
 def test_every_alert_has_its_place() -> None:
     """Each alert's link leads to a heading with its name."""
-    assert set(re.findall(r"^### (Tickertape\w+)$", PAGE, re.MULTILINE)) == ALERTS
-    rules = DEPLOY / "prometheus" / "rules" / "alerts.yml"
-    if rules.exists():
-        assert set(re.findall(r"alert: (\w+)", rules.read_text(encoding="utf-8"))) == ALERTS
+    rules = (DEPLOY / "prometheus" / "rules" / "alerts.yml").read_text(encoding="utf-8")
+    alerts = re.findall(r"- alert: (\w+)", rules)
+    assert len(alerts) > 10
+    assert sorted(re.findall(r"^### (Tickertape\w+)$", PAGE, re.MULTILINE)) == sorted(alerts)
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)]+)\)", PAGE))))
@@ -36,8 +29,8 @@ def test_links_lead_somewhere(link: str) -> None:
 
 
 def test_options_exist() -> None:
-    """Each option on the page is one of our commands' or of the NATS command line."""
-    known = {"--replicas", "--inbox-prefix"}.union(
+    """Each option on the page is one of our commands', of the NATS command line, compose or systemd."""
+    known = {"--inbox-prefix", "--lock-image-digests", "--user"}.union(
         *map(options, ("serve", "monitor", "ship", "check", "streams"))
     )
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", PAGE)) - known == set()
@@ -56,6 +49,6 @@ def test_figures_are_those_of_the_main_page() -> None:
         assert value in PAGE, figure
 
 
-def test_it_is_two_pages() -> None:
-    """The page fits on two printed pages."""
-    assert len(PAGE.split()) <= 1_700
+def test_it_is_three_pages() -> None:
+    """The page fits on three printed pages."""
+    assert len(PAGE.split()) <= 2_400

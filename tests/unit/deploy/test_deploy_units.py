@@ -1,31 +1,46 @@
 """The systemd units, checked by systemd itself."""
 
+import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from tickertape.relay.settings import RelaySettings
+from tickertape.relay.drain import END_GRACE
+from tickertape.relay.settings import ServeSettings
+from tickertape.relay.workers.supervisor import STOP_GRACE as WORKERS_GRACE
 
 from tests.support.browser.browser_desk import missing
 from tests.support.deploy_options import DEPLOY, unknown, unknown_variables
+from tickertape.cli.main import load_model
+from tickertape.config.resolve import Sources, find_values
+from tickertape.process.signals import STOP_GRACE
 
-UNITS = {path.name: path.read_text(encoding="utf-8") for path in (DEPLOY / "systemd").iterdir()}
+FOLDER = DEPLOY / "systemd"
+UNITS = {
+    str(path.relative_to(FOLDER)): path.read_text(encoding="utf-8") for path in FOLDER.rglob("*.service")
+}
 NAMES = sorted(UNITS)
-PROGRAM = "/opt/tickertape/bin/tickertape"
+SYSTEM_NAMES = [name for name in NAMES if "/" not in name]
+USER_NAMES = [name for name in NAMES if name.startswith("user/")]
+PROGRAMS = ("/opt/tickertape/bin/tickertape", "%h/.local/bin/tickertape")
 EXPOSURE = 2.0
 """Maximum exposure on systemd's scale from 0 to 10; a service without hardening has 9.2."""
 
 
-def analyze(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run systemd-analyze on the units, with a program that exists."""
+def analyze(folder: Path, names: list[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run systemd-analyze on some units, with a program that exists."""
     tool = shutil.which("systemd-analyze")
     if tool is None:
         missing("needs systemd-analyze; 'apt-get install systemd' brings it")
-    for name, text in UNITS.items():
-        (folder / name.replace("@.", "@app.")).write_text(text.replace(PROGRAM, "/bin/true"))
-    return subprocess.run([tool, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    paths = [folder / Path(name).name.replace("@.", "@app.") for name in names]
+    for path, name in zip(paths, names, strict=True):
+        path.write_text(re.sub(r"(?<=^ExecStart=)\S+", "/bin/true", UNITS[name], flags=re.MULTILINE))
+    environment = {**os.environ, "HOME": str(folder), "XDG_RUNTIME_DIR": str(folder)}
+    return subprocess.run(
+        [tool, *arguments, *map(str, paths)], env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def command(text: str) -> list[str]:
@@ -33,7 +48,7 @@ def command(text: str) -> list[str]:
     found = re.search(r"^ExecStart=((?:.*\\\n)*.*)", text, re.MULTILINE)
     assert found is not None
     program, *line = found[1].replace("\\\n", " ").split()
-    assert program == PROGRAM
+    assert program in PROGRAMS
     return line
 
 
@@ -45,23 +60,51 @@ def seconds(text: str) -> int:
 
 
 def test_there_is_a_unit_for_each_program() -> None:
-    """There is one unit per program, and no other file."""
-    assert NAMES == ["tickertape-monitor.service", "tickertape-relay.service", "tickertape-shipper@.service"]
+    """There is one unit per program for the system and one for a user, and no other file."""
+    expected = ["tickertape-monitor.service", "tickertape-relay.service", "tickertape-shipper@.service"]
+    assert [*expected, *(f"user/{name}" for name in expected)] == NAMES
+    assert len([path for path in FOLDER.rglob("*") if path.is_file()]) == len(NAMES)
 
 
-def test_systemd_finds_no_fault(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("scope", "names"), [("--system", SYSTEM_NAMES), ("--user", USER_NAMES)])
+def test_systemd_finds_no_fault(scope: str, names: list[str], tmp_path: Path) -> None:
     """systemd reports nothing, not even a warning."""
-    done = analyze(tmp_path, "verify", "--man=no", *(f"./{name.replace('@.', '@app.')}" for name in NAMES))
+    done = analyze(tmp_path, names, scope, "verify", "--man=no")
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SYSTEM_NAMES)
 def test_little_is_exposed(name: str, tmp_path: Path) -> None:
     """Exposure is low on systemd's scale."""
-    done = analyze(tmp_path, "security", "--offline=true", "--no-pager", f"./{name.replace('@.', '@app.')}")
+    done = analyze(tmp_path, [name], "security", "--offline=true", "--no-pager")
     found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
     assert found is not None, done.stdout + done.stderr
     assert float(found[1]) <= EXPOSURE
+
+
+@pytest.mark.parametrize("name", USER_NAMES)
+def test_units_of_a_user_need_no_privilege(name: str) -> None:
+    """Every file is in a folder of the user, and nothing is set that only the system's manager can do."""
+    settings = [line for line in UNITS[name].splitlines() if not line.startswith("#")]
+    absolute = {word for line in settings for word in re.findall(r"(?<![\w%])/[a-z]\S*", line)}
+    assert absolute <= {"/bin/kill"}
+    keys = {line.partition("=")[0] for line in settings}
+    system = {line.partition("=")[0] for line in UNITS[name.removeprefix("user/")].splitlines()}
+    assert keys <= system
+    privileged = r"(Protect|Private)\w+|DynamicUser|User|\w*Groups?|\w*Capabilit\w+|RemoveIPC"
+    assert not {key for key in keys if re.fullmatch(privileged, key)}
+    assert "WantedBy=default.target" in settings
+    assert "network-online.target" not in UNITS[name]  # a unit of the system
+
+
+@pytest.mark.parametrize("name", USER_NAMES)
+def test_units_of_a_user_run_the_same_command(name: str) -> None:
+    """Both units of a program have the same options, apart from the folders."""
+    same = command(UNITS[name.removeprefix("user/")])
+    folders = {"/etc/": "%E/", "/var/lib/": "%S/"}
+    for before, now in folders.items():
+        same = [word.replace(before, now) for word in same]
+    assert command(UNITS[name]) == same
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -73,23 +116,36 @@ def test_every_option_and_variable_exists(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_secrets_are_credentials(name: str) -> None:
+def test_secrets_are_credentials(name: str, tmp_path: Path) -> None:
     """Secrets are systemd credentials, never on a command line or in the environment."""
     text = UNITS[name]
-    assert "--nats-password-file=%d/nats_password" in command(text)
-    assert re.search(r"^LoadCredential=nats_password:/etc/tickertape/secrets/\w+$", text, re.MULTILINE)
+    model = load_model(command(text)[0])
+    credential = tmp_path / "nats_password"
+    credential.write_text("x\n")
+    found = find_values(model, {}, Sources({"CREDENTIALS_DIRECTORY": str(tmp_path)}))
+    assert {name: value.value for name, value in found.items()} == {"nats_password_file": str(credential)}
+    assert not any("password" in word for word in command(text))
+    assert re.search(r"^LoadCredential=nats_password:(/etc|%E)/tickertape/secrets/\w+$", text, re.MULTILINE)
     assert not re.search(r"_(PASSWORD|TOKEN|KEY)=", text)
 
 
-def test_the_relay_has_time_to_leave() -> None:
-    """The stop timeout is longer than the drain."""
-    text = UNITS["tickertape-relay.service"]
+@pytest.mark.parametrize("folder", ["", "user/"])
+def test_the_programs_have_time_to_end(folder: str) -> None:
+    """systemd kills no program that still ends by itself, and no command of a probe before the monitor."""
+    text = UNITS[f"{folder}tickertape-relay.service"]
     drain = [part for part in command(text) if part.startswith("--drain=")]
-    given = float(drain[0].partition("=")[2]) if drain else RelaySettings.model_fields["drain"].default
-    assert seconds(text) >= given + 10
+    assert drain
+    delay = ServeSettings.model_fields["drain_delay"].default
+    assert seconds(text) > delay + float(drain[0].partition("=")[2]) + 2 * WORKERS_GRACE + END_GRACE
+    for name in ("tickertape-monitor.service", "tickertape-shipper@.service"):
+        assert seconds(UNITS[folder + name]) > STOP_GRACE
+    for name in ("tickertape-monitor.service", "tickertape-relay.service"):
+        assert "\nKillMode=mixed\n" in UNITS[folder + name]
 
 
-@pytest.mark.parametrize("program", ["relay", "monitor"])
+@pytest.mark.parametrize("program", ["relay", "monitor", "user/relay", "user/monitor"])
 def test_reload_is_a_signal(program: str) -> None:
     """Programs that handle SIGHUP are reloaded with it."""
-    assert "\nExecReload=/bin/kill -HUP $MAINPID\n" in UNITS[f"tickertape-{program}.service"]
+    folder, _, name = program.rpartition("/")
+    unit = UNITS[str(Path(folder) / f"tickertape-{name}.service")]
+    assert "\nExecReload=/bin/kill -HUP $MAINPID\n" in unit

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import gc
+from collections.abc import AsyncIterator, Awaitable
 
 import pytest
 import uvloop
@@ -10,8 +11,10 @@ from nats.aio.client import Client
 
 from tickertape.nats import connection
 from tickertape.nats import jetstream_api as jetstream
-from tickertape.nats.client import SafeClient, protocol_errors
+from tickertape.nats.client import protocol_errors, subscribe_raw
 from tickertape.nats.wire import protocol_parser
+from tickertape.nats.wire.protocol_parser import Message
+from tickertape.nats.wire.transport import WireTransport
 
 PATIENCE = 30.0
 INFO = b'INFO {"server_id":"x","version":"2.15.1","proto":1,"headers":true,"max_payload":1048576}\r\n'
@@ -41,6 +44,12 @@ async def server(*output: bytes, greeting: bytes = INFO) -> AsyncIterator[tuple[
         yield f"nats://127.0.0.1:{listener.sockets[0].getsockname()[1]}", received
     finally:
         listener.close()
+
+
+def socket_of(client: Client) -> asyncio.Transport | None:
+    """Return the socket's transport of a client."""
+    assert isinstance(client._transport, WireTransport)
+    return client._transport._open_socket()
 
 
 async def until_reconnected(client: Client) -> None:
@@ -97,6 +106,75 @@ def test_a_greeting_that_cannot_be_read_is_tried_again(greeting: bytes) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    "step", ["_select_next_server", "_process_connect_init", "flush", "_disconnected_cb"]
+)
+@pytest.mark.parametrize("error", [RuntimeError("in use"), AttributeError("x")])
+def test_an_unexpected_error_is_a_failed_attempt(
+    step: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a step of a reconnection raises, the next attempt follows, and the error is reported; also if
+    the report fails.
+    """
+    errors: list[Exception] = []
+
+    async def report(one: Exception) -> None:
+        errors.append(one)
+        if one is error:
+            raise error
+
+    async def main() -> None:
+        async with server() as (url, _):
+            client = await connection.connect(url, name="test")
+            monkeypatch.setattr(client, "_error_cb", report)
+            original, failed = getattr(client, step), False
+
+            async def fail_once(*arguments: object) -> object:
+                nonlocal failed
+                if not failed and not client.is_closed:
+                    failed = True
+                    raise error
+                return await original(*arguments)
+
+            monkeypatch.setattr(client, step, fail_once)
+            transport = socket_of(client)
+            assert transport is not None
+            transport.abort()
+            async with asyncio.timeout(PATIENCE):
+                while not (failed and client.is_connected):
+                    await asyncio.sleep(0.01)
+            await client.flush()
+            await connection.close(client)
+
+    asyncio.run(main())
+    assert error in errors
+
+
+def test_a_drain_that_takes_too_long_leaves_nothing_to_report(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that is too slow for a drain does not make asyncio print a traceback when a program ends."""
+
+    async def hang(*_: object) -> None:
+        await asyncio.sleep(PATIENCE)
+
+    async def main() -> None:
+        async with server() as (url, _):
+            client = await connection.connect(url, name="test")
+            for subject in ("a", "b"):
+                await client.subscribe(subject)
+            monkeypatch.setattr(client, "flush", hang)
+            await connection.close(client, timeout=0.05)
+            assert client.is_closed
+            del client
+            gc.collect()
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records] == []
+
+
 def test_messages_before_the_fault_are_delivered() -> None:
     """Messages before the violation are delivered, whatever bytes their subjects and header blocks
     contain.
@@ -117,7 +195,6 @@ def test_messages_before_the_fault_are_delivered() -> None:
             await client.flush()
             assert any(line.startswith(b"SUB a.> ") for line in received)
             before = client.stats["reconnects"]
-            assert isinstance(client, SafeClient)
             with contextlib.suppress(protocol_parser.ParserError):
                 await client._ps.parse(output)
             await asyncio.sleep(0)
@@ -144,13 +221,30 @@ def test_an_answer_of_jetstream_that_cannot_be_read_is_asked_for_again(
     assert raised.value.transient
 
 
+def test_a_repeated_subscription_keeps_its_limit() -> None:
+    """One that ends after a message would otherwise receive all of them once NATS grants it."""
+
+    async def main() -> None:
+        async with server() as (url, received):
+            client = await connection.connect(url, name="test")
+            subscription = await client.subscribe("a.>", max_msgs=1)
+            await subscription.unsubscribe(limit=1)
+            await client.repeat_subscription(subscription._id)
+            await client.flush()
+            commands = [line.split()[0] for line in received if line.startswith((b"SUB a.> ", b"UNSUB "))]
+            assert commands == [b"SUB", b"UNSUB", b"SUB", b"UNSUB"]
+            await connection.close(client)
+
+    asyncio.run(main())
+
+
 def test_reading_is_paused_and_resumed() -> None:
     """Reading is paused on the socket itself; on a closed client this is a no-op."""
 
     async def main() -> None:
         async with server() as (url, _):
             client = await connection.connect(url, name="test")
-            transport = client._socket_transport()
+            transport = socket_of(client)
             assert transport is not None
             client.pause_reading()
             assert not transport.is_reading()
@@ -218,7 +312,7 @@ def test_closing_does_not_wait_for_a_server_that_does_not_read(
         listener = await asyncio.start_server(serve, "127.0.0.1", 0)
         url = f"nats://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
         client = await connection.connect_once(url, name="test")
-        transport = client._socket_transport()
+        transport = socket_of(client)
         assert transport is not None
         async with asyncio.timeout(PATIENCE):
             while transport.get_write_buffer_size() < 1 << 20:
@@ -233,3 +327,33 @@ def test_closing_does_not_wait_for_a_server_that_does_not_read(
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(main())
+
+
+def test_a_raw_handler_receives_messages_where_they_are_read() -> None:
+    """A raw handler receives bytes, in order and before what follows; its error ends nothing but itself."""
+    handled: list[bytes] = []
+
+    async def finish(message: Message) -> None:
+        await asyncio.sleep(0)
+        handled.append(b"after " + message.data)
+
+    def handle(message: Message) -> Awaitable[None] | None:
+        handled.append(message.data)
+        if message.data == b"c":
+            raise ValueError("a fault of the handler")
+        return finish(message) if message.data == b"b" else None
+
+    async def main() -> None:
+        async with server() as (url, _):
+            client = await connection.connect(url, name="test")
+            subscription = await subscribe_raw(client, "\xff.>", handle)
+            messages = [b"MSG \xff.x %d 1\r\n%c\r\n" % (subscription._id, letter) for letter in b"abcd"]
+            await client._ps.parse(b"".join(messages))
+            assert handled == [b"a", b"b", b"after b", b"c", b"d"]
+            assert client.is_connected
+            await subscription.unsubscribe()
+            await client._ps.parse(messages[0])
+            assert len(handled) == 5
+            await connection.close(client)
+
+    asyncio.run(main())

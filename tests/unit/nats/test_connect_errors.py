@@ -40,24 +40,6 @@ def test_the_texts_of_a_server_become_types(words: str, kind: type[Exception], t
 
 
 @pytest.mark.parametrize(
-    ("words", "action", "subject"),
-    [
-        ("""'Permissions Violation for Publish to "log.INFO.x"'""", "publish", "log.INFO.x"),
-        ("""'Permissions Violation for Publish with Reply of "a.b"'""", "publish", "a.b"),
-        ("""'Permissions Violation for Subscription to "a.>"'""", "subscription", "a.>"),
-        ("""'Permissions Violation for Subscription to "a" using queue "q"'""", "subscription", "a"),
-        ("""'Permissions Violation for Publish to "a"b"'""", "publish", 'a"b'),
-        ("'Permissions Violation'", "", ""),
-    ],
-)
-def test_a_permission_that_is_missing_names_its_subject(words: str, action: str, subject: str) -> None:
-    """A missing permission names its subject exactly as the server does."""
-    error = parse_server_error(words)
-    assert isinstance(error, PermissionsViolation)
-    assert (error.action, error.subject) == (action, subject)
-
-
-@pytest.mark.parametrize(
     ("error", "access", "kind", "message", "hint"),
     [
         (

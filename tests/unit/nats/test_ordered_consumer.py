@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tickertape.nats.ordered_consumer import Delivery, OrderedConsumer
+from tickertape.nats.wire.protocol_parser import Message
 
 
 class Stage:
@@ -32,8 +33,19 @@ class Stage:
         await self._feed(reply, headers)
 
     async def _feed(self, reply: str, headers: dict[str, str] | None) -> None:
-        msg: Any = SimpleNamespace(subject="log.info.x", reply=reply, data=b"{}", headers=headers)
-        await self.consumer._receive(msg)
+        block = None if headers is None else encode_headers(headers)
+        rest = self.consumer._receive(Message(1, b"log.info.x", reply.encode(), block, b"{}"))
+        if rest is not None:
+            await rest
+
+
+def encode_headers(headers: dict[str, str]) -> bytes:
+    """Return the block of headers, with status and description in its first line."""
+    first = f" {headers['Status']} {headers.get('Description', '')}".rstrip() if "Status" in headers else ""
+    rest = "".join(
+        f"{name}: {value}\r\n" for name, value in headers.items() if name not in ("Status", "Description")
+    )
+    return f"NATS/1.0{first}\r\n{rest}\r\n".encode()
 
 
 def test_messages_have_their_sequence_and_time() -> None:

@@ -3,8 +3,9 @@
 import pytest
 
 from tickertape.names import Names
-from tickertape.nats.stream_sizes import DEFAULT_SIZES, MIB, format_size, parse_sizes
+from tickertape.nats.stream_sizes import DEFAULT_SIZES, format_size, parse_sizes
 from tickertape.nats.streams import stream_configs
+from tickertape.text import MIB
 
 
 @pytest.mark.parametrize(
@@ -68,4 +69,4 @@ def test_a_deployment_has_its_sizes() -> None:
     assert found == {
         f"{name}_p": 5 * MIB if name == "EVENTS" else size for name, size in DEFAULT_SIZES.items()
     }
-    assert sum(DEFAULT_SIZES.values()) == 1536 * MIB
+    assert sum(DEFAULT_SIZES.values()) == 2048 * MIB

@@ -45,7 +45,7 @@ def test_a_bad_prefix_is_rejected(prefix: str) -> None:
 def test_the_streams() -> None:
     """The streams are listed in an order in which each can be created after its sources."""
     streams = _by_name()
-    assert list(streams) == ["WATCHDOG", "EVENTS", "HEALTH", "LATEST", "CHECKPOINTS", "REJECTED"]
+    assert list(streams) == ["WATCHDOG", "EVENTS", "HEALTH", "LATEST", "CHECKPOINTS", "REJECTED", "HISTORY"]
     seen: set[str] = set()
     for name, stream in streams.items():
         assert {source["name"] for source in stream.get("sources", [])} <= seen
@@ -62,6 +62,7 @@ def test_a_producer_cannot_forge_or_erase() -> None:
     assert [name for name, stream in streams.items() if stream.get("allow_msg_schedules")] == ["WATCHDOG"]
     assert "subjects" not in streams["LATEST"]
     assert "subjects" not in streams["HEALTH"]
+    assert "subjects" not in streams["HISTORY"]
     assert "subjects" not in streams["CHECKPOINTS"]
 
 
@@ -92,10 +93,14 @@ def test_an_old_server_gets_what_it_knows() -> None:
     assert "2.11" in line
     assert "added in 2.12" in line
     assert "feeds, resume and history work" in line
-    assert missing_features((2, 12)) == missing_features((2, 15)) == []
+    (line,) = missing_features((2, 12))
+    assert "dead man's switch" in line
+    assert missing_features((2, 14)) == missing_features((2, 15)) == []
 
 
-@pytest.mark.parametrize("name", ["WATCHDOG", "EVENTS", "HEALTH", "LATEST", "CHECKPOINTS", "REJECTED"])
+@pytest.mark.parametrize(
+    "name", ["WATCHDOG", "EVENTS", "HEALTH", "LATEST", "CHECKPOINTS", "REJECTED", "HISTORY"]
+)
 def test_defaults_of_the_server_are_no_difference(name: str) -> None:
     """Settings that the contract does not name, and False values that the server omits, are no difference."""
     expected = _by_name()[name]
@@ -103,19 +108,23 @@ def test_defaults_of_the_server_are_no_difference(name: str) -> None:
     found |= {"max_msgs": -1, "num_replicas": 1, "mirror_direct": False, "metadata": {"_nats.ver": "2.15.1"}}
     if "subjects" in found:
         found["subjects"] = found["subjects"][::-1]
-    if name in ("LATEST", "HEALTH"):
-        (source,) = found["sources"]
-        moves = source["subject_transforms"][::-1]
-        found["sources"] = [{**source, "subject_transforms": moves, "opt_start_seq": 1, "filter_subject": ""}]
+    if name in ("LATEST", "HEALTH", "HISTORY"):
+        found["sources"] = [
+            {
+                **source,
+                "subject_transforms": source["subject_transforms"][::-1],
+                "opt_start_seq": 1,
+                "filter_subject": "",
+            }
+            for source in found["sources"][::-1]
+        ]
     assert compare(expected, found) == []
 
 
 @pytest.mark.parametrize(
     ("name", "setting", "value", "breaks"),
     [
-        ("EVENTS", "max_age", 1, False),
         ("EVENTS", "max_bytes", -1, False),
-        ("EVENTS", "duplicate_window", 1, False),
         ("EVENTS", "compression", "none", False),
         ("EVENTS", "storage", "memory", True),
         ("EVENTS", "retention", "workqueue", True),
@@ -126,6 +135,8 @@ def test_defaults_of_the_server_are_no_difference(name: str) -> None:
         ("EVENTS", "allow_direct", None, True),
         ("LATEST", "sources", [{"name": "OTHER"}], True),
         ("HEALTH", "sources", [{"name": "OTHER"}], True),
+        ("HISTORY", "sources", [{"name": "OTHER"}], True),
+        ("HISTORY", "allow_direct", None, True),
         ("LATEST", "max_msgs_per_subject", 5, True),
         ("REJECTED", "max_msgs_per_subject", -1, False),
         ("CHECKPOINTS", "sources", [{"name": "EVENTS"}], True),
@@ -139,6 +150,15 @@ def test_a_difference_is_reported(name: str, setting: str, value: object, breaks
     assert found == Difference(name, setting, expected[setting], value, breaks)
     size = "1GiB" if setting == "max_bytes" else repr(expected[setting])
     assert str(found) == f"stream {name} has {setting} {value!r}, the contract requires {size}"
+
+
+@pytest.mark.parametrize(("setting", "expected"), [("max_age", "86400s"), ("duplicate_window", "120s")])
+def test_a_different_duration_is_reported_in_seconds(setting: str, expected: str) -> None:
+    """JetStream has durations in nanoseconds, which a message shows in seconds."""
+    events = _by_name()["EVENTS"]
+    (found,) = compare(events, {**events, setting: 1_500_000_000})
+    assert not found.is_breaking
+    assert str(found) == f"stream EVENTS has {setting} 1.5s, the contract requires {expected}"
 
 
 @pytest.mark.parametrize(

@@ -37,9 +37,11 @@ def test_the_deadline_covers_the_whole_exchange(kind: str) -> None:
     async def scenario() -> None:
         scheme = "https" if "TLS" in kind else "http"
         async with slow_server(kind) as server:
-            # A response that is not HTTP is recognized before the deadline.
-            with pytest.raises((TimeoutError, HttpError)):
-                await fetch(f"{scheme}://127.0.0.1:{server.port}/", DEADLINE, 1 << 20)
+            # On a busy machine the deadline may pass before the connection is made.
+            while not server.accepted:
+                # A response that is not HTTP is recognized before the deadline.
+                with pytest.raises((TimeoutError, HttpError)):
+                    await fetch(f"{scheme}://127.0.0.1:{server.port}/", DEADLINE, 1 << 20)
             await server.wait_until_closed()
 
     run(scenario)
@@ -193,6 +195,53 @@ def test_https_goes_through_the_proxy_of_the_environment(
     run(scenario, loop)
     assert requests[0].startswith(b"CONNECT keys.example:443 HTTP/1.1\r\n")
     assert b"basic bwu6cebzcw==" in requests[0].lower()
+
+
+@pytest.mark.parametrize("loop", [Loop, asyncio.SelectorEventLoop])
+@pytest.mark.parametrize("read_with_head", [True, False])
+def test_a_proxy_cannot_answer_in_the_place_of_the_host(
+    monkeypatch: pytest.MonkeyPatch, read_with_head: bool, loop: type[asyncio.AbstractEventLoop]
+) -> None:
+    """What a proxy sends before TLS does not count as received over TLS, whenever it is read."""
+    authority = trustme.CA()
+    served = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("keys.example").configure_cert(served)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    head = b"HTTP/1.1 200 OK\r\nX: %s\r\n\r\n"
+    padding = b"x" * (0 if read_with_head else PIECE - len(head % b""))
+
+    async def cheat(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(head % padding + b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged")
+            await writer.start_tls(served)
+            await reader.read()
+        writer.close()
+
+    async def scenario() -> None:
+        async with await asyncio.start_server(cheat, "127.0.0.1", 0) as proxy:
+            port = proxy.sockets[0].getsockname()[1]
+            monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+            monkeypatch.setenv("no_proxy", "")
+            with pytest.raises(ConnectionError, match="plain text before TLS"):
+                await fetch("https://keys.example/jwks", PATIENCE, 9, tls=trusting, proxies=True)
+
+    run(scenario, loop)
+
+
+@pytest.mark.parametrize("value", ["Bearer hunter22\nX: 1", "Bearer hunter22\u6b63"])
+def test_the_error_of_an_invalid_request_shows_no_header(value: str) -> None:
+    """A token that cannot be sent is not part of the error."""
+
+    async def scenario() -> None:
+        async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+            with pytest.raises(HttpError, match=r"^request is invalid: a header") as caught:
+                await fetch(url, PATIENCE, 9, headers={"Authorization": value})
+            assert "hunter" not in str(caught.value)
+
+    run(scenario)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

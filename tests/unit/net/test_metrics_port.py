@@ -1,8 +1,11 @@
 """The metrics port of producers: host names, a bounded number of connections, and deadlines."""
 
+import asyncio
+import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack, closing
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -15,6 +18,7 @@ from tests.support.programs.relay_process import eventually
 from tests.support.servers.nats_server import free_port
 from tickertape.net import metrics_port
 from tickertape.net.host_names import HostNames
+from tickertape.net.listeners import ListenError
 from tickertape.net.metrics_port import MAX_CONNECTIONS, MetricsPort
 
 GET = b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
@@ -132,3 +136,19 @@ def test_metrics_that_cannot_be_collected_are_an_error_of_one_request() -> None:
     with closing(MetricsPort("127.0.0.1", number, Broken())):
         for _ in range(2):
             assert ask(number, GET).startswith(b"HTTP/1.1 500 ")
+
+
+def test_a_thread_that_cannot_start_its_loop_is_a_lost_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a descriptor for its event loop, the port is reported as lost; the program does not hang."""
+
+    def fail(work: Coroutine[Any, Any, None]) -> None:
+        work.close()
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    run = asyncio.run
+    monkeypatch.setattr(asyncio, "run", fail)
+    port = MetricsPort("127.0.0.1", free_port(), CollectorRegistry())
+    port._thread.join(PATIENCE)
+    with pytest.raises(ListenError):
+        run(port.watch())
+    port._close_sockets()

@@ -1,11 +1,14 @@
-"""The descriptor limit of the system."""
+"""The limits of the system on descriptors and memory."""
 
+import os
 import resource
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tickertape.process.limits import MAX_DESCRIPTORS, descriptor_limits, raise_descriptor_limit
+from tickertape.process.limits import MAX_DESCRIPTORS, descriptor_limits, memory_limit, raise_descriptor_limit
+from tickertape.text import MIB
 
 
 @pytest.fixture(autouse=True)
@@ -39,3 +42,34 @@ def test_no_limit_is_a_number_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "setrlimit", expect_rejection)
     assert raise_descriptor_limit() == 1_024
     monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        ("0::/a/b\n", {"a/b/memory.max": "max\n", "a/memory.max": f"{300 * MIB}\n"}, 300),
+        ("0::/a/b\n", {"a/b/memory.max": f"{256 * MIB}\n", "a/memory.max": f"{300 * MIB}\n"}, 256),
+        ("0::/\n", {"memory.max": f"{256 * MIB}\n"}, 256),
+        ("4:memory:/docker/1\n0::/\n", {"memory/docker/1/memory.limit_in_bytes": f"{256 * MIB}\n"}, 256),
+        ("4:cpu,memory:/x\n", {"memory/memory.limit_in_bytes": f"{256 * MIB}\n"}, 256),
+        ("4:memory:/\n", {"memory/memory.limit_in_bytes": "9223372036854771712\n"}, None),
+        ("0::/../x\n", {"memory.max": f"{256 * MIB}\n"}, 256),
+        ("0::/a\n", {"unified/a/memory.max": f"{256 * MIB}\n"}, 256),
+        ("0::/a\n", {}, None),
+        (None, {"memory.max": f"{256 * MIB}\n"}, 256),
+        (None, {"memory/memory.limit_in_bytes": f"{256 * MIB}\n"}, 256),
+    ],
+)  # fmt: skip
+def test_the_lowest_limit_of_the_control_groups_counts(
+    groups: str | None, files: dict[str, str], expected: int | None, tmp_path: Path
+) -> None:
+    """Version 1 and 2, in a container and outside; without a limit it is the memory of the machine."""
+    proc, root = tmp_path / "cgroup", tmp_path / "fs"
+    if groups is not None:
+        proc.write_text(groups)
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert memory_limit(proc, root) == (machine if expected is None else expected * MIB)

@@ -40,9 +40,8 @@ def test_an_ending_component_ends_all(error: BaseException | None) -> None:
         )
         ingest: Any = EndingIngest(error)
         history: Any = None
-        running = asyncio.create_task(
-            Components(stage.hub, connections, ingest, flush, history, None, None).run(asyncio.Event())
-        )
+        components = Components(stage.hub, connections, ingest, flush, history, history, None, None)
+        running = asyncio.create_task(components.run(asyncio.Event()))
         done, _ = await asyncio.wait([running], timeout=PATIENCE)
         assert done == {running}
         if isinstance(error, asyncio.CancelledError):

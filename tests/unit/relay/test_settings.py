@@ -8,6 +8,8 @@ from pydantic import ValidationError
 from tickertape.contracts.events import STREAM_SUBJECTS
 from tickertape.relay.settings import ServeSettings, data_home
 
+from tickertape.config.resolve import load
+
 
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,9 +35,9 @@ def test_keywords_override_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
     """Every option can be set in the environment, and keywords take precedence."""
     monkeypatch.setenv("TICKERTAPE_CLIENT_RATE", "7")
     monkeypatch.setenv("TICKERTAPE_NATS_URL", "nats://a:4222")
-    assert settings().client_rate == 7.0
-    assert settings().nats_url == "nats://a:4222"
-    assert settings(client_rate=8).client_rate == 8.0
+    assert load(ServeSettings, {}).client_rate == 7.0
+    assert load(ServeSettings, {}).nats_url == "nats://a:4222"
+    assert load(ServeSettings, {"client_rate": 8}).client_rate == 8.0
 
 
 @pytest.mark.parametrize(
@@ -75,6 +77,8 @@ def test_subjects_become_disjoint_patterns(subjects: str, patterns: tuple[str, .
         ({"log_size": 0}, "greater than 0"),
         ({"nats_url": "nowhere"}, "is not a valid address"),
         ({"subject_prefix": "a.>"}, "wildcard"),
+        ({"nats_user": "relay", "nats_password": "x"}, "without --nats-url"),
+        ({"nats_ca": "ca.pem"}, "without --nats-url"),
     ],
 )
 def test_invalid_settings_are_rejected(values: dict[str, Any], text: str) -> None:

@@ -139,7 +139,7 @@ def test_a_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "100 MiB free" in one.text
     (tmp_path / "jetstream").mkdir()
     with (tmp_path / "jetstream" / "blocks").open("wb") as blocks:
-        blocks.truncate(1_500 * 2**20)
+        blocks.truncate(2_000 * 2**20)
     assert found(data_dir=tmp_path)["data_dir"].state == "ok"
 
 

@@ -148,8 +148,11 @@ def test_each_weakness_has_one_line(good: dict[str, Any], change: dict[str, Any]
 
 @pytest.mark.parametrize("option", ["tls_key", "nats_password_file"])
 def test_a_secret_that_others_can_read_is_reported(good: dict[str, Any], option: str) -> None:
-    """Every file with a secret is reported if other users can read it."""
+    """Every file with a secret is reported if other users can read it, and can enter its folder."""
     good[option].chmod(0o644)
+    good[option].parent.chmod(0o700)
+    assert lines(**good) == []
+    good[option].parent.chmod(0o755)
     (found,) = lines(**good)
     assert found.startswith(
         f"error  --{option.replace('_', '-')} {good[option]} is readable by other users; chmod 600"

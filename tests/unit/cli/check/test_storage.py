@@ -28,7 +28,10 @@ def account(limit: int, used: int = 0) -> dict[str, Any]:
 
 def only(events: dict[str, Any] | None) -> dict[str, dict[str, Any] | None]:
     """Return a deployment in which only this stream matters."""
-    rest = {name: stream(name, 0) for name in ("LATEST", "HEALTH", "CHECKPOINTS", "WATCHDOG", "REJECTED")}
+    rest = {
+        name: stream(name, 0)
+        for name in ("LATEST", "HEALTH", "CHECKPOINTS", "WATCHDOG", "REJECTED", "HISTORY")
+    }
     return {"EVENTS": events, **rest}
 
 
@@ -54,6 +57,7 @@ def only(events: dict[str, Any] | None) -> dict[str, dict[str, Any] | None]:
         (account(2 * GIB), stream("EVENTS", copies=3), "error", "may grow by 3,072 MiB"),
         ({"tiers": {"R3": account(2 * GIB)}}, stream("EVENTS", copies=3), "ok", "may grow by 1,024 MiB"),
         (account(-1), stream("EVENTS", -1), "warn", "without a limit: EVENTS"),
+        (account(GIB, GIB), stream("EVENTS", -1), "error", "has used its storage quota of 1,024 MiB"),
     ],
 )
 def test_free_storage_is_compared_with_stream_limits(

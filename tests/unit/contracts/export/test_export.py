@@ -51,6 +51,7 @@ def test_stale_files_are_listed_and_written(tmp_path: Path) -> None:
     names = [
         "schema/events.schema.json",
         "schema/messages.schema.json",
+        "schema/gateways.schema.json",
         "schema/audit.schema.json",
         "schema/asyncapi.json",
         "typescript/src/types.ts",
@@ -58,9 +59,9 @@ def test_stale_files_are_listed_and_written(tmp_path: Path) -> None:
     assert export.find_stale(tmp_path) == names
     assert export.write_files(tmp_path) == [tmp_path / name for name in names]
     assert export.find_stale(tmp_path) == []
-    (tmp_path / names[4]).write_text("old")
-    assert export.find_stale(tmp_path) == [names[4]]
-    assert export.write_files(tmp_path) == [tmp_path / names[4]]
+    (tmp_path / names[5]).write_text("old")
+    assert export.find_stale(tmp_path) == [names[5]]
+    assert export.write_files(tmp_path) == [tmp_path / names[5]]
     assert export.write_files(tmp_path) == []
 
 
@@ -71,10 +72,10 @@ def test_check_lists_stale_files(
     """``--check`` exits with 1, prints one line per stale file, and writes nothing."""
     monkeypatch.setattr(export, "ROOT", tmp_path)
     assert export.main(["--check"]) == 1
-    assert len(capsys.readouterr().err.splitlines()) == 5
+    assert len(capsys.readouterr().err.splitlines()) == 6
     assert list(tmp_path.iterdir()) == []
     assert export.main([]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 5
+    assert len(capsys.readouterr().out.splitlines()) == 6
     assert export.main(["--check"]) == 0
     assert capsys.readouterr() == ("", "")
 

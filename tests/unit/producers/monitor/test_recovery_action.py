@@ -1,4 +1,4 @@
-"""A recovery attempt over HTTP with a real server."""
+"""Recovery attempts: HTTP requests to a real server, and real commands."""
 
 import asyncio
 from typing import get_args
@@ -37,3 +37,29 @@ def test_every_method_of_the_settings_is_sent(method: str, status: int, error: s
     [head] = heads
     assert head.startswith(f"{method} /restart HTTP/1.1\r\n")
     assert ("content-length: 0" in head.lower()) is (method in ("POST", "PUT"))
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        ("exit 0", None),
+        ("echo starting; exit 3", "exited with 3: starting"),
+        ("echo starting; echo Failed to restart. >&2; exit 5", "exited with 5: Failed to restart."),
+        ("exit 1", "exited with 1"),
+        ("kill -KILL $$", "killed by SIGKILL"),
+        ("test $TICKERTAPE_GATEWAY_ID = a -a $TICKERTAPE_ATTEMPT = 2", None),
+    ],
+)
+def test_a_command_succeeds_with_exit_code_0(script: str, error: str | None) -> None:
+    """Any other exit code is a failed attempt, with the last line of errors or of output."""
+    settings = RecoverySettings.model_validate({"command": ["sh", "-c", script]})
+    event = GatewayRecovery(gateway_id="a", gateway_type="ctp", phase="attempt", attempt=2)
+    assert asyncio.run(attempt(settings, event)) == error
+
+
+def test_a_command_that_does_not_exist() -> None:
+    """The error names the program."""
+    settings = RecoverySettings.model_validate({"command": ["/no/such/program", "x"]})
+    event = GatewayRecovery(gateway_id="a", gateway_type="ctp", phase="attempt", attempt=1)
+    error = "/no/such/program cannot be started: no such file or directory"
+    assert asyncio.run(attempt(settings, event)) == error

@@ -5,7 +5,7 @@ import errno
 import itertools
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from tickertape.producers.shipper.files.batch import Batch
 from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.files.file_watcher import FileWatcher
+from tickertape.producers.shipper.files.folder_listings import FolderListings
 from tickertape.producers.shipper.files.roots import PathChanged, Roots
-from tickertape.producers.shipper.files.rotation import siblings
 from tickertape.producers.shipper.files.tailed_file import TailedFile
 from tickertape.producers.shipper.parsing.parser import ParsedEvent, Parser, ParserCounts, ParseSettings
 from tickertape.producers.shipper.position import key_of
@@ -27,17 +27,34 @@ from tickertape.producers.shipper.sinks.sink import Checkpoint, OutgoingEvent, S
 from tickertape.producers.shipper.status import ShipCollector, health_event
 from tickertape.producers.shipper.stdin_spool import SpoolError, StdinSpool
 from tickertape.producers.shipper.throttle import Throttle, ThrottleSettings
+from tickertape.producers.shipper.timing import Timing
 
 from tests.support.other_thread import changing
 from tests.support.patience import PATIENCE
 from tests.support.shipper_desk import PLAIN, Desk
+from tickertape.process.tasks import Tasks
 
 
 def stream(name: str, folder: Path) -> FileStream:
     counts = ParserCounts()
     parser = lambda: Parser(PLAIN, "test", counts)  # noqa: E731
     throttle = Throttle(ThrottleSettings(), name, "test")
-    return FileStream(name, None, parser, throttle, "run", roots=Roots([f"{folder}/*"]), grace=0.0)
+    return FileStream(name, None, parser, throttle, "run", roots=Roots([f"{folder}/*"]), timing=Timing(0.0))
+
+
+class Chunks:
+    """Input that consists of given chunks."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+
+    async def wait(self) -> None:
+        """Let other tasks run."""
+        await asyncio.sleep(0)
+
+    def read(self) -> bytes | None:
+        """Return the next chunk."""
+        return next(self._chunks, b"")
 
 
 def test_a_full_spool_applies_backpressure(tmp_path: Path) -> None:
@@ -46,13 +63,13 @@ def test_a_full_spool_applies_backpressure(tmp_path: Path) -> None:
     spool = StdinSpool(tmp_path / "spool", file_stream, limit=10_000)
     produced: list[int] = []
 
-    async def chunks() -> AsyncIterator[bytes]:
+    def chunks() -> Iterator[bytes]:
         for number in range(100):
             produced.append(number)
             yield (f"line {number} " + "x" * 990).encode() + b"\n"
 
     async def main() -> list[str]:
-        fill_task = asyncio.create_task(spool.fill(chunks()))
+        fill_task = asyncio.create_task(spool.fill(Chunks(chunks())))
         await asyncio.sleep(0.2)
         assert len(produced) <= 12, "the spool holds ten chunks of a thousand bytes"
         shipped: list[str] = []
@@ -80,7 +97,7 @@ def test_a_replaced_path_is_detected(tmp_path: Path) -> None:
     """
     path = tmp_path / "app.log"
     path.write_text("old")
-    ((_, found),) = siblings(str(path))
+    ((_, found),) = FolderListings().siblings(str(path))
     path.rename(tmp_path / "app.log.1")
     roots = Roots([str(path)])
     with pytest.raises(PathChanged):
@@ -94,13 +111,20 @@ def test_the_poll_interval_is_short_when_a_line_is_due(tmp_path: Path) -> None:
     """The poll interval is short when a pending line is due, so that it does not wait for the next poll."""
     desk = Desk(tmp_path, parsing=ParseSettings())
     shipper = Shipper(desk.discovery, DryRunSink(), FileWatcher([]), 1_000, print)
-    assert shipper._poll_delay() == POLL_INTERVAL
-    desk.now = time.time()
+
+    async def poll() -> bool:
+        async with Tasks() as tasks:
+            return shipper._poll(tasks, desk.now)
+
+    assert asyncio.run(poll())
+    shipper._scan_at = float("inf")
+    assert shipper._poll_delay() == pytest.approx(POLL_INTERVAL, abs=0.1)
     desk.write("app.log", "INFO one\n")
     desk.ship()
     (file,) = next(iter(desk.discovery.streams.values())).chain
     assert file.flush_at < float("inf")
-    desk.discovery.streams[str(tmp_path / "app.log")].chain[0]._grew_at -= 10
+    desk.discovery.streams[str(tmp_path / "app.log")].chain[0]._grew_at = 0.0
+    shipper._attended = set(desk.discovery.streams.values())
     assert shipper._poll_delay() == DRAIN_POLL_INTERVAL
     desk.close()
 
@@ -113,7 +137,7 @@ def test_metrics_and_health_show_progress(tmp_path: Path) -> None:
     desk.write("app.log", "three\n")
     shipper = Shipper(desk.discovery, DryRunSink(), FileWatcher([]), 1_000, print)
     (file_stream,) = shipper.streams
-    file_stream.caught_up_at = time.time() - 100
+    file_stream.caught_up_at = time.monotonic() - 100
     shipper.shipped["info"] = 2
     registry = CollectorRegistry()
     registry.register(ShipCollector(shipper, desk.counts))
@@ -200,6 +224,7 @@ def test_a_read_error_does_not_discard_the_batch_in_flight(
 def ship_once(desk: Desk, sink: SlowSink) -> list[str]:
     """Ship everything that a desk's folder contains; return the reports."""
     reports: list[str] = []
+    desk.real_time = True
     shipper = Shipper(desk.discovery, sink, FileWatcher([]), 1 << 20, reports.append)
 
     async def main() -> None:
@@ -276,6 +301,33 @@ def test_a_failed_scan_does_not_end_the_shipper(
     assert desk.complaints[0].endswith("cannot be read: Too many open files; retrying")
 
 
+def test_files_without_a_descriptor_are_not_reported_as_shipped(tmp_path: Path) -> None:
+    """A shipper that cannot tail all files ships what it can, and ends with an error."""
+    desk, sink = Desk(tmp_path), SlowSink()
+    for name in ("a", "b", "c"):
+        desk.write(f"{name}.log", f"{name}\n")
+    desk.discovery._max_open = 2
+    with pytest.raises(ShipError, match=r"c\.log cannot be read: Too many open files"):
+        ship_once(desk, sink)
+    assert sorted(sink.messages) == ["a", "b"]
+    assert any("more than 2 files to tail" in text for text in desk.complaints)
+
+
+def test_a_set_clock_is_no_lag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file with a new line is not an hour behind because the system clock was set by an hour."""
+    desk = Desk(tmp_path)
+    desk.write("app.log", "one\n")
+    desk.ship()
+    (file_stream,) = desk.discovery.streams.values()
+    assert not file_stream.has_work(time.time())
+    desk.write("app.log", "two\n")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 3600)
+    shipper = Shipper(desk.discovery, DryRunSink(), FileWatcher([]), 1_000, print)
+    assert health_event(shipper, desk.counts, "host").status == "HEALTHY"
+    desk.close()
+
+
 def test_a_stream_that_backs_off_is_not_caught_up(tmp_path: Path) -> None:
     """While a file cannot be read, its lag grows: it has no work, but is not caught up either."""
     desk = Desk(tmp_path)
@@ -285,11 +337,13 @@ def test_a_stream_that_backs_off_is_not_caught_up(tmp_path: Path) -> None:
     assert not file_stream.has_work(desk.now)
     caught_up_at = file_stream.caught_up_at
     desk.write("app.log", "two\n")
-    file_stream.back_off(desk.now)
-    assert not file_stream.has_work(desk.now + 1)
-    assert file_stream.is_backing_off(desk.now + 1)
+    file_stream.back_off()
+    desk.now += 1
+    assert not file_stream.has_work(desk.now)
+    assert file_stream.is_backing_off
     assert file_stream.caught_up_at == caught_up_at
-    assert file_stream.has_work(desk.now + 60)
+    desk.now += 60
+    assert file_stream.has_work(desk.now)
     desk.close()
 
 
@@ -364,10 +418,10 @@ def test_planted_segments_are_neither_read_nor_written(tmp_path: Path) -> None:
     file_stream = stream("stdin-test", folder)
     spool = StdinSpool(folder, file_stream, limit=10_000)
 
-    async def chunks() -> AsyncIterator[bytes]:
+    def chunks() -> Iterator[bytes]:
         yield b"line 1\n"
 
-    asyncio.run(spool.fill(chunks()))
+    asyncio.run(spool.fill(Chunks(chunks())))
     spool.scan(time.time())
     batch = file_stream.next_batch(time.time(), finish=True)
     assert batch is not None

@@ -211,10 +211,10 @@ def test_a_slow_response_times_out(issuer: Issuer, monkeypatch: pytest.MonkeyPat
     issuer.drip = 0.02
 
     async def scenario() -> None:
-        with pytest.raises(KeysError, match="timed out"):
+        with pytest.raises(KeysError, match="no response within"):
             await Jwks(issuer.url, "EdDSA").load()
         issuer.drip = 5.0
-        with pytest.raises(KeysError, match="timed out"):
+        with pytest.raises(KeysError, match="no response within"):
             await Jwks(issuer.url, "EdDSA").load()
         issuer.ended.set()
 

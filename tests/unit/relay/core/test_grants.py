@@ -176,7 +176,7 @@ def test_a_token_that_grants_nothing_is_forbidden(given_claims: dict[str, Any]) 
                 *("log.debug.a=2e", "log.debug.a=41", "log.debug.g\u0430te", "log.debug.a\u200b"),
             )
         ),
-        ({"dney": []}, "tickertape.dney is unknown; known fields are connections, deny, level"),
+        ({"dney": []}, "tickertape.dney is unknown; known fields are connections, control, deny"),
         ({"level": None}, "tickertape.level is not one of DEBUG"),
         ({"level": "WARNING"}, "tickertape.level is not one of DEBUG"),
         ({"level": "\u0131nfo"}, "tickertape.level is not one of DEBUG"),

@@ -18,6 +18,7 @@ from tickertape.relay.endpoints.page_budget import (
     READ_BYTES,
     PageBudget,
 )
+from tickertape.relay.ingest.replay_readers import ReplayReaders
 from tickertape.relay.transport.connections import Connections
 
 from tests.support.clients.feed_client import PATIENCE, run
@@ -155,7 +156,7 @@ def test_who_does_not_read_loses_its_page_to_those_that_wait(monkeypatch: pytest
 def test_a_network_of_addresses_is_one_client() -> None:
     """Pages are counted by the subject of the token, or by the address, for IPv6 the whole /64."""
     connections = Connections(Hub(HubSettings(), lambda: None), lambda: 0.0)
-    endpoint = HistoryEndpoint(connections, cast(History, None))
+    endpoint = HistoryEndpoint(connections, History(connections.hub, cast(ReplayReaders, None)))
 
     def key(address: str, subject: str = "") -> str:
         return endpoint._client_key({"client": (address, 1), "headers": []}, Grant(subject=subject))

@@ -17,8 +17,10 @@ from tickertape.relay.core.hub import Hub, HubSettings
 from tickertape.relay.endpoints.history import History
 from tickertape.relay.endpoints.page_budget import PageBudget
 from tickertape.relay.endpoints.routes import main_app, mounted_app, relay_ops_app
+from tickertape.relay.ingest.gateway_history import GatewayHistory
 from tickertape.relay.transport.connections import Connections
 
+from tickertape.names import Names
 from tickertape.nats.streams import StreamsError
 
 
@@ -66,7 +68,8 @@ def app_with_failing_history(error: Exception, make_app: Any) -> ASGIApp:
     """Return a relay's application whose history raises an error."""
     hub = Hub(HubSettings(), lambda: None)
     connections = Connections(hub, lambda: 0.0, RequestAuth(verify, Origins()), Admission(Limits()))
-    return cast(ASGIApp, make_app(connections, cast(History, BrokenHistory(error))))
+    gateways = GatewayHistory(hub, Names(), ())
+    return cast(ASGIApp, make_app(connections, cast(History, BrokenHistory(error)), gateways))
 
 
 GOOD = {"Authorization": "Bearer good"}
@@ -123,7 +126,8 @@ def test_an_error_is_json(
 def test_an_error_of_the_ops_port_is_json(status: int, method: str, path: str) -> None:
     """Errors on the operations port are JSON, as on the main port."""
     connections = Connections(Hub(HubSettings(), lambda: None), lambda: 0.0)
-    app = relay_ops_app(connections, raising(FAULT), lambda: 0, raising(FAULT))
+    history = GatewayHistory(connections.hub, Names(), (">",))
+    app = relay_ops_app(connections, history, raising(FAULT), lambda: 0, raising(FAULT), lambda: True)
     response = fetch(app, method, path)
     assert response.status_code == status
     assert set(response.json()) == {"code", "message"}

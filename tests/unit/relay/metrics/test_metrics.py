@@ -18,6 +18,7 @@ from tickertape.relay.core.connection_limits import ClientSlot
 from tickertape.relay.core.counters import Exemplar, Histogram, Stats
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.session.subscription import Request
+from tickertape.relay.ingest.gateway_history import HistoryStatus
 from tickertape.relay.ingest.upstream import UpstreamStatus
 from tickertape.relay.metrics import catalog as metrics
 from tickertape.relay.metrics.catalog import RelayCollector, make_registry, package_version, render
@@ -335,7 +336,10 @@ def test_reading_metrics_opens_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_family_has_a_value_and_a_description() -> None:
     """Every metric family has a value in the snapshot and a row in the documentation."""
-    snapshot = read_snapshot(Connections(Stage().hub, lambda: NOW), UpstreamStatus(0, 0, 0.1), {})
+    connections = Connections(Stage().hub, lambda: NOW)
+    connections.store.writable = True
+    history = HistoryStatus(False, "", 1, 2, 3, 4)
+    snapshot = read_snapshot(connections, UpstreamStatus(0, 0, 0.1), {}, {}, history)
     names = {family.name for family in metrics.FAMILIES}
     assert names == snapshot.numbers.keys() | snapshot.distributions.keys()
     text = (ROOT / "deploy" / "prometheus" / "README.md").read_text()

@@ -10,20 +10,10 @@ from tickertape.relay.transport import listener
 from tickertape.relay.transport.http.server import listen
 from tickertape.relay.transport.listener import bind
 
+from tests.support.servers.loopback import has_ipv6
 from tickertape.net.addresses import resolve
 from tickertape.net.listeners import ListenError
 from tickertape.net.metrics_port import MetricsPort
-
-
-def has_ipv6() -> bool:
-    """Return whether this machine has the loopback address of IPv6."""
-    try:
-        with socket.socket(socket.AF_INET6) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
 
 needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="needs IPv6 on loopback")
 

@@ -4,9 +4,8 @@ import time
 from pathlib import Path
 
 import pytest
-from tickertape.producers.monitor.config.loader import MAX_FILE_BYTES, MonitorFileError, load
-
-PROBES = "probes: [{kind: tcp, address: 'h:1'}]"
+from tickertape.producers.monitor.config.loader import load
+from tickertape.producers.monitor.config.problems import MonitorFileError
 
 
 def write_config(folder: Path, text: str) -> Path:
@@ -58,49 +57,6 @@ def test_a_complete_file_is_loaded(tmp_path: Path) -> None:
     assert "s3cret" not in repr(config)
 
 
-@pytest.mark.parametrize(
-    ("text", "line", "message"),
-    [
-        (f"gateways:\n  - {{id: a, type: b, session: x, {PROBES}}}", 2, "exchange 'x' is not in 'exchanges'"),
-        ("exchanges:\n  x: {zone: Mars/Base, spans: [09:00-10:00]}\ngateways: []", 2, "is not a time zone"),
-        ("exchanges:\n  x: {zone: UTC, spans: ['9-10']}\ngateways: []", 2, "use the form 09:00-11:30"),
-        (
-            "exchanges:\n  x: {zone: UTC, spans: ['09:00-10:00', '09:30-11:00']}\ngateways: []",
-            2,
-            "overlap; merge them into one span",
-        ),
-        (
-            f"gateways:\n  - id: a\n    type: b\n    recovery: {{attempts: 2}}\n    {PROBES}",
-            4,
-            "needs exactly one of 'command' and 'url'",
-        ),
-        (
-            "gateways:\n  - id: a\n    type: b\n    probes:\n"
-            "      [{kind: tcp, address: 'h:1'}, {kind: tcp, address: 'h:1'}]",
-            4,
-            "two probes are named 'tcp h:1'; give one of them a 'label'",
-        ),
-        (
-            f"gateways:\n  - id: a\n    type: b\n    flapping: {{enter: 0.2, leave: 0.3}}\n    {PROBES}",
-            4,
-            "'leave' must be below 'enter'",
-        ),
-        (
-            "gateways:\n  - {id: a, type: b, probes: [{kind: http, url: 'http://h', method: HEAD, body: x}]}",
-            2,
-            "a response to HEAD has no body",
-        ),
-    ],
-)
-def test_errors_are_reported_with_their_line(tmp_path: Path, text: str, line: int, message: str) -> None:
-    """An error states the cause, its line, and a correction."""
-    with pytest.raises(MonitorFileError) as caught:
-        load(write_config(tmp_path, text))
-    found = [problem for problem in caught.value.problems if message in problem.message]
-    assert found, caught.value.problems
-    assert found[0].line == line
-
-
 def test_an_alias_bomb_is_rejected_quickly(tmp_path: Path) -> None:
     """Nested aliases that expand a few lines to billions of settings are rejected within seconds."""
     lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
@@ -108,18 +64,6 @@ def test_an_alias_bomb_is_rejected_quickly(tmp_path: Path) -> None:
         before, name = chr(96 + number), chr(97 + number)
         lines.append(f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]")
     began = time.process_time()
-    with pytest.raises(MonitorFileError, match="aliases expand to more than 500000 settings"):
+    with pytest.raises(MonitorFileError, match="aliases that expand to more than 500000 settings"):
         load(write_config(tmp_path, "\n".join(lines)))
     assert time.process_time() - began < 5
-
-
-def test_a_recursive_alias_is_rejected(tmp_path: Path) -> None:
-    """An alias that contains itself is rejected, because it never stops expanding."""
-    with pytest.raises(MonitorFileError, match="aliases expand to"):
-        load(write_config(tmp_path, "gateways: &a [*a]"))
-
-
-def test_a_file_of_ten_megabytes_is_not_parsed(tmp_path: Path) -> None:
-    """A file above the size limit is rejected before it is parsed."""
-    with pytest.raises(MonitorFileError, match=f"the maximum is {MAX_FILE_BYTES}"):
-        load(write_config(tmp_path, "#" * 10_000_000))

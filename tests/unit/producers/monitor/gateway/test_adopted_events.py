@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from tickertape.contracts.decode import decode
 from tickertape.contracts.events import MAX_EVENT_BYTES, Rejection, Status
 from tickertape.producers.monitor.coordination import silences
-from tickertape.producers.monitor.coordination.stored_status import parse_author, parse_stored_status
+from tickertape.producers.monitor.coordination.stored_status import parse_stored_status
 from tickertape.producers.monitor.gateway.probe_health import Outcome, Result
 
 from tests.support.json_values import VALUES
-from tests.unit.producers.monitor.gateway.test_state import make_state
+from tests.unit.producers.monitor.gateway.test_state import decide, make_state, record
 
 SUBJECT = "gateway.status.ctp.main"
 KEYS = ("monitor", "probes", "since", "reason", "flapping", "silenced")
@@ -37,15 +37,16 @@ def test_whatever_is_adopted_the_next_events_are_valid(
         "event_type": "gateway_status_change", "timestamp": "2025-01-01T00:00:00Z", "gateway_id": "main",
         "gateway_type": "ctp", "previous_status": "UNKNOWN", "current_status": status, "metadata": metadata,
     })  # fmt: skip
-    parse_author(payload)
     stored = parse_stored_status(SUBJECT, payload, 1)
     assert stored is not None
     for state in (make_state(stored), make_state()):
-        events = [state.initial_event(NOW), state.adopt(stored, NOW)]
-        decoded = silences.decode(orjson.dumps(silence))
-        events.append(state.set_silence(decoded, NOW))
+        events = [decide(state, NOW)]
+        state.adopt(stored, NOW)
+        events.append(decide(state, NOW))
+        state.set_silence(silences.decode(orjson.dumps(silence)), NOW)
+        events.append(decide(state, NOW))
         for result in (Result(Outcome.FAILED, "refused"), Result(Outcome.OK, None, 0.1)):
-            events += [state.record_result(0, result, NOW + second) for second in range(200, 210)]
+            events += [record(state, 0, result, NOW + second) for second in range(200, 210)]
         for event in events:
             if event is not None:
                 answer = decode(event.subject, event.encode())

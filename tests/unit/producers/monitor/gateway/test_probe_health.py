@@ -9,7 +9,7 @@ from tickertape.producers.monitor.gateway.probe_health import (
     restore_health,
 )
 
-OUTCOMES = {"+": Outcome.OK, "~": Outcome.DEGRADED, "-": Outcome.FAILED}
+OUTCOMES = {"+": Outcome.OK, "~": Outcome.DEGRADED, "-": Outcome.FAILED, "?": Outcome.UNKNOWN}
 LETTERS = {
     Status.UNKNOWN: "?",
     Status.HEALTHY: "H",
@@ -50,6 +50,9 @@ def walk(results: str, *, start: Status = Status.UNKNOWN, down: int = 3, up: int
         (Status.UNHEALTHY, "+~", "RD"),
         (Status.UNHEALTHY, "~~", "RD"),
         (Status.RECOVERING, "-", "U"),
+        (Status.UNKNOWN, "???+?+", "?????H"),
+        (Status.HEALTHY, "??-?-?-", "HHHHHHU"),
+        (Status.UNHEALTHY, "????+?+", "UUUURRH"),
     ],
 )
 def test_the_state_table(start: Status, results: str, states: str) -> None:

@@ -1,5 +1,6 @@
 """Trading hours of an exchange, with literal times and with properties that hold at any time."""
 
+from dataclasses import replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -22,6 +23,9 @@ SHFE = Sessions(
     frozenset(parse_holidays("2026-10-01..2026-10-07")),
     night_before_holiday=False,
 )
+NIGHT_FIRST = replace(SHFE, spans=SHFE.spans[::-1])
+"""The same hours, written as a trading day begins there: with the night before."""
+
 NEW_YORK = Sessions(ZoneInfo("America/New_York"), frozenset(range(5)), (parse_span("09:30-16:00"),))
 
 
@@ -55,6 +59,33 @@ def test_opening_hours_of_shanghai(moment: str, is_open: bool) -> None:
     assert SHFE.is_open(at(moment)) is is_open
 
 
+HALF = replace(
+    SHFE,
+    half_days={
+        day: (parse_span("09:00-11:00"), parse_span("13:00-13:30"))
+        for day in parse_holidays("2026-12-24..2026-12-26")
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("moment", "is_open", "next_change"),
+    [
+        ("2026-12-24 08:00:00", False, "2026-12-24 09:00:00"),  # Thursday
+        ("2026-12-24 10:20:00", True, "2026-12-24 11:00:00"),  # no morning break
+        ("2026-12-24 14:00:00", False, "2026-12-25 09:00:00"),  # neither an afternoon nor a night
+        ("2026-12-24 02:00:00", True, "2026-12-24 02:30:00"),  # the night belongs to the day before
+        ("2026-12-26 10:00:00", True, "2026-12-26 11:00:00"),  # a Saturday on which the exchange opens
+        ("2026-12-26 14:00:00", False, "2026-12-28 09:00:00"),
+        ("2026-12-28 14:00:00", True, "2026-12-28 15:00:00"),
+    ],
+)
+def test_a_half_day_has_its_own_hours(moment: str, is_open: bool, next_change: str) -> None:
+    """The usual spans of that day do not take place; those of the days before and after do."""
+    assert HALF.is_open(at(moment)) is is_open
+    assert HALF.next_change(at(moment)) == at(next_change)
+
+
 @pytest.mark.parametrize(
     ("utc", "is_open"),
     [
@@ -72,12 +103,14 @@ def test_opening_hours_are_in_local_time(utc: str, is_open: bool) -> None:
     assert NEW_YORK.is_open(at(utc, "UTC")) is is_open
 
 
-def test_the_next_change() -> None:
+@pytest.mark.parametrize("sessions", [SHFE, NIGHT_FIRST])
+def test_the_next_change(sessions: Sessions) -> None:
     """The next change ends the current span, or starts the next one after a break or holidays."""
-    assert SHFE.next_change(at("2026-09-21 09:30")) == at("2026-09-21 10:15")
-    assert SHFE.next_change(at("2026-09-21 10:15")) == at("2026-09-21 10:30")
-    assert SHFE.next_change(at("2026-09-21 22:00")) == at("2026-09-22 02:30")
-    assert SHFE.next_change(at("2026-09-30 15:00")) == at("2026-10-08 09:00")
+    assert sessions.next_change(at("2026-09-21 08:00")) == at("2026-09-21 09:00")
+    assert sessions.next_change(at("2026-09-21 09:30")) == at("2026-09-21 10:15")
+    assert sessions.next_change(at("2026-09-21 10:15")) == at("2026-09-21 10:30")
+    assert sessions.next_change(at("2026-09-21 22:00")) == at("2026-09-22 02:30")
+    assert sessions.next_change(at("2026-09-30 15:00")) == at("2026-10-08 09:00")
 
 
 def test_an_exchange_that_never_opens_has_no_next_change() -> None:
@@ -90,7 +123,9 @@ def test_an_exchange_that_never_opens_has_no_next_change() -> None:
     assert never.next_change(at("2026-01-01 00:00", "UTC")) == at("2026-01-12 09:00", "UTC")
 
 
-@given(st.floats(at("2026-01-01 00:00"), at("2026-12-31 00:00")), st.sampled_from([SHFE, NEW_YORK]))
+@given(
+    st.floats(at("2026-01-01 00:00"), at("2026-12-31 00:00")), st.sampled_from([SHFE, NIGHT_FIRST, NEW_YORK])
+)
 def test_nothing_changes_before_the_next_change(now: float, sessions: Sessions) -> None:
     """Until the next change the exchange stays as it is, and at the next change it opens or closes."""
     change = sessions.next_change(now)

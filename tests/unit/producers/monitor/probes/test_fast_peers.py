@@ -2,13 +2,12 @@
 
 import asyncio
 import time
-from typing import cast
 
 import pytest
 from tickertape.producers.monitor.gateway.model import Check
 from tickertape.producers.monitor.gateway.probe_health import Outcome, Result
-from tickertape.producers.monitor.probes import ProbeContext, fix, run
-from tickertape.producers.monitor.probes.fix import FixProbe, encode_message
+from tickertape.producers.monitor.probes import ProbeContext, run
+from tickertape.producers.monitor.probes.fix.messages import PIECE, MessageReader, encode_message
 from tickertape.producers.monitor.probes.websocket import WebSocketProbe
 
 from tests.support.patience import PATIENCE
@@ -45,17 +44,16 @@ def test_the_event_loop_turns_while_a_fix_probe_parses() -> None:
     """Small FIX messages, as many as a socket may deliver in one piece, are parsed in many turns."""
     message = encode_message("FIX.4.4", [(35, "0")])
     number, turns = 5_000, 0
-    probe = FixProbe(kind="fix", address="127.0.0.1:1", sender_comp_id="a", target_comp_id="b")
 
     async def main() -> None:
         nonlocal turns
         reader = asyncio.StreamReader()
         reader.feed_data(message * number)
-        session = fix._Session(probe, reader, cast(asyncio.StreamWriter, None))
+        messages = MessageReader(reader)
 
         async def parse() -> None:
             for _ in range(number):
-                assert (await session._receive_any())[35] == "0"
+                assert (await messages.read())[35] == "0"
 
         parsing = asyncio.create_task(parse())
         while not parsing.done():
@@ -64,7 +62,7 @@ def test_the_event_loop_turns_while_a_fix_probe_parses() -> None:
         await parsing
 
     asyncio.run(asyncio.wait_for(main(), PATIENCE))
-    assert turns >= number * len(message) // fix.PIECE
+    assert turns >= number * len(message) // PIECE
 
 
 def test_a_large_message_arrives_complete() -> None:

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import pytest
-from tickertape.contracts.events import GatewayStatusChange, Status
+from tickertape.contracts.events import Status
 from tickertape.producers.monitor import probes
-from tickertape.producers.monitor.config.loader import MonitorFileError, load
+from tickertape.producers.monitor.config.loader import load
+from tickertape.producers.monitor.config.problems import MonitorFileError
 from tickertape.producers.monitor.config.validate import check
+from tickertape.producers.monitor.failures import Failures
+from tickertape.producers.monitor.gateway.majority import View
 from tickertape.producers.monitor.gateway.probe_health import Outcome, Result
 from tickertape.producers.monitor.metrics import probe_metrics
 from tickertape.producers.monitor.monitored_gateway import MonitoredGateway
@@ -35,8 +38,8 @@ class DoorProbe(ProbeSettings):
     door: str
 
     @property
-    def pattern(self) -> str:
-        return f"door.{self.door}"
+    def listens_to(self) -> tuple[str, float]:
+        return f"door.{self.door}", 5.0
 
     def unusable_reason(self) -> str | None:
         return None if self.door == "front" else f"there is no door {self.door!r}; use the front one"
@@ -68,19 +71,19 @@ def test_a_new_kind_runs_a_gateway(tmp_path: Path) -> None:
     """A gateway with a probe of the new kind is loaded from the file, probed, published and measured."""
     (gateway,) = load(write_config(tmp_path, "door: front")).resolve_gateways()
     monitored = MonitoredGateway(gateway, "m1", None, 0.0)
-    changes: list[GatewayStatusChange] = []
+    views: list[View] = []
 
     async def work() -> None:
         healthy = asyncio.Event()
 
-        def record(_: MonitoredGateway, change: GatewayStatusChange | None) -> None:
-            if change is not None:
-                changes.append(change)
-            if monitored.status is Status.HEALTHY:
+        def record(updated: MonitoredGateway) -> None:
+            if (view := updated.own.take_new()) is not None:
+                views.append(view)
+            if updated.own.status is Status.HEALTHY:
                 healthy.set()
 
-        probing = ProbeScheduler({gateway.subject: monitored}, record, pytest.fail)
-        assert probing.patterns() == {"door.front"}
+        probing = ProbeScheduler({gateway.subject: monitored}, Failures(pytest.fail), record, pytest.fail)
+        assert probing.patterns() == {"door.front": 5.0}
         task = asyncio.create_task(probing.run_check(monitored, 0, gateway.checks[0]))
         async with asyncio.timeout(PATIENCE):
             await healthy.wait()
@@ -88,10 +91,10 @@ def test_a_new_kind_runs_a_gateway(tmp_path: Path) -> None:
         await asyncio.wait({task})
 
     asyncio.run(work())
-    assert [str(change.current_status) for change in changes] == ["UNHEALTHY", "HEALTHY"]
-    assert changes[0].metadata["error"] == "the door is closed"
-    assert changes[1].metadata["probes"] == {"door front": "HEALTHY"}
-    success = next(probe_metrics([monitored]))
+    assert [str(view.status) for view in views] == ["UNHEALTHY", "HEALTHY"]
+    assert views[0].details["error"] == "the door is closed"
+    assert views[1].details["probes"] == {"door front": "HEALTHY"}
+    success = next(probe_metrics([monitored], Failures(pytest.fail)))
     assert [(sample.labels["probe"], sample.value) for sample in success.samples] == [("door front", 1.0)]
 
 
@@ -99,16 +102,16 @@ def test_a_new_kind_runs_a_gateway(tmp_path: Path) -> None:
 def test_a_new_kind_is_checked_and_named_in_errors(tmp_path: Path) -> None:
     """Settings and requirements of the new kind are checked, and errors list it among the known kinds."""
     path = write_config(tmp_path, "door: front, label: x, knob: 1", "label: y")
-    assert check(path) == [
-        f"{path}:2: gateways[0].probes[0].knob: is not a setting; check its spelling, or remove it",
-        f"{path}:2: gateways[0].probes[1].door: is missing; add it",
-    ]
+    unknown, missing = map(str, check(path))
+    assert (
+        f"{path}:2: gateways[0].probes[0].knob: is not a setting here; remove it, or use one of " in unknown
+    )
+    assert missing == f"{path}:2: gateways[0].probes[1].door: is missing; add 'door'"
     path = write_config(tmp_path, "door: back")
-    assert check(path) == [
-        f"{path}:2: gateways[0].probes[0].door: there is no door 'back'; use the front one"
-    ]
+    (problem,) = map(str, check(path))
+    assert problem == f"{path}:2: gateways[0].probes[0].door: there is no door 'back'; use the front one"
     path.write_text("gateways: [{id: a, type: b, probes: [{kind: window}]}]", encoding="utf-8")
-    with pytest.raises(MonitorFileError, match=r"unknown kind 'window'; use one of tcp, .*, door"):
+    with pytest.raises(MonitorFileError, match=r"kind: is 'window'; use one of tcp, .*, door"):
         load(path)
 
 

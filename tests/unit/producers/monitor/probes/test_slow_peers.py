@@ -25,6 +25,10 @@ PROBES: list[dict[str, Any]] = [
     {"kind": "http", "url": "https://127.0.0.1:PORT/"},
     {"kind": "websocket", "url": "ws://127.0.0.1:PORT/"},
     {"kind": "websocket", "url": "wss://127.0.0.1:PORT/"},
+    {"kind": "tcp", "address": "127.0.0.1:PORT", "expect": "^never$"},
+    {"kind": "http", "url": "http://127.0.0.1:PORT/", "body_matches": "never", "follow_redirects": True},
+    {"kind": "dns", "address": "127.0.0.1:PORT", "query": "a.test", "transport": "tcp"},
+    {"kind": "grpc", "address": "127.0.0.1:PORT"},
     {"kind": "fix", "address": "127.0.0.1:PORT", **FIX},
     {"kind": "fix", "address": "127.0.0.1:PORT", "tls": True, **FIX},
 ]

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from tickertape.contracts.subjects import LEVELS
 from tickertape.producers.shipper.files import tailed_file
-from tickertape.producers.shipper.files.batch import Batch
+from tickertape.producers.shipper.files.batch import MAX_BATCH_EVENTS, Batch
 from tickertape.producers.shipper.files.discovery import FileDiscovery
-from tickertape.producers.shipper.files.file_stream import MAX_BATCH_EVENTS, FileStream
+from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.throttle import ThrottleSettings
 
 from tests.support.shipper_desk import Desk
@@ -48,7 +48,7 @@ class Disk:
             try:
                 return next_batch(stream, now, finish=finish)
             except OSError:
-                stream.back_off(now)
+                stream.back_off()
                 return None
             finally:
                 self._building = False
@@ -220,10 +220,12 @@ def test_a_rotated_file_that_grew_unread_is_not_complete(tmp_path: Path) -> None
     desk.ship()
     [stream] = desk.discovery.streams.values()
     [file] = stream.chain
-    file.mark_rotated(desk.now)
-    assert file.is_complete(desk.now + 60)
+    file.mark_rotated()
+    desk.now += 60
+    assert file.is_complete()
     write(desk, LINES)
-    assert not file.is_complete(desk.now + 60)
+    assert not file.is_complete()
     file.read(desk.now)
-    assert file.is_complete(desk.now + 60)
+    desk.now += 60
+    assert file.is_complete()
     desk.close()

@@ -9,6 +9,7 @@ from tickertape.producers.shipper.files.file_stream import MAX_CHUNKS
 from tickertape.producers.shipper.files.tailed_file import CHUNK_BYTES
 from tickertape.producers.shipper.parsing.parser import MAX_LINE_BYTES, ParseSettings
 from tickertape.producers.shipper.throttle import ThrottleSettings
+from tickertape.producers.shipper.timing import HALF_LINE_AFTER
 
 from tests.support.shipper_desk import Desk
 
@@ -181,7 +182,7 @@ def test_the_last_line_of_a_quiet_log_is_shipped_soon(tmp_path: Path) -> None:
     assert stream.flush_at == float("inf")
     desk.write("app.log", "INFO three\n  and m")
     desk.ship()
-    assert stream.flush_at == pytest.approx(desk.now + 5.0)
+    assert stream.flush_at == pytest.approx(desk.now + HALF_LINE_AFTER)
     desk.write("app.log", "ore\n")
     desk.ship()
     desk.ship(0.3)
@@ -252,13 +253,15 @@ def test_a_deleted_file_is_read_to_its_end(desk: Desk) -> None:
 
 
 def test_a_lost_file_is_reported(desk: Desk) -> None:
-    """A file that is deleted while the shipper is down is reported as lost."""
+    """A file that is replaced while the shipper is down is reported as lost."""
     desk.write("app.log", lines(1, 3))
     desk.ship()
-    desk.delete("app.log")
+    desk.write("new", lines(4, 6))
+    desk.rename("new", "app.log")
     desk.kill()
     desk.settle()
-    assert any("disappeared between two scans" in text for text in desk.complaints)
+    assert desk.shipped["app"] == texts(1, 6)
+    assert any("no longer found in any folder that may be read" in text for text in desk.complaints)
 
 
 def test_from_end_skips_existing_lines_at_the_first_start(tmp_path: Path) -> None:

@@ -68,6 +68,63 @@ PRETTY_PRINTED = """config is {
     2
   ]
 }"""
+GO = """panic: runtime error: index out of range [5] with length 3
+[signal SIGSEGV: segmentation violation code=0x1 addr=0x0 pc=0x1]
+
+goroutine 1 [running]:
+main.(*Book).add(0xc000012345, {0x1, 0x2})
+\t/src/book.go:8 +0x1d
+main.main()
+\t/src/main.go:3 +0x2
+
+goroutine 7 [select]:
+net/http.(*conn).serve(0xc0000a6000)
+\t/go/http.go:1 +0x5
+created by net/http.(*Server).Serve in goroutine 1
+\t/go/http.go:2 +0x6
+exit status 2"""
+RUST = """thread 'main' panicked at src/main.rs:4:5:
+index out of bounds: the len is 3 but the index is 99
+stack backtrace:
+   0: rust_begin_unwind
+             at /rustc/std.rs:5:5
+   1: main
+note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace"""
+DOTNET = """Unhandled exception. System.InvalidOperationException: no
+ ---> System.IO.IOException: inner
+   at A.B.C() in /src/A.cs:line 5
+   --- End of inner exception stack trace ---
+   at A.B.D()
+--- End of stack trace from previous location ---
+   at A.B.E()"""
+NODE = """/app/a.js:5
+    throw new Error("x")
+    ^
+
+TypeError: x is not a function
+    at f (/app/a.js:5:9)
+    at node:internal/main:1:1
+
+Node.js v22.0.0"""
+ASAN = """==12==ERROR: AddressSanitizer: heap-use-after-free on address 0x602
+READ of size 4 at 0x602 thread T0
+    #0 0x4f in main /a.c:5
+0x602 is located 0 bytes inside of 4-byte region
+freed by thread T0 here:
+    #0 0x4f in free
+
+SUMMARY: AddressSanitizer: heap-use-after-free /a.c:5 in main
+=>0x0c: fa fa
+==12==ABORTING"""
+PHP = """PHP Fatal error:  Uncaught Exception: no in /a.php:3
+Stack trace:
+#0 /a.php(5): f()
+#1 {main}
+
+Next RuntimeException: other
+#0 {main}
+  thrown in /a.php on line 3"""
+TRACES = {"go": GO, "rust": RUST, "dotnet": DOTNET, "node": NODE, "asan": ASAN, "php": PHP}
 STACKS = {
     "plain": traceback_of(ValueError("bad value")),
     "no text": traceback_of(KeyboardInterrupt()),
@@ -101,6 +158,36 @@ def test_consecutive_stack_traces_are_separate_events(kind: str) -> None:
         assert [event.message for event in found] == [stack, stack, stack, "it continues"]
     assert found[-1].message == "it continues"
     assert found[0].message.startswith(stack.strip())
+
+
+@pytest.mark.parametrize("kind", TRACES)
+def test_a_trace_of_a_program_that_ends_is_one_event(kind: str) -> None:
+    """The trace with which a program ends is one event of its own, with a level that shows it."""
+    trace = TRACES[kind]
+    if kind == "node":
+        found = events(f"{LOG}\n{trace}\n{NEXT}")
+        assert [event.message for event in found] == ["it failed", trace, "it continues"]
+        return
+    found = events(f"{NEXT}\n{trace}\n{NEXT}\n{trace}\n{trace}")
+    assert [event.message for event in found] == ["it continues", trace, "it continues", trace, trace]
+    assert found[1].level in ("ERROR", "CRITICAL")
+
+
+def test_other_traces_continue_a_line() -> None:
+    """A trace after a log line belongs to it."""
+    lines = [
+        "[2025-06-24 10:30:45] production.ERROR: no {\"exception\":\"[object]", "[stacktrace]",
+        "#0 /a.php(5): f()", "#1 {main}", "\"} ",
+        "2025-06-24 10:30:45 ERROR http: panic serving 10.0.0.1:5: no", "goroutine 7 [running]:", "main.f()",
+        "\t/src/main.go:3 +0x2",
+        "2025-06-24 10:30:45 ERROR failed", "System.InvalidOperationException: no", "   at A.B.C()",
+        "Jun 24, 2025 10:30:45 AM com.example.Main run", "WARNING: slow",
+        "Jun 24, 2025 10:30:46 AM com.example.Main run", "INFO: up",
+    ]  # fmt: skip
+    found = events("\n".join(lines))
+    assert [(event.level, event.message.count("\n")) for event in found] == [
+        ("ERROR", 4), ("ERROR", 3), ("ERROR", 2), ("WARN", 1), ("INFO", 1),
+    ]  # fmt: skip
 
 
 def test_a_raw_traceback_is_an_error() -> None:

@@ -164,3 +164,80 @@ def test_a_planted_checkpoint_file_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="not a checkpoint file"):
         state.load()
     state.close()
+
+
+def checkpoint(number: int, count: int = 1) -> Checkpoint:
+    """Return a checkpoint of one of many files."""
+    return Checkpoint(f"/l/{number}.log", count=count)
+
+
+def write_records(folder: Path, changes: int) -> tuple[dict[str, Checkpoint], int, Path]:
+    """Change checkpoints; return the last of each, the bytes that one change has written, and the journal."""
+    state = LocalState(folder, "a.log")
+    last = {one.path: one for one in map(checkpoint, range(200))}
+    bodies = {path: one.encode("host") for path, one in last.items()}
+    written = 0
+    for number in range(changes):
+        changed = checkpoint(number % 7, number + 2)
+        last[changed.path], bodies[changed.path] = changed, changed.encode("host")
+        before = state.journal_path.stat().st_size if state.journal_path.exists() else 0
+        state.record(bodies, changed.path)
+        written = state.journal_path.stat().st_size - before
+    state.close()
+    return last, written, state.journal_path
+
+
+def load(folder: Path) -> dict[str, Checkpoint]:
+    state = LocalState(folder, "a.log")
+    try:
+        return state.load()
+    finally:
+        state.close()
+
+
+def test_a_change_is_written_alone(tmp_path: Path) -> None:
+    """A change costs the same however many checkpoints there are, and is found after a restart."""
+    last, written, _ = write_records(tmp_path, 20)
+    assert load(tmp_path) == last
+    assert 0 < written < 2 * len(checkpoint(1).encode("host"))
+
+
+def test_a_long_journal_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal does not grow without bound."""
+    monkeypatch.setattr("tickertape.producers.shipper.sinks.local_state.MIN_JOURNAL_BYTES", 1_000)
+    last, _, journal = write_records(tmp_path, 500)
+    assert load(tmp_path) == last
+    assert journal.stat().st_size < 60_000
+
+
+def test_an_incomplete_last_record_is_ignored(tmp_path: Path) -> None:
+    """A crash while it was written leaves the checkpoint before it; nothing newer was acknowledged."""
+    last, _, journal = write_records(tmp_path, 8)
+    changed = checkpoint(0, 9)
+    assert last[changed.path] == changed
+    data = journal.read_bytes()
+    for cut in (1, 10, len(data.splitlines()[-1])):
+        journal.write_bytes(data[:-cut])
+        assert load(tmp_path) == {**last, changed.path: checkpoint(0, 2)}
+
+
+def test_a_damaged_record_is_an_error(tmp_path: Path) -> None:
+    """The records after it are acknowledged, and must not be shipped again."""
+    _, _, journal = write_records(tmp_path, 8)
+    data = bytearray(journal.read_bytes())
+    data[20] ^= 1
+    journal.write_bytes(data)
+    with pytest.raises(CheckpointError, match="record 1 of its journal is damaged"):
+        load(tmp_path)
+
+
+def test_an_old_journal_changes_nothing(tmp_path: Path) -> None:
+    """A crash between writing all checkpoints and replacing the journal leaves the journal of older ones."""
+    last, _, journal = write_records(tmp_path, 8)
+    old = journal.read_bytes()
+    state = LocalState(tmp_path, "a.log")
+    newer = {path: Checkpoint(path, count=one.count + 5) for path, one in last.items()}
+    state.save({path: one.encode("host") for path, one in newer.items()})
+    state.close()
+    journal.write_bytes(old)
+    assert load(tmp_path) == newer

@@ -1,0 +1,1 @@
+"""Streams, data directories, checkpoints, files and clients of earlier versions."""

@@ -1,0 +1,1 @@
+"""State, files and clients of earlier versions, which this version must be able to use."""
