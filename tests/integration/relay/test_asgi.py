@@ -39,6 +39,7 @@ from tests.support.clients.feed_client import (
     jetstream,
     line,
     publish,
+    publish_burst,
     run,
     status,
 )
@@ -71,12 +72,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NatsServe
 async def burst(nats_url: str, count: int, size: int = 0) -> None:
     """Publish numbered lines as fast as possible."""
     async with connection(nats_url) as nc:
-        for number in range(count):
-            event = line(f"{number}{' ' * bool(size)}{'x' * size}")
-            await nc.publish(event.subject, event.encode())
-            if number % 500 == 0:
-                await nc.flush()
-        await nc.flush()
+        events = (line(f"{number}{' ' * bool(size)}{'x' * size}") for number in range(count))
+        await publish_burst(nc, ((event.subject, event.encode()) for event in events))
 
 
 async def rejected(url: str, **options: Any) -> tuple[int, dict[str, str], Any]:

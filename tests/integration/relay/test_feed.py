@@ -18,6 +18,7 @@ from tests.support.clients.feed_client import (
     jetstream,
     line,
     publish,
+    publish_burst,
     run,
     status,
 )
@@ -256,12 +257,8 @@ def stall(nats_server: NatsServer, relay: Relay, total: int) -> tuple[list[int],
 
     async def check() -> None:
         async with follow(relay.ws_url) as feed, connection(nats_server.url) as nc:
-            for number in range(total):
-                event = line(f"{number} {'x' * 400}")
-                await nc.publish(event.subject, event.encode())
-                if number % 500 == 0:
-                    await nc.flush()
-            await nc.flush()
+            events = (line(f"{number} {'x' * 400}") for number in range(total))
+            await publish_burst(nc, ((event.subject, event.encode()) for event in events))
             await feed.events(total)
             assert feed.seqs() == list(range(1, total + 1))
             assert only(feed.messages, Gap) == []

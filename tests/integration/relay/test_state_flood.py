@@ -10,7 +10,7 @@ from tickertape.relay.core.snapshot import FAMILIES
 
 from tests.support.clients.attacker import count
 from tests.support.clients.fake_link import only
-from tests.support.clients.feed_client import PATIENCE, follow, jetstream, publish, run, status
+from tests.support.clients.feed_client import PATIENCE, follow, jetstream, publish, publish_burst, run, status
 from tests.support.programs.relay_process import Relay, eventually
 from tests.support.programs.relay_process import run as run_command
 from tests.support.servers.nats_server import NatsServer
@@ -88,9 +88,8 @@ def test_a_flood_of_components_hides_no_gateway(nats_server: NatsServer) -> None
         async with jetstream(nats_server.url) as js, follow(relay.ws_url, subjects=end.subject) as feed:
             for gateway in "abc":
                 await publish(js, status(gateway))
-            for number in range(FLOOD):
-                event = SystemHealth(component=f"x{number}", status=Status.HEALTHY)
-                await js._nc.publish(event.subject, event.encode())
+            events = (SystemHealth(component=f"x{number}", status=Status.HEALTHY) for number in range(FLOOD))
+            await publish_burst(js._nc, ((event.subject, event.encode()) for event in events))
             await publish(js, end)
             await feed.events(1)
             async with asyncio.timeout(PATIENCE):

@@ -24,6 +24,7 @@ from tests.support.clients.feed_client import (
     jetstream,
     line,
     publish,
+    publish_burst,
     run,
     status,
 )
@@ -58,6 +59,7 @@ async def flood(url: str, count: int, *subjects: str) -> list[tuple[int, str]]:
     found = []
     async with connection(url) as nc:
         before = (await nc.jetstream().stream_info("EVENTS")).state.last_seq
+        messages = []
         for number in range(count):
             subject = subjects[number % len(subjects)]
             body: dict[str, Any] = {
@@ -67,12 +69,9 @@ async def flood(url: str, count: int, *subjects: str) -> list[tuple[int, str]]:
                 "source": subject.split(".")[2],
                 "message": f"{number} {PADDING}",
             }
-            await nc.publish(subject, orjson.dumps(body))
+            messages.append((subject, orjson.dumps(body)))
             found.append((before + number + 1, subject))
-        await nc.flush()
-        js = nc.jetstream()
-        while (await js.stream_info("EVENTS")).state.last_seq < before + count:
-            await asyncio.sleep(0.02)
+        await publish_burst(nc, messages)
     return found
 
 

@@ -9,7 +9,16 @@ from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.clients.feed_client import PATIENCE, connection, follow, jetstream, line, publish, run
+from tests.support.clients.feed_client import (
+    PATIENCE,
+    connection,
+    follow,
+    jetstream,
+    line,
+    publish,
+    publish_burst,
+    run,
+)
 from tests.support.programs.relay_process import Relay
 from tests.support.servers.nats_server import NatsServer
 
@@ -143,10 +152,7 @@ def test_a_flood_of_garbage_delays_no_client(nats_server: NatsServer) -> None:
     async def check(relay: Relay) -> None:
         async with connection(nats_server.url) as nc, follow(relay.ws_url) as feed:
             before = relay.resident_bytes
-            for number in range(total):
-                await nc.publish("log.info.x", b"x" * 50_000)
-                if number % 50 == 0:
-                    await nc.flush()
+            await publish_burst(nc, (("log.info.x", b"x" * 50_000) for _ in range(total)))
             good = line("after")
             await nc.publish(good.subject, good.encode())
             assert await feed.texts(1) == ["after"]

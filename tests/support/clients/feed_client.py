@@ -5,9 +5,9 @@ The client checks that every message is legal and that cursors never go back.
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
 import nats
@@ -23,6 +23,9 @@ from websockets.typing import Subprotocol
 
 from tests.support.clients.fake_link import only, seqs
 from tests.support.patience import PATIENCE as PATIENCE
+
+ACKNOWLEDGED_EVERY: Final = 500
+"""Messages of a burst for one acknowledgement."""
 
 M = TypeVar("M")
 T = TypeVar("T")
@@ -189,6 +192,28 @@ async def publish(js: JetStreamContext, event: EventModel, prefix: str = "", **h
     """Publish an event until it is acknowledged; return its sequence."""
     ack = await js.publish(prefix + event.subject, event.encode(), headers=headers or None)
     return ack.seq
+
+
+async def publish_burst(client: Nats, messages: Iterable[tuple[str, bytes]]) -> int:
+    """Publish messages, as pairs of subject and body, as fast as one stream stores them.
+
+    Each ``ACKNOWLEDGED_EVERY``th waits for its acknowledgement: nats-server drops messages to a stream when
+    10 000 wait to be stored.
+
+    Returns:
+        sequence of the last one.
+    """
+    js = client.jetstream(timeout=PATIENCE)
+    last = -1
+    pending: tuple[str, bytes] | None = None
+    for number, (subject, body) in enumerate(messages, 1):
+        if pending is not None:
+            await client.publish(*pending)
+        pending = subject, body
+        if number % ACKNOWLEDGED_EVERY == 0:
+            last = (await js.publish(*pending)).seq
+            pending = None
+    return last if pending is None else (await js.publish(*pending)).seq
 
 
 def line(message: str, level: str = "INFO", source: str = "x") -> SystemLog:

@@ -5,11 +5,13 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import pytest
 
 from tests.support.patience import PATIENCE
+from tickertape.net import resolver
 
 
 class NameService:
@@ -62,6 +64,8 @@ class NameService:
 def name_service(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameService]:
     """Replace the name service of the machine."""
     service = NameService()
+    # A name that was numeric in another name service would not be looked up.
+    monkeypatch.setattr(resolver, "_parse_numeric", lru_cache(8)(resolver._parse_numeric.__wrapped__))
     monkeypatch.setattr(socket, "getaddrinfo", service.getaddrinfo)
     try:
         yield service

@@ -21,7 +21,9 @@ needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="needs IPv6 on loopback")
 def resolving_to(*hosts: str) -> Any:
     """Return a `getaddrinfo` that resolves every name to these addresses."""
 
-    def getaddrinfo(name: str, port: int, **kwargs: Any) -> list[Any]:
+    def getaddrinfo(name: str, port: int, **options: Any) -> list[Any]:
+        if options.get("flags", 0) & socket.AI_NUMERICHOST:
+            raise socket.gaierror(socket.EAI_NONAME, "not a number")
         return [
             (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (host, port, 0, 0))
             if ":" in host
