@@ -5,6 +5,7 @@ The client checks that every message is legal and that cursors never go back.
 
 import asyncio
 import ssl
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
@@ -16,7 +17,14 @@ from nats.aio.client import Client as Nats
 from nats.js import JetStreamContext
 from tickertape.contracts.cursors import parse_cursor
 from tickertape.contracts.events import EventModel, GatewayStatusChange, Status, SystemLog
-from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL, Events, RelayMessage, relay_message
+from tickertape.contracts.messages import (
+    MAX_MESSAGE_BYTES,
+    SUBPROTOCOL,
+    Events,
+    Gap,
+    RelayMessage,
+    relay_message,
+)
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
@@ -62,8 +70,15 @@ class FeedClient:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Read until a condition holds for the messages received."""
-        while not condition():
-            await self.read()
+        try:
+            while not condition():
+                await self.read()
+        except (TimeoutError, asyncio.CancelledError) as error:
+            kinds = Counter(type(message).__name__ for message in self.messages)
+            error.add_note(
+                f"received {dict(kinds)}, {len(self.seqs())} events, gaps {only(self.messages, Gap)}"
+            )
+            raise
 
     async def one(self, kind: type[M]) -> M:
         """Return the next message of a type."""
