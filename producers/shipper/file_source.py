@@ -15,6 +15,10 @@ class FileSource(Protocol):
     def forbidden(self) -> int:
         """Number of files that were found and must not be read."""
 
+    @property
+    def unreadable(self) -> bool:
+        """Whether the last scan found files that cannot be opened until something is done about it."""
+
     def scan(self, now: float) -> None:
         """Find new files, and set ``read_error`` if some may not have been found.
 

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from tickertape.producers.sdk.errors import PublishDenied, PublishError
 from tickertape.producers.sdk.publisher import Publisher
 from tickertape.producers.shipper import status as shipper_status
+from tickertape.producers.shipper.compressed.formats import COMPRESSED
 from tickertape.producers.shipper.file_source import FileSource
 from tickertape.producers.shipper.files.discovery import FileDiscovery
 from tickertape.producers.shipper.files.file_stream import FileStream
@@ -33,6 +34,7 @@ from tickertape.producers.shipper.throttle import Throttle
 from tickertape.producers.shipper.timing import ROTATION_GRACE, Timing
 
 from tickertape.durations import parse_duration
+from tickertape.errors import EXIT_FAILURE
 from tickertape.nats.errors import DENIAL_REPORT_INTERVAL
 from tickertape.net.host_names import HostNames
 from tickertape.net.metrics_port import MetricsPort
@@ -89,7 +91,8 @@ async def run_shipper(
         state: state on this host; None keeps none.
 
     Returns:
-        The exit code: 0, or that of the signal if the input should have ended, and has not.
+        The exit code: 0, that of the signal if the input should have ended, and has not, or that of a failure
+        if a file could not be read with ``once``.
 
     Raises:
         ShipError: another process ships the same files.
@@ -105,7 +108,7 @@ async def run_shipper(
     piped = settings.paths == [STANDARD_INPUT]
     paths = [_spool_folder(settings, state) + "/*"] if piped else settings.absolute_paths()
     if not piped:
-        check_given_paths(paths)
+        check_given_paths(paths, once=settings.once, known=stored)
     warn = functools.partial(print_notice, PROGRAM)
     roots = Roots(paths, map(os.path.abspath, settings.root), warn)
     # The message ids of DedupeSink contain the generation, so it must be stored before any line is sent.
@@ -128,9 +131,11 @@ async def run_shipper(
             watcher = FileWatcher(paths)
             stack.callback(watcher.stop)
             tasks.start(watcher.run())
-            if not any(_matches_anything(path, roots) for path in paths):
+            pairs = zip(settings.paths, paths, strict=True)
+            unmatched = [given for given, path in pairs if not _matches_any_file(path, roots)]
+            if unmatched:
                 waiting = "" if settings.once else " yet; waiting for one"
-                print_notice(PROGRAM, f"no file matches {', '.join(settings.paths)}{waiting}")
+                print_notice(PROGRAM, f"no file matches {', '.join(unmatched)}{waiting}")
 
             def input_ended() -> bool:
                 return settings.once
@@ -154,6 +159,8 @@ async def run_shipper(
         if publisher is not None:
             await publish_health()
             print_notice(PROGRAM, _summary(shipper, counts))
+    if finished and settings.once and files.unreadable:
+        return EXIT_FAILURE  # their lines are not shipped, and each is reported
     return 0 if finished else stopped_code(settings)
 
 
@@ -168,13 +175,16 @@ async def _ship_all(shipper: Shipper, input_ended: Callable[[], bool], settings:
     return True
 
 
-def _matches_anything(pattern: str, roots: Roots) -> bool:
+def _matches_any_file(pattern: str, roots: Roots) -> bool:
     def follow(folder: str) -> bool:
         with contextlib.suppress(OSError):
             return bool(roots.resolve(folder))
         return False
 
-    return any(os.path.lexists(path) for path, _ in expand(pattern, lambda *_: None, follow))
+    found = (path for path, _ in expand(pattern, lambda *_: None, follow))
+    return any(
+        os.path.lexists(path) and not os.path.isdir(path) and not path.endswith(COMPRESSED) for path in found
+    )
 
 
 def _stream_factory(

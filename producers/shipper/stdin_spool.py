@@ -103,10 +103,12 @@ class StdinSpool:
         ended: standard input is at its end.
         read_error: always None, as ``scan`` raises errors.
         forbidden: always 0: what is not a segment is not counted.
+        unreadable: always False, as ``scan`` raises errors.
     """
 
     read_error: tuple[str, OSError] | None = None
     forbidden = 0
+    unreadable = False
 
     def __init__(
         self, folder: Path, stream: FileStream, limit: int, warn: Callable[[str], None] = lambda _: None

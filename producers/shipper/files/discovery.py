@@ -16,6 +16,7 @@ import stat
 from collections.abc import Callable
 
 from tickertape.producers.shipper.absence import DEFAULT_FORGET_AFTER, LONG_AGO
+from tickertape.producers.shipper.compressed.formats import COMPRESSED
 from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.files.globs import expand, may_pass, pattern_of
 from tickertape.producers.shipper.files.possible_copies import PossibleCopies
@@ -26,7 +27,7 @@ from tickertape.producers.shipper.files.roots import (
     Roots,
     is_within,
 )
-from tickertape.producers.shipper.files.rotation import COMPRESSED, base_of
+from tickertape.producers.shipper.files.rotation import base_of
 from tickertape.producers.shipper.files.tailed_file import TailedFile
 from tickertape.producers.shipper.given_paths import FolderGiven
 from tickertape.producers.shipper.position import Key, key_of
@@ -67,6 +68,7 @@ class FileDiscovery:
     ) -> None:
         self.streams: dict[str, FileStream] = {}
         self.read_error: tuple[str, OSError] | None = None
+        self.unreadable = False
         self._patterns = patterns
         self._stored = stored
         self._make_stream = make_stream
@@ -106,6 +108,7 @@ class FileDiscovery:
             now: UNIX seconds.
         """
         self.read_error = None
+        self.unreadable = False
         self._left_out = ""
         found = self._find_files()
         visible = {key: path for key, (path, _) in found.items()}
@@ -171,6 +174,7 @@ class FileDiscovery:
     def _record_error(self, path: str, error: OSError) -> None:
         """Record an error of this scan; one that may pass shows that something may not have been found."""
         if not may_pass(error):
+            self.unreadable = True
             self._warn_once(f"{path}: cannot be accessed: {error.strerror}; check its permissions")
             return
         self._warn_once(f"{path}: cannot be read: {error.strerror}; retrying")
@@ -202,6 +206,7 @@ class FileDiscovery:
             return
         except OSError as error:
             if not may_pass(error):
+                self.unreadable = True
                 self._warn_once(f"{path}: cannot be opened: {error.strerror}; check its permissions")
                 return
             stream.defer(error)

@@ -14,8 +14,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
+from tickertape.producers.shipper.compressed.formats import COMPRESSED
 from tickertape.producers.shipper.files.rotation import (
-    COMPRESSED,
     MAX_SCANS,
     base_of,
     ignore_lasting,

@@ -14,9 +14,6 @@ from tickertape.producers.shipper.files.globs import may_pass
 
 from tickertape.text import escape_surrogates
 
-COMPRESSED: Final = (".gz", ".zst", ".bz2", ".xz", ".lz4", ".zip")
-"""Extensions of files that rotation compressed: they were shipped before, or cannot be read as text."""
-
 MAX_SCANS: Final = 8
 """Attempts to find files while a rotation renames them."""
 

@@ -304,6 +304,61 @@ def test_a_dry_run_prints_events_and_stores_nothing(tmp_path: Path) -> None:
     assert not state.exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("missing.log", "missing.log: does not exist"),
+        ("folder", "folder: is a folder"),
+        ("pipe", "pipe: is a device, pipe or socket"),
+        ("/dev/null", "/dev/null: is a device, pipe or socket"),
+        ("dangling.log", "which does not exist"),
+        ("old.log.1.gz", "old.log.1.gz: is compressed"),
+        ("app.log/app.log", "does not exist"),
+    ],
+)
+def test_a_path_that_cannot_be_shipped_is_an_error(tmp_path: Path, name: str, expected: str) -> None:
+    """With ``--once`` nothing is shipped if one of the paths is not that of a file that can be read."""
+    append(tmp_path / "app.log", ["INFO one"])
+    append(tmp_path / "old.log.1.gz", ["not read"])
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "dangling.log").symlink_to(tmp_path / "missing.log")
+    done = ship_command(str(tmp_path / "app.log"), str(tmp_path / name), "--dry-run", "--once")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert expected in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("pattern", ["*.txt", "folder/*", "*.gz", "fold*"])
+def test_a_glob_without_a_file_is_a_warning(tmp_path: Path, pattern: str) -> None:
+    """A glob matches what there is, which may be nothing; folders and compressed files are no files to it."""
+    append(tmp_path / "app.log", ["INFO one"])
+    append(tmp_path / "old.log.1.gz", ["not read"])
+    (tmp_path / "folder").mkdir()
+    done = ship_command(str(tmp_path / "*.log"), str(tmp_path / pattern), "--dry-run", "--once")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    assert f"no file matches {tmp_path / pattern}\n" in done.stderr
+
+
+@pytest.mark.parametrize("pattern", ["*.log", "secret.log"])
+def test_a_file_without_permission_is_an_error(tmp_path: Path, pattern: str) -> None:
+    """The others that a glob matches are shipped, and the exit code says that something is missing."""
+    append(tmp_path / "app.log", ["INFO one"])
+    append(tmp_path / "secret.log", ["INFO two"])
+    (tmp_path / "secret.log").chmod(0)
+    # Root reads everything, unless these capabilities are taken from it.
+    capabilities = "-dac_override,-dac_read_search"
+    unprivileged = ["setpriv", f"--bounding-set={capabilities}", f"--inh-caps={capabilities}"]
+    argv = [sys.executable, "-m", "tickertape", "ship", str(tmp_path / pattern), "--dry-run", "--once"]
+    argv = unprivileged + argv if os.geteuid() == 0 else argv
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert "secret.log: cannot be" in done.stderr
+    assert "Permission denied" in done.stderr
+    shipped = 1 if "*" in pattern else 0
+    assert (done.returncode, len(done.stdout.splitlines())) == (1 if shipped else 2, shipped)
+
+
 def test_standard_input_survives_a_kill(nats_url: str, nats_prefix: str, tmp_path: Path) -> None:
     """Lines read from a pipe are spooled on disk; if the shipper is killed, the next one ships them."""
     nats = ("--nats-url", nats_url, "--subject-prefix", nats_prefix, "--state-dir", str(tmp_path))

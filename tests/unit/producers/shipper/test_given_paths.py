@@ -4,7 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
-from tickertape.producers.shipper.given_paths import FolderGiven, SpecialFileGiven, check_given_paths
+from tickertape.producers.shipper.given_paths import (
+    CompressedFileGiven,
+    FolderGiven,
+    SpecialFileGiven,
+    UnreadableFileGiven,
+    check_given_paths,
+)
 
 from tests.support.shipper_desk import Desk
 
@@ -28,6 +34,25 @@ def test_files_globs_and_missing_paths_are_no_errors(tmp_path: Path) -> None:
     """A missing file may appear later, and a glob may match folders as well."""
     (tmp_path / "app.log").write_text("one\n")
     check_given_paths([str(tmp_path / "app.log"), str(tmp_path / "later.log"), str(tmp_path / "*")])
+
+
+def test_a_missing_file_is_an_error_if_it_is_shipped_only_once(tmp_path: Path) -> None:
+    """It cannot appear later, unless it is known, and was rotated."""
+    missing, link = str(tmp_path / "missing.log"), tmp_path / "link.log"
+    link.symlink_to(missing)
+    for path in (missing, f"{missing}/app.log"):
+        with pytest.raises(UnreadableFileGiven, match="does not exist; check the path"):
+            check_given_paths([path], once=True)
+    with pytest.raises(UnreadableFileGiven, match=f"link.log: leads to {missing}, which does not exist"):
+        check_given_paths([str(link)], once=True)
+    check_given_paths([missing], once=True, known={missing: None})
+    check_given_paths([str(tmp_path / "*.log")], once=True)
+
+
+def test_a_compressed_file_is_an_error(tmp_path: Path) -> None:
+    """Its lines would not be read as text."""
+    with pytest.raises(CompressedFileGiven, match="is compressed"):
+        check_given_paths([str(tmp_path / "app.log.1.gz")])
 
 
 def test_a_folder_that_appears_later_is_reported(tmp_path: Path) -> None:
