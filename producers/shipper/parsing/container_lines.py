@@ -41,7 +41,10 @@ MARKERS: Final = (" stdout ", " stderr ", '{"log":', "  | ")
 _CRI = re.compile(r"(\d{4}-\d\d-\d\dT\S{9,40}) (stdout|stderr) ([FP])(?::\S{1,20})?(?: |$)", re.ASCII)
 # Elsewhere a word before a bar may be the cell of a table.
 _COMPOSE = re.compile(
-    r"([A-Za-z0-9][\w.-]{0,62})(?:(?<=[-_]\d)|(?<=[-_]\d\d)|(?= +\| \{\")) {2,40}\| ", re.ASCII
+    r"([A-Za-z0-9][\w.-]{0,62})"
+    r"(?:(?<=[-_]\d)|(?<=[-_]\d\d)|(?= +\| (?:\{\"|(?:time|ts|level)=|\d{4}-\d\d-\d\d[T ]\d\d:)))"
+    r" {2,40}\| ",
+    re.ASCII,
 )
 
 

@@ -105,15 +105,19 @@ AFTER_TIME: Final = {
 # Matches anywhere: without a word, the groups end where the separators do.
 _LEVEL = re.compile(
     r"[\s|,;:)\]>*-]*([\[(<{\"]?)"
-    r"(?: ?([A-Za-z]{1,13})(?: error(?=:))?(?:[+-]?\d{1,2})?(?![A-Za-z0-9_'@.=]))?"
+    r"(?:(?<=\[):)?(?: ?([A-Za-z]{1,13})(?: error(?=:))?(?:[+-]?\d{1,2})?(?![A-Za-z0-9_'@.=]))?"
 )
-# The logger, facility or channel directly before a level, as in 'core:error' and 'production.ERROR'.
-_CHANNEL = re.compile(r"[\[(<{\"]?[A-Za-z_][\w-]{0,60}?(?:[.:]|::)(?=[A-Za-z])", re.ASCII)
+# The logger, facility or channel directly before a level, as in 'core:error' and 'production.ERROR', or
+# before a level with a mark of its own, as in 'security: error: '.
+_CHANNEL = re.compile(
+    r"[\[(<{\"]?[A-Za-z_][\w-]{0,60}?(?:\[\d{1,10}\])?(?:[.:]|::|: (?=[a-z]{4,8}: ))(?=[A-Za-z])", re.ASCII
+)
 # What a header has besides the level: groups in brackets, words that are no plain words, names between marks.
 _SKIPPED = re.compile(
     r"\[[^\]\n]{0,120}\]|\([^)\n]{0,80}\)|\{[^}\n]{0,80}\}|[A-Za-z]{0,60}[^A-Za-z\s\[\](){}<>\"'|,;:]"
     r"[^\s\[\](){}<>\"'|,;]{0,120}|[A-Za-z]{1,40}(?= - | *\|)|RAS [A-Z]{1,20}|PHP(?= )",
 )
+_COLUMN = re.compile(r"[A-Za-z]{1,20}(?= {3,}[A-Za-z])", re.ASCII)
 _PAIR = re.compile(r"(?:level|lvl|severity)[=:]\s*\"?([a-z]{3,11})(?![a-z0-9_])")
 _KEYS: Final = ("evel", "lvl", "everity", "EVEL", "LVL", "EVERITY")
 _AFTER_LETTER = re.compile(r" (?:\||[A-Z]{2,20} +\[)")  # etcd, and mongod before its JSON
@@ -180,7 +184,7 @@ def find(
         position = match.start(1)
         word = match[2]
         found = _accept(text, match, stop, has_time=has_time, skipped=skipped) if word is not None else None
-        if found is None and (word is None or text[match.end() : match.end() + 1] == ":"):
+        if found is None and (word is None or text[match.end() : match.end() + 1] in ":["):
             channel = _CHANNEL.match(text, position, stop)
             if channel is not None:
                 match = _LEVEL.match(text, channel.end(), stop)
@@ -189,6 +193,8 @@ def find(
         if found is not None:
             return found
         token = _SKIPPED.match(text, position, stop)
+        if token is None and has_time:
+            token = _COLUMN.match(text, position, stop)  # such as the process in SQL Server's log
         if token is None:
             break
         skipped = token[0]

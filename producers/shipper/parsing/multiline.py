@@ -46,6 +46,7 @@ _LAST_LINE = re.compile(r"([A-Za-z_][\w.]*)(?::|$)")
 _JAVA = re.compile(r"(?:[a-z_][\w$]{0,99}\.){1,20}[A-Z][\w$]{0,99}(?:Exception|Error|Throwable)\b", re.ASCII)
 _JAVA_FRAME = re.compile(r"at [\w.$/<>@-]{1,500}\(|\.\.\. \d{1,9} (?:more|common frames omitted)", re.ASCII)
 _DOTNET = re.compile(r"(?:[A-Z]\w{0,99}\.){1,20}\w{0,99}Exception\b", re.ASCII)
+_OPEN_ELEMENT = re.compile(r"(?:- ?)?<([A-Za-z][\w:.-]{0,60})(?: [\w:.-]{1,60}=[\"'].*|>\s*)$", re.ASCII)
 _CLOSING = re.compile(r"[\"\])}]{1,20}[,;]?")
 _PHP = re.compile(r"#\d{1,4} |\[stacktrace\]$|Stack trace:$|Next [\w\\]{1,200}: ", re.ASCII)
 _TRACES: Final = (
@@ -71,7 +72,7 @@ _TRACE_FIRST: Final = frozenset("pfgt=JFMASOND")
 """First characters of these, and of the months' names with which java.util.logging begins."""
 
 # Characters with which a continuation line outside of a traceback can begin, unless it names an exception.
-_MAY_CONTINUE: Final = frozenset(' \t.])}"#[-aCDNST')
+_MAY_CONTINUE: Final = frozenset(' \t.])}"#[-<aCDNST')
 
 
 def _may_continue(text: str, first: str) -> bool:
@@ -255,6 +256,8 @@ class MultilineJoiner:
                 return False
             self._state = _CHAINED
             return True
+        if first == "<":
+            return self._continues_element(text)
         if first in "CSa.-" and (
             text.startswith(("Caused by: ", "Suppressed: ", "--- End of ")) or _JAVA_FRAME.match(text)
         ):
@@ -278,6 +281,17 @@ class MultilineJoiner:
         return (_JAVA.match(text) or _DOTNET.match(text)) is not None and not (
             _JAVA.match(self._lines[0]) or _DOTNET.match(self._lines[0])
         )
+
+    def _continues_element(self, text: str) -> bool:
+        """Return whether a line belongs to the XML element that the first line opens."""
+        element = _OPEN_ELEMENT.match(self._lines[0])
+        if element is None:
+            return False
+        closing = f"</{element[1]}>"
+        is_open = not self._lines[0].rstrip().endswith("/>") and not any(
+            closing in line for line in self._lines
+        )
+        return is_open and not text.startswith((f"<{element[1]} ", f"<{element[1]}>"))
 
     def _looks_like_json(self, text: str, first: str) -> bool:
         if first == "{":

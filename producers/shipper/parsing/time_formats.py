@@ -5,7 +5,7 @@ follows. Lines of the same minute differ only in the two in the middle, so the o
 
 Directives are those of ``strptime``, and: ``%f`` an optional fraction, ``%z`` an optional time zone, ``%p``
 an optional a.m. or p.m., ``%n`` three numbers with the year last, ``%o`` and ``%e`` a month and a day with
-two digits.
+two digits, ``%Z`` a time zone that is required.
 """
 
 import re
@@ -39,6 +39,8 @@ _ZONE_NAMES: Final = "|".join(
 )
 _WEEKDAY: Final = r"(?i:mon|tue|wed|thu|fri|sat|sun)[a-z]{0,6}"
 
+_ZONE: Final = rf"[Zz]|(?:UTC|GMT)[+-]\d{{1,2}}(?::?\d\d)?|[+-]\d\d:?\d\d|(?:{_ZONE_NAMES})"
+
 _DIRECTIVES: Final = {
     "Y": r"[12]\d{3}",
     "y": r"\d\d",
@@ -52,19 +54,24 @@ _DIRECTIVES: Final = {
     "H": r"[ 0-2]?\d",
     "M": r"[0-5]\d",
     "p": r"[AaPp]\.?[Mm]\b\.?",
-    "z": rf"[Zz]|(?:UTC|GMT)[+-]\d{{1,2}}(?::?\d\d)?|[+-]\d\d:?\d\d|(?:{_ZONE_NAMES})",
+    "z": _ZONE,
+    "Z": _ZONE_NAMES,
 }
 
 _TABLE: Final = (
     r"%Y[-/.]%m[-/.]%d(?:[ Tt_\t-]|,?\"? {1,8}\"?| - )%H:%M:%S%f%z",  # ISO 8601, Go, nginx, nats-server
     r"%Y%o%e[Tt_ .-]%H:?%M:?%S%f%z",  # 20250624 10:30:45, 20250624T103045Z
     r"%Y-%m-%d-%H\.%M\.%S%f",  # DB2, supercomputers
+    r"%Y:%o:%e[ -]%H:%M:%S%f%z",  # Sophos, EXIF
     r"%Y-%j[Tt ]%H:%M:%S%f%z",  # day of the year
     r"(?:%a,? )?%d[/ -]%b[/ -]%Y(?:::?|,? )%H:%M:%S%f%p%z",  # access logs, PHP, Redis, BIND, RFC 2822
     r"%a,? %b {1,2}%d %H:%M:%S%f%z %Y",  # Apache error, ctime, date
     r"%b {1,2}%d,? %Y,?(?: at)? %H:%M:%S%f%p%z",  # java.util.logging, Cisco
     r"(?:%a,? )?%b {1,2}%d,? %H:%M:%S%f%z",  # syslog
+    r"%Z %b {1,2}%d %H:%M:%S%f",  # Monit
+    r"%b-%e-%y %H:%M:%S%f",  # ASSP
     r"%y/%o/%e %H:%M:%S%f%z(?=[ \t]+[A-Z]{4,8} )",  # Spark, Hadoop
+    r"%o/%e/%Y-%H:%M:%S%f(?=  \[\*\*\])",  # Suricata
     r"%n(?:,? {1,2}|[T:-]| - )%H:%M:%S%f%p%z",  # 24/06/2025, 06/24/2025, 24.06.2025
     r"%o-%e %H:%M:%S%f",  # Android
     r"%o/%e-%H:%M:%S%f",  # Snort
@@ -80,7 +87,7 @@ _ONLY_FIRST: Final = (
     r"%H:%M:%S%f%p%z",  # the date is the file's
     r"(?<=^TCF )%M:%S%f",  # Eclipse's target communication framework: the hour is the file's as well
 )
-_EPOCH: Final = r"([12]\d{7})(\d\d(?:\d{3}){0,3})(?:\.(\d{1,9})\d*)?()(?=[\s\]),:|;]|$)"
+_EPOCH: Final = r"([12]\d{7})(\d\d(?:\d{3}){0,3})(?:\.(\d{1,9})\d*)?()(?:\.\d{1,3}(?= \[)|(?=[\s\]),:|;]|$))"
 _TAI64N: Final = r"(@4[0-9a-f]{15})([0-9a-f]{8})()()(?![0-9a-f])"
 
 
@@ -138,7 +145,7 @@ def _expand(pattern: str, *, named: bool = False) -> str:
         if directive == "a":
             return _WEEKDAY
         # Month and day have the same names however they are written.
-        name = {"o": "m", "e": "d"}.get(directive, directive)
+        name = {"o": "m", "e": "d", "Z": "z"}.get(directive, directive)
         text = f"(?P<{name}>{_DIRECTIVES[directive]})" if named else f"(?:{_DIRECTIVES[directive]})"
         if directive == "z":
             return f"(?: ?{text}(?![A-Za-z0-9:]))?"
@@ -158,7 +165,7 @@ _FORMATS: Final = (
 )
 ISO: Final = _FORMATS[1]
 COMPACT: Final = _FORMATS[2]
-SYSLOG: Final = _FORMATS[8]
+SYSLOG: Final = _FORMATS[_TABLE.index(r"(?:%a,? )?%b {1,2}%d,? %H:%M:%S%f%z") + 1]
 GLOG: Final = TimeFormat(r"%o%e %H:%M:%S%f")
 """Format after a level letter, without which it would be an ordinary number."""
 
@@ -176,7 +183,8 @@ HINT: Final = re.compile(r"\d(?::[0-5]?\d|\d{5}|\.\d\d\.\d\d)", re.ASCII)
 
 CANDIDATE: Final = re.compile(
     r"(?<![\w./=-])(?:\d{1,4}[-/.:]\d|\d{1,2}[-/ ][A-Za-z]{3}|\d{6} {1,2}\d|\d{8}|@4[0-9a-f]"
-    rf"|(?:{'|'.join(MONTHS)}|mon|tue|wed|thu|fri|sat|sun)[a-z]*[., ])",
+    rf"|(?:{'|'.join(MONTHS)}|mon|tue|wed|thu|fri|sat|sun)[a-z]*(?:[., ]|-\d)"
+    r"|[A-Z]{2,4}T [A-Z][a-z]{2} )",
     re.ASCII | re.IGNORECASE,
 )
 """Expression for the first characters of any format."""
@@ -186,10 +194,12 @@ PREFIX: Final = re.compile(
     r"(?>"
     r"\[[^\]\n]{0,80}\]|\([^)\n]{0,80}\)|\{[^}\n]{0,80}\}|\"[^\"\n]{0,80}\""
     r"|[\s\])}<>'#|:,;=*-]+|[\[({\"]"
-    # Ruby, and load balancers of AWS.
-    r"|[DIWEFA](?=, \[)|(?:https?|wss?|grpcs?)(?= )"
+    # Ruby, Mumble, Counter-Strike, and load balancers of AWS.
+    r"|[DIWEFA](?=, \[)|[A-Z](?=>)|\AL(?= $)|(?:https?|wss?|grpcs?)(?= )"
     r"|Started [A-Z]{3,9} \"[^\"\n]{0,200}\" for [^ ]+ at "
     rf"|{_LEVELS}(?![A-Za-z0-9])"
+    # Host and program of journald, and the host before a client's address.
+    r"|(?:[\w.-]{1,60} )?[\w./-]{1,40}\[\d{1,10}\](?=: )|\A[A-Za-z]{1,40}(?= \d{1,3}\.\d{1,3}\.)"
     # Words that are no plain words, such as an address.
     r"|[A-Za-z]{0,40}[^A-Za-z\s\[\](){}<>\"'|,;][^\s\[\](){}<>\"'|,;]{0,80}"
     # The user in an access log, the service of a line of Docker Compose, and 'audit('.

@@ -41,6 +41,7 @@ class FieldNames:
         "timestamp", "@timestamp", "time", "ts", "asctime", "datetime", "t", "@t", "Timestamp", "instant",
         "timeUnixNano", "observedTimeUnixNano", "__REALTIME_TIMESTAMP", "timeMillis", "date", "eventTime",
         "receiveTimestamp", "started_at", "StartUTC", "EdgeStartTimestamp", "stageTimestamp",
+        "eventtime",
     )  # fmt: skip
     source: tuple[str, ...] = (
         "source", "logger", "service", "component", "service.name", "log.logger", "logger_name",
@@ -50,6 +51,10 @@ class FieldNames:
 
 
 DEFAULT_FIELDS: Final = FieldNames()
+
+_DATED: Final = frozenset({"date", "time"})
+_ZONES: Final = ("tz", "timezone")
+"""Keys of the time zone of a separate date and time."""
 
 _CACHED_PLANS: Final = 256
 """Sets of keys whose fields are known; the cache is cleared when it is full."""
@@ -70,6 +75,7 @@ class Plan:
         timestamps: keys of the timestamp.
         sources: keys of the source.
         is_special: the body has a key of ``SPECIAL``.
+        is_dated: the date and the time are two keys.
     """
 
     levels: _Candidates
@@ -77,6 +83,7 @@ class Plan:
     timestamps: _Candidates
     sources: _Candidates
     is_special: bool
+    is_dated: bool
 
 
 class FieldMapping:
@@ -121,12 +128,19 @@ class FieldMapping:
                 del body[name]
             else:
                 level = _take(body, plan.levels, level_of)
-        return (
-            level,
-            message,
-            _take(body, plan.sources, _source) if plan.sources else None,
-            _take(body, plan.timestamps, self._time) if plan.timestamps else None,
-        )
+        timestamp = _take(body, plan.timestamps, self._time) if plan.timestamps else None
+        if timestamp is None and plan.is_dated:
+            timestamp = self._take_dated(body)
+        return level, message, _take(body, plan.sources, _source) if plan.sources else None, timestamp
+
+    def _take_dated(self, body: dict[str, Any]) -> str | None:
+        """Remove date, time and time zone, which firewalls write as separate keys."""
+        zone = next((body[key] for key in _ZONES if isinstance(body.get(key), str)), "")
+        timestamp = self._timestamps.parse_text(f"{body['date']}T{body['time']}{zone}")
+        if timestamp is not None:
+            for key in ("date", "time", *_ZONES):
+                body.pop(key, None)
+        return timestamp
 
     def find_time(self, message: str) -> str | None:
         """Return the time in the header of a message, for a body without one."""
@@ -154,7 +168,9 @@ class FieldMapping:
         # Bunyan's name is that of the logger; elsewhere it may be anything.
         if "hostname" in body and "pid" in body and "name" in body:
             found[3] = (*found[3], ("name", ()))
-        plan = Plan(found[0], found[1], found[2], found[3], not SPECIAL.isdisjoint(body))
+        plan = Plan(
+            found[0], found[1], found[2], found[3], not SPECIAL.isdisjoint(body), body.keys() >= _DATED
+        )
         self._plans[tuple(body)] = plan
         return plan
 

@@ -20,6 +20,7 @@ _MAX_DEPTH: Final = MAX_EVENT_DEPTH - 2
 """Nesting depth of a body that still fits into the metadata of an event."""
 
 _PAIR = re.compile(r'([^\s="]+)=(?:"((?:[^"\\]|\\.)*)"(?!\S)|([^\s"]*)(?!\S))|(\S+)')
+_PRIORITY = re.compile(r"<\d{1,3}> ?(?=[A-Za-z])", re.ASCII)
 _KEY = re.compile(r"[A-Za-z_@][\w.@/-]*=", re.ASCII)
 _HOLE = re.compile(r"\{[@$]?(\w{1,100})(?:[,:][^{}]{0,40})?\}")
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
@@ -130,6 +131,8 @@ class LogfmtReader:
 
     def read(self, text: str, sanitize: Sanitizer | None = None) -> Fields | None:
         """Read a line of two or more pairs and nothing else; further lines belong to the message."""
+        if text[:1] == "<":  # the priority that firewalls write before the pairs
+            text = _PRIORITY.sub("", text, count=1)
         if _KEY.match(text) is None:
             return None
         line, _, rest = text.partition("\n")

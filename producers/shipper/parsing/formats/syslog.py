@@ -15,7 +15,8 @@ from tickertape.producers.shipper.parsing.time_formats import SYSLOG, TIMESTAMP_
 from tickertape.producers.shipper.parsing.timestamps import TimestampParser
 
 _RFC3164 = re.compile(
-    rf"(?:<(\d{{1,3}})>)?(?:{SYSLOG.regex.pattern}|{TIMESTAMP_PATTERN}) ([\w.:-]+) ([^\s:\[\]]{{1,64}})"
+    rf"(?:<(\d{{1,3}})>)?(?:{SYSLOG.regex.pattern}|{TIMESTAMP_PATTERN}) (?:<(\w{{1,10}}\.(\w{{1,7}}))> )?"
+    r"([\w.:-]*[\w.-]) ([^\s:\[\]]{1,64})"
     r"(?:\[([\w.-]+)\])?:(?: |$)",
     re.ASCII,
 )
@@ -44,7 +45,8 @@ class SyslogReader:
         return self._read_rfc3164(text, header) if header is not None else None
 
     def _read_rfc3164(self, text: str, header: re.Match[str]) -> Fields | None:
-        priority, *yearless_groups, before, second, fraction, after, host, tag, pid = header.groups()
+        groups = header.groups()
+        priority, *yearless_groups, before, second, fraction, after, names, severity, host, tag, pid = groups
         if before is None:
             timestamp = self._timestamps.from_parts(SYSLOG, *yearless_groups)
         else:
@@ -64,6 +66,9 @@ class SyslogReader:
         if code is not None:
             metadata["facility"] = code >> 3
             return levels.SYSLOG[code & 7], message, source, timestamp, metadata
+        if names is not None:  # of BSD's syslogd -v
+            metadata["facility"] = names.partition(".")[0]
+            return levels.level_of(severity), message, source, timestamp, metadata
         level_and_end = levels.find(message)
         level = level_and_end[0] if level_and_end is not None else None
         return level, message, source, timestamp, metadata

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from tickertape.producers.shipper.parsing import levels
 from tickertape.producers.shipper.parsing.formats.fields import Fields, Sanitizer, legal_source
+from tickertape.producers.shipper.parsing.formats.xml import read_element
 from tickertape.producers.shipper.parsing.time_formats import COMPACT, GLOG, TIMESTAMP_PATTERN, TimeFormat
 from tickertape.producers.shipper.parsing.timestamps import TimestampParser
 
@@ -19,7 +20,7 @@ _AFTER_HEADER: Final = _BEFORE_MESSAGE + ')>"'
 _AROUND_LEVEL: Final = ' \t|[]<>():,-"'
 _LEVEL_AFTER: Final = r"(?:[\])\"]?[ \t|:,-]*[\[<(]?([A-Za-z]{3,11})(?![A-Za-z0-9_.'@+/-])[\])>]?)?"
 _PROCESS = re.compile(r"\[(\d{1,10})\] (?=\[|$)", re.ASCII)
-_LETTERS = re.compile(r"[A-Za-z]{3}")
+_LETTERS = re.compile(r"[A-Za-z]{3}|<[A-Z]>")
 _REDIS = re.compile(r"\d{1,10}:[CMSX] ", re.ASCII)
 _ACCESS = re.compile(r'"[A-Z]{3,10} [^"]*" ([1-5])\d\d(?: |$)', re.ASCII)
 _ACCESS_LEVELS: Final = {"4": "WARN", "5": "ERROR"}
@@ -46,6 +47,7 @@ _NOT_A_LOGGER = re.compile(r"(?:Error|Exception|Warning)$")
 _LOGURU = re.compile(
     rf"{TIMESTAMP_PATTERN} \| ([A-Z][A-Za-z]*)[ ]* \| ([^\s:|]+):([^\s:|]+):(\d+) - ", re.ASCII
 )
+_GLOG_LETTERS: Final = frozenset("IWEFD")
 _GLOG = re.compile(
     r"([IWEFD])((?:\d{4})?\d\d\d\d \d\d:\d\d:)([0-5]\d)\.(\d{1,9})[ ]+(\d+) ([^\s:\]]+):(\d+)\] ?",
     re.ASCII,
@@ -62,6 +64,7 @@ class PlainReader:
 
     def __init__(self, timestamps: TimestampParser, *, access_levels: bool = False) -> None:
         self._timestamps = timestamps
+        self._glog = GlogReader(timestamps)
         self._access_levels = access_levels
         # Most files have one format, and most lines begin with the timestamp, followed by the level.
         self._format = timestamps.last
@@ -85,6 +88,14 @@ class PlainReader:
     def _read_any(self, text: str) -> Fields:
         found = self._timestamps.find(text)
         if found is None:
+            if text[:1] in _GLOG_LETTERS and text[1:5].isdigit():  # among lines of another format
+                fields = self._glog.read(text)
+                if fields is not None:
+                    return fields
+            if "<" in text[:3]:
+                fields = read_element(text, self._timestamps)
+                if fields is not None:
+                    return fields
             level_and_end = levels.find(text)
             if level_and_end is None and _ERROR_START.match(text) is not None:
                 return "ERROR", text, None, None, {}

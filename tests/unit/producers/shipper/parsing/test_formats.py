@@ -33,6 +33,12 @@ CASES: list[tuple[str, str, tuple[str, str, str, str, dict[str, Any]]]] = [
     ("json", '{"levelno":30,"msg":"m"}', ("WARN", "m", "app", NOW_TEXT, {})),
     ("logfmt", 'time=2025-06-24T10:30:45.123+08:00 level=warn msg="a \\"b\\" \\u4e2d" logger=db n=1 e=',
      ("WARN", 'a "b" 中', "db", TIME, {"n": "1", "e": ""})),
+    ("logfmt", '<189>date=2025-06-24 time=10:30:45 tz="+0800" level=alert type=vpn msg="no such user"',
+     ("CRITICAL", "no such user", "app", "2025-06-24T02:30:45.000Z", {"type": "vpn"})),
+    ("logfmt", 'date=2025-06-24 time=09:00:01 eventtime=1750732245123000000 level=notice msg="up"',
+     ("INFO", "up", "app", TIME, {"date": "2025-06-24", "time": "09:00:01"})),
+    ("logfmt", "date=2025-06-24 time=10:30:45 action=deny",
+     ("INFO", "date=2025-06-24 time=10:30:45 action=deny", "app", "2025-06-24T02:30:45.000Z", {})),
     ("logfmt", "level=error code=7", ("ERROR", "level=error code=7", "app", NOW_TEXT, {})),
     ("python", "2025-06-24 10:30:45,123 WARNING app.db connected to x",
      ("WARN", "connected to x", "app.db", TIME, {})),
@@ -59,8 +65,26 @@ CASES: list[tuple[str, str, tuple[str, str, str, str, dict[str, Any]]]] = [
      ("INFO", "went", "su", TIME,
       {"facility": 20, "host": "h.x", "pid": "77", "message_id": "ID4",
        "e@1": {"a": "1", "b": 'q"]'}, "f@2": {}})),
+    ("syslog", "Jun 24 10:30:45 <4.3> host sshd[42]: refused",
+     ("ERROR", "refused", "sshd", "2025-06-24T02:30:45.000Z",
+      {"host": "host", "pid": "42", "facility": "4"})),
+    ("syslog", "Jun 24 10:30:45 <auth.warning> host sshd[42]: slow",
+     ("WARN", "slow", "sshd", "2025-06-24T02:30:45.000Z",
+      {"host": "host", "pid": "42", "facility": "auth"})),
     ("syslog", "<13>1 - - - - - - went", ("INFO", "went", "app", NOW_TEXT, {"facility": 1})),
     ("plain", "2025-06-24 10:30:45.123 ERROR db: lost", ("ERROR", "db: lost", "app", TIME, {})),
+    ("plain", "<Event xmlns='http://x/event'><System><Provider Name='Desk-Feed'/><EventID>7</EventID>"
+     "<Level>2</Level><TimeCreated SystemTime='2025-06-24T02:30:45.1230000Z'/></System></Event>",
+     ("ERROR", "<Event xmlns='http://x/event'><System><Provider Name='Desk-Feed'/><EventID>7</EventID>"
+      "<Level>2</Level><TimeCreated SystemTime='2025-06-24T02:30:45.1230000Z'/></System></Event>",
+      "Desk-Feed", "2025-06-24T02:30:45.1230000Z", {})),
+    ("plain", '<log4j:event logger="app.db" timestamp="1750732245123" level="WARN" thread="main">',
+     ("WARN", '<log4j:event logger="app.db" timestamp="1750732245123" level="WARN" thread="main">', "app.db",
+      TIME, {})),
+    ("plain", '<co ts="2025-06-24T10:30:45.12" sc="submit" mi="level=error"/>',
+     ("INFO", '<co ts="2025-06-24T10:30:45.12" sc="submit" mi="level=error"/>', "app",
+      "2025-06-24T02:30:45.120Z", {})),
+    ("plain", "<Level>2</Level> is text", ("INFO", "<Level>2</Level> is text", "app", NOW_TEXT, {})),
     ("plain", "just text", ("INFO", "just text", "app", NOW_TEXT, {})),
 ]  # fmt: skip
 
@@ -134,11 +158,18 @@ def test_json_lines_are_parsed_in_any_file() -> None:
 def test_a_changed_format_is_detected() -> None:
     """After many lines that do not match the detected format, another one is detected."""
     old = ["ERROR:db:down"] * (MIN_VOTES * 2)
-    new = ["E0624 10:30:45.123456 1 a.go:1] down"] * (MAX_MISSES + MIN_VOTES)
+    new = ["2025-06-24 10:30:45.123 | ERROR | a:run:1 - down"] * (MAX_MISSES + MIN_VOTES)
     sources = [event.source for event in parse_lines([*old, *new])]
     assert sources[: len(old)] == ["db"] * len(old)
-    found = [event.metadata.get("file") for event in parse_lines([*old, *new])][len(old) :]
-    assert found == [None] * MAX_MISSES + ["a.go"] * MIN_VOTES
+    found = [event.metadata.get("function") for event in parse_lines([*old, *new])][len(old) :]
+    assert found == [None] * MAX_MISSES + ["run"] * MIN_VOTES
+
+
+def test_glog_lines_are_parsed_in_any_file() -> None:
+    """Lines of glog occur among those of other libraries in one process."""
+    lines = ["2025-06-24 10:30:45.123 ready"] * 30 + ["W0624 10:30:45.123456 1 a.go:1] slow"]
+    event = parse_lines(lines)[-1]
+    assert (event.level, event.message, event.metadata["file"]) == ("WARN", "slow", "a.go")
 
 
 def test_a_banner_does_not_hide_a_format() -> None:

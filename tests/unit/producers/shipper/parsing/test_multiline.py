@@ -204,7 +204,24 @@ def test_a_pretty_printed_object_is_one_event() -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "<Event xmlns='x'>\n  <System/>\n</Event>",
+        '<log4j:event level="WARN">\n<log4j:message>a</log4j:message>\n</log4j:event>',
+        "<record>\n<level>INFO</level>\n</record>",
+    ],
+)
+def test_an_element_over_lines_is_one_event(text: str) -> None:
+    """An XML element ends with its closing tag, and where the next one begins."""
+    assert [event.message for event in events(f"{text}\n{text}\n<x/>\ny")] == [text, text, "<x/>", "y"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         "one\ntwo\nthree",
+        "<ann> hello\n<bob> hello",
+        "<a/>\n<b/>",
+        "<a b='c'/>\n<b/>",
+        "<a b='c'>\n<a b='d'>\nx",
         "one\njava.lang\nat noon\n... and so on",
         "During handling of the above exception, another exception occurred:\nThe above exception was fine",
         "a\nDuring handling of the above exception, another exception occurred:",
