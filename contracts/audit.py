@@ -76,8 +76,8 @@ class SessionStarted(_Client):
     record: Literal["session_started"] = "session_started"
     session: str
     """Id of the session, as in ``welcome``."""
-    transport: Literal["websocket", "asgi"]
-    """Transport: the relay's own WebSocket, or that of a host application."""
+    transport: Literal["websocket", "sse", "ndjson", "asgi"]
+    """Transport: a WebSocket or HTTP stream of the relay, or a connection of a host application."""
     renewed: bool = False
     """Whether the session existed before."""
     expires_at: Timestamp | None = None

@@ -26,6 +26,7 @@ from tickertape.relay.settings import RESERVED_DESCRIPTORS, ServeSettings
 from tickertape.relay.transport.acceptor import Acceptor
 from tickertape.relay.transport.http.protocol import GuardedHttp
 from tickertape.relay.transport.http.server import HttpServer, listen, ops_server, same_port_error
+from tickertape.relay.transport.http_stream.connection import stream_protocol
 from tickertape.relay.transport.listener import Listener
 from tickertape.relay.transport.tls import POLL_INTERVAL, Certificate
 from tickertape.relay.transport.websocket.connection import websocket_protocol
@@ -110,7 +111,7 @@ async def serve(
     acceptor = Acceptor(
         connections.admission,
         connections.clock,
-        GuardedHttp,
+        partial(GuardedHttp, stream_protocol=stream_protocol(connections, settings.hsts)),
         certificate.get_context if certificate else None,
         connections.request_auth,
     )

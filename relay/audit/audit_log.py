@@ -61,7 +61,7 @@ RETRY_DELAY: Final = 0.5
 STOP_TIMEOUT: Final = 2.0
 """Seconds in which a relay that stops stores its last records."""
 
-Transport = Literal["websocket", "asgi"]
+Transport = Literal["websocket", "sse", "ndjson", "asgi"]
 
 
 class Queued(NamedTuple):

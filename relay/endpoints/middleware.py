@@ -1,7 +1,6 @@
 """Middleware around the routes of both ports: security headers, origins, and host names."""
 
 from http import HTTPStatus
-from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tickertape.contracts.close_codes import ErrorCode
@@ -9,20 +8,15 @@ from tickertape.contracts.messages import ProtocolError
 from tickertape.relay.auth.request_auth import header_value
 from tickertape.relay.endpoints.read_endpoint import AUTHENTICATED
 from tickertape.relay.transport.connections import Connections
-from tickertape.relay.transport.http.responses import NO_STORE, error_response, request_headers, request_peer
+from tickertape.relay.transport.http.responses import (
+    NO_STORE,
+    SECURITY_HEADERS,
+    error_response,
+    request_headers,
+    request_peer,
+)
 
 from tickertape.net.host_names import HostNames
-
-_SECURITY_HEADERS: Final = [
-    (
-        b"content-security-policy",
-        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    ),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-]
 
 
 class SecurityHeaders:
@@ -40,7 +34,7 @@ class SecurityHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = [*message["headers"], *_SECURITY_HEADERS]
+                headers = [*message["headers"], *SECURITY_HEADERS]
                 names = {name.lower() for name, _ in headers}
                 if b"cache-control" not in names:
                     # A relay upgrade changes the page: without this, browsers may cache the old one for days.

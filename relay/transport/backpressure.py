@@ -26,8 +26,8 @@ MAX_MISSED: Final = 2
 """Number of ping intervals in which a client may read nothing."""
 
 _TCP_INFO_SIZE: Final = 148
-_BYTES_ACKED: Final = struct.Struct("<120xQ16xI")
-"""``tcpi_bytes_acked`` and ``tcpi_notsent_bytes`` of Linux's ``struct tcp_info``."""
+_TCP_INFO: Final = struct.Struct("<24xI92xQ16xI")
+"""``tcpi_unacked``, ``tcpi_bytes_acked`` and ``tcpi_notsent_bytes`` of Linux's ``struct tcp_info``."""
 
 
 class ReadProgress:
@@ -74,18 +74,35 @@ def accepted_bytes(transport: asyncio.Transport) -> tuple[int, bool]:
     Without ``TCP_INFO`` the number is relative: it only grows while the transport's own buffer shrinks.
     """
     unsent = transport.get_write_buffer_size()
+    info = _read_tcp_info(transport)
+    if info is None:
+        return -unsent, unsent > 0
+    _, acked, not_sent = info
+    return acked, unsent > 0 or not_sent > 0
+
+
+def acknowledged_bytes(transport: asyncio.Transport) -> tuple[int, bool]:
+    """Return the bytes that the client's system has acknowledged, and whether others await that.
+
+    For transports without pings: what a client that has vanished was sent is never acknowledged. Without
+    ``TCP_INFO`` this is ``accepted_bytes``.
+    """
+    accepted, waiting = accepted_bytes(transport)
+    info = _read_tcp_info(transport)
+    return accepted, waiting or (info is not None and info[0] > 0)
+
+
+def _read_tcp_info(transport: asyncio.Transport) -> tuple[int, int, int] | None:
+    """Return the fields of ``_TCP_INFO``; None if the system or the socket does not have them."""
     sock: Any = transport.get_extra_info("socket")
     if sock is None or not hasattr(socket, "TCP_INFO") or sock.fileno() < 0:
-        return -unsent, unsent > 0
+        return None
     # uvloop's object has no ``getsockopt``. This one is detached below, which leaves the descriptor open.
     plain = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.fileno())
     try:
         info = plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
     except OSError:  # not TCP, or closed meanwhile
-        return -unsent, unsent > 0
+        return None
     finally:
         plain.detach()
-    if len(info) < _TCP_INFO_SIZE:
-        return -unsent, unsent > 0
-    acked, not_sent = _BYTES_ACKED.unpack_from(info)
-    return acked, unsent > 0 or not_sent > 0
+    return None if len(info) < _TCP_INFO_SIZE else _TCP_INFO.unpack_from(info)

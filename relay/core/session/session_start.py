@@ -58,7 +58,7 @@ class SessionStart:
                 # A position before the log is read from the stream, or is a gap if that cannot be read.
                 older = "stream" if self._fanout.replay_cache.available else "gap"
                 self._stats.resumes["log" if seq >= self._log.floor else older] += 1
-                self.begin(session, seq, now, resumed=True)
+                self.begin(session, seq, now, resumed=not request.snapshot)
             else:
                 self._begin_reset(session, request.cursor, now)
         elif request.since is not None:
@@ -116,7 +116,7 @@ class SessionStart:
             self._begin_reset(session, request.cursor, now)
         else:
             self._stats.resumes["stream"] += 1
-            self.begin(session, position, now, resumed=True)
+            self.begin(session, position, now, resumed=not request.snapshot)
 
     def _begin_reset(self, session: Session, cursor: Cursor, now: float) -> None:
         self._stats.resumes["gap"] += 1

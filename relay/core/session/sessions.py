@@ -288,9 +288,9 @@ class Sessions(SessionRegistry):
 
         With a cursor, that cursor is the only position from which the session loses nothing. With ``since``
         there is no position yet, and any cursor would make the client skip or repeat events, so the keepalive
-        repeats the upstream state.
+        repeats the upstream state. The same applies to a cursor whose snapshot the client lacks.
         """
-        if request.cursor is None:
+        if request.cursor is None or request.snapshot:
             return self._upstream_message()
         return messages.heartbeat(str(request.cursor), format_time(self._stats.unix(now)))
 

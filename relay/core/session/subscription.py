@@ -38,6 +38,7 @@ class Request:
         interval_ms: minimum milliseconds between two batches in mode ``latest``.
         cursor: cursor to resume from, or None.
         since: start time, or None.
+        snapshot: whether a session that resumes from ``cursor`` lacks a snapshot as of that position.
     """
 
     subjects: tuple[str, ...] = (">",)
@@ -46,6 +47,7 @@ class Request:
     interval_ms: int = DEFAULT_INTERVAL_MS
     cursor: Cursor | None = None
     since: "Since | None" = None
+    snapshot: bool = False
 
 
 @dataclass(frozen=True, slots=True)

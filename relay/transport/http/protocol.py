@@ -12,7 +12,7 @@ Invariants:
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -31,9 +31,11 @@ from tickertape.relay.transport.http.request_head import (
     find_upgrade,
     handshake_headers,
     header_tokens,
+    is_stream,
     split_head,
 )
 from tickertape.relay.transport.http.responses import WEBSOCKET_VERSION
+from tickertape.relay.transport.http.stream_protocol import StreamProtocol
 from tickertape.relay.transport.lingering_close import LingeringTransport
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -51,6 +53,10 @@ MAX_PIPELINED: Final = 16
 class GuardedHttp(HttpToolsProtocol):
     """HTTP protocol of one socket.
 
+    Args:
+        acceptor: acceptor of the connection; None without one.
+        stream_protocol: factory of the protocols for streams; None if this port has no streams.
+
     Attributes:
         client_slot: slot of the connection; None on the ops port, and after a WebSocket upgrade.
         acceptor: acceptor of the connection; None on the ops port.
@@ -64,10 +70,18 @@ class GuardedHttp(HttpToolsProtocol):
     _in_head = True
     _last = False  # set once a request asks to close the connection after its response
     _requested_upgrade: bytes | None = None  # protocol that the head asks to upgrade to
+    _requested_stream = False
 
-    def __init__(self, *args: Any, acceptor: Acceptor | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        acceptor: Acceptor | None = None,
+        stream_protocol: Callable[[], StreamProtocol] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(*args, **options)
         self.acceptor = acceptor
+        self._stream_protocol = stream_protocol
         self._responses = PendingResponses()
         self._head = HeadReader()
         self._charges = RequestCharges(acceptor)
@@ -122,6 +136,9 @@ class GuardedHttp(HttpToolsProtocol):
             # httptools wraps an error that a callback raises.
             self._reject(error.__context__, chunk)
             return len(data)
+        if self._requested_stream:
+            self._start_stream(data[stop:])
+            return len(data)
         # After parsing: an error within the limit takes precedence, however the head is split (invariant 1).
         if not complete:
             self._send_error(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "", {}, Limit.HEAD_BYTES)
@@ -140,12 +157,18 @@ class GuardedHttp(HttpToolsProtocol):
         self._head.end()
         self._cancel_head_timer()
         self._requested_upgrade = find_upgrade(self.parser.get_http_version(), self.headers)
-        self._charge([(name.decode("latin-1"), value.decode("latin-1")) for name, value in self.headers])
+        method = self.parser.get_method()
+        stream = self._stream_protocol is not None and is_stream(method, self.url)
+        self._charge(self._decoded_headers(), hand_over=stream or self._requested_upgrade is not None)
         self._check_head()
         pending = self._responses.in_progress()
-        if pending and self.parser.should_upgrade() and self._should_upgrade():
-            # The upgrade would take over the socket, so the pending response would not notice its close.
-            raise HeadError(400, "upgrade request while a response is pending; wait for the response")
+        upgrade = self.parser.should_upgrade() and self._should_upgrade()
+        if pending and (upgrade or stream):
+            # They take over the socket, so the pending response would not notice its close.
+            raise HeadError(400, "upgrade or stream requested while a response is pending; wait for it")
+        if stream and not upgrade:
+            self._requested_stream = True
+            return
         # uvicorn creates a new cycle for each request, but none for an upgrade.
         previous = self.cycle
         super().on_headers_complete()
@@ -159,11 +182,17 @@ class GuardedHttp(HttpToolsProtocol):
             self._cancel_timer()
             self._response_timer = self.loop.call_later(RESPONSE_TIMEOUT, self.abort)
 
-    def _charge(self, headers: Headers) -> None:
+    def on_message_complete(self) -> None:
+        if not self._requested_stream:  # uvicorn has no response to it
+            super().on_message_complete()
+
+    def _charge(self, headers: Headers, *, hand_over: bool = False) -> None:
         """Charge the request to its client, and abort it if that exceeds a limit."""
         if self.client_slot is not None:
-            upgrade = self._requested_upgrade is not None
-            self._charges.charge(self.client_slot, socket_peer(self.transport), headers, upgrade=upgrade)
+            self._charges.charge(self.client_slot, socket_peer(self.transport), headers, upgrade=hand_over)
+
+    def _decoded_headers(self) -> Headers:
+        return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self.headers]
 
     def _check_head(self) -> None:
         """Reject requests that no resource of this server can serve."""
@@ -172,7 +201,7 @@ class GuardedHttp(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             raise HeadError(400, f"more than {MAX_PIPELINED} pipelined requests; wait for responses")
 
-    # Upgrades.
+    # Upgrades and streams.
 
     def _get_upgrade(self) -> bytes | None:
         """Return ``websocket`` if the request head asks for that upgrade, or None."""
@@ -180,17 +209,37 @@ class GuardedHttp(HttpToolsProtocol):
 
     def _upgrade(self, early: bytes) -> None:
         """Hand the socket over to a WebSocket, with the bytes received after the request."""
-        self._cancel_timer()
-        # uvicorn's shutdown would close this socket; a WebSocket gets its ``bye`` from the drain.
-        self.connections.discard(self)
         factory: Any = self.ws_protocol_class
         protocol = factory(config=self.config, server_state=self.server_state, app_state=self.app_state)
+        self._prepare_hand_over()
         protocol.connection_made(self.transport)
         protocol.handshake(
             self.url.decode("ascii"),
             handshake_headers(self.headers),
             self.parser.get_method().decode("ascii"),
         )
+        self._finish_hand_over(protocol, early)
+
+    def _start_stream(self, early: bytes) -> None:
+        """Hand the socket over to a stream, with the bytes received after the request."""
+        assert self._stream_protocol is not None
+        protocol = self._stream_protocol()
+        self._prepare_hand_over()
+        protocol.connection_made(self.transport)
+        protocol.answer_head(
+            self.url.decode("ascii"),
+            [(name, value.strip(" \t")) for name, value in self._decoded_headers()],
+            self.parser.get_method().decode("ascii"),
+            self.parser.get_http_version(),
+        )
+        self._finish_hand_over(protocol, early)
+
+    def _prepare_hand_over(self) -> None:
+        self._cancel_timer()
+        # uvicorn's shutdown would close this socket; a session gets its ``bye`` from the drain.
+        self.connections.discard(self)
+
+    def _finish_hand_over(self, protocol: Any, early: bytes) -> None:
         # The parser and this protocol form a reference cycle, which only the garbage collector would break.
         self.parser = None  # type: ignore[assignment]
         if early and not self.transport.is_closing():

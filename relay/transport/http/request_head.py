@@ -9,8 +9,12 @@ from tickertape.errors import TickertapeError
 
 _METHODS: Final = (b"GET", b"HEAD", b"OPTIONS")
 _CONTROL_METHODS: Final = (b"POST", b"DELETE")
-_CONTROL_PATH: Final = re.compile(rb"[^?#]*/silence(?:\?.*)?", re.DOTALL)
-"""Target of the only requests that change something; without ``--control``, no resource has it."""
+_CONTROL_PATH: Final = re.compile(rb"[^?#]*/silence(?:\?.*)?|/session(?:\?.*)?", re.DOTALL)
+"""Target of the only requests that change something. Without ``--control``, no resource has the first one;
+the second one changes a cookie of the browser."""
+
+_STREAM_PATH: Final = re.compile(rb"/(?:sse|stream)(?:\?.*)?", re.DOTALL)
+"""Target of requests that are answered with a stream."""
 
 _ALLOW: Final = {"Allow": "GET, HEAD"}
 _VERSIONS: Final = ("1.0", "1.1")
@@ -113,6 +117,16 @@ def find_upgrade(version: str, headers: RawHeaders) -> bytes | None:
     if version != "1.1" or b"upgrade" not in header_tokens(headers, b"connection"):
         return None  # RFC 9110, 7.8
     return b"websocket" if b"websocket" in header_tokens(headers, b"upgrade") else None
+
+
+def is_stream(method: bytes, target: bytes) -> bool:
+    """Return whether a request is answered with a stream.
+
+    Args:
+        method: method of the request.
+        target: path and query.
+    """
+    return method in (b"GET", b"HEAD") and _STREAM_PATH.fullmatch(target) is not None
 
 
 def header_tokens(headers: RawHeaders, name: bytes) -> set[bytes]:

@@ -38,6 +38,19 @@ NO_STORE: Final = "no-store"
 """``Cache-Control`` of responses that depend on the token, and of all errors."""
 
 
+SECURITY_HEADERS: Final = (
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+"""Headers of all responses on the main port."""
+
+
 def http_error_response(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     """Build the response to a request that fails at the HTTP level."""
     return JSONResponse(
@@ -91,25 +104,30 @@ def request_peer(scope: Scope) -> str:
     return scope["client"][0] if scope["client"] else ""
 
 
-def cors_headers(request_auth: RequestAuth, headers: Headers, methods: str = "GET") -> dict[str, str]:
+def cors_headers(
+    request_auth: RequestAuth, headers: Headers, methods: str = "GET", *, cookies: bool = False
+) -> dict[str, str]:
     """Return the CORS headers that let pages on the allow list read a response.
 
     Args:
         request_auth: knows the allow list.
         headers: headers of the request.
         methods: methods of the resource.
+        cookies: whether the resource uses the cookie of a session, and the position of an ``EventSource``.
     """
     origin = header_value(headers, "origin")
     if origin is None or not request_auth.origins.is_listed(origin):
         # Sent in any case: a cache must not answer one origin with the response to another.
         return {"Vary": "Origin"}
-    return {
+    allowed = {
         "Vary": "Origin",
         "Access-Control-Allow-Origin": origin,
         "Access-Control-Allow-Methods": methods,
-        "Access-Control-Allow-Headers": "authorization",
+        "Access-Control-Allow-Headers": "authorization, last-event-id" if cookies else "authorization",
         "Access-Control-Max-Age": "600",
     }
+    # Only to pages with a name: all sandboxed pages share the origin ``null``.
+    return allowed | {"Access-Control-Allow-Credentials": "true"} if cookies and "://" in origin else allowed
 
 
 class StreamedResponse(Response):
