@@ -23,6 +23,7 @@ from starlette.types import Message, Receive, Scope, Send
 from tickertape.contracts.close_codes import MAX_REASON_BYTES, CloseCode, ErrorCode
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES, SUBPROTOCOL, ProtocolError
 from tickertape.relay.asgi.encoding import TEXT, TextBatch
+from tickertape.relay.audit.audit_log import Transport
 from tickertape.relay.core.connection_limits import SERVER_LIMITS, Limit
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON
@@ -54,6 +55,7 @@ class AsgiConnection:
     """
 
     encoding = TEXT
+    transport_name: Transport = "asgi"
 
     def __init__(self, connections: Connections, scope: Scope, receive: Receive, send: Send) -> None:
         self.ping_slot = -1

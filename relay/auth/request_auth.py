@@ -124,7 +124,7 @@ class RequestAuth:
         certified = self._certificate_grant(peer, certificate)
         if self.verify is None:
             return certified
-        token = self._bearer_token(headers) or token
+        token = self.bearer_token(headers) or token
         if token is None:
             return certified
         grant = self.verify(token)
@@ -141,7 +141,12 @@ class RequestAuth:
             )
         return None
 
-    def _bearer_token(self, headers: Headers) -> str | None:
+    def bearer_token(self, headers: Headers) -> str | None:
+        """Return the token in ``Authorization``; None without one.
+
+        Raises:
+            ProtocolError: there are several tokens, or one that is malformed.
+        """
         # Other schemes are ignored: they may be meant for a proxy in front of the relay.
         credentials = [
             value for name, value in headers if name == "authorization" and _scheme(value) == "bearer"

@@ -19,6 +19,7 @@ from tickertape.relay.endpoints.gateway_endpoints import gateway_routes
 from tickertape.relay.endpoints.history import History
 from tickertape.relay.endpoints.history_endpoint import HistoryEndpoint
 from tickertape.relay.endpoints.middleware import Guard, SecurityHeaders
+from tickertape.relay.endpoints.session_endpoint import SESSION_METHODS, SessionEndpoint, StreamPreflight
 from tickertape.relay.endpoints.static_files import Assets
 from tickertape.relay.ingest.gateway_history import GatewayHistory
 from tickertape.relay.metrics import catalog as metrics
@@ -73,6 +74,10 @@ def _common_routes(connections: Connections, history: History, gateways: Gateway
         Route("/ws", _upgrade_required),
         Route("/events", HistoryEndpoint(connections, history), methods=["GET", "OPTIONS"]),
         *gateway_routes(connections, gateways, history.budget),
+        # ``GET`` of these two never arrives here: the transport answers it.
+        Route("/sse", StreamPreflight(connections), methods=["OPTIONS"]),
+        Route("/stream", StreamPreflight(connections), methods=["OPTIONS"]),
+        Route("/session", SessionEndpoint(connections), methods=SESSION_METHODS),
         Route("/health", health),
     ]
 
@@ -232,6 +237,7 @@ def _status(connections: Connections, ready: bool, lag: int) -> dict[str, Any]:
             for family, pool in hub.snapshot.pools.items()
         },
         "sessions": {"open": len(hub.sessions), "behind": hub.fanout.behind},
+        "transports": connections.transports(),
         "feeds": [
             {
                 "subjects": feed.filter.subjects,

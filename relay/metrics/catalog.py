@@ -44,8 +44,11 @@ class MetricFamily:
 
 
 FAMILIES: Final = (
-    MetricFamily("connections", "gauge", "Open WebSocket connections"),
-    MetricFamily("handshakes", "counter", "WebSocket handshakes by result", "result"),
+    MetricFamily("connections", "gauge", "Open WebSocket connections and HTTP streams"),
+    MetricFamily(
+        "transport_connections", "gauge", "Open WebSocket connections and HTTP streams", "transport"
+    ),
+    MetricFamily("handshakes", "counter", "Handshakes and requests for HTTP streams by result", "result"),
     MetricFamily("disconnects", "counter", "Closed connections, by close code", "code"),
     MetricFamily(
         "sessions",

@@ -137,6 +137,7 @@ def read_snapshot(
     numbers = {name: {"": float(value)} for name, value in unlabelled.items() if value is not None}
     numbers |= {
         "handshakes": _known(connections.handshake_results, ("accepted", "rejected")),
+        "transport_connections": {name: float(n) for name, n in connections.transports().items()},
         "disconnects": _known(connections.close_counts, _CODES),
         "sessions": _sessions(connections),
         "events_received": _known(stats.received, ("state", "log")),

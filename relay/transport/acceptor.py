@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar, cast
 
 from tickertape.relay.auth.request_auth import RequestAuth
 from tickertape.relay.core.connection_limits import Admission, ClientSlot, Limit
-from tickertape.relay.transport.closing_responses import LIMIT_RESPONSES
+from tickertape.relay.transport.closing_responses import limit_response
 from tickertape.relay.transport.lingering_close import linger
 
 HANDSHAKE_TIMEOUT: Final = 5.0
@@ -154,7 +154,7 @@ class _PendingConnection(asyncio.Protocol):
                 # Kept, not set to None: it tells ``connection_lost`` to decrement ``lingering``. This branch
                 # runs once, because ``linger`` replaces the socket's protocol.
                 self._timer.cancel()  # the lingering close has its own timer
-            self._transport.write(LIMIT_RESPONSES[self._exceeded])
+            self._transport.write(limit_response(self._exceeded, data))
             linger(self._transport)
             return
         # First ciphertext that arrives before TLS can read it, later plaintext of the first request; the two

@@ -1,11 +1,14 @@
 """Error responses as bytes, for connections that are closed before an application could respond."""
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
 import orjson
-from tickertape.contracts.close_codes import ErrorCode
+from tickertape.contracts.close_codes import CloseCode, ErrorCode
+from tickertape.contracts.encode import encode_message
+from tickertape.relay.core import server_messages as messages
 from tickertape.relay.core.connection_limits import SERVER_LIMITS, Limit
 
 _STATUS_CODES: Final[dict[int, str]] = {
@@ -41,15 +44,40 @@ def closing_response(
     )
 
 
-def limit_response(limit: Limit) -> bytes:
-    """Return the complete HTTP response for a connection that exceeds a limit."""
+def limit_response(limit: Limit, head: bytes) -> bytes:
+    """Return the complete HTTP response to a connection or request that exceeds a limit.
+
+    Args:
+        limit: limit that is exceeded.
+        head: what the client has sent, as far as known.
+    """
+    return (_RESUME_RESPONSES if _RESUME.match(head) else _RESPONSES)[limit]
+
+
+def _limit_response(limit: Limit) -> bytes:
+    status, code = (503, ErrorCode.UNAVAILABLE) if limit in SERVER_LIMITS else (429, ErrorCode.TOO_MANY)
+    headers = {"retry-after": str(_RETRY_SECONDS)}
+    return closing_response(status, f"{_reached(limit)}; retry later", headers, code)
+
+
+def _resume_response(limit: Limit) -> bytes:
+    """Return the response to a browser that resumes a stream, and would give up after an error."""
+    code = CloseCode.UNAVAILABLE if limit in SERVER_LIMITS else CloseCode.TOO_MANY
+    bye = messages.bye(code, _reached(limit), 1000 * _RETRY_SECONDS)
+    return (
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-store\r\n"
+        b"connection: close\r\n\r\nretry: %d\ndata: %b\n\n"
+        % (1000 * _RETRY_SECONDS, encode_message(bye).join())
+    )
+
+
+def _reached(limit: Limit) -> str:
     if limit in SERVER_LIMITS:
-        status, code, reached = 503, ErrorCode.UNAVAILABLE, "connection limit of the relay reached"
-    else:
-        reached = "too many connections or requests from this address"
-        status, code = 429, ErrorCode.TOO_MANY
-    return closing_response(status, f"{reached}; retry later", {"retry-after": "5"}, code)
+        return "connection limit of the relay reached"
+    return "too many connections or requests from this address"
 
 
-LIMIT_RESPONSES: Final = {limit: limit_response(limit) for limit in Limit}
-"""Responses to connections and requests that exceed a limit."""
+_RETRY_SECONDS: Final = 5
+_RESUME: Final = re.compile(rb"GET /sse[? ].*\r\nlast-event-id:", re.DOTALL | re.IGNORECASE)
+_RESPONSES: Final = {limit: _limit_response(limit) for limit in Limit}
+_RESUME_RESPONSES: Final = {limit: _resume_response(limit) for limit in Limit}

@@ -6,7 +6,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol, TypedDict
+from typing import Final, Protocol, TypedDict, get_args
 
 from tickertape.contracts.close_codes import CLOSE_CODES, CloseCode
 from tickertape.relay.audit.audit_log import AuditLog, SessionAudit, Transport
@@ -46,9 +46,11 @@ class ConnectedClient(Protocol):
 
     Attributes:
         ping_slot: second of the ping cycle in which this client is pinged; -1 before it is added.
+        transport_name: name of its transport.
     """
 
     ping_slot: int
+    transport_name: Transport
 
     def ping(self) -> None:
         """Ping the client, and close its session if it does not read."""
@@ -180,6 +182,12 @@ class Connections:
     def all(self) -> list[ConnectedClient]:
         """Return the open connections."""
         return [client for slot in self._ping_slots for client in slot]
+
+    def transports(self) -> dict[str, int]:
+        """Return the number of open connections by transport."""
+        # A copy of each slot, since a host may call this in another thread.
+        counts = Counter(client.transport_name for slot in self._ping_slots for client in set(slot))
+        return {name: counts[name] for name in get_args(Transport)}
 
     def send_bye(
         self, sessions: Sequence[Session], batch: range | None = None, spread_ms: int = RETRY_SPREAD_MS

@@ -1,6 +1,7 @@
 """All workers as one relay: merged metrics, readiness and status."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -75,11 +76,15 @@ class Aggregate:
         ]
         now = asyncio.get_running_loop().time()
         sessions = [status["sessions"] for status in statuses if status]
+        transports: Counter[str] = Counter()
+        for status in filter(None, statuses):
+            transports.update(status["transports"])
         return {
             "version": next((status["version"] for status in statuses if status), None),
             "relay": self._host,
             "ready": ready.ready,
             "sessions": {key: sum(counts[key] for counts in sessions) for key in ("open", "behind")},
+            "transports": dict(transports),
             "slots": [
                 {
                     "slot": slot.number,

@@ -156,6 +156,11 @@ class Client:
             self.ledger.leave()
             await asyncio.sleep(self._choose.uniform(0.02, 0.3))
 
+    @staticmethod
+    def address_of(relay: Relay) -> str:
+        """Return the URL of a relay's feed."""
+        return relay.ws_url
+
     async def _follow(self, relay: str) -> None:
         query = dict(self._query)
         if self.ledger.cursor:
@@ -285,19 +290,24 @@ async def read_stream(url: str) -> list[tuple[int, str, int]]:
 
 
 async def unleash(
-    nats_server: NatsServer, relays: list[Relay], kills: int, choose: random.Random
+    nats_server: NatsServer,
+    relays: list[Relay],
+    kills: int,
+    choose: random.Random,
+    client_type: type[Client] = Client,
+    number_of_clients: int = CLIENTS,
 ) -> tuple[list[Client], Publisher, Chaos, Evictions, list[tuple[int, str, int]]]:
     """Run clients and publisher while everything is killed; return what the stream holds at the end."""
-    addresses = [relay.ws_url for relay in relays]
+    addresses = [client_type.address_of(relay) for relay in relays]
     modes = ("complete", "live", "complete", "live", "complete", "live", "latest")
     clients = [
-        Client(
+        client_type(
             addresses,
             modes[number % len(modes)],
             FILTERS[number // len(modes) % len(FILTERS)],
             random.Random(choose.random()),
         )
-        for number in range(CLIENTS)
+        for number in range(number_of_clients)
     ]
     publisher = Publisher(nats_server.url, random.Random(choose.random()))
     chaos = Chaos(nats_server, relays, kills, random.Random(choose.random()))
@@ -328,6 +338,11 @@ async def unleash(
 
 def test_the_law_holds_while_everything_is_killed(tmp_path: Path, nats_server: NatsServer) -> None:
     """Every event that is lost, repeated or out of order was reported to the client in a gap."""
+    check_law(nats_server, Client, CLIENTS)
+
+
+def check_law(nats_server: NatsServer, client_type: type[Client], number_of_clients: int) -> None:
+    """Run clients while everything is killed, and compare what they received with the stream."""
     full = os.environ.get("CHAOS") == "full"
     kills = 50 if full else 6
     seed = int(os.environ.get("CHAOS_SEED") or random.SystemRandom().randrange(1 << 32))
@@ -336,7 +351,7 @@ def test_the_law_holds_while_everything_is_killed(tmp_path: Path, nats_server: N
     # A small event log and a low catch-up limit exercise every way of resuming.
     options = ("--client-rate", "0", "--log-size", "400", "--max-catch-up", "100")
     with Relay(nats_server.url, *options) as one, Relay(nats_server.url, *options) as other:
-        work = unleash(nats_server, [one, other], kills, random.Random(seed))
+        work = unleash(nats_server, [one, other], kills, random.Random(seed), client_type, number_of_clients)
         clients, publisher, chaos, evictions, held = asyncio.run(asyncio.wait_for(work, 600.0 + 2 * SETTLE))
     truth = sorted(publisher.acknowledged)
     totals: dict[str, Counts] = {}
@@ -350,7 +365,7 @@ def test_the_law_holds_while_everything_is_killed(tmp_path: Path, nats_server: N
     print(
         f"kills {sum(chaos.done.values())} {chaos.done}, {time.monotonic() - began:.0f} s, "
         f"{len(truth)} events, {evictions}, {sum(client.connections for client in clients)} connections "
-        f"of {CLIENTS} clients"
+        f"of {number_of_clients} clients"
     )
     for mode, counts in totals.items():
         print(f"  {mode}: {counts}")

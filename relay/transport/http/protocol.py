@@ -20,7 +20,7 @@ import httptools
 from tickertape.relay.auth.request_auth import Headers
 from tickertape.relay.core.connection_limits import ClientSlot, Limit
 from tickertape.relay.transport.acceptor import Acceptor, socket_peer
-from tickertape.relay.transport.closing_responses import LIMIT_RESPONSES, closing_response
+from tickertape.relay.transport.closing_responses import closing_response, limit_response
 from tickertape.relay.transport.http.head_reader import HeadReader
 from tickertape.relay.transport.http.pending_responses import PendingResponses
 from tickertape.relay.transport.http.request_charges import LimitExceeded, RequestCharges
@@ -261,7 +261,8 @@ class GuardedHttp(HttpToolsProtocol):
         except LimitExceeded as exceeded:
             error = exceeded
         if isinstance(error, LimitExceeded):
-            self._send_last(LIMIT_RESPONSES[error.limit])
+            names = b"".join(b"\r\n%b:" % name for name, _ in self.headers)
+            self._send_last(limit_response(error.limit, b"GET %b %b" % (self.url, names)))
             return
         head_error = error if isinstance(error, HeadError) else NOT_HTTP
         self._send_error(head_error.status, head_error.message, head_error.headers)

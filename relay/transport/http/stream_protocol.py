@@ -13,7 +13,7 @@ class StreamProtocol(Protocol):
         """Take over the socket, with the slot of its connection."""
 
     def data_received(self, data: bytes) -> None:
-        """Receive what the client has sent after its request."""
+        """Handle what the client has sent after its request."""
 
     def answer_head(self, target: str, headers: Headers, method: str, version: str) -> None:
         """Answer a request.

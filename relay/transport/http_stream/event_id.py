@@ -5,8 +5,8 @@ from typing import Final, NamedTuple
 from tickertape.contracts.cursors import Cursor, parse_cursor
 
 _BEFORE_SNAPSHOT: Final = "~snapshot"
-"""Suffix of the id of a position whose snapshot follows: a client that has not received all of it needs it
-again, together with the events since."""
+"""Suffix of the id of a position whose snapshot follows: a client that disconnects before its end needs the
+snapshot again, and the events since."""
 
 UNKNOWN: Final = Cursor("0", 0)
 """Position of an id that is not from a relay: in no stream, so that the client is told of a reset."""

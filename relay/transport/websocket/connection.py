@@ -20,6 +20,7 @@ from typing import Any, Final, cast
 
 from tickertape.contracts.close_codes import MAX_REASON_BYTES, CloseCode, ErrorCode
 from tickertape.contracts.messages import MAX_MESSAGE_BYTES, ProtocolError
+from tickertape.relay.audit.audit_log import Transport
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON, contained_in_connection
 from tickertape.relay.core.session.session import Session, State, close_code
@@ -66,6 +67,7 @@ class Connection(asyncio.Protocol):
     )
 
     send: Callable[[bytes], None]
+    transport_name: Transport = "websocket"
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
