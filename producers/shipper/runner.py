@@ -192,10 +192,11 @@ def _stream_factory(
 ) -> Callable[[str, StoredCheckpoint | None], FileStream]:
     run_id = secrets.token_hex(6)
     piped = settings.paths == [STANDARD_INPUT]
-    parse_settings, throttle_settings = settings.parse_settings(), settings.throttle_settings()
+    throttle_settings = settings.throttle_settings()
 
     def make_stream(path: str, stored: StoredCheckpoint | None) -> FileStream:
         source = settings.source or ("stdin" if piped else source_of(path))
+        parse_settings = settings.parse_settings(STANDARD_INPUT if piped else path)
         return FileStream(
             path,
             stored,

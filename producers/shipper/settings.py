@@ -5,10 +5,12 @@ import socket
 from pathlib import Path
 from typing import Annotated, ClassVar, Final
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 from tickertape.contracts import subjects
 from tickertape.contracts.messages import LevelName
 from tickertape.producers.shipper.absence import DEFAULT_FORGET_AFTER
+from tickertape.producers.shipper.format_file.loader import load_formats, select_formats
+from tickertape.producers.shipper.parsing.own_formats.own_format import OwnFormat
 from tickertape.producers.shipper.parsing.parser import (
     DEFAULT_FIELDS,
     FORMATS,
@@ -23,6 +25,7 @@ from tickertape.producers.shipper.timing import HALF_LINE_AFTER
 
 from tickertape.config.model import Mark, Positional
 from tickertape.durations import parse_duration
+from tickertape.errors import ConfigurationError
 from tickertape.nats.settings import ProducerSettings
 from tickertape.process.files import state_folder
 from tickertape.time_zones import parse_zone
@@ -80,6 +83,8 @@ class ShipSettings(ProducerSettings):
     """Maximum events per second of a level in each file; the rest are counted and reported; repeatable."""
     format: Annotated[str, AfterValidator(_check_format)] = "auto"
     """Format of the lines: auto, json, logfmt, python, loguru, glog, syslog or plain."""
+    format_file: Path | None = None
+    """TOML file with own formats, which are tried before the built-in ones; see docs/log-formats.md."""
     field: list[str] = Field(default=[])
     """Key of level, message, timestamp or source in JSON and logfmt lines; repeatable."""
     zone: Annotated[str | None, AfterValidator(_check_zone)] = None
@@ -107,6 +112,9 @@ class ShipSettings(ProducerSettings):
     spool_size: Annotated[int, Field(ge=1)] = 64
     """Maximum size of spooled standard input on disk."""
 
+    # Read once, so that the file can be replaced while the shipper runs.
+    _own_formats: tuple[OwnFormat, ...] = PrivateAttr(default=())
+
     @model_validator(mode="after")
     def _validate_combination(self) -> "ShipSettings":
         if not self.paths and not self.status:
@@ -116,6 +124,11 @@ class ShipSettings(ProducerSettings):
         if self.from_start and self.from_end:
             raise ValueError("--from-start and --from-end are mutually exclusive; use one of them")
         self.throttle_settings()
+        if self.format_file is not None:
+            try:
+                self._own_formats = load_formats(self.format_file)
+            except ConfigurationError as error:
+                raise ValueError(str(error)) from None
         Parser(self.parse_settings(), "", ParserCounts())  # validates the patterns
         return self
 
@@ -139,8 +152,14 @@ class ShipSettings(ProducerSettings):
                 raise ValueError(f"{level}={text}: a rate must be positive")
         return ThrottleSettings(self.level, min_level_by_source, rates)
 
-    def parse_settings(self) -> ParseSettings:
-        """Build the settings of the parser; raise ValueError if an option is invalid."""
+    def parse_settings(self, path: str | None = None) -> ParseSettings:
+        """Build the settings of a parser; raise ValueError if an option is invalid.
+
+        Args:
+            path: absolute path of its file, which selects own formats; ``-`` for standard input, and None for
+                all own formats.
+        """
+        formats = self._own_formats if path is None else select_formats(self._own_formats, path)
         names = {name: getattr(DEFAULT_FIELDS, name) for name in ("level", "message", "timestamp", "source")}
         for name, key in _split_pairs(self.field):
             if name not in names:
@@ -155,6 +174,7 @@ class ShipSettings(ProducerSettings):
             self.multiline,
             tuple(_split_pairs(self.redact)),
             self.access_levels,
+            formats,
         )
 
 

@@ -23,6 +23,7 @@ EXAMPLES = {
     ("README.md", "toml"): "tests/unit/cli/test_config.py",
     ("README.md", "ts"): "tests/e2e/test_readme_typescript.py",
     ("README.md", "tsx"): "tests/e2e/test_readme_typescript.py",
+    ("docs/log-formats.md", "text"): "tests/unit/producers/shipper/format_file/test_page.py",
 }
 """Languages of examples, and the test that runs them."""
 

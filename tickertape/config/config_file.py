@@ -83,26 +83,27 @@ class ConfigFile:
         return f"{self.path} contains {', '.join(sorted(set(names)))} and is readable by other users"
 
 
-def read_config(path: Path) -> ConfigFile:
+def read_config(path: Path, kind: str = "configuration file", option: str = "--config") -> ConfigFile:
     """Read a configuration file.
+
+    Args:
+        path: path of the file.
+        kind: kind of the file for messages.
+        option: option that names it.
 
     Raises:
         ConfigurationError: the file cannot be read, or is not valid.
     """
-    if path.suffix in (".yaml", ".yml"):
-        raise ConfigurationError(
-            f"configuration file {path} is not TOML", "for the gateways of a monitor use --gateways"
-        )
+    if path.suffix in (".yaml", ".yml") and option == "--config":
+        raise ConfigurationError(f"{kind} {path} is not TOML", "for the gateways of a monitor use --gateways")
     try:
         data, _ = read_regular_file(path, MAX_BYTES)
     except OSError as error:
         raise ConfigurationError(
-            f"configuration file {path} cannot be read: {error.strerror}", "check --config"
+            f"{kind} {path} cannot be read: {error.strerror}", f"check {option}"
         ) from None
     if len(data) > MAX_BYTES:
-        raise ConfigurationError(
-            f"configuration file {path} has more than {MAX_BYTES} bytes", "check --config"
-        )
+        raise ConfigurationError(f"{kind} {path} has more than {MAX_BYTES} bytes", f"check {option}")
     try:
         # Some editors begin a file with a byte order mark.
         text = data.decode("utf-8-sig")
@@ -111,9 +112,7 @@ def read_config(path: Path) -> ConfigFile:
         raise ConfigurationError(f"{path}:{line}: not UTF-8", "save the file as UTF-8") from None
     if not text.strip():
         # A file that a full disk or a failed write has emptied must not drop every restriction.
-        raise ConfigurationError(
-            f"configuration file {path} is empty", "write a setting or a comment into it"
-        )
+        raise ConfigurationError(f"{kind} {path} is empty", "write a setting or a comment into it")
     content = _parse(path, text)
     tables = {key: value for key, value in content.items() if isinstance(value, dict)}
     shared = {key: value for key, value in content.items() if key not in tables}

@@ -111,7 +111,7 @@ class MomentResolver:
         Raises:
             ValueError: there is none, or more than one is possible.
         """
-        if len(moments) == 1 and ("d" in fields or "n" in fields):
+        if len(moments) == 1 and not {"d", "j", "n"}.isdisjoint(fields):
             return moments[0]
         reference = datetime.fromtimestamp(self.reference, UTC)
         if "n" in fields:
@@ -120,10 +120,10 @@ class MomentResolver:
             if len(set(moments)) != 1:
                 raise ValueError("the date is ambiguous")
             return moments[0]
-        if "d" not in fields and "j" not in fields and self._dated is not None:
+        if "d" not in fields and self._dated is not None:
             # Lines are in order, but for clocks and threads that differ a little.
             return min(moment for moment in moments if moment > self._dated - timedelta(hours=1))
-        limit = reference + (_FUTURE_DAY if "d" in fields or "j" in fields else _FUTURE_MINUTES)
+        limit = reference + (_FUTURE_DAY if "d" in fields else _FUTURE_MINUTES)
         # The first that is not later: the latest are first.
         for moment in moments:
             if moment <= limit:

@@ -97,7 +97,9 @@ class MultilineJoiner:
         self._json = json
         self._joins = mode != "off"
         self._pattern = (
-            compile_pattern(mode, f"start pattern {mode!r}") if mode not in ("auto", "off") else None
+            compile_pattern(mode, f"start pattern {mode!r}", for_bytes=True)
+            if mode not in ("auto", "off")
+            else None
         )
         self.first = 0
         """Offset in the file after the first line of the buffered event."""
@@ -206,7 +208,9 @@ class MultilineJoiner:
         if flags & IN_KEY:
             return True
         if self._pattern is not None:
-            return not (self._json and self._looks_like_json(text, first)) and not self._pattern.search(text)
+            return not (self._json and self._looks_like_json(text, first)) and not self._pattern.search(
+                text.encode()
+            )
         if self._state == _FRAMES:
             if first in " \t":
                 return True

@@ -34,6 +34,9 @@ from tickertape.producers.shipper.parsing.multiline import (
     JoinedEvent,
     MultilineJoiner,
 )
+from tickertape.producers.shipper.parsing.observer import EventReader, ParseObserver
+from tickertape.producers.shipper.parsing.own_formats.own_format import OwnFormat
+from tickertape.producers.shipper.parsing.own_formats.reader import OwnFormats, start_pattern
 from tickertape.producers.shipper.parsing.parsed_event import ParsedEvent
 from tickertape.producers.shipper.parsing.timestamps import TimestampParser
 from tickertape.producers.shipper.redaction import rules
@@ -72,6 +75,7 @@ class ParseSettings:
         multiline: "auto", "off", or an RE2 expression for the first line of an event.
         redact: additional secrets, as pairs of kind and RE2 expression.
         access_levels: lines of access logs have a level by their status.
+        own_formats: formats of the user for this file, which are tried first.
     """
 
     format: str = "auto"
@@ -80,6 +84,7 @@ class ParseSettings:
     multiline: str = "auto"
     redact: tuple[tuple[str, str], ...] = ()
     access_levels: bool = False
+    own_formats: tuple[OwnFormat, ...] = ()
 
 
 @dataclass(slots=True)
@@ -106,25 +111,36 @@ class Parser:
         settings: format, fields and other options.
         source: source of lines that do not name one.
         counts: counters, which parsers may share.
+        observer: learns how each event is read; None for none.
 
     Raises:
         ValueError: a setting is not valid.
     """
 
-    def __init__(self, settings: ParseSettings, source: str, counts: ParserCounts) -> None:
+    def __init__(
+        self,
+        settings: ParseSettings,
+        source: str,
+        counts: ParserCounts,
+        observer: ParseObserver | None = None,
+    ) -> None:
         self._source = source
         self._written = _NEVER
         self._counts = counts
-        self._timestamps = TimestampParser(settings.zone)
+        make_timestamps = TimestampParser if observer is None else observer.make_timestamps
+        self._timestamps = make_timestamps(settings.zone)
         self._redactor = Redactor(counts.redacted, settings.redact)
         self._keys = PrefixedKeyLines()
-        self._formats = FormatDetector(
+        detector = FormatDetector(
             settings.format, settings.fields, self._timestamps, access_levels=settings.access_levels
         )
+        self._own = OwnFormats(settings.own_formats, settings.zone, self._redactor, detector, make_timestamps)
+        self._formats: EventReader = self._own if settings.own_formats else detector
+        if observer is not None:
+            self._formats = observer.watch(self._formats, {**detector.readers, **self._own.readers})
         json = self._formats.may_be_json
-        self._streams = StreamJoiner(
-            lambda: MultilineJoiner(settings.multiline, json=json), self._redactor.clean
-        )
+        multiline = start_pattern(settings.own_formats, settings.multiline)
+        self._streams = StreamJoiner(lambda: MultilineJoiner(multiline, json=json), self._redactor.clean)
         self._joiner = self._streams.plain
 
     def feed(
@@ -240,7 +256,9 @@ class Parser:
         self, joined: list[JoinedEvent], now: float, *, now_text: str | None = None
     ) -> list[ParsedEvent]:
         events = []
-        self._timestamps.set_reference_time(min(now, self._written))
+        reference = min(now, self._written)
+        self._timestamps.set_reference_time(reference)
+        self._own.set_reference_time(reference)
         formats = self._formats
         default_source = self._source
         now_text = now_text or format_time(now)

@@ -282,6 +282,10 @@ def _gateways(desk: Desk, path: Path) -> None:
     desk.tickertape(f"tickertape check {path}")
 
 
+def _formats(desk: Desk, path: Path) -> None:
+    desk.tickertape(f"tickertape check --shipper-format-file {path}")
+
+
 def _grant(desk: Desk, path: Path) -> None:
     parse_grant(json.loads(path.read_text()), path.name)
 
@@ -299,6 +303,7 @@ READERS: Final[Mapping[str, Callable[[Desk, Path], None]]] = {
     r"\A\[\n  {\"name\"": _certificate_grants,
     r"\A{\"subjects\"": _grant,
     r"^nats_url = ": _config_file,
+    r"^\[formats\.": _formats,
     r"^networkPolicy:": _chart_values,
     r"^scrape_configs:": _scraped,
 }

@@ -13,7 +13,8 @@ output is a single object with stable names instead::
   ``origin`` (for ``--origin``);
 * settings, only if there is a finding: ``settings``, ``readers``, ``ops_host``,
   ``token_rules``, ``tls``, ``origins``, ``networks``, ``limits``, ``nats_access``, ``secret_files``;
-* a shipper, with ``--shipper-paths``: ``shipper_paths``, ``shipper_host``;
+* a shipper, with ``--shipper-paths``: ``shipper_paths``, ``shipper_host``; with ``--shipper-format-file``:
+  ``shipper_formats``;
 * a monitor's configuration file: ``monitor_file``.
 
 The exit code is 0 if no finding is an error, 1 otherwise, and 2 for bad usage. ``--live`` and ``--ready``
@@ -37,7 +38,7 @@ from tickertape.cli.check.nats import check_nats
 from tickertape.cli.check.ports import check_ports
 from tickertape.cli.check.report import Sections, passed, print_report, to_json
 from tickertape.cli.check.settings import check_settings
-from tickertape.cli.check.shipper import check_host, check_paths
+from tickertape.cli.check.shipper import check_format_file, check_host, check_paths
 from tickertape.cli.check.tokens import check_origin, check_tokens, validate_origin
 from tickertape.config.model import Positional
 from tickertape.contracts import subjects
@@ -55,7 +56,7 @@ with warnings.catch_warnings():
 
         section: ClassVar[str] = "check"
         only_options: ClassVar[frozenset[str]] = frozenset(
-            {"shipper_paths", "shipper_root", "shipper_host", "shipper_state_dir"}
+            {"shipper_paths", "shipper_root", "shipper_host", "shipper_state_dir", "shipper_format_file"}
         )
 
         file: Positional[Path | None] = Field(
@@ -80,6 +81,9 @@ with warnings.catch_warnings():
         shipper_root: list[str] = Field(
             [], description="folder to which symbolic links of the shipper's files may lead; repeatable"
         )
+        shipper_format_file: Path | None = Field(
+            None, description="format file of a shipper; may be checked without its paths"
+        )
         shipper_host: Annotated[str, checked_by(subjects.escape)] = Field(
             default_factory=socket.gethostname, description="host name of the shipper"
         )
@@ -90,6 +94,8 @@ with warnings.catch_warnings():
         @model_validator(mode="after")
         def _check_mode(self) -> Self:
             modes = [name for name in ("file", "shipper_paths", "live", "ready") if getattr(self, name)]
+            if self.shipper_format_file is not None and not self.shipper_paths:
+                modes.append("shipper_format_file")
             if len(modes) > 1:
                 raise ValueError(f"{' and '.join(modes)} are mutually exclusive; use one of them")
             if self.json and (self.live or self.ready):
@@ -113,6 +119,8 @@ async def run(settings: CheckSettings, now: Callable[[], float] = time.time) -> 
         found = _check_monitor(settings.file)
     elif settings.shipper_paths:
         found = await _check_shipper(settings, now())
+    elif settings.shipper_format_file is not None:
+        found = {"Formats": check_format_file(settings.shipper_format_file)}
     else:
         found = await _check_relay(settings, now)
     if settings.json:
@@ -140,8 +148,9 @@ async def _check_relay(settings: CheckSettings, now: Callable[[], float]) -> Sec
 
 
 async def _check_shipper(settings: CheckSettings, now: float) -> Sections:
-    host, paths = settings.shipper_host, settings.shipper_paths
+    host, paths, formats = settings.shipper_host, settings.shipper_paths, settings.shipper_format_file
     return {
+        "Formats": [] if formats is None else check_format_file(formats),
         "Files": await asyncio.to_thread(check_paths, paths, settings.shipper_root),
         "Host": await check_host(settings, settings.names(), host, paths, settings.shipper_state_dir, now),
     }

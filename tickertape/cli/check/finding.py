@@ -51,6 +51,7 @@ Name = Literal[
     # Shipper.
     "shipper_paths",
     "shipper_host",
+    "shipper_formats",
     # Configuration file of a monitor.
     "monitor_file",
 ]

@@ -14,6 +14,7 @@ from nats.errors import Error as NatsError
 
 from tickertape.cli.check.finding import Finding
 from tickertape.contracts.events import SystemHealth
+from tickertape.errors import ConfigurationError
 from tickertape.names import Names
 from tickertape.nats import connection, direct_get
 from tickertape.nats.errors import PermissionDenied
@@ -45,6 +46,23 @@ def check_paths(patterns: list[str], roots: list[str]) -> list[Finding]:
         left = len(found) - MAX_FINDINGS
         found = [*found[:MAX_FINDINGS], Finding.error("shipper_paths", f"{left} more paths cannot be read")]
     return found or [Finding.ok("shipper_paths", f"all files that match {', '.join(patterns)} can be read")]
+
+
+def check_format_file(path: Path) -> list[Finding]:
+    """Check the format file of a shipper, and report all its problems."""
+    try:
+        from tickertape.producers.shipper.format_file.loader import FormatFileError, load_formats
+    except ModuleNotFoundError as error:
+        hint = "pip install 'tickertape[ship]'"
+        return [Finding.error("shipper_formats", f"{error.name} is not installed", hint)]
+    try:
+        formats = load_formats(path)
+    except FormatFileError as error:
+        return [Finding.from_error("shipper_formats", problem) for problem in error.problems]
+    except ConfigurationError as error:
+        return [Finding.from_error("shipper_formats", error)]
+    names = ", ".join(each.name for each in formats)
+    return [Finding.ok("shipper_formats", f"{path}: {count(len(formats), 'format')}: {names}")]
 
 
 def _check_pattern(pattern: str, roots: Roots) -> Iterator[Finding]:

@@ -44,6 +44,9 @@ class FormatDetector:
         timestamps: parser of timestamps.
         access_levels: lines of access logs have a level by their status.
 
+    Attributes:
+        readers: readers by the names of their formats, in the order in which they are tried.
+
     Raises:
         ValueError: the format is unknown.
     """
@@ -57,8 +60,8 @@ class FormatDetector:
         self._auto = name == "auto"
         self._plain = PlainReader(timestamps, access_levels=access_levels)
         self._json = JsonReader(mapping)
-        # In the order in which they are tried: the stricter a format, the earlier.
-        self._readers: dict[str, Reader] = {
+        # The stricter a format, the earlier.
+        self.readers: dict[str, Reader] = {
             "json": self._json,
             "syslog": SyslogReader(timestamps),
             "loguru": LoguruReader(timestamps),
@@ -67,7 +70,7 @@ class FormatDetector:
             "logfmt": LogfmtReader(mapping),
             "plain": self._plain,
         }
-        self._reader: Reader | None = None if self._auto else self._readers[name]
+        self._reader: Reader | None = None if self._auto else self.readers[name]
         self._votes: Counter[str] = Counter()
         self._misses = 0
         # Replaced when the state changes, which spares every event the question of what the state is.
@@ -118,7 +121,7 @@ class FormatDetector:
     def _read_undetected(self, text: str, sanitize: Sanitizer | None = None) -> Fields:
         sanitized = _SanitizedText(text, sanitize) if sanitize is not None else None
         fields: Fields | None = None
-        for name, reader in self._readers.items():
+        for name, reader in self.readers.items():
             fields = reader.read(text) if sanitized is None else sanitized.read_with(reader)
             if fields is not None:
                 self._votes[name] += 1
@@ -128,7 +131,7 @@ class FormatDetector:
             candidates = [
                 (count, name) for name, count in self._votes.items() if name != "plain" and count > 1
             ]
-            self._reader = self._readers[max(candidates)[1] if candidates else "plain"]
+            self._reader = self.readers[max(candidates)[1] if candidates else "plain"]
             self.read = self._read_plain if self._reader is self._plain else self._read_detected
         assert fields is not None
         return fields
