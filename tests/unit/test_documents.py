@@ -24,6 +24,12 @@ EXAMPLES = {
     ("README.md", "ts"): "tests/e2e/test_readme_typescript.py",
     ("README.md", "tsx"): "tests/e2e/test_readme_typescript.py",
     ("docs/log-formats.md", "text"): "tests/unit/producers/shipper/format_file/test_page.py",
+    **{
+        (name, language): "tests/unit/producers/shipper/parsing/test_source_pages.py"
+        for name in documents()
+        if name.startswith("docs/sources/")
+        for language in ("log", "jsonl")
+    },
 }
 """Languages of examples, and the test that runs them."""
 

@@ -1,9 +1,12 @@
 """Batch: events of a file stream, with the checkpoint after them and what to record once they are shipped."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 from tickertape.producers.shipper.files.tailed_file import TailedFile
+from tickertape.producers.shipper.parsing.parsed_event import ParsedEvent
 from tickertape.producers.shipper.sinks.sink import Checkpoint, OutgoingEvent
 
 MAX_BATCH_EVENTS: Final = 900
@@ -11,6 +14,12 @@ MAX_BATCH_EVENTS: Final = 900
 
 MAX_BATCH_BYTES: Final = 1024 * 1024
 """Bytes of events after which a batch is closed."""
+
+
+def exceeds_batch(count: int, ready: Iterable[tuple[TailedFile, ParsedEvent]]) -> bool:
+    """Return whether the next events, which no position separates, exceed a batch that has ``count``."""
+    following = takewhile(lambda item: not item[1].may_end_batch, ready)
+    return count > 0 and count + sum(1 for _ in following) + 1 > MAX_BATCH_EVENTS
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tickertape.contracts.subjects import LEVELS
-from tickertape.producers.shipper.files.batch import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Batch
+from tickertape.producers.shipper.files.batch import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Batch, exceeds_batch
 from tickertape.producers.shipper.files.completed_files import MAX_COMPLETED
 from tickertape.producers.shipper.files.copies import open_copy
 from tickertape.producers.shipper.files.roots import Roots
@@ -152,15 +152,16 @@ class FileStream(RotationChain):
         announce = self._announce_generations
         new = announce and any(file.generation not in self._announced for file in self.chain)
         if new and not events and not completed:
-            # This batch has no events: message ids contain the generation, so it must be stored before the
-            # first of them is sent, or a restart would choose another one.
+            # A batch without events stores the generation before the first message id contains it.
             return self._batch([], [], now)
         size = sum(len(event.payload) for event in events)
-        is_full = False
+        is_full = is_within = False
         while not is_full and (self._ready or self._fill(now, finish=finish)):
             file, parsed = self._ready[0]
-            if announce and file.generation not in self._announced:
+            waits = announce and file.generation not in self._announced
+            if waits or (not (is_within or parsed.may_end_batch) and exceeds_batch(len(events), self._ready)):
                 break
+            is_within = not parsed.may_end_batch
             self._ready.popleft()
             # Events that are not admitted count as batched too, or they would hold back the checkpoint.
             start = file.mark_batched(parsed.end)
@@ -279,8 +280,7 @@ class FileStream(RotationChain):
                 self._ready.extend((file, parsed) for parsed in file.finish(now))
                 break
             # A truncated generation has no position any more, because its file belongs to the next one.
-            # Otherwise blank lines at the end, which are in no event, are covered here: a completed file is
-            # one whose position equals its size.
+            # Otherwise blank lines at the end, which are in no event, are covered here, up to its size.
             if not file.ended:
                 file.mark_batched(file.read_offset)
                 if file.exists:

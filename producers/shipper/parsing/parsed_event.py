@@ -10,6 +10,8 @@ from typing import Any, Final
 import orjson
 from tickertape.contracts import strict_json
 from tickertape.contracts.events import MAX_EVENT_BYTES, MAX_EVENT_DEPTH, SystemLog
+from tickertape.producers.shipper.parsing.formats.fields import Fields
+from tickertape.producers.shipper.parsing.levels import DEFAULT_LEVEL
 
 _SHORT_MESSAGE: Final = 32 * 1024
 """Characters of a message that fit into an event, however they are encoded."""
@@ -66,6 +68,33 @@ class ParsedEvent:
 
     def _encode_short(self) -> bytes:
         return self._encode_body(self.message[:_SHORT_MESSAGE], {"truncated": True})
+
+
+def build_group(records: list[Fields], source: str, now_text: str, end: int) -> list[ParsedEvent]:
+    """Build the events of a line with several records.
+
+    They are committed together, since no position separates them. As each has an offset of its own within the
+    line, so has its message id, which is the same after a restart.
+
+    Args:
+        records: fields of each record.
+        source: source of records that do not name one.
+        now_text: time of records without one.
+        end: offset in the file after the line.
+    """
+    last = len(records) - 1
+    return [
+        ParsedEvent(
+            each[0] or DEFAULT_LEVEL,
+            each[1],
+            each[2] or source,
+            each[3] or now_text,
+            each[4],
+            end - last + index,
+            may_end_batch=index == last,
+        )
+        for index, each in enumerate(records)
+    ]
 
 
 @lru_cache(maxsize=4096)

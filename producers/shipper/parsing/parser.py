@@ -24,7 +24,13 @@ from tickertape.producers.shipper import sanitize as sanitizing
 from tickertape.producers.shipper.parsing import fix_messages
 from tickertape.producers.shipper.parsing.container_lines import MARKERS, JoinedLines, StreamJoiner
 from tickertape.producers.shipper.parsing.formats import FORMATS, FormatDetector
-from tickertape.producers.shipper.parsing.formats.fields import DEFAULT_FIELDS, FieldNames, legal_source
+from tickertape.producers.shipper.parsing.formats.fields import (
+    DEFAULT_FIELDS,
+    FieldNames,
+    Fields,
+    legal_source,
+)
+from tickertape.producers.shipper.parsing.formats.otlp import Records
 from tickertape.producers.shipper.parsing.levels import DEFAULT_LEVEL, level_of
 from tickertape.producers.shipper.parsing.multiline import (
     IN_KEY,
@@ -37,7 +43,7 @@ from tickertape.producers.shipper.parsing.multiline import (
 from tickertape.producers.shipper.parsing.observer import EventReader, ParseObserver
 from tickertape.producers.shipper.parsing.own_formats.own_format import OwnFormat
 from tickertape.producers.shipper.parsing.own_formats.reader import OwnFormats, start_pattern
-from tickertape.producers.shipper.parsing.parsed_event import ParsedEvent
+from tickertape.producers.shipper.parsing.parsed_event import ParsedEvent, build_group
 from tickertape.producers.shipper.parsing.timestamps import TimestampParser
 from tickertape.producers.shipper.redaction import rules
 from tickertape.producers.shipper.redaction.expressions import compile_bytes
@@ -266,18 +272,16 @@ class Parser:
             if flags & NEEDS_SANITIZING:
                 if flags & IN_KEY:
                     text = KEY_BEGIN + text
-                fields = formats.read(text.strip(), self._redactor.redact_value)
+                fields = self._check_fields(formats.read(text.strip(), self._redactor.redact_value))
             else:
                 fields = formats.read(text.strip())
             level, message, source, timestamp, metadata = fields
-            if flags & NEEDS_SANITIZING:
-                # Sanitizing may have made it unusable in a subject.
-                source = source and legal_source(source)
-                fix = fix_messages.read_messages(message)
-                if fix is not None:
-                    metadata.setdefault("fix", fix)
-                    if timestamp is None:
-                        timestamp = self._timestamps.parse_value(f"{fix.get('sending_time')}Z")
+            if metadata.__class__ is Records:
+                records = metadata.fields
+                if flags & NEEDS_SANITIZING:
+                    records = list(map(self._check_fields, records))
+                events += build_group(records, default_source, now_text, end)
+                continue
             if flags & TRUNCATED:
                 metadata["truncated"] = True
             events.append(
@@ -292,15 +296,30 @@ class Parser:
             )
         return events
 
+    def _check_fields(self, fields: Fields) -> Fields:
+        """Check the source of a sanitized text, which may be illegal now, and read its FIX message."""
+        level, message, source, timestamp, metadata = fields
+        fix = fix_messages.read_messages(message)
+        if fix is not None:
+            metadata.setdefault("fix", fix)
+            if timestamp is None:
+                timestamp = self._timestamps.parse_value(f"{fix.get('sending_time')}Z")
+        return level, message, source and legal_source(source), timestamp, metadata
+
     def _parse_streams(self, joined: list[JoinedLines], now: float) -> list[ParsedEvent]:
         """Parse the events of streams; their runtime wrote the fields that the line does not contain."""
         now_text = format_time(now)
         events = [(each.text, each.last, each.flags) for each in joined]
         parsed = self._parse_events(events, now, now_text=now_text)
-        for event, lines in zip(parsed, joined, strict=True):
-            event.may_end_batch = lines.may_end_batch
-            if not lines.may_end_batch:
-                event.end = lines.first
+        remaining = iter(joined)
+        is_last = True
+        for event in parsed:
+            if is_last:
+                lines = next(remaining)
+            is_last = event.may_end_batch  # of the records of one line
+            event.may_end_batch = is_last and lines.may_end_batch
+            if not event.may_end_batch:
+                event.end = lines.first - (lines.last - event.end)
             if event.timestamp is now_text and lines.time is not None:
                 event.timestamp = self._timestamps.parse_text(lines.time) or event.timestamp
             if event.source == self._source and lines.source is not None:

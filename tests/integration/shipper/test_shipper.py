@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,21 @@ def numbered(first: int, last: int) -> list[str]:
     return [f"line {number}" for number in range(first, last)]
 
 
+def records(first: int, last: int, count: int = 250) -> list[str]:
+    """Return lines of OpenTelemetry's file exporter, each with many records."""
+    return [
+        orjson.dumps(
+            {
+                "resourceLogs": [
+                    {"scopeLogs": [{"logRecords": [{"body": {"stringValue": text}} for text in part]}]}
+                    for part in (numbered(start, min(start + count, last)),)
+                ]
+            }
+        ).decode()
+        for start in range(first, last, count)
+    ]
+
+
 def test_a_rotation_and_a_restart_lose_and_repeat_nothing(
     nats_url: str, nats_prefix: str, tmp_path: Path
 ) -> None:
@@ -148,10 +163,13 @@ def test_a_rotation_and_a_restart_lose_and_repeat_nothing(
     asyncio.run(main())
 
 
-def test_a_crash_repeats_nothing(nats_url: str, nats_prefix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("lines", [numbered, records])
+def test_a_crash_repeats_nothing(
+    nats_url: str, nats_prefix: str, tmp_path: Path, lines: Callable[[int, int], list[str]]
+) -> None:
     """A killed shipper resumes from its last checkpoint, and lines sent after it are not stored twice."""
     log = tmp_path / "app.log"
-    append(log, numbered(0, 3000))
+    append(log, lines(0, 3000))
     code = (
         "import asyncio, sys; from tickertape.cli.ship import ShipSettings, run; "
         "sys.exit(asyncio.run(run(ShipSettings.model_validate_json(sys.argv[1]))))"
@@ -504,12 +522,13 @@ def test_health_and_status_report_the_lag(
     assert any("no status of a shipper on host 'absent'" in text for text in printed)
 
 
+@pytest.mark.parametrize("lines", [numbered, records])
 def test_without_atomic_batches_message_ids_prevent_duplicates(
-    nats_url: str, nats_prefix: str, tmp_path: Path
+    nats_url: str, nats_prefix: str, tmp_path: Path, lines: Callable[[int, int], list[str]]
 ) -> None:
     """Before NATS 2.12, a shipper killed before its checkpoint is saved resends the same message IDs."""
     log = tmp_path / "app.log"
-    append(log, numbered(0, 2_500))
+    append(log, lines(0, 2_500))
     settings = settings_of(nats_url, nats_prefix, tmp_path, once=True)
 
     class FailingState(LocalState):

@@ -13,8 +13,8 @@ from typing import Any, Final
 import orjson
 from tickertape.contracts import strict_json
 from tickertape.contracts.events import MAX_EVENT_DEPTH
-from tickertape.contracts.subjects import LEVELS
 from tickertape.producers.shipper.parsing.formats.fields import FieldMapping, Fields, Sanitizer
+from tickertape.producers.shipper.parsing.formats.otlp import read_records
 
 _MAX_DEPTH: Final = MAX_EVENT_DEPTH - 2
 """Nesting depth of a body that still fits into the metadata of an event."""
@@ -63,8 +63,8 @@ class JsonReader:
 
     def _read_special(self, body: dict[str, Any], text: str) -> Fields:
         """Read an object with a key of ``_SPECIAL``."""
-        if "resourceLogs" in body and (records := _otlp_records(body)):
-            return self._read_otlp(records, body)
+        if "resourceLogs" in body and (fields := read_records(body, self._mapping)) is not None:
+            return fields
         template = body.get("@mt") or body.get("MessageTemplate")
         level, message, source, timestamp = self._mapping.take(body, text)
         if message is None:
@@ -80,39 +80,10 @@ class JsonReader:
             body["metadata"] = nested
         return level, message, source, timestamp, body
 
-    def _read_otlp(self, records: list[dict[str, Any]], body: dict[str, Any]) -> Fields:
-        """Return one event for the records of a line: the worst level, and the time of the first."""
-        fields = [self._mapping.take(record) for record in records]
-        level = max((each[0] or "DEBUG" for each in fields), key=LEVELS.index)
-        message = "\n".join(each[1] or "" for each in fields)
-        return level, message or orjson.dumps(body).decode(), fields[0][2], fields[0][3], body
-
-
-def _otlp_records(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the log records of an OTLP request, each with the name of its service."""
-    records: list[dict[str, Any]] = []
-    for resource in _objects(body.get("resourceLogs")):
-        names = [
-            each.get("value") for each in _objects(_object(resource.get("resource")).get("attributes"))
-            if each.get("key") == "service.name"
-        ]  # fmt: skip
-        service = _object(names[0]).get("stringValue") if names else None
-        for scope in _objects(resource.get("scopeLogs")):
-            records += [{"service": service, **record} for record in _objects(scope.get("logRecords"))]
-    return records
-
-
-def _object(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _objects(value: object) -> list[dict[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
-
 
 def _render(template: str, properties: object) -> str:
     """Replace the names in a message template, such as ``{Count}``, by their values."""
-    values = _object(properties)
+    values = properties if isinstance(properties, dict) else {}
 
     def replace(match: re.Match[str]) -> str:
         value = values.get(match[1])
