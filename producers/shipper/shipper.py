@@ -2,16 +2,17 @@
 
 Invariants:
 
-1. Only one task at a time ships a file stream. Up to ``MAX_CONCURRENT_STREAMS`` tasks work simultaneously,
-   each with at most two batches in memory.
+1. Only one task at a time ships a file stream, with at most two batches in memory. ``Schedule`` bounds how
+   many work simultaneously.
 2. While NATS is unreachable nothing more is read, but files are still found and kept open, however often they
    rotate.
 3. A batch that waits for its acknowledgement blocks no other file stream.
 """
 
 import asyncio
+import itertools
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -19,6 +20,8 @@ from tickertape.producers.shipper.file_source import FileSource
 from tickertape.producers.shipper.files.batch import Batch
 from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.files.file_watcher import FileWatcher
+from tickertape.producers.shipper.schedule import Schedule
+from tickertape.producers.shipper.sinks.conflicts import ConflictLimit
 from tickertape.producers.shipper.sinks.sink import CommitRejected, Conflict, Sink
 
 from tickertape.clock import SteppedClock
@@ -46,17 +49,14 @@ SCAN_BACKOFF: Final = 100
 HASTY_SCAN_BACKOFF: Final = 10
 """The same ratio while the operating system reports changes of files that are not tailed."""
 
-MAX_CONCURRENT_STREAMS: Final = 8
-"""File streams that are shipped simultaneously; it bounds memory."""
+MAX_TURN_BATCHES: Final = 8
+"""Batches of a file stream after which others have their turn."""
+
+SMALL_BATCH_EVENTS: Final = 300
+"""Events of a batch up to which the next one is not read while it is in flight, as there is hardly any."""
 
 STOP_GRACE: Final = 3.0
 """Seconds for batches in flight at shutdown; the next start finds out whether later ones were committed."""
-
-MAX_CONFLICTS: Final = 3
-"""Conflicts within ``CONFLICT_WINDOW`` that end the shipper: fewer come from a restart or takeover."""
-
-CONFLICT_WINDOW: Final = 60.0
-"""Seconds over which conflicts are counted."""
 
 MAX_READ_FAILURES: Final = 3
 """Consecutive failures to read a file after the end of the input that end the shipper."""
@@ -98,16 +98,13 @@ class Shipper:
         self._watcher = watcher
         self._limit = limit
         self._report = report
-        self._slots = asyncio.Semaphore(MAX_CONCURRENT_STREAMS)
-        self._busy: set[FileStream] = set()
-        self._conflict_times: deque[float] = deque(maxlen=MAX_CONFLICTS)
+        self._schedule = Schedule(watcher.wake)
+        self._conflict_limit = ConflictLimit()
         self._reported_paths: set[str] = set()
         # Scans in succession that have not found everything.
         self._scan_failures = 0
         # Monotonic seconds of the next scans, without and with the sign of a new file, and of the next poll.
         self._scan_at = self._hasty_scan_at = self._poll_at = 0.0
-        # Streams that are polled each time, as something other than new data is due in them.
-        self._attended: set[FileStream] = set()
         self._by_path: dict[str, FileStream] = {}
         self._draining = False
         self._stopping = False
@@ -148,7 +145,8 @@ class Shipper:
                         if idle and ended and self._scan(now) and self._poll(tasks, self._clock.now()):
                             return
                     else:
-                        self._start_ready(tasks, now, changed | self._attended)
+                        changed.update(self._schedule.take_due(time.monotonic()))
+                        self._start_ready(tasks, now, changed)
                     pause = DRAIN_POLL_INTERVAL if ended else self._poll_delay()
                     await tasks.until(self._watcher.wait(pause))
             finally:
@@ -196,17 +194,11 @@ class Shipper:
             )
 
     def _poll_delay(self) -> float:
-        """Return the seconds until the next poll if no change is reported."""
+        """Return the seconds until something is due if no change is reported."""
         now = time.monotonic()
-        due_at = min(self._scan_at, self._poll_at)
-        # The task of a busy stream flushes its lines; its time here, often past, would only shorten the
-        # pause.
-        flush_at = min(
-            (stream.flush_at for stream in self._attended if stream not in self._busy), default=float("inf")
-        )
-        interval = SLOW_POLL_INTERVAL if self._watcher.active else POLL_INTERVAL
-        until = due_at if not self._attended else min(due_at, now + interval)
-        return max(DRAIN_POLL_INTERVAL, min(until, flush_at) - now)
+        due_at = min(self._scan_at, self._poll_at, self._schedule.next_due)
+        self._schedule.wake_at = max(now + DRAIN_POLL_INTERVAL, due_at)
+        return self._schedule.wake_at - now
 
     def _take_changed(self) -> set[FileStream]:
         """Return the streams of the files that have changed since the last call; scan early if one is new."""
@@ -222,45 +214,59 @@ class Shipper:
         started = time.monotonic()
         idle = self._start_ready(tasks, now, list(self._files.streams.values())) and idle
         ended = time.monotonic()
-        interval = SLOW_POLL_INTERVAL if self._watcher.active else POLL_INTERVAL
-        self._poll_at = ended + max(interval, (ended - started) * POLL_BACKOFF)
+        self._poll_at = ended + max(self._interval, (ended - started) * POLL_BACKOFF)
         return idle
 
+    @property
+    def _interval(self) -> float:
+        return SLOW_POLL_INTERVAL if self._watcher.active else POLL_INTERVAL
+
     def _start_ready(self, tasks: Tasks, now: float, streams: Iterable[FileStream]) -> bool:
-        """Start a task for those of the file streams that have work; return whether none has."""
+        """Queue those of the file streams that have work; return whether none has."""
         idle = True
-        for stream in list(streams):
-            if stream in self._busy:
+        for stream in streams:
+            if stream in self._schedule.busy:
                 continue
-            if stream.needs_attention:
-                self._attended.add(stream)
-            else:
-                self._attended.discard(stream)
             if stream.deferred or stream.is_backing_off:
                 idle = False  # there may be more, which cannot be read or found at the moment
             if stream.has_work(now) or (self._draining and stream.has_partial):
                 idle = False
-                self._busy.add(stream)
-                tasks.start(self._ship(stream), name=f"ship {stream.path}")
+                self._schedule.add(stream)
+            else:
+                self._schedule.attend(stream, self._interval)
+        self._start_queued(tasks)
         return idle
 
-    async def _ship(self, stream: FileStream) -> None:
-        try:
-            async with self._slots:
-                await self._ship_all(stream)
-        finally:
-            self._busy.discard(stream)
-            if stream.needs_attention:
-                self._attended.add(stream)
+    def _start_queued(self, tasks: Tasks) -> None:
+        while (stream := self._schedule.take()) is not None:
+            tasks.start(self._ship(tasks, stream), name=f"ship {stream.path}")
 
-    async def _ship_all(self, stream: FileStream) -> None:
-        """Ship everything that can be read, building each batch while the previous one is in flight."""
+    async def _ship(self, tasks: Tasks, stream: FileStream) -> None:
+        has_more = False
+        try:
+            has_more = await self._ship_turn(stream)
+        finally:
+            self._schedule.release(stream)
+            if has_more:
+                self._schedule.add(stream)
+            else:
+                self._schedule.attend(stream, self._interval)
+        if not self._stopping:
+            self._start_queued(tasks)
+
+    async def _ship_turn(self, stream: FileStream) -> bool:
+        """Ship what can be read, building each batch while the previous one is in flight.
+
+        Returns:
+            Whether there may be more, as the turn is over before the end of what can be read.
+        """
         in_flight: tuple[Batch, asyncio.Task[int]] | None = None
         batches: list[Batch] = []
         try:
-            while True:
+            for number in itertools.count():
                 batch = error = None
-                if not self._stopping:
+                is_over = number == MAX_TURN_BATCHES
+                if not (self._stopping or is_over):
                     try:
                         batch = stream.next_batch(self._clock.now(), finish=self._draining)
                     except OSError as failed_read:
@@ -270,14 +276,16 @@ class Shipper:
                 if in_flight is not None:
                     # A batch is committed only after its predecessor, whose sequence is the condition of its
                     # commit.
-                    stream.mark_shipped(in_flight[0], await in_flight[1])
-                    self._count(in_flight[0])
+                    self._record_shipped(stream, in_flight[0], await in_flight[1])
                     in_flight = None
                 if error is not None:
                     # Only after the batch in flight is acknowledged: reading continues after its events.
                     self._back_off(stream, error)
                 if batch is None:
-                    return
+                    return is_over
+                if len(batch.events) <= SMALL_BATCH_EVENTS:
+                    self._record_shipped(stream, batch, await self._commit(stream, batch))
+                    continue
                 in_flight = (batch, asyncio.create_task(self._commit(stream, batch)))
                 # Let the commit start: reading the next batch blocks the event loop.
                 await asyncio.sleep(0)
@@ -290,6 +298,7 @@ class Shipper:
         finally:
             if in_flight is not None:
                 in_flight[1].cancel()
+        return True  # what the other process has not shipped
 
     def _back_off(self, stream: FileStream, error: OSError) -> None:
         """Retry a file stream that cannot be read after a while, and report that once."""
@@ -319,18 +328,17 @@ class Shipper:
             self._report(f"event dropped: {reason} (further dropped events are only counted)")
         self.rejected += count
 
-    def _count(self, batch: Batch) -> None:
+    def _record_shipped(self, stream: FileStream, batch: Batch, sequence: int) -> None:
+        stream.mark_shipped(batch, sequence)
         self.batches += 1
         for event in batch.events:
             self.shipped[event.subject.split(".", 2)[1]] += 1
             self.bytes += len(event.payload)
 
     def _record_conflict(self, stream: FileStream, conflict: Conflict) -> None:
-        now = time.monotonic()
         self.conflicts += 1
-        self._conflict_times.append(now)
         self._report(f"{stream.path}: another shipper has committed first; continuing from its checkpoint")
-        if len(self._conflict_times) == MAX_CONFLICTS and now - self._conflict_times[0] < CONFLICT_WINDOW:
+        if self._conflict_limit.is_reached(time.monotonic()):
             raise ShipError(
                 f"{stream.path}: another shipper (run {conflict.stored.checkpoint.run}) ships this file under"
                 " the same host name",

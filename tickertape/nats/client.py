@@ -38,6 +38,7 @@ from tickertape.nats.connect_errors import (
     parse_server_error,
 )
 from tickertape.nats.credentials import Access
+from tickertape.nats.wire.batch_messages import BatchMessages
 from tickertape.nats.wire.denial_tracker import DenialTracker
 from tickertape.nats.wire.denials import PendingOperations
 from tickertape.nats.wire.headers import Headers
@@ -231,13 +232,9 @@ class SafeClient(Client):
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
     ) -> Msg:
         return self.msg_class(
-            self,
-            subject.decode(errors="surrogateescape"),
-            reply.decode(errors="surrogateescape"),
-            data,
-            headers,
-            _sid=sid,
-        )
+            self, subject.decode(errors="surrogateescape"), reply.decode(errors="surrogateescape"),
+            data, headers, _sid=sid,
+        )  # fmt: skip
 
     async def _process_connect_init(self) -> None:
         self._certificate_checked = False
@@ -329,6 +326,12 @@ def protocol_errors(client: Client) -> int:
     return client.protocol_error_count if isinstance(client, SafeClient) else 0
 
 
+async def publish_batch(client: Client, messages: BatchMessages) -> None:
+    """Publish the messages of a batch in one go, as nats-py takes long for each."""
+    await client._send_command(messages.encode())
+    await client._flush_pending()
+
+
 async def subscribe_raw(client: Client, subject: str, handle: RawHandler) -> Subscription:
     """Subscribe without the queue, the task and the parsed headers of nats-py, which take most of its time.
 
@@ -343,4 +346,4 @@ async def subscribe_raw(client: Client, subject: str, handle: RawHandler) -> Sub
     return subscription
 
 
-__all__ = ["SafeClient", "protocol_errors", "server_info", "subscribe_raw", "watch_denials"]
+__all__ = ["SafeClient", "protocol_errors", "publish_batch", "server_info", "subscribe_raw", "watch_denials"]

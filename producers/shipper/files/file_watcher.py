@@ -76,6 +76,10 @@ class FileWatcher:
         """Make ``run`` return."""
         self._stop.set()
 
+    def wake(self) -> None:
+        """Make ``wait`` return, although no file has changed."""
+        self._changed.set()
+
     async def wait(self, seconds: float) -> None:
         """Wait until a file changes, or until the timeout expires."""
         with contextlib.suppress(TimeoutError):

@@ -1,8 +1,9 @@
 """Exactly-once sink: a batch of events and the checkpoint of their file stream are one JetStream commit.
 
-The checkpoint is the last message of the batch, with the condition that the previous checkpoint is still the
-last message on its subject (``Nats-Expected-Last-Subject-Sequence``). So only one of all attempts to ship the
-same lines succeeds, in whatever process; a process that misses the acknowledgement reads the checkpoint.
+The checkpoint has the condition that the previous checkpoint is still the last message on its subject
+(``Nats-Expected-Last-Subject-Sequence``). So only one of all attempts to ship the same lines succeeds, in
+whatever process; a process that misses the acknowledgement reads the checkpoint. Batches of several file
+streams share a commit (``group_commit``), but each is looked up and retried by itself.
 
 Invariants:
 
@@ -15,7 +16,6 @@ Invariants:
 import asyncio
 import secrets
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -26,6 +26,7 @@ from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeout
 from tickertape.contracts import subjects
 from tickertape.producers.shipper.position import digest
+from tickertape.producers.shipper.sinks.group_commit import Entry, GroupCommit, Outcome
 from tickertape.producers.shipper.sinks.sink import (
     DENIED_DELAY,
     BlockedReport,
@@ -39,10 +40,11 @@ from tickertape.producers.shipper.sinks.sink import (
 
 from tickertape.names import Names
 from tickertape.nats import direct_get
-from tickertape.nats.client import watch_denials
+from tickertape.nats.client import publish_batch, watch_denials
 from tickertape.nats.errors import PermissionDenied, StreamsError
 from tickertape.nats.provisioning import RETRY_DELAY
 from tickertape.nats.storage.problems import NO_REPLY, NO_REPLY_HINT, NO_STREAM_HINT, storage_failure
+from tickertape.nats.wire.batch_messages import BatchMessages
 from tickertape.process.tasks import run_with_check
 
 COMMIT_TIMEOUT: Final = 10.0
@@ -64,8 +66,8 @@ _MAX_CONCURRENT_LOADS: Final = 32
 _CONNECTION_POLL: Final = 0.1
 """Seconds between two checks of the connection."""
 
-_FLUSH_BYTES: Final = 512 * 1024
-"""Buffered bytes after which the client gets a chance to write to the socket."""
+_MAX_SHARED_FAILURES: Final = 2
+"""Failures of a commit that a batch shares with others after which it is sent by itself."""
 
 T = TypeVar("T")
 
@@ -86,6 +88,7 @@ class AtomicSink:
         self._host = host
         self._blocked = BlockedReport(warn)
         self._batches = 0
+        self._groups = GroupCommit(self._send)
 
     async def load(self) -> dict[str, StoredCheckpoint]:
         """Load the checkpoints of this host, by path; wait while NATS is unreachable."""
@@ -111,17 +114,25 @@ class AtomicSink:
         self._batches += 1
         # The same for all attempts: a checkpoint that carries it proves that one of them was stored.
         batch = f"{checkpoint.run}-{self._batches}"
-        body = replace(checkpoint, batch=batch).encode(self._host)
+        body = checkpoint.encode(self._host, batch)
         subject = self._subject(checkpoint.path)
+        failures = 0
         while True:
+            # Others must not fail again because of this batch, if it is the one that NATS rejects.
+            alone = failures >= _MAX_SHARED_FAILURES
             try:
-                sequence, code, problem = await self._attempt(events, subject, body, expected)
-                if sequence:
-                    return sequence
-                if code in _TOO_LARGE:
-                    raise CommitRejected(problem)
+                outcome = await self._groups.submit(events, subject, body, expected, alone=alone)
+                if outcome.sequence:
+                    return outcome.sequence
+                failures += 1
+                if outcome.code in _TOO_LARGE:
+                    if outcome.shared:
+                        failures = _MAX_SHARED_FAILURES
+                        continue
+                    raise CommitRejected(outcome.problem)
                 stored = await self._load_newest(subject)
             except PermissionDenied as error:
+                failures = _MAX_SHARED_FAILURES
                 self._report_blocked(str(error))
                 await asyncio.sleep(DENIED_DELAY)
                 continue
@@ -135,9 +146,9 @@ class AtomicSink:
             # Neither this batch nor another one was stored, or a replica that lags has answered: send it
             # again.
             if last == expected:
-                if problem:
-                    self._report_blocked(problem)
-                await asyncio.sleep(RETRY_DELAY if problem else _CONNECTION_POLL)
+                if outcome.problem:
+                    self._report_blocked(outcome.problem)
+                await asyncio.sleep(RETRY_DELAY if outcome.problem else _CONNECTION_POLL)
             elif stored is None or stored.checkpoint.count < checkpoint.count:
                 # Not another shipper: the checkpoint has expired in EVENTS, or the stream was recreated.
                 expected = last
@@ -148,63 +159,95 @@ class AtomicSink:
         if self._client.is_connected:
             self._blocked.report(problem)
 
-    async def _attempt(
-        self, events: Sequence[OutgoingEvent], subject: str, body: bytes, expected: int
-    ) -> tuple[int, int, str]:
-        """Send a batch once; return its sequence, or 0 with the code and the text of the error.
+    async def _send(self, group: list[Entry]) -> None:
+        """Send a group once, and set the outcome of each entry."""
+        shared = len(group) > 1
+        try:
+            outcome = await self._attempt(group)
+        except PermissionDenied as error:
+            for entry in group:
+                if not entry.outcome.done():
+                    if not shared or self._contains(entry, error.subject):
+                        entry.outcome.set_exception(error)
+                    else:
+                        entry.outcome.set_result(Outcome(0, 0, "", shared))
+            return
+        for before_last, entry in enumerate(reversed(group)):
+            if not entry.outcome.done():
+                # The checkpoints are the last messages, in this order.
+                sequence = outcome.sequence and outcome.sequence - before_last
+                entry.outcome.set_result(outcome._replace(sequence=sequence, shared=shared))
+
+    def _contains(self, entry: Entry, subject: str) -> bool:
+        return subject == entry.subject or any(
+            self._names.subject(event.subject) == subject for event in entry.events
+        )
+
+    async def _attempt(self, group: list[Entry]) -> Outcome:
+        """Send a group once; return the outcome with the sequence of the last checkpoint.
 
         Raises:
-            PermissionDenied: NATS denies the subject of an event or of the checkpoint.
+            PermissionDenied: NATS denies the subject of an event or of a checkpoint.
         """
         client = self._client
         # A batch that is sent over two connections would not be complete.
         while not client.is_connected:  # noqa: ASYNC110 - nothing signals the connection
             await asyncio.sleep(_CONNECTION_POLL)
-        with watch_denials(client, {self._names.subject(event.subject) for event in events}) as denied:
-            condition = {"Nats-Expected-Last-Subject-Sequence": str(expected)}
-            condition |= await self._publish_events(events)
+        with watch_denials(client, self._watched_subjects(group)) as denied:
+            headers = await self._publish_group(group)
+            last = group[-1]
+            headers["Nats-Expected-Last-Subject-Sequence"] = str(last.expected)
             try:
-                reply = await self._request(subject, body, condition, denied)
+                reply = await self._request(last.subject, last.body, headers, denied)
             # Only the commit is a request, so a missing stream shows here.
             except NoRespondersError:
-                return 0, 503, f"no stream stores checkpoints; {NO_STREAM_HINT}"
+                return Outcome(0, 503, f"no stream stores checkpoints; {NO_STREAM_HINT}")
             except NatsTimeout:
-                return 0, 0, f"{NO_REPLY}; {NO_REPLY_HINT}, and behind a leaf node, the log of the hub"
+                problem = f"{NO_REPLY}; {NO_REPLY_HINT}, and behind a leaf node, the log of the hub"
+                return Outcome(0, 0, problem)
             ack = _decode_object(reply.data)
             error = ack.get("error")
             if error is None and "seq" in ack:
                 self._blocked.clear()
-                return int(ack["seq"]), 0, ""
+                return Outcome(int(ack["seq"]), 0, "")
             if denied.done():
                 denied.result()  # raises: the commit failed because this message of the batch is missing
         error = error or {}
         code = int(error.get("err_code") or 0)
         # Not a problem to report: the caller finds out which checkpoint was stored instead.
         if code in _WRONG_LAST_SEQUENCE:
-            return 0, code, ""
+            return Outcome(0, code, "")
         description = str(error.get("description", "unexpected reply"))
         if code == _INCOMPLETE:
-            return 0, code, f"{description} (code {code}); {NO_REPLY_HINT}"
+            return Outcome(0, code, f"{description} (code {code}); {NO_REPLY_HINT}")
         failure = storage_failure(code, description)
-        return 0, code, f"{description} (code {code})" if failure is None else "; ".join(failure)
+        return Outcome(0, code, f"{description} (code {code})" if failure is None else "; ".join(failure))
 
-    async def _publish_events(self, events: Sequence[OutgoingEvent]) -> dict[str, str]:
-        """Publish the events of a batch; return the headers of the message that commits it."""
-        if not events:
+    def _watched_subjects(self, group: list[Entry]) -> set[str]:
+        watched = {event.subject for entry in group for event in entry.events}
+        # The last checkpoint is a request, which fails by itself.
+        return {*map(self._names.subject, watched), *(entry.subject for entry in group[:-1])}
+
+    async def _publish_group(self, group: list[Entry]) -> dict[str, str]:
+        """Publish the messages of a group but the last; return the headers of that, which commits it."""
+        count = sum(entry.messages for entry in group)
+        if count == 1:
             return {}
         client = self._client
         # A new id for each attempt, because the server still holds the messages of an attempt whose
         # connection was lost, until it abandons that batch.
         batch = secrets.token_hex(8)
-        for number, event in enumerate(events, 1):
-            headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
-            # No reply is requested: the server acknowledges the commit for all of them.
-            await client.publish(self._names.subject(event.subject), event.payload, headers=headers)
-            if client.pending_data_size > _FLUSH_BYTES:
-                await asyncio.sleep(0)
+        messages = BatchMessages(batch)
+        for entry in group:
+            for event in entry.events:
+                messages.add(self._names.subject(event.subject), event.payload)
+        for entry in group[:-1]:
+            messages.add(entry.subject, entry.body, entry.expected)
+        # No reply is requested: the server acknowledges the commit for all of them.
+        await publish_batch(client, messages)
         return {
             "Nats-Batch-Id": batch,
-            "Nats-Batch-Sequence": str(len(events) + 1),
+            "Nats-Batch-Sequence": str(count),
             "Nats-Batch-Commit": "1",
         }
 

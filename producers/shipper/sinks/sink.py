@@ -59,14 +59,14 @@ class Checkpoint:
     batch: str = ""
     absent_since: float = 0.0
 
-    def encode(self, host: str) -> bytes:
-        """Encode the checkpoint as the body of a message."""
+    def encode(self, host: str, batch: str = "") -> bytes:
+        """Encode the checkpoint as the body of a message, with the identifier of its batch if given."""
         body = {
             "version": VERSION,
             "host": host,
             "path": self.path,
             "run": self.run,
-            "batch": self.batch,
+            "batch": batch or self.batch,
             "time": self.time,
             "count": self.count,
             "files": [position.to_json() for position in self.positions],

@@ -124,8 +124,9 @@ def test_the_poll_interval_is_short_when_a_line_is_due(tmp_path: Path) -> None:
     (file,) = next(iter(desk.discovery.streams.values())).chain
     assert file.flush_at < float("inf")
     desk.discovery.streams[str(tmp_path / "app.log")].chain[0]._grew_at = 0.0
-    shipper._attended = set(desk.discovery.streams.values())
-    assert shipper._poll_delay() == DRAIN_POLL_INTERVAL
+    for stream in desk.discovery.streams.values():
+        shipper._schedule.attend(stream, POLL_INTERVAL)
+    assert shipper._poll_delay() == pytest.approx(DRAIN_POLL_INTERVAL, abs=0.005)
     desk.close()
 
 

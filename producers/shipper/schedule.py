@@ -1,0 +1,107 @@
+"""Schedule of file streams: which are shipped next, and when those that wait for a time are looked at.
+
+Invariants:
+
+1. A stream is queued or shipped at most once at any time.
+2. Streams are shipped in the order in which they had work; after its turn, one with more to ship goes to the
+   end of the queue.
+3. The streams that are shipped simultaneously have about ``MAX_UNSHIPPED_BYTES`` to read at most; one is
+   always shipped.
+"""
+
+import heapq
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from tickertape.producers.shipper.files.batch import MAX_BATCH_BYTES
+from tickertape.producers.shipper.files.file_stream import FileStream
+
+MAX_CONCURRENT_STREAMS: Final = 512
+"""File streams that are shipped simultaneously: enough for several full batches of one line of each."""
+
+MAX_UNSHIPPED_BYTES: Final = 8 * 2 * MAX_BATCH_BYTES
+"""Bytes to read of the streams that are shipped simultaneously; each has two batches in memory at most."""
+
+MIN_WAIT: Final = 0.02
+"""Minimum seconds until a stream is looked at again."""
+
+
+class Schedule:
+    """Queue of file streams with work, and the times of those that have some later.
+
+    Args:
+        wake: called when a stream is due earlier than ``wake_at``.
+
+    Attributes:
+        busy: streams that are queued or being shipped.
+        wake_at: monotonic seconds at which the owner next looks at the streams that are due.
+    """
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self.busy: set[FileStream] = set()
+        self.wake_at = 0.0
+        self._wake = wake
+        self._queue: deque[FileStream] = deque()
+        self._running: dict[FileStream, int] = {}
+        self._unshipped = 0
+        # Times of the waiting streams, and a heap of them in which earlier times of a stream remain.
+        self._due: dict[FileStream, float] = {}
+        self._heap: list[tuple[float, int, FileStream]] = []
+        self._ids = itertools.count()
+
+    def add(self, stream: FileStream) -> None:
+        """Queue a stream that has work and is not busy."""
+        self._due.pop(stream, None)
+        self.busy.add(stream)
+        self._queue.append(stream)
+
+    def take(self) -> FileStream | None:
+        """Return the stream to be shipped next; None if there is none, or no memory for it."""
+        full = len(self._running) >= MAX_CONCURRENT_STREAMS or self._unshipped >= MAX_UNSHIPPED_BYTES
+        if full or not self._queue:
+            return None
+        stream = self._queue.popleft()
+        size = self._running[stream] = min(stream.lag, 2 * MAX_BATCH_BYTES)
+        self._unshipped += size
+        return stream
+
+    def release(self, stream: FileStream) -> None:
+        """Record that the turn of a stream is over."""
+        self._unshipped -= self._running.pop(stream)
+        self.busy.discard(stream)
+
+    def attend(self, stream: FileStream, interval: float) -> None:
+        """Look at a stream that is not busy soon if something other than new data is due in it.
+
+        Args:
+            stream: the stream.
+            interval: seconds after which it is looked at, unless a line has to be flushed earlier.
+        """
+        if not stream.needs_attention:
+            self._due.pop(stream, None)
+            return
+        now = time.monotonic()
+        due = self._due[stream] = max(now + MIN_WAIT, min(now + interval, stream.flush_at))
+        heapq.heappush(self._heap, (due, next(self._ids), stream))
+        if due < self.wake_at:
+            self._wake()
+
+    def take_due(self, now: float) -> list[FileStream]:
+        """Return the streams whose time has come, in monotonic seconds, and forget it."""
+        due = []
+        while self._heap and self._heap[0][0] <= now:
+            at, _, stream = heapq.heappop(self._heap)
+            if self._due.get(stream) == at:
+                del self._due[stream]
+                due.append(stream)
+        return due
+
+    @property
+    def next_due(self) -> float:
+        """Monotonic seconds at which a stream is due; infinity if none waits."""
+        while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else float("inf")
