@@ -82,7 +82,7 @@ class GroupCommit:
     """Queue of entries, and the groups in flight.
 
     Args:
-        send: attempts once to store entries; sets their outcomes, unless it raises.
+        send: tries once to store entries; sets their outcomes, unless it raises.
     """
 
     def __init__(self, send: Callable[[list[Entry]], Coroutine[Any, Any, None]]) -> None:
@@ -94,7 +94,7 @@ class GroupCommit:
     async def submit(
         self, events: Sequence[OutgoingEvent], subject: str, body: bytes, expected: int, *, alone: bool
     ) -> Outcome:
-        """Attempt once to store a batch with its checkpoint; the arguments are those of ``Entry``.
+        """Send a batch once, to be stored with its checkpoint; the arguments are those of ``Entry``.
 
         Raises:
             NatsError, OSError: the attempt failed.
