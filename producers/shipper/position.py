@@ -14,6 +14,8 @@ import secrets
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from tickertape.producers.shipper.encodings.text_decoder import check_state
+
 HEAD_BYTES: Final = 1024
 """Bytes at the beginning of a file that are hashed to distinguish it from others."""
 
@@ -43,6 +45,7 @@ class FilePosition:
         before: hash of the up to ``PRECEDING_BYTES`` bytes before ``offset``.
         path: path at which the file was last found.
         done: the file is shipped to its end, and its writer has moved on to another one.
+        encoding: state of the decoder after the offset.
     """
 
     device: int
@@ -54,6 +57,7 @@ class FilePosition:
     before: str
     path: str
     done: bool = False
+    encoding: str = ""
 
     @property
     def key(self) -> Key:
@@ -68,7 +72,10 @@ class FilePosition:
 
     def to_json(self) -> dict[str, Any]:
         """Return the position as a JSON object for a checkpoint."""
-        return asdict(self)
+        body = asdict(self)
+        if not self.encoding:  # earlier versions do not know it
+            del body["encoding"]
+        return body
 
 
 def digest(data: bytes) -> str:
@@ -103,7 +110,7 @@ def position_from_json(item: Any) -> FilePosition:
     except TypeError as error:
         raise ValueError(f"not a file position: {error}") from None
     numbers = (position.device, position.inode, position.offset, position.head_bytes)
-    texts = (position.generation, position.head, position.before, position.path)
+    texts = (position.generation, position.head, position.before, position.path, position.encoding)
     # ``isinstance`` would accept booleans, which are integers in Python.
     if not all(type(number) is int and number >= 0 for number in numbers):
         raise ValueError("a number in a file position is not a non-negative integer")
@@ -112,4 +119,5 @@ def position_from_json(item: Any) -> FilePosition:
         raise ValueError("a number in a file position is too large")
     if type(position.done) is not bool or not all(type(text) is str for text in texts):
         raise ValueError("a field of a file position has the wrong type")
+    check_state(position.encoding)
     return position

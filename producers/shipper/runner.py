@@ -44,7 +44,7 @@ from tickertape.process.limits import raise_descriptor_limit
 from tickertape.process.tasks import Tasks, run_until_stopped
 from tickertape.process.terminal import Terminal
 from tickertape.rate_limit import RepeatFilter
-from tickertape.text import printable_json
+from tickertape.text import printable, printable_json
 
 PROGRAM: Final = "ship"
 """Name of the program in notices."""
@@ -54,6 +54,9 @@ SPARE_FILES: Final = 64
 
 PROGRESS_INTERVAL: Final = 0.1
 """Seconds between two updates of the progress bar."""
+
+MAX_ENCODING_REPORTS: Final = 100
+"""Notices of detected encodings; there can be many thousands of files."""
 
 
 class DryRunSink:
@@ -191,8 +194,15 @@ def _stream_factory(
     settings: ShipSettings, counts: ParserCounts, roots: Roots, *, announce_generations: bool
 ) -> Callable[[str, StoredCheckpoint | None], FileStream]:
     run_id = secrets.token_hex(6)
+    reported: set[tuple[str, str]] = set()
     piped = settings.paths == [STANDARD_INPUT]
     throttle_settings = settings.throttle_settings()
+
+    def report_encoding(path: str, name: str) -> None:
+        if (path, name) not in reported and len(reported) < MAX_ENCODING_REPORTS:
+            reported.add((path, name))
+            shown = printable(path)
+            print_notice(PROGRAM, f"{shown}: the encoding is {name}; if it is not, set --encoding")
 
     def make_stream(path: str, stored: StoredCheckpoint | None) -> FileStream:
         source = settings.source or ("stdin" if piped else source_of(path))
@@ -200,7 +210,9 @@ def _stream_factory(
         return FileStream(
             path,
             stored,
-            lambda: Parser(parse_settings, source, counts),
+            lambda: Parser(
+                parse_settings, source, counts, on_encoding=functools.partial(report_encoding, path)
+            ),
             Throttle(throttle_settings, path, source),
             run_id,
             roots=roots,
@@ -226,7 +238,11 @@ def _open_spool(
 ) -> StdinSpool:
     name = os.path.basename(folder)
     return StdinSpool(
-        Path(folder), make_stream(name, stored.get(name)), settings.spool_size * 1024 * 1024, warn
+        Path(folder),
+        make_stream(name, stored.get(name)),
+        settings.spool_size * 1024 * 1024,
+        warn,
+        settings.encoding,
     )
 
 

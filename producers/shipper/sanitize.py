@@ -1,11 +1,10 @@
-"""Sanitizing: bytes are decoded, and characters that control terminals or reorder text are removed.
+"""Sanitizing: characters that control terminals or reorder text are removed.
 
 Invariants:
 
-1. Any bytes are decoded, and the text has no lone surrogates.
-2. Clean text has no control characters but tabs and line breaks, no terminal escape sequences, and no
+1. Clean text has no control characters but tabs and line breaks, no terminal escape sequences, and no
    bidirectional control characters.
-3. A line in which ``SUSPECT`` matches nothing, as UTF-8, is not changed by ``clean``.
+2. A line in which ``SUSPECT`` matches nothing, as UTF-8, is not changed by ``clean``.
 """
 
 import re
@@ -34,23 +33,3 @@ def clean(text: str) -> str:
     if _UNSAFE.search(text) is None:
         return text
     return _UNSAFE.sub("", _ANSI.sub("", text).replace("\r\n", "\n"))
-
-
-def decode(line: bytes, *, truncated: bool = False) -> tuple[str, bool]:
-    """Decode bytes as UTF-8, else as GB18030, else as UTF-8 with replacement characters.
-
-    Args:
-        line: any bytes.
-        truncated: the line is truncated; an incomplete character at its end is dropped.
-
-    Returns:
-        The text, and whether the bytes were valid in one of the encodings.
-    """
-    # UTF-8 first: other text is hardly ever valid UTF-8, while GB18030 accepts many byte sequences.
-    for encoding in ("utf-8", "gb18030"):
-        try:
-            return line.decode(encoding), True
-        except UnicodeDecodeError as error:
-            if truncated and error.end == len(line) and len(line) - error.start < 4:
-                return line[: error.start].decode(encoding), True
-    return line.decode("utf-8", "replace"), False

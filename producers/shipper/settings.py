@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_
 from tickertape.contracts import subjects
 from tickertape.contracts.messages import LevelName
 from tickertape.producers.shipper.absence import DEFAULT_FORGET_AFTER
+from tickertape.producers.shipper.encodings.names import parse_encoding
 from tickertape.producers.shipper.format_file.loader import load_formats, select_formats
 from tickertape.producers.shipper.parsing.own_formats.own_format import OwnFormat
 from tickertape.producers.shipper.parsing.parser import (
@@ -89,6 +90,8 @@ class ShipSettings(ProducerSettings):
     """Key of level, message, timestamp or source in JSON and logfmt lines; repeatable."""
     zone: Annotated[str | None, AfterValidator(_check_zone)] = None
     """IANA time zone of timestamps that do not name one; default: the zone of this host."""
+    encoding: Annotated[str, AfterValidator(parse_encoding)] = "auto"
+    """Encoding of the files: auto (detected for each), utf-8, utf-16, latin-1, gb18030, shift_jis, ..."""
     multiline: str = "auto"
     """Line joining: auto (tracebacks, indented lines), off, or a regular expression for first lines."""
     access_levels: bool = False
@@ -175,6 +178,7 @@ class ShipSettings(ProducerSettings):
             tuple(_split_pairs(self.redact)),
             self.access_levels,
             formats,
+            self.encoding,
         )
 
 

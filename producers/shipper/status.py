@@ -48,6 +48,7 @@ def health_event(shipper: Shipper, counts: ParserCounts, host: str) -> SystemHea
     files: list[dict[str, Any]] = [
         {
             "path": escape_surrogates(stream.path),
+            "encoding": stream.encoding,
             "lag_bytes": lag_bytes,
             "lag_seconds": round(_lag_seconds(stream, lag_bytes, now), 1),
         }
@@ -111,7 +112,7 @@ class ShipCollector(Collector):
             "lines": ("Lines that were read.", counts.lines),
             "bytes": ("Bytes of acknowledged events.", shipper.bytes),
             "batches": ("Batches that were acknowledged.", shipper.batches),
-            "invalid_lines": ("Lines that are not valid text.", counts.invalid),
+            "invalid_lines": ("Lines with bytes that are not text and were replaced.", counts.invalid),
             "truncated_lines": ("Lines that were truncated at the length limit.", counts.truncated),
             "below_level": (
                 "Events below the minimum level.",
@@ -148,6 +149,7 @@ class _FileChecks(BaseModel):
     model_config = ConfigDict(strict=True)
 
     path: str
+    encoding: str = ""
     lag_bytes: NonNegativeInt
     lag_seconds: NonNegativeFloat
 
@@ -162,6 +164,7 @@ class _Checks(BaseModel):
     suppressed: NonNegativeInt = 0
     rejected: NonNegativeInt = 0
     truncated_lines: NonNegativeInt = 0
+    invalid_lines: NonNegativeInt = 0
     forbidden_files: NonNegativeInt = 0
 
 
@@ -203,16 +206,17 @@ def print_health(host: str, subject: str, payload: bytes, console: Terminal) -> 
             "shipper of ", (printable(host), "bold"), f" at {event.timestamp}: {event.status.value}"
         )
     )
-    console.print(Text(f"{'not shipped':>12}  {'lag':>10}  file", "dim"))
+    console.print(Text(f"{'not shipped':>12}  {'lag':>10}  {'encoding':<9}  file", "dim"))
     for file in checks.by_file:
         lag = f"{file.lag_seconds:.1f} s"
-        line = f"{_format_bytes(file.lag_bytes):>12}  {lag:>10}  {file.path}"
+        line = f"{_format_bytes(file.lag_bytes):>12}  {lag:>10}  {file.encoding:<9}  {file.path}"
         console.print(printable(line), soft_wrap=True)
     parts = [f"{checks.shipped:,} events shipped"]
     for number, text in (
         (checks.suppressed, "suppressed"),
         (checks.rejected, "rejected"),
         (checks.truncated_lines, "lines truncated"),
+        (checks.invalid_lines, "lines with bytes that are not text"),
         (checks.forbidden_files, "files not read; the shipper's log has the reason"),
     ):
         if number:

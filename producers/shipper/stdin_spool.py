@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from tickertape.producers.shipper.encodings.names import AUTO
 from tickertape.producers.shipper.files.file_stream import FileStream
+from tickertape.producers.shipper.lines.segments import HEAD_BYTES, MARK_BYTES, find_split
 from tickertape.producers.shipper.position import Key, key_of
 from tickertape.producers.shipper.standard_input import CHUNK_BYTES
 
@@ -93,6 +95,7 @@ class StdinSpool:
         stream: file stream that reads the segments.
         limit: maximum total size of the segments in bytes.
         warn: called with a line when the spool cannot be written.
+        encoding: canonical name of the encoding of standard input, or "auto".
 
     Raises:
         SpoolError: the folder is a symbolic link, which may have been planted.
@@ -111,7 +114,12 @@ class StdinSpool:
     unreadable = False
 
     def __init__(
-        self, folder: Path, stream: FileStream, limit: int, warn: Callable[[str], None] = lambda _: None
+        self,
+        folder: Path,
+        stream: FileStream,
+        limit: int,
+        warn: Callable[[str], None] = lambda _: None,
+        encoding: str = AUTO,
     ) -> None:
         self.streams = {stream.path: stream}
         self.ended = False
@@ -120,6 +128,7 @@ class StdinSpool:
         self._limit = limit
         self._warn = warn
         self._warned = False
+        self._encoding = encoding
         self._segment_bytes = min(SEGMENT_BYTES, limit // MIN_SEGMENTS)
         # Readable by the owner only, as secrets are redacted when lines are read from the spool.
         folder.mkdir(0o700, parents=True, exist_ok=True)
@@ -184,7 +193,7 @@ class StdinSpool:
                 self._next = self._create_segment(".spool.next")
             for segment in (self._segment, self._next):
                 if segment is not None:
-                    _allocate(segment.fd, segment.size + CHUNK_BYTES)
+                    _allocate(segment.fd, segment.size + CHUNK_BYTES + MARK_BYTES)
         except OSError as error:
             self._release()
             self._report(error)
@@ -212,12 +221,18 @@ class StdinSpool:
         segment, following = self._segment, self._next
         assert segment is not None
         # A segment ends after a line break; a line that is longer than a segment is split.
-        end = chunk.rfind(b"\n") + 1 if following is not None else len(chunk)
+        mark = b""
+        if following is None:
+            end = len(chunk)
+        else:
+            end, mark = find_split(chunk, segment.size, os.pread(segment.fd, HEAD_BYTES, 0), self._encoding)
         if following is not None and not end and segment.size < 2 * self._segment_bytes:
             end, following = len(chunk), None
+        elif mark and not end:
+            end = segment.size % 2  # not within a character
         try:
             if following is not None:
-                following.append(chunk[end:])
+                following.append(mark + chunk[end:])
             segment.append(chunk[:end])
         except OSError as error:
             if following is not None:
@@ -239,9 +254,7 @@ class StdinSpool:
             path = self._folder / f"{self._number:08}{suffix}"
             # With O_EXCL, a link that was planted is not followed.
             with contextlib.suppress(FileExistsError):
-                return _Segment(
-                    path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-                )
+                return _Segment(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
     def _is_full(self) -> bool:
         try:

@@ -259,6 +259,12 @@ class FileChain:
         return any(file.has_partial for file in self.chain)
 
     @property
+    def encoding(self) -> str:
+        """Name of the encoding of the newest file; empty if none is tailed."""
+        chain = list(self.chain)
+        return chain[-1].decoder.encoding if chain else ""
+
+    @property
     def lag(self) -> int:
         """Number of bytes that are not shipped yet."""
         return sum(file.lag for file in list(self.chain))  # a copy, since metrics are read in another thread

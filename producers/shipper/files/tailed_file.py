@@ -12,7 +12,7 @@ import os
 import secrets
 from typing import Final
 
-from tickertape.producers.shipper.line_buffer import LineBuffer
+from tickertape.producers.shipper.lines.encoded_lines import EncodedLines
 from tickertape.producers.shipper.parsing.parser import ParsedEvent, Parser
 from tickertape.producers.shipper.position import (
     HEAD_BYTES,
@@ -50,6 +50,7 @@ class TailedFile:
         truncated: the file no longer contains the data that was read, and this is not handled yet.
         ended: nothing more is read from this generation.
         verified_at: UNIX seconds at which the file was last known to contain the data that was read.
+        decoder: decoder of its lines.
     """
 
     def __init__(
@@ -65,34 +66,32 @@ class TailedFile:
         self.key: Key = key_of(os.fstat(fd))
         self.path = path
         self.generation = position.generation if position is not None else secrets.token_hex(8)
-        self.missing = False
-        self.at_eof = False
-        self.truncated = False
-        self.ended = False
+        self.missing = self.at_eof = self.truncated = self.ended = False
         self._unread_fingerprint = (-1, -1)
         self.verified_at = now
         self._timing = timing
         self._parser = parser
+        self.decoder = parser.decoder
         self._fd = fd
         self._rotated_at: float | None = None
         self._grew_at = 0.0
         # Size and modification time at the last read that reached the end of the file.
         self._eof_fingerprint = (-1, -1)
         self._head = b""
-        self._line = LineBuffer()
+        self._line = EncodedLines(self.decoder)
         self.read_offset = self.batched_offset = self.shipped_offset = (
             position.offset if position is not None else offset
         )
-        self._load_context()
+        self._load_context(position.encoding if position is not None else "")
 
     def __repr__(self) -> str:
         return f"<TailedFile {self.path} read {self.read_offset}, shipped {self.shipped_offset}>"
 
-    def _load_context(self) -> None:
-        self._line.clear()
+    def _load_context(self, encoding: str | None) -> None:
         start = max(0, self.read_offset - PRECEDING_BYTES)
         self._preceding = os.pread(self._fd, self.read_offset - start, start)
         self._head = os.pread(self._fd, min(HEAD_BYTES, self.read_offset), 0)
+        self._line.restart(self.read_offset, self._head, encoding)
 
     def rewind(self, position: FilePosition | None = None) -> None:
         """Discard what is not shipped and read it again, from another process's position if given."""
@@ -104,7 +103,7 @@ class TailedFile:
         self._eof_fingerprint = (-1, -1)
         # The parser holds lines of the discarded range, which are fed again.
         self._parser.reset()
-        self._load_context()
+        self._load_context(position.encoding if position is not None else None)
 
     def mark_batched(self, offset: int) -> int:
         """Record that all events up to an offset are in a batch; return the previous such offset."""
@@ -300,6 +299,7 @@ class TailedFile:
             *self.key, self.generation, self.batched_offset, digest(self._head[:count]), count,
             # ``_preceding`` ends at the read offset, which is ahead of the batched one.
             hash_before(self._fd, self.batched_offset), self.path, done,
+            self.decoder.state_at(self.batched_offset),
         )  # fmt: skip
 
     def matches_copy(self, fd: int) -> bool:

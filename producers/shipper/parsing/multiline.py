@@ -31,6 +31,9 @@ TRUNCATED: Final = 2
 IN_KEY: Final = 4
 """Flag of an event that begins within a private key."""
 
+REPLACED: Final = 8
+"""Flag of a line with characters that were replaced, because its bytes are not text."""
+
 JoinedEvent = tuple[str, int, int]
 """Text of an event, the offset in the file after it, and its flags."""
 

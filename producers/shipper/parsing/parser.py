@@ -14,6 +14,7 @@ are processed individually, which makes all other lines cheap.
 import re
 from bisect import bisect_right
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Final
@@ -21,6 +22,7 @@ from zoneinfo import ZoneInfo
 
 from tickertape.contracts.events import format_time
 from tickertape.producers.shipper import sanitize as sanitizing
+from tickertape.producers.shipper.encodings.text_decoder import TextDecoder
 from tickertape.producers.shipper.parsing import fix_messages
 from tickertape.producers.shipper.parsing.container_lines import MARKERS, JoinedLines, StreamJoiner
 from tickertape.producers.shipper.parsing.formats import FORMATS, FormatDetector
@@ -36,6 +38,7 @@ from tickertape.producers.shipper.parsing.multiline import (
     IN_KEY,
     MAX_BYTES,
     NEEDS_SANITIZING,
+    REPLACED,
     TRUNCATED,
     JoinedEvent,
     MultilineJoiner,
@@ -49,7 +52,7 @@ from tickertape.producers.shipper.redaction import rules
 from tickertape.producers.shipper.redaction.expressions import compile_bytes
 from tickertape.producers.shipper.redaction.private_keys import KEY_BEGIN, PrefixedKeyLines
 from tickertape.producers.shipper.redaction.redactor import Redactor
-from tickertape.producers.shipper.sanitize import clean, decode
+from tickertape.producers.shipper.sanitize import clean
 
 __all__ = [
     "DEFAULT_FIELDS", "FORMATS", "MAX_LINE_BYTES", "FieldNames", "ParseSettings", "ParsedEvent",
@@ -82,6 +85,7 @@ class ParseSettings:
         redact: additional secrets, as pairs of kind and RE2 expression.
         access_levels: lines of access logs have a level by their status.
         own_formats: formats of the user for this file, which are tried first.
+        encoding: canonical name of the encoding; "auto" detects that of each file.
     """
 
     format: str = "auto"
@@ -91,6 +95,7 @@ class ParseSettings:
     redact: tuple[tuple[str, str], ...] = ()
     access_levels: bool = False
     own_formats: tuple[OwnFormat, ...] = ()
+    encoding: str = "auto"
 
 
 @dataclass(slots=True)
@@ -99,7 +104,7 @@ class ParserCounts:
 
     Attributes:
         lines: lines that were read.
-        invalid: lines that are not valid text.
+        invalid: lines that are not valid text, in which characters were replaced.
         truncated: lines longer than the limit.
         redacted: redacted secrets by kind.
     """
@@ -118,9 +123,13 @@ class Parser:
         source: source of lines that do not name one.
         counts: counters, which parsers may share.
         observer: learns how each event is read; None for none.
+        on_encoding: called with the name of an encoding that is detected.
 
     Raises:
         ValueError: a setting is not valid.
+
+    Attributes:
+        decoder: decoder of the lines.
     """
 
     def __init__(
@@ -129,7 +138,9 @@ class Parser:
         source: str,
         counts: ParserCounts,
         observer: ParseObserver | None = None,
+        on_encoding: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self.decoder = TextDecoder(settings.encoding, on_encoding)
         self._source = source
         self._written = _NEVER
         self._counts = counts
@@ -181,7 +192,10 @@ class Parser:
             sizes = list(map(len, lines))
         line_flags = dict.fromkeys(truncated, TRUNCATED)
         counts.truncated += len(truncated)
-        texts, block = self._decode_lines(lines, truncated)
+        texts, block, replaced = self.decoder.decode_lines(lines, ends, truncated)
+        for index in replaced:
+            line_flags[index] = line_flags.get(index, 0) | REPLACED
+        counts.invalid += len(replaced)
         is_marked = self._flag_suspects(texts, block, line_flags)
         if self._keys.is_open or any("PRIVATE KEY" in texts[index] for index in line_flags):
             texts = [self._keys.redact(text) for text in texts]
@@ -204,28 +218,6 @@ class Parser:
         """Discard the event that waits for continuation lines; its lines will be fed again."""
         self._streams.reset()
         self._keys.reset()
-
-    def _decode_lines(self, lines: list[bytes], truncated: frozenset[int]) -> tuple[list[str], bytes]:
-        """Decode the lines; return the texts, and one UTF-8 block of them separated by line breaks."""
-        # Decoding one block costs a fraction of decoding each line.
-        block = b"\n".join(lines)
-        if not truncated:
-            try:
-                texts = block.decode().split("\n")
-            except UnicodeDecodeError:
-                pass
-            else:
-                if len(texts) == len(lines):
-                    return texts, block
-        texts = []
-        for index, line in enumerate(lines):
-            text, valid = decode(line, truncated=index in truncated)
-            if not valid:
-                self._counts.invalid += 1
-            # The block must have as many lines as there are texts, because matches are assigned to lines by
-            # counting.
-            texts.append(text.replace("\n", " "))
-        return texts, "\n".join(texts).encode()
 
     def _flag_suspects(self, texts: list[str], block: bytes, line_flags: dict[int, int]) -> bool:
         """Flag and clean the lines that need sanitizing; return whether there may be lines of containers."""
@@ -282,8 +274,8 @@ class Parser:
                     records = list(map(self._check_fields, records))
                 events += build_group(records, default_source, now_text, end)
                 continue
-            if flags & TRUNCATED:
-                metadata["truncated"] = True
+            if flags & (TRUNCATED | REPLACED):
+                metadata |= _describe_damage(flags)
             events.append(
                 ParsedEvent(
                     level or DEFAULT_LEVEL,
@@ -330,6 +322,11 @@ class Parser:
                     metadata = self._redactor.redact_value(metadata)
                 event.metadata = {**metadata, **event.metadata}
         return parsed
+
+
+def _describe_damage(flags: int) -> dict[str, bool]:
+    names = ((TRUNCATED, "truncated"), (REPLACED, "replaced_characters"))
+    return {name: True for flag, name in names if flags & flag}
 
 
 def parse(

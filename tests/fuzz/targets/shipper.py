@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from tickertape.contracts.decode import decode
 from tickertape.contracts.events import MAX_EVENT_BYTES, Rejection, parse_time
-from tickertape.producers.shipper.line_buffer import LineBuffer
+from tickertape.producers.shipper.lines.line_buffer import LineBuffer
 from tickertape.producers.shipper.parsing.formats import FORMATS
 from tickertape.producers.shipper.parsing.parser import ParsedEvent, Parser, ParserCounts, ParseSettings
 from tickertape.producers.shipper.parsing.timestamps import TimestampParser

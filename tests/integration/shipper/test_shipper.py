@@ -518,7 +518,7 @@ def test_health_and_status_report_the_lag(
     asyncio.run(main())
     table = next(text for text in printed if "10 events shipped" in text)
     assert "HEALTHY" in table
-    assert re.search(rf"\b0 B +[0-9.]+ s  {tmp_path / 'app.log'}", table), table
+    assert re.search(rf"\b0 B +[0-9.]+ s +utf-8 +{tmp_path / 'app.log'}", table), table
     assert any("no status of a shipper on host 'absent'" in text for text in printed)
 
 

@@ -62,6 +62,7 @@ METAVARS: Final = (
     ("KIND=PATTERN", ("redact",)),
     ("PATTERN", ("multiline",)),
     ("ZONE", ("zone",)),
+    ("ENCODING", ("encoding",)),
     ("SUBJECT", ("subject",)),
     ("NAME", ("source", "log_ship", "id", "kid", "nats_user")),
     ("PATH", ("paths",)),

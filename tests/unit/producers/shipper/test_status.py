@@ -14,9 +14,17 @@ from tickertape.errors import OperatorError
 from tickertape.process.terminal import Terminal
 
 SUBJECT = "system.health.shipper.web1"
-FILE = {"path": "/a.log", "lag_bytes": 5, "lag_seconds": 1}
+FILE = {"path": "/a.log", "encoding": "gb18030", "lag_bytes": 5, "lag_seconds": 1}
 
-NAMES = ("by_file", "shipped", "suppressed", "rejected", "truncated_lines", "forbidden_files")
+NAMES = (
+    "by_file",
+    "shipped",
+    "suppressed",
+    "rejected",
+    "truncated_lines",
+    "invalid_lines",
+    "forbidden_files",
+)
 FILES = st.fixed_dictionaries({}, optional=dict.fromkeys(FILE, VALUES)) | st.just(FILE) | VALUES
 CHECKS = st.fixed_dictionaries(
     {}, optional={**dict.fromkeys(NAMES, VALUES), "by_file": st.lists(FILES, max_size=2)}
@@ -72,5 +80,5 @@ def test_an_event_that_violates_the_contract_is_named() -> None:
 def test_an_event_of_a_shipper_is_shown() -> None:
     """An ordinary event is shown; counters that other versions add or lack do not matter."""
     text = shown({"by_file": [FILE], "shipped": 3, "suppressed": 1, "new": {}})
-    assert "5 B       1.0 s  /a.log" in text
+    assert "5 B       1.0 s  gb18030    /a.log" in text
     assert "3 events shipped, 1 suppressed" in text

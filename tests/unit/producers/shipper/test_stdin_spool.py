@@ -6,6 +6,7 @@ import errno
 import os
 from pathlib import Path
 
+import orjson
 import pytest
 from tickertape.producers.shipper import stdin_spool
 from tickertape.producers.shipper.files.file_stream import FileStream
@@ -125,4 +126,43 @@ def test_a_segment_that_a_killed_process_left_is_shipped(tmp_path: Path) -> None
     spool = open_spool(folder, 1 << 20, [])
     assert [path.name for path in folder.iterdir()] == ["00000002.spool"]
     assert spool._number == 2
+    spool.close()
+
+
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be", "gb18030"])
+@pytest.mark.parametrize("size", [1000, 1001])
+def test_segments_are_read_in_the_encoding_of_the_input(codec: str, size: int, tmp_path: Path) -> None:
+    """A byte order mark is only at the beginning of the input; a segment begins with a whole character."""
+    texts = [f"number {number} 中文日志 开 上" for number in range(3000)]
+    data = ("\ufeff" if "16" in codec else "").encode(codec) + "".join(f"{text}\n" for text in texts).encode(
+        codec
+    )
+    spool = open_spool(tmp_path / "spool", 1 << 20, [])
+    spool._segment_bytes = 5000
+    stream = spool.streams["stdin"]
+
+    class Chunks:
+        start = 0
+
+        async def wait(self) -> None:
+            pass
+
+        def read(self) -> bytes:
+            chunk = data[self.start : self.start + size]
+            self.start += size
+            return chunk
+
+    asyncio.run(spool.fill(Chunks()))
+    assert len(list((tmp_path / "spool").glob("*.spool"))) > 5
+    messages = []
+    now = 1_800_000_000.0
+    for _ in range(100):
+        spool.scan(now)
+        while batch := stream.next_batch(now, finish=True):
+            messages += [orjson.loads(event.payload)["message"] for event in batch.events]
+            stream.mark_shipped(batch, 1)
+        now += 1.0
+        if len(messages) >= len(texts):
+            break
+    assert messages == texts
     spool.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tickertape.producers.shipper.files import file_watcher, tailed_file
 from tickertape.producers.shipper.files.file_watcher import FileWatcher
-from tickertape.producers.shipper.line_buffer import HOLE_BYTES, LineBuffer
+from tickertape.producers.shipper.lines.line_buffer import HOLE_BYTES, LineBuffer
 from tickertape.producers.shipper.parsing.parser import MAX_LINE_BYTES, ParseSettings
 from tickertape.producers.shipper.throttle import ThrottleSettings
 from tickertape.producers.shipper.timing import HALF_LINE_AFTER, ROTATION_GRACE

@@ -124,7 +124,7 @@ def test_escapes_and_control_characters_are_removed() -> None:
 def test_a_long_line_is_cut_and_marked() -> None:
     """A line above the limit is cut and marked, and its event is valid for any bytes."""
     parsed = parse(b"\xff" * (MAX_LINE_BYTES + 1), source="app", now=NOW)
-    assert parsed.metadata == {"truncated": True}
+    assert parsed.metadata == {"truncated": True, "replaced_characters": True}
     assert not isinstance(decode(parsed.subject, parsed.encode()), Rejection)
 
 
@@ -196,12 +196,13 @@ def parse_batch(
     return [*parser.feed(lines, ends, NOW, truncated), *parser.flush(NOW)]
 
 
-def test_text_is_utf_8_or_gb18030() -> None:
-    """Each line is decoded as UTF-8 or else as GB18030; lines that are neither are counted."""
+def test_lines_that_are_not_text_are_flagged() -> None:
+    """Each line is UTF-8 or has the encoding of the file; others are counted, and marked in their events."""
     counts = ParserCounts()
-    lines = ["行情 utf".encode(), "行情 gb".encode("gb18030"), b"caf\xe9 x \xff", b"\xef\xbb\xbfINFO bom"]
-    messages = [event.message for event in parse_batch(lines, counts)]
-    assert messages == ["行情 utf", "行情 gb", "caf\ufffd x \ufffd", "INFO bom"]
+    lines = ["行情 utf".encode(), "行情 gb".encode("gb18030"), b"x \xff", b"\xef\xbb\xbfINFO bom"]
+    events = parse_batch(lines, counts)
+    assert [event.message for event in events] == ["行情 utf", "行情 gb", "x \ufffd", "INFO bom"]
+    assert [event.metadata for event in events] == [{}, {}, {"replaced_characters": True}, {}]
     assert (counts.lines, counts.invalid, counts.truncated) == (4, 1, 0)
 
 

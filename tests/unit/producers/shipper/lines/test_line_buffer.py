@@ -2,7 +2,7 @@
 
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tickertape.producers.shipper.line_buffer import HOLE_BYTES, LineBuffer
+from tickertape.producers.shipper.lines.line_buffer import HOLE_BYTES, LineBuffer
 from tickertape.producers.shipper.parsing.parser import MAX_LINE_BYTES
 
 PIECES = st.sampled_from([b"a", b"bc", b"\n", b"\r", b"\r\n", *(bytes(n) for n in (1, 7, 15, 16, 17, 40))])
