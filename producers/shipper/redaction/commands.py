@@ -27,6 +27,10 @@ _FLAGS: Final[tuple[tuple[bytes, bytes], ...]] = (
     (rb"net[ \t]+user", rb"[A-Za-z][\w.-]*[ \t]+"),
     (rb"sqlplus|sqlldr|expdp|impdp", rb"[\w$#]+/"),
     (rb"xfreerdp|rdesktop", rb"(?:/p:|-p[ \t]+)"),
+    (rb"openssl[ \t]+enc", rb"-[kK][ \t]+"),
+    (rb"snmp(?:walk|get|getnext|bulkwalk|bulkget|set|table|trap|inform|status|translate|delta|df)",
+     rb"-c[ \t\"',]*"),
+    (rb"net[ \t]+use", rb"(?:[A-Za-z]:|\*)?[ \t]*\\+[\w.$-]+\\+[^\s\"']+[ \t]+"),
     (rb"nmcli", rb"(?:wifi-sec\.psk|802-1x\.password)[ \t]+"),
 )  # fmt: skip
 _VALUE: Final = rb"[^\s\"'\\,|;&:=)>][^\s\"'\\|]*"
@@ -37,7 +41,17 @@ _HEADS: Final = b"|".join(
         # SQL.
         rb"(?i:\bidentified[ \t]+(?:with[ \t]+\S+[ \t]+)?(?:by|as)[ \t]+(?:password[ \t]+)?)['\"]",
         rb"(?i:\b(?:user|to|role)[ \t]+\S+[ \t]+identified[ \t]+by[ \t]+)",
-        rb"(?i:\bpassword[ \t]*\(?[ \t]*)['\"]",
+        rb"(?i:\bpass(?:word|phrase|code)[ \t]*\(?[ \t]*)['\"]",
+        rb"(?i:\bset[ \t]+password[ \t]+(?:for[ \t]+\S+[ \t]*)?=[ \t]*(?:password[ \t]*\()?)['\"]",
+        # SNMPv3, and network devices.
+        rb"-[ax][ \t]+(?:MD5|SHA|DES|3DES|AES)[\w-]*[ \t]+-[AX][ \t]+",
+        rb"\b(?:snmp-server|set[ \t]+snmp)[ \t]+community[ \t]+",
+        rb"\bsnmp-server[ \t]+user[ \t][^\n]*?[ \t]auth[ \t]+\w+[ \t]+",
+        rb"\bpriv[ \t]+(?:3?des|aes)(?:[ \t]+(?:128|192|256))?[ \t]+",
+        rb"\b(?:radius|tacacs)(?:-server)?[ \t][^\n]*?\bkey[ \t]+(?:[067][ \t]+)?",
+        rb"\bneighbor[ \t]+\S+[ \t]+password[ \t]+(?:[057][ \t]+)?",
+        # kdb+: host, port, user and password.
+        rb"(?:^|[\s`\"'(]|\\[nrt]):(?:[A-Za-z][\w.-]*|[0-9.]{7,15})?:[0-9]{2,5}:[A-Za-z][\w.-]*:",
         rb"(?i:jdbc:oracle:thin:[\w$]+/)",
         # FTP, POP3 and IRC; SMTP and IMAP; Redis; .netrc.
         rb"(?:^|[<>:\"'\]-] ?|\bcommand )PASS ",
@@ -56,7 +70,12 @@ COMMAND: Final = rb"(?m)((?:%s)\\*[\"']?)(%s)(\\*[\"']?%s)?" % (_HEADS, _VALUE, 
 SUSPECT: Final = (
     rb"(?m:(?:^|[^\w.-]|\\[nrt])(?:%s))"
     % b"|".join(rb"(?:%s)%s(?:%s)" % (command, _OPTION, flag) for command, flag in _FLAGS)
-    + rb"|(?i:\bidentified[ \t]+(?:with|by|as)|password[ \t]*\(?[ \t]*\\*['\"]|jdbc:oracle:thin:)"
+    + rb"|(?i:\bidentified[ \t]+(?:with|by|as)|pass(?:word|phrase|code)[ \t]*\(?[ \t]*\\*['\"])"
+    rb"|(?i:jdbc:oracle:thin:)"
+    rb"|(?i:\bset[ \t]+password[ \t])|-[ax][ \t]+(?:MD5|SHA|DES|3DES|AES)[\w-]*[ \t]+-[AX]"
+    rb"|snmp(?:-server)?[ \t]+(?:community|user)|\bpriv[ \t]+(?:3?des|aes)"
+    rb"|(?:radius|tacacs)(?:-server)?[ \t][^\n]*key|neighbor[ \t]+\S+[ \t]+password"
+    rb"|(?m:(?:^|[\s`\"'(]|\\[nrt]):[\w.-]*:[0-9]{2,5}:[A-Za-z][\w.-]*:)"
     rb"|(?m:(?:^|[<>:\"'\]-] ?|command |\\[nrt])PASS )|(?i:\bauth[ \t]+(?:plain|login|cram-md5"
     rb"|xoauth2|amqplain))"
     rb"|(?i:auth\\*[\"'][ \t]+\\*[\"']|requirepass|masterauth)|login[ \t]+\S+[ \t]+password"

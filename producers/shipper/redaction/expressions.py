@@ -1,5 +1,6 @@
 """Compilation of the redactor's RE2 expressions over the bytes of UTF-8, and parts that they share."""
 
+import re
 from typing import Any, Final
 
 import re2
@@ -18,6 +19,10 @@ BETWEEN: Final = rb"(?:\\[tnr]|[\\\"' \t])*"
 
 BOUNDARY: Final = rb"(?:^|[^A-Za-z0-9_-]|\\[nrtbf])"
 """Start of a word; the letter of a JSON escape is not part of the word after it."""
+
+
+REDACTED: Final = re.compile(rb"\[redacted:[\w-]+\]")
+"""Replacement of a secret."""
 
 
 def byte_options() -> Any:

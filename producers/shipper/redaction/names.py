@@ -188,6 +188,9 @@ _IDENTITY: Final = re.compile(
 )
 """Objects that Java and Android print after ``token=``, which is an ordinary word there."""
 
+LETTERS_AND_DIGITS: Final = re.compile(rb"[A-Za-z].*[0-9]|[0-9].*[A-Za-z]|[^\w.,:;)'\"!?-]", re.DOTALL)
+"""What distinguishes a secret from a word of a sentence."""
+
 _SIGNATURE: Final = re.compile(rb"[A-Za-z0-9+/_%=.:-]{16,}")
 _DIGITS: Final = {"card_code": (3, 4), "pin": (4, 8)}
 

@@ -47,7 +47,8 @@ OPTION: Final = (
     rb"(?i)((?:^|[\s\"'\[(,=]|\\[nrt])--?[\w.-]*%s[ \t]+)(\"[^\"]*\"|'[^']*'|[^\s\"'-][^\s\"']*)" % WORDS
 )
 SENTENCE: Final = (
-    rb"(?i)(\b(?:password|passwd|passphrase|passcode|api key|secret key|access token)(?:[ \t]+"
+    rb"(?i)(\b(?:password|passwd|passphrase|passcode|api key|secret key|access token)"
+    rb"(?:[ \t]+(?:for|of)(?:[ \t]+(?:user|account|login|role))?[ \t]+[^\s:]{1,64})?(?:[ \t]+"
     rb"(?:(?:was |has been |is )?(?:(?:re)?set|changed) to|is generated for [^\s:]+:|is now|is|was)[: \t]+"
     rb"|[ \t]*(?:->|\xe2\x86\x92)[ \t]*|[ \t]*\[))"
     rb"(\"[^\"]+\"|'[^']+'|`[^`]+`|[^\s\]]+)"
@@ -100,7 +101,7 @@ ELEMENT_TRIGGER: Final = rb"(?i:<[\w:.-]*%s>)" % WORDS
 OPTION_TRIGGER: Final = rb"(?i:-[\w-]*%s(?:[ \t]|\\t))" % WORDS
 SENTENCE_TRIGGER: Final = (
     rb"(?i:(?:password|passwd|passphrase|passcode|api key|secret key|access token)(?:[ \t]|\\t)*"
-    rb"(?:(?:is|was|has|(?:re)?set|changed)(?:[: \t]|\\t)|->|\xe2\x86\x92|\\u2192|\[))"
+    rb"(?:(?:for|of|is|was|has|(?:re)?set|changed)(?:[: \t]|\\t)|->|\xe2\x86\x92|\\u2192|\[))"
 )
 UNNAMED_TRIGGER: Final = (
     rb"(?i:(?:password|passwd|passphrase|token|api key|secret key)(?:[ \t]|\\t)+(?:[057](?:[ \t]|\\t)+)?"

@@ -18,45 +18,33 @@ from tickertape.producers.shipper.redaction import (
     card_numbers,
     commands,
     fix_fields,
+    inserted_rows,
+    pairs,
     patterns,
     private_keys,
     tokens,
 )
-from tickertape.producers.shipper.redaction.expressions import compile_bytes, compile_set
+from tickertape.producers.shipper.redaction.expressions import REDACTED, compile_bytes, compile_set
 from tickertape.producers.shipper.redaction.names import (
+    LETTERS_AND_DIGITS,
     begins_sentence,
     is_basic,
-    is_filter,
     is_secret,
     kind_of,
 )
+from tickertape.producers.shipper.redaction.pairs import Placeholder, Secret
 from tickertape.producers.shipper.sanitize import ESCAPED
 
-Placeholder = Callable[[str], bytes]
-"""Function that counts a secret of a kind and returns its replacement."""
-
-Secret = tuple[str, int, int]
-"""Kind of a secret, and where it begins and ends in the text."""
-
-_REDACTED: Final = re.compile(rb"\[redacted:[\w-]+\]")
-_OPENING: Final = re.compile(rb"[bBuUrR]?\\*[\"']")
-_BRACKET: Final = re.compile(rb"\w*[\[{(]")
-# End of an unquoted value: a quote, or a separator before the next pair.
-_VALUE_END: Final = re.compile(
-    rb"\"|%22|'(?![A-Za-z0-9])|[,;&|](?=\\*[\"']?[A-Za-z_][\w.-]*\\*[\"']?(?:[=:]|%3[aAdD]))"
-)
-_UNEXPECTED: Final = re.compile(rb"(?:unexpected|near|illegal|stray) [\w'\"]{0,12}\Z", re.IGNORECASE)
-_NAME_OF: Final = re.compile(rb"\b(?:arn|urn):[^\s\"']*\Z")
-"""Start of a name of a resource, in which 'secret' is a type."""
-
-_RESULT: Final = re.compile(rb"[0-9.,/]+(?:ms|s|us|ns|m|h|%)?|tests?[_./].*|.*\.(?:py|js|ts|go|rs)")
 _MIXED: Final = re.compile(rb"[A-Za-z].*[0-9]|[0-9].*[A-Za-z]")
 _WORDS_AND_NUMBERS: Final = re.compile(
     rb"(?:[a-z]+[0-9]{0,4}|[0-9]+)(?:[_-](?:[a-z]+[0-9]{0,2}|[0-9]+))*|[0-9]+[a-z]{1,3}|0x[0-9a-f]+"
     rb"|[0-9]{4}-[0-9]{2}.*",
     re.IGNORECASE,
 )
-_LETTERS_AND_DIGITS: Final = re.compile(rb"[A-Za-z].*[0-9]|[0-9].*[A-Za-z]|[^\w.,:;)'\"!?-]", re.DOTALL)
+
+
+MAX_QUOTED: Final = 200
+"""Bytes of a secret in quotes after a command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +74,7 @@ def _rule(trigger: bytes, pattern: bytes, find: Callable[[Any], Secret | None]) 
                 continue
             kind, start, end = found
             # A bracket before the value can be that of a placeholder.
-            if _REDACTED.match(text, max(0, start - 1)):
+            if start < position or REDACTED.match(text, max(0, start - 1)):
                 continue
             parts += [text[position:start], placeholder(kind)]
             position = end
@@ -97,7 +85,7 @@ def _rule(trigger: bytes, pattern: bytes, find: Callable[[Any], Secret | None]) 
 
 def _group(match: Any, kind: str, group: int = 2) -> Secret | None:
     """Return a group of a match as a secret of a kind, unless it was redacted before."""
-    return None if _REDACTED.match(match.group(group)) else (kind, *match.span(group))
+    return None if REDACTED.match(match.group(group)) else (kind, *match.span(group))
 
 
 def _value(match: Any, kind: str) -> Secret | None:
@@ -108,7 +96,7 @@ def _value(match: Any, kind: str) -> Secret | None:
 def _named(match: Any) -> Secret | None:
     head = match.group(1)
     kind = kind_of(head)
-    if _REDACTED.match(match.group(2)) or not is_secret(match.group(2), kind, head):
+    if REDACTED.match(match.group(2)) or not is_secret(match.group(2), kind, head):
         return None
     return (kind, *_without_quotes(match))
 
@@ -120,55 +108,15 @@ def _without_quotes(match: Any) -> tuple[int, int]:
     return start + quoted, end - quoted
 
 
-def _pair(match: Any) -> Secret | None:
-    head, value = match.group(1), match.group(2)
-    start, end = match.span(2)
-    opening = _OPENING.match(value)
-    # A pair such as a header and its value; in JSON, the text after a comma can also be the next key.
-    if head.rstrip().endswith(b",") and (opening is None or match.string[end : end + 2].lstrip()[:1] == b":"):
-        return None
-    if opening is not None:
-        quote = opening[0].lstrip(b"bBuUrR")
-        start = min(start + len(opening[0]), end)
-        secret = value[len(opening[0]) :]
-        if secret.endswith(quote):
-            secret = secret[: -len(quote)]
-    else:
-        secret = value
-        if _BRACKET.match(value) is None:
-            stop = _VALUE_END.search(value)
-            secret = value[: stop.start()] if stop is not None else value
-            secret = secret.rstrip(b",;.)]}>\\'`")
-    kind = kind_of(head)
-    if (
-        _REDACTED.fullmatch(secret.rstrip(b",;."))
-        or b"[redacted:" in secret[1:]
-        or not is_secret(secret, kind, head)
-    ):
-        return None
-    before = match.string[max(0, match.start() - 100) : match.start()]
-    if is_filter(before, head) or (kind == "token" and _UNEXPECTED.search(before)) or _NAME_OF.search(before):
-        return None
-    # '/etc/passwd: not found' is about a file, and 'pass: 12' about a test.
-    name = head.lower()
-    if name.startswith(b"passwd") and before.endswith(b"/"):
-        return None
-    if name.startswith(b"pass:") and not (
-        _LETTERS_AND_DIGITS.search(secret) and not _RESULT.fullmatch(secret)
-    ):
-        return None
-    return kind, start, start + len(secret)
-
-
 def _sentence(match: Any) -> Secret | None:
     secret = match.group(2).rstrip(b".,;:!?)")
     quoted = secret[:1] in b"\"'`"
     # Without quotes, a word with letters only continues the sentence.
-    if not is_secret(secret, "password") or not (quoted or _LETTERS_AND_DIGITS.search(secret)):
+    if not is_secret(secret, "password") or not (quoted or LETTERS_AND_DIGITS.search(secret)):
         return None
     start = match.start(2)
     kind = kind_of(match.group(1))
-    return None if _REDACTED.match(secret) else (kind, start + quoted, start + len(secret) - quoted)
+    return None if REDACTED.match(secret) else (kind, start + quoted, start + len(secret) - quoted)
 
 
 def _unnamed(match: Any) -> Secret | None:
@@ -225,8 +173,12 @@ def _sk_key(match: Any) -> Secret | None:
 
 def _command(match: Any) -> Secret | None:
     head, secret = match.group(1), match.group(2)
+    if head[-1:] in b"\"'" and head[-2:-1] != b"\\":
+        # The text in quotes, which can have spaces.
+        end = match.string.find(head[-1:], match.start(2), match.start(2) + MAX_QUOTED)
+        secret = match.string[match.start(2) : end] if end > match.end(2) else secret
     if (
-        _REDACTED.match(secret)
+        REDACTED.match(secret)
         or not is_secret(secret, "password")
         or not commands.is_command_secret(head, secret, match.group(3) is not None)
     ):
@@ -247,7 +199,8 @@ RULES: Final = (
     _rule(patterns.COOKIE_TRIGGER, patterns.COOKIE, lambda match: _group(match, "cookie")),
     _rule(patterns.MNEMONIC_TRIGGER, patterns.MNEMONIC, lambda match: _group(match, "mnemonic")),
     _rule(commands.SUSPECT, commands.COMMAND, _command),
-    _rule(patterns.PAIR_TRIGGER, patterns.PAIR, _pair),
+    Rule(patterns.PAIR_TRIGGER, pairs.replace),
+    Rule(inserted_rows.TRIGGER, inserted_rows.replace),
     _rule(patterns.NAMED_VALUE_TRIGGER, patterns.NAMED_VALUE, _named),
     _rule(patterns.ELEMENT_TRIGGER, patterns.ELEMENT, _named),
     _rule(patterns.OPTION_TRIGGER, patterns.OPTION, _named),

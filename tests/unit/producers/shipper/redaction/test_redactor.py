@@ -363,7 +363,9 @@ def test_an_invalid_pattern_is_rejected(kind: str, pattern: str) -> None:
     "piece",
     ["password=", 'password="', "a://b:", "Authorization: x ", "1 ", "4111 ", "eyJ",
      "-----BEGIN PRIVATE KEY-----", "\x1b[", "{", "a=", "<password>",
-     "--password ", "=\"\\", "cookie: a=", "password=,a", "+/="],
+     "--password ", "=\"\\", "cookie: a=", "password=,a", "+/=",
+     "token=a;", 'token=a;u="";', "insert into a(password)values('", "insert into a(token)values(",
+     " :a:12:b:", "password '"],
 )  # fmt: skip
 def test_malicious_text_takes_linear_time(piece: str) -> None:
     """Malicious lines of the maximum length are redacted in linear time."""
