@@ -80,11 +80,16 @@ def costs_of(line: bytes, *, truncated: bool = False) -> tuple[int, ...] | None:
         truncated: the line is truncated; its last character may be incomplete.
     """
     sample = line[:_SAMPLE_BYTES]
-    if len(_CONTROLS.findall(sample)) * _BINARY_RATIO > len(sample):
-        return None
     truncated = truncated or len(sample) < len(line)
     costs = tuple(_cost(_decode(sample, name, truncated=truncated), name) for name in CANDIDATES)
-    return costs if min(costs) <= _cost_as_utf_8(sample) else None
+    lowest = min(costs)
+    name = CANDIDATES[costs.index(lowest)]
+    if len(_CONTROLS.findall(sample)) * _BINARY_RATIO > len(sample) and (
+        # Any bytes are latin-1, also those of binary data.
+        name == LATIN_1 or decode_as(sample, name, truncated=truncated) is None
+    ):
+        return None
+    return costs if lowest <= _cost_as_utf_8(sample) else None
 
 
 def prefers_utf_8(text: str, other: str, name: str) -> bool:

@@ -1,6 +1,6 @@
 """Splitting of a file's chunks into lines, in whatever encoding the file turns out to have."""
 
-from tickertape.producers.shipper.encodings.names import UTF_16, UTF_16_BE, UTF_16_LE
+from tickertape.producers.shipper.encodings.names import UTF_16, UTF_16_LE
 from tickertape.producers.shipper.encodings.text_decoder import TextDecoder
 from tickertape.producers.shipper.lines.line_buffer import LineBuffer
 from tickertape.producers.shipper.lines.utf16_lines import Utf16Lines, find_utf16
@@ -70,14 +70,10 @@ class EncodedLines:
     def _decide(self, head: bytes, *, final: bool) -> bool:
         """Set what the beginning of a file shows; return whether that is known."""
         found = find_utf16(head, final=final)
-        if self._decoder.setting == UTF_16:
-            if len(head) >= 2 or final:
-                self._decoder.set_wide(UTF_16_BE if found == UTF_16_BE else UTF_16_LE)
-                return True
-            return False
         if found is None:
             return False
-        self._decoder.set_wide(found)
+        # A given encoding is not in doubt, only its byte order is; that of Windows is the usual one.
+        self._decoder.set_wide(found or (UTF_16_LE if self._decoder.setting == UTF_16 else ""))
         return True
 
     def _open(self, offset: int) -> LineBuffer:

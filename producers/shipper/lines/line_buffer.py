@@ -17,7 +17,8 @@ HOLE_BYTES: Final = 16
 """Consecutive null bytes that are a hole. Text in UTF-16 or UTF-32 has at most three."""
 
 _NULL: Final = b"\0"
-_HOLE: Final = re.compile(rb"\0{%d,}" % HOLE_BYTES)
+# At the beginning of a line a hole ends none: blank lines can be part of an event.
+_HOLE: Final = re.compile(rb"(?<=[^\n\0])\0{%d,}" % HOLE_BYTES)
 
 
 class LineBuffer:

@@ -46,14 +46,14 @@ def find_utf16(head: bytes, *, final: bool) -> str | None:
     if not final and head in (b"\xff", b"\xfe"):
         return None
     head = head[:HEAD_BYTES]
-    end = head.find(b"\n")
-    if end < 0:
-        hole = head.find(bytes(HOLE_BYTES), 1)
-        if not final and hole < 0 and len(head) < HEAD_BYTES:
+    end, hole = head.find(b"\n"), head.find(bytes(HOLE_BYTES), 1)
+    has_break = end >= 0 and not 0 <= hole < end
+    if not has_break:
+        if hole < 0 and len(head) < HEAD_BYTES and not final:
             return None
-        end = len(head) & ~1
+        end = (hole if hole >= 0 else len(head)) & ~1
     # In UTF-16-LE a line break begins at an even offset; in UTF-16-BE its second byte is this one.
-    return _by_null_bytes(head[: end & ~1], is_odd=end % 2 == 1, has_break=b"\n" in head)
+    return _by_null_bytes(head[: end & ~1], is_odd=end % 2 == 1, has_break=has_break)
 
 
 def _by_null_bytes(text: bytes, *, is_odd: bool, has_break: bool) -> str:

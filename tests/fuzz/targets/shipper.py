@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from tickertape.contracts.decode import decode
 from tickertape.contracts.events import MAX_EVENT_BYTES, Rejection, parse_time
-from tickertape.producers.shipper.lines.line_buffer import LineBuffer
+from tickertape.producers.shipper.lines.encoded_lines import EncodedLines
 from tickertape.producers.shipper.parsing.formats import FORMATS
 from tickertape.producers.shipper.parsing.parser import ParsedEvent, Parser, ParserCounts, ParseSettings
 from tickertape.producers.shipper.parsing.timestamps import TimestampParser
@@ -20,6 +20,7 @@ from tests.fuzz.targets.texts import check_text
 
 NOW: Final = 1_750_000_000.0
 _ZONE: Final = ZoneInfo("Europe/Berlin")
+_ENCODINGS: Final = ("auto", "utf-16", "auto", "gb18030")
 _SECRETS: Final = ("AKIAIOSFODNN7EXAMPLE", "ghp_0123456789abcdefABCDEF0123456789abcd")
 _folder = tempfile.TemporaryDirectory(prefix="tickertape-fuzz-")
 
@@ -28,7 +29,10 @@ def lines(data: bytes) -> None:
     """Check that events do not depend on the chunks, satisfy the contract, and follow one another."""
     kind, size, data = (data[0], data[1] % 40 + 1, data[2:]) if len(data) > 2 else (0, 1, data)
     settings = ParseSettings(
-        format=FORMATS[kind % len(FORMATS)], zone=_ZONE, multiline="auto" if kind & 64 else "off"
+        format=FORMATS[kind % len(FORMATS)],
+        zone=_ZONE,
+        multiline="auto" if kind & 64 else "off",
+        encoding=_ENCODINGS[kind // 8 % len(_ENCODINGS)],
     )
     complete = _parse(settings, [data])
     assert _parse(settings, [data[start : start + size] for start in range(0, len(data), size)]) == complete
@@ -42,7 +46,9 @@ def lines(data: bytes) -> None:
 
 
 def _parse(settings: ParseSettings, chunks: list[bytes]) -> list[ParsedEvent]:
-    parser, buffer, offset = Parser(settings, "source", ParserCounts()), LineBuffer(), 0
+    parser, offset = Parser(settings, "source", ParserCounts()), 0
+    buffer = EncodedLines(parser.decoder)
+    buffer.restart(0, b"", "")
     found = list[ParsedEvent]()
     for chunk in filter(None, chunks):
         lines, ends, truncated = buffer.split(chunk, offset)

@@ -9,7 +9,7 @@ PIECES = st.sampled_from([b"a", b"bc", b"\n", b"\r", b"\r\n", *(bytes(n) for n i
 
 
 def split(chunks: list[bytes]) -> list[tuple[bytes, int, bool]]:
-    """Return the lines that are not blank, the offset after each, and whether it was truncated."""
+    """Return the lines, the offset after each, and whether it was truncated."""
     buffer, offset, found = LineBuffer(), 0, list[tuple[bytes, int, bool]]()
     for chunk in filter(None, chunks):
         lines, ends, truncated = buffer.split(chunk, offset)
@@ -20,7 +20,7 @@ def split(chunks: list[bytes]) -> list[tuple[bytes, int, bool]]:
     if buffer:
         line, truncated = buffer.take()
         found.append((line, offset, 0 in truncated))
-    return [one for one in found if one[0]]
+    return found
 
 
 @given(st.lists(PIECES, max_size=30).map(b"".join), st.lists(st.integers(1, 50), min_size=1, max_size=5))

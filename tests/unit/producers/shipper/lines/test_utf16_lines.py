@@ -86,7 +86,22 @@ def test_any_text_is_read_as_a_whole(text: str, sizes: list[int], codec: str) ->
     assert read(chunks, codec) == [one for one in expected if one[0]]
 
 
-@given(st.binary(max_size=60), st.lists(st.integers(1, 9), min_size=1, max_size=5))
+PIECES = st.sampled_from(
+    [b"a", b"\n", b"\xe9", *map(bytes, (1, 2, 15, 16, 17, 33))]
+    + [
+        text.encode(codec)
+        for codec in ("utf-16-le", "utf-16-be")
+        for text in ("ab", "\n", "\ufeff", "开 no 上")
+    ]
+)
+
+
+@given(
+    st.lists(PIECES, max_size=12).map(b"".join) | st.binary(max_size=60),
+    st.lists(st.integers(1, 9), min_size=1, max_size=5),
+)
+@example("se\xf1al".encode("utf-16-be") + bytes(17) + "par\n".encode("utf-16-be"), [8])
+@example("ab".encode("utf-16-be") + b"\n", [2])
 def test_any_bytes_are_read_however_they_are_split(data: bytes, sizes: list[int]) -> None:
     """Also with half characters, null bytes, and what looks like UTF-16."""
     chunks, start = list[bytes](), 0
