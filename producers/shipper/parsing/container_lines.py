@@ -13,8 +13,9 @@ Invariants:
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final
 
 import orjson
@@ -48,6 +49,35 @@ _COMPOSE = re.compile(
 )
 
 
+_STREAM_FIELDS: Final[dict[str, Mapping[str, Any]]] = {
+    name: {"stream": name} for name in ("stdout", "stderr")
+}
+
+
+_NO_FIELDS: Final[Mapping[str, Any]] = {}
+
+
+@dataclass(slots=True)
+class ContainerLine:
+    """Line without what the runtime wrote before it.
+
+    Attributes:
+        stream: name of the stream, which is that of its joiner.
+        text: the line itself.
+        is_partial: the line continues in the next one of its stream.
+        time: time that the runtime wrote, or None.
+        source: name of the container, or None.
+        metadata: further fields that the runtime wrote.
+    """
+
+    stream: str
+    text: str
+    is_partial: bool
+    time: str | None
+    source: str | None
+    metadata: Mapping[str, Any]
+
+
 @dataclass(slots=True)
 class JoinedLines:
     """Event of one stream.
@@ -57,9 +87,7 @@ class JoinedLines:
         first: offset in the file after the first line.
         last: offset in the file after the last line.
         flags: flags of ``multiline``.
-        time: time that the runtime wrote, or None.
-        source: name of the container, or None.
-        metadata: further fields that the runtime wrote.
+        line: the first line, with what the runtime wrote before it.
         may_end_batch: whether the position after this event separates it from later ones.
     """
 
@@ -67,32 +95,18 @@ class JoinedLines:
     first: int
     last: int
     flags: int
-    time: str | None
-    source: str | None
-    metadata: dict[str, Any]
+    line: ContainerLine
     may_end_batch: bool = True
-
-
-@dataclass(slots=True)
-class _Line:
-    """Line without what the runtime wrote before it; its stream is the name of the joiner."""
-
-    stream: str
-    text: str
-    is_partial: bool
-    time: str | None = None
-    source: str | None = None
-    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class _Stream:
     joiner: MultilineJoiner
-    line: _Line | None = None  # the first line of the event that may continue
+    line: ContainerLine | None = None  # the first line of the event that may continue
     first: int = 0
     waited: int = 0  # lines of other streams since the last one of this
     parts: list[str] = field(default_factory=list)  # a line whose end has not been read
-    parts_line: _Line | None = None
+    parts_line: ContainerLine | None = None
     parts_first: int = 0
     parts_end: int = 0
     parts_flags: int = 0
@@ -115,7 +129,7 @@ class StreamJoiner:
         self._clean = clean
         # Other lines are a stream as well; its joiner also reads files without container lines.
         self.plain = joiner()
-        self._plain_stream = _Stream(self.plain, _Line("", "", False))
+        self._plain_stream = _Stream(self.plain, _plain_line(""))
         self._streams: dict[str, _Stream] = {"": self._plain_stream}
         self._complete: list[JoinedLines] = []  # events that an earlier one of another stream holds back
 
@@ -135,32 +149,30 @@ class StreamJoiner:
 
     def feed(self, texts: list[str], ends: list[int], line_flags: dict[int, int]) -> list[JoinedLines]:
         """Add lines; return the events that they complete. See ``MultilineJoiner.feed``."""
-        events: list[JoinedLines] = []
         if not self.is_waiting:  # it may have joined other lines meanwhile
             self._plain_stream.first = self.plain.first
-        for index, text in enumerate(texts):
-            flags = line_flags.get(index, 0)
-            line = self._unwrap(text)
+        lines = [_unwrap(text) for text in texts]
+        for index, flags in line_flags.items():
             if flags & NEEDS_SANITIZING:
-                line.text = self._clean(line.text)
-            stream = self._streams.get(line.stream)
-            if stream is None:
-                if len(self._streams) >= MAX_STREAMS:
-                    for each in self._streams.values():
-                        self._end(each)
-                    self._streams = {"": self._plain_stream}
-                stream = self._streams[line.stream] = _Stream(self._joiner())
-            for name, other in self._streams.items():
-                if name != line.stream and other.is_waiting:
-                    other.waited += 1
-                    if other.waited > MAX_OTHER_LINES:
-                        self._end(other)
+                lines[index].text = self._clean(lines[index].text)
+        events: list[JoinedLines] = []
+        start = 0
+        while start < len(lines):
+            stream = self._stream_of(lines[start])
             stream.waited = 0
-            self._add(stream, line, ends[index], flags)
-            if len(self._complete) >= MAX_GROUP:
-                for each in self._streams.values():
-                    self._end(each)
-            events += self._take()
+            stop = self._end_of_run(stream, lines, start)
+            if stop > start + 1:
+                flags_of_run = (
+                    {index - start: line_flags[index] for index in range(start, stop) if index in line_flags}
+                    if line_flags
+                    else {}
+                )
+                events += _feed_run(stream, lines[start:stop], ends[start:stop], flags_of_run)
+                start = stop
+            else:
+                self._feed_line(stream, lines[start], ends[start], line_flags.get(start, 0))
+                events += self._take()
+                start += 1
         return events
 
     def flush(self) -> list[JoinedLines]:
@@ -169,7 +181,48 @@ class StreamJoiner:
             self._end(stream)
         return self._take()
 
-    def _add(self, stream: _Stream, line: _Line, end: int, flags: int) -> None:
+    def _stream_of(self, line: ContainerLine) -> _Stream:
+        """Return the stream of a line; if it is new and there are too many, all others end."""
+        stream = self._streams.get(line.stream)
+        if stream is None:
+            if len(self._streams) >= MAX_STREAMS:
+                for each in self._streams.values():
+                    self._end(each)
+                self._streams = {"": self._plain_stream}
+            stream = self._streams[line.stream] = _Stream(self._joiner())
+        return stream
+
+    def _end_of_run(self, stream: _Stream, lines: list[ContainerLine], start: int) -> int:
+        """Return the index after the lines of one stream that can be joined together.
+
+        These are complete lines while nothing of another stream waits, as in nearly all files.
+        """
+        if (
+            self._complete
+            or stream.parts
+            or any(other.is_waiting for other in self._streams.values() if other is not stream)
+        ):
+            return start + 1
+        name = lines[start].stream
+        stop = start
+        for line in islice(lines, start, None):
+            if line.stream != name or line.is_partial:
+                break
+            stop += 1
+        return stop
+
+    def _feed_line(self, stream: _Stream, line: ContainerLine, end: int, flags: int) -> None:
+        for other in self._streams.values():
+            if other is not stream and other.is_waiting:
+                other.waited += 1
+                if other.waited > MAX_OTHER_LINES:
+                    self._end(other)
+        self._add(stream, line, end, flags)
+        if len(self._complete) >= MAX_GROUP:
+            for each in self._streams.values():
+                self._end(each)
+
+    def _add(self, stream: _Stream, line: ContainerLine, end: int, flags: int) -> None:
         if line.is_partial or stream.parts:
             if not stream.parts:
                 stream.parts_line, stream.parts_first, stream.parts_flags = line, end, 0
@@ -195,7 +248,7 @@ class StreamJoiner:
         line.text = self._clean(text)
         self._join(stream, line, stream.parts_first, stream.parts_end, flags)
 
-    def _join(self, stream: _Stream, line: _Line, first: int, end: int, flags: int) -> None:
+    def _join(self, stream: _Stream, line: ContainerLine, first: int, end: int, flags: int) -> None:
         was_waiting = stream.joiner.has_partial
         joined = stream.joiner.feed([line.text], [len(line.text)], [end], {0: flags} if flags else {})
         if was_waiting and joined:
@@ -215,9 +268,7 @@ class StreamJoiner:
         text, last, flags = event
         line = stream.line
         assert line is not None
-        self._complete.append(
-            JoinedLines(text, stream.first, last, flags, line.time, line.source, dict(line.metadata))
-        )
+        self._complete.append(JoinedLines(text, stream.first, last, flags, line))
 
     def _take(self) -> list[JoinedLines]:
         """Remove and return the complete events that no earlier line holds back."""
@@ -244,29 +295,59 @@ class StreamJoiner:
         self._complete = self._complete[ready:]
         return events[:ready]
 
-    def _unwrap(self, text: str) -> _Line:
-        match = _CRI.match(text)
-        if match is not None:
-            time, name, tag = match.groups()
-            return _Line(name, text[match.end() :], tag == "P", time, None, {"stream": name})
-        if text.startswith('{"log":'):
-            line = _read_docker(text)
-            if line is not None:
-                return line
-        match = _COMPOSE.match(text)
-        if match is not None:
-            name = match[1]
-            return _Line(f"| {name}", text[match.end() :], False, None, name)
-        return _Line("", text, False)
+
+def _feed_run(
+    stream: _Stream, lines: list[ContainerLine], ends: list[int], line_flags: dict[int, int]
+) -> list[JoinedLines]:
+    """Add complete lines of one stream while nothing of another waits; return the events they complete."""
+    joiner = stream.joiner
+    is_continued = joiner.has_partial
+    texts = [line.text for line in lines]
+    joined = joiner.feed(texts, list(map(len, texts)), ends, line_flags)
+    events = []
+    # Blank lines between two events belong to neither.
+    indexes = [index for index, text in enumerate(texts) if text and not text.isspace()]
+    position = 0
+    for text, last, flags in joined:
+        if not is_continued:
+            stream.line, stream.first = lines[indexes[position]], ends[indexes[position]]
+        is_continued = False
+        assert stream.line is not None
+        events.append(JoinedLines(text, stream.first, last, flags, stream.line))
+        while position < len(indexes) and ends[indexes[position]] <= last:
+            position += 1
+    if joiner.has_partial and not is_continued:
+        stream.line, stream.first = lines[indexes[position]], ends[indexes[position]]
+    return events
 
 
-def _read_docker(text: str) -> _Line | None:
+def _unwrap(text: str) -> ContainerLine:
+    if text.startswith('{"log":'):
+        line = _read_docker(text)
+        return line if line is not None else _plain_line(text)
+    match = _CRI.match(text)
+    if match is not None:
+        time, name, tag = match.groups()
+        return ContainerLine(name, text[match.end() :], tag == "P", time, None, _STREAM_FIELDS[name])
+    match = _COMPOSE.match(text)
+    if match is not None:
+        name = match[1]
+        return ContainerLine(f"| {name}", text[match.end() :], False, None, name, _NO_FIELDS)
+    return _plain_line(text)
+
+
+def _plain_line(text: str) -> ContainerLine:
+    return ContainerLine("", text, False, None, None, _NO_FIELDS)
+
+
+def _read_docker(text: str) -> ContainerLine | None:
     try:
         body = orjson.loads(text)
     except orjson.JSONDecodeError:
         return None
-    log, name, time = (body.pop(key, None) for key in ("log", "stream", "time"))
+    log, name, time = body.pop("log", None), body.pop("stream", None), body.pop("time", None)
     if not (isinstance(log, str) and name in ("stdout", "stderr") and isinstance(time, str)):
         return None
     line = log.removesuffix("\n").removesuffix("\r")
-    return _Line(name, line, not log.endswith("\n"), time, None, {"stream": name, **body})
+    metadata = {"stream": name, **body} if body else _STREAM_FIELDS[name]
+    return ContainerLine(name, line, not log.endswith("\n"), time, None, metadata)

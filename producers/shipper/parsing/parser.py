@@ -308,15 +308,16 @@ class Parser:
         for event in parsed:
             if is_last:
                 lines = next(remaining)
+                line = lines.line
             is_last = event.may_end_batch  # of the records of one line
             event.may_end_batch = is_last and lines.may_end_batch
             if not event.may_end_batch:
                 event.end = lines.first - (lines.last - event.end)
-            if event.timestamp is now_text and lines.time is not None:
-                event.timestamp = self._timestamps.parse_text(lines.time) or event.timestamp
-            if event.source == self._source and lines.source is not None:
-                event.source = legal_source(lines.source) or event.source
-            metadata = lines.metadata
+            if event.timestamp is now_text and line.time is not None:
+                event.timestamp = self._timestamps.parse_text(line.time) or event.timestamp
+            if line.source is not None and event.source == self._source:
+                event.source = legal_source(line.source) or event.source
+            metadata = line.metadata
             if metadata:
                 if lines.flags & NEEDS_SANITIZING:
                     metadata = self._redactor.redact_value(metadata)

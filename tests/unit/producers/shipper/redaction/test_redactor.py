@@ -297,7 +297,7 @@ def test_a_private_key_in_prefixed_lines_is_redacted(form: str, other: list[str]
         events = []
         for start in range(0, len(lines), size):
             batch = [line.encode() for line in lines[start : start + size]]
-            events += parser.feed(batch, [1] * len(batch), NOW)
+            events += parser.feed(batch, list(range(start + 1, start + 1 + len(batch))), NOW)
         events += parser.flush(NOW)
         published = published_text(events)
         assert PEM not in published
