@@ -10,8 +10,10 @@ Invariants:
 """
 
 import re
+from itertools import repeat
 from typing import Final
 
+from tickertape.producers.shipper.parsing.event_starts import all_begin_events
 from tickertape.producers.shipper.redaction.private_keys import is_in_key, opens_key
 
 from tickertape.user_regex import compile_pattern
@@ -78,6 +80,9 @@ _TRACE_FIRST: Final = frozenset("pfgt=JFMASOND")
 _MAY_CONTINUE: Final = frozenset(' \t.])}"#[-<aCDNST')
 
 
+_BEFORE_JSON: Final = "{ \t"
+
+
 def _may_continue(text: str, first: str) -> bool:
     """Return whether a line may continue one of a log; it costs little, since nearly all do not."""
     return first in _MAY_CONTINUE or (
@@ -141,6 +146,8 @@ class MultilineJoiner:
             ends: offset in the file after each line.
             line_flags: flags by index, for lines that have any.
         """
+        if self._joins and self._are_events(texts, line_flags):
+            return self._feed_events(texts, sizes, ends, line_flags)
         events: list[JoinedEvent] = []
         buffered = self._lines
         has_pattern = self._pattern is not None
@@ -153,9 +160,9 @@ class MultilineJoiner:
             if self._key_open:
                 flags |= self._flags_in_key(text)
             if buffered:
-                if (
-                    self._state or has_pattern or flags or first in _MAY_CONTINUE or first.isalpha()
-                ) and self._continues(text, first, flags):
+                if (self._state or has_pattern or flags or _may_continue(text, first)) and self._continues(
+                    text, first, flags
+                ):
                     size = sizes[index] + 1 + self._blank_lines
                     if len(buffered) + self._blank_lines < MAX_LINES and self._bytes + size <= MAX_BYTES:
                         if self._blank_lines:
@@ -179,7 +186,7 @@ class MultilineJoiner:
                 )
                 buffered.clear()
             self._blank_lines = 0
-            if self._json and self._looks_like_json(text, first):
+            if self._json and first in _BEFORE_JSON and self._looks_like_json(text, first):
                 events.append((text, ends[index], flags))
                 continue
             if flags & NEEDS_SANITIZING and "PRIVATE KEY" in text:
@@ -196,6 +203,30 @@ class MultilineJoiner:
                     self._state = _FRAMES
                 elif first in _TRACE_FIRST and (text.startswith(_TRACE_STARTS) or "," in text[5:8]):
                     self._detect_trace(text)
+        return events
+
+    def _are_events(self, texts: list[str], line_flags: dict[int, int]) -> bool:
+        """Return whether every line begins an event, and none begins a private key."""
+        return (
+            not (self._state or self._key_open or self._pattern is not None)
+            and all_begin_events(texts)
+            and not any("PRIVATE KEY" in texts[index] for index in line_flags)
+        )
+
+    def _feed_events(
+        self, texts: list[str], sizes: list[int], ends: list[int], line_flags: dict[int, int]
+    ) -> list[JoinedEvent]:
+        """Add lines that all begin an event; return the events that they complete."""
+        if not texts:
+            return []
+        events = self.flush()
+        flags = [line_flags.get(index, 0) for index in range(len(texts))] if line_flags else repeat(0)
+        events += zip(texts, ends, flags, strict=False)
+        text, self._end, self._flags = events.pop()
+        self._lines.append(text)
+        self._blank_lines = 0
+        self._bytes = sizes[-1]
+        self.first = self._end
         return events
 
     def flush(self) -> list[JoinedEvent]:
