@@ -8,7 +8,7 @@ from operator import itemgetter
 from string import ascii_letters
 from typing import Final
 
-_BEGINS: Final = frozenset("0123456789<(*|@/!+~%&$^_?:;,>\\'`")
+_BEGINS: Final = frozenset("0123456789(*|@/!+~%&$^_?:;,>\\'`")
 """First characters of lines that begin an event, unless they are within a trace."""
 
 _MAY_BEGIN: Final = _BEGINS | frozenset(ascii_letters)

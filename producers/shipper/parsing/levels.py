@@ -77,6 +77,9 @@ _WORDS: Final = {
     "EXCEPTION": "ERROR",
     "DPANIC": "CRITICAL",
 }
+IN_HEADER: Final = frozenset(_WORDS)
+"""Words that may be a level in the header of a line, in upper case."""
+
 WORDS: Final = {
     spelling: level for word, level in _WORDS.items() for spelling in (word, word.lower(), word.title())
 }
@@ -183,7 +186,9 @@ def find(
         assert match is not None
         position = match.start(1)
         word = match[2]
-        found = _accept(text, match, stop, has_time=has_time, skipped=skipped) if word is not None else None
+        found = None
+        if word is not None and word.upper() in _WORDS:
+            found = _accept(text, match, stop, has_time=has_time, skipped=skipped)
         if found is None and (word is None or text[match.end() : match.end() + 1] in ":["):
             channel = _CHANNEL.match(text, position, stop)
             if channel is not None:
@@ -199,14 +204,28 @@ def find(
             break
         skipped = token[0]
         position = token.end()
-    stop = min(stop, _KEY_CHARACTERS)
-    for key in _KEYS:
-        if text.find(key, 0, stop) >= 0:
-            return _find_pair(text[:stop].lower())
-    return None
+    return find_pair(text, stop)
 
 
-def _find_pair(lowered: str) -> tuple[str, int] | None:
+def find_pair(text: str, stop: int) -> tuple[str, int] | None:
+    """Find a level after its name, such as ``level=``, near the start of a text.
+
+    Args:
+        text: one or more lines.
+        stop: position at which to end the search.
+
+    Returns:
+        The level, and the end of the word; None if there is none.
+    """
+    head = text[: min(stop, _KEY_CHARACTERS)]
+    # Every search costs something, and nearly no text passes the first ones.
+    if "=" not in head and ":" not in head:
+        return None
+    if "eve" not in head and "lvl" not in head and "EVE" not in head and "LVL" not in head:
+        return None
+    if not any(key in head for key in _KEYS):
+        return None
+    lowered = head.lower()
     for pair in _PAIR.finditer(lowered):
         level = _WORDS.get(pair[1].upper())
         before = lowered[pair.start() - 1 : pair.start()]

@@ -104,6 +104,7 @@ class TimeFormat:
         is_epoch: it is a number since an epoch.
         is_numeric: its date may be ambiguous.
         is_special: a match needs more than its groups to be converted.
+        begins_candidate: each of its matches begins with one of ``CANDIDATE``, and contains one of ``HINT``.
     """
 
     def __init__(self, pattern: str, *, only_first: bool = False, unpadded: bool = False) -> None:
@@ -112,6 +113,7 @@ class TimeFormat:
         self.is_epoch = "%S" not in pattern
         self.is_numeric = "%n" in pattern
         self.is_special = self.is_epoch or unpadded or only_first
+        self.begins_candidate = pattern.startswith(("%Y", "%a"))
         self.pattern = pattern
         if self.is_epoch:
             self._before = self._after = re.compile("")
@@ -165,6 +167,7 @@ _FORMATS: Final = (
 )
 ISO: Final = _FORMATS[1]
 COMPACT: Final = _FORMATS[2]
+ACCESS: Final = _FORMATS[_TABLE.index(r"(?:%a,? )?%d[/ -]%b[/ -]%Y(?:::?|,? )%H:%M:%S%f%p%z") + 1]
 SYSLOG: Final = _FORMATS[_TABLE.index(r"(?:%a,? )?%b {1,2}%d,? %H:%M:%S%f%z") + 1]
 GLOG: Final = TimeFormat(r"%o%e %H:%M:%S%f")
 """Format after a level letter, without which it would be an ordinary number."""

@@ -32,6 +32,7 @@ SEARCH_CHARACTERS: Final = 160
 """Characters at the start of a line that are searched for a timestamp."""
 
 _RESULT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:[0-5]\d\.\d{3,9}Z", re.ASCII)
+_SECONDS = re.compile(r"[0-5]\d\.\d{3,9}Z", re.ASCII)
 _NUMBER = re.compile(r"(\d{9,19})(?:\.(\d{1,9})\d*)?", re.ASCII)
 _CACHED_MINUTES: Final = 2048
 """Resolved minutes that are kept; the cache is cleared when it is full."""
@@ -63,6 +64,7 @@ class TimestampParser:
         self._hour = 0
         # By format and the text around the seconds; empty if there is no such time.
         self._minutes: dict[tuple[TimeFormat, str, str | None], str] = {}
+        self._last_minute = ""  # of the last result that was parsed; it is in ``_minutes``
         self._epoch_minutes: dict[int, str] = {}
         self._in_header = False
 
@@ -73,6 +75,7 @@ class TimestampParser:
         if hour != self._hour:
             self._hour = hour
             self._minutes.clear()
+            self._last_minute = ""
 
     @property
     def unknown_zone(self) -> str | None:
@@ -112,6 +115,18 @@ class TimestampParser:
             return start, match.end(), time
         return None
 
+    def from_header(
+        self, time_format: TimeFormat, before: str, second: str, fraction: str | None, after: str | None
+    ) -> str | None:
+        """Convert the groups of the timestamp that ``find`` would find, which has the last format."""
+        self._moments.unknown_zone = None
+        self._in_header = False
+        return self.from_parts(time_format, before, second, fraction, after)
+
+    def is_known(self, time_format: TimeFormat, before: str, after: str) -> bool:
+        """Return whether the minute of a timestamp of the last format is resolved."""
+        return self.last is time_format and bool(self._minutes.get((time_format, before, after)))
+
     def from_match(self, time_format: TimeFormat, match: re.Match[str]) -> str | None:
         """Convert a match of a format; return None if there is no such time, or if it is ambiguous."""
         before, second, fraction, after = match.group(1, 2, 3, 4)
@@ -138,6 +153,7 @@ class TimestampParser:
             if resolved or not (time_format.is_numeric or self._moments.unknown_zone):
                 if len(self._minutes) >= _CACHED_MINUTES:
                     self._minutes.clear()
+                    self._last_minute = ""
                 self._minutes[time_format, before, after] = resolved
         if not resolved:
             return None
@@ -149,7 +165,11 @@ class TimestampParser:
 
     def parse_text(self, text: str) -> str | None:
         """Convert the timestamp at the start of a text, or UNIX time in digits; return None for others."""
-        if _RESULT.fullmatch(text) and self._minutes.get((ISO, text[:17], "Z")) == text[:17]:
+        minute = text[:17]
+        if minute == self._last_minute and _SECONDS.fullmatch(text, 17):
+            return text
+        if _RESULT.fullmatch(text) and self._minutes.get((ISO, minute, "Z")) == minute:
+            self._last_minute = minute
             return text
         time_format = self.last
         match = time_format.regex.match(text)

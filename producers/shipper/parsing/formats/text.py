@@ -12,18 +12,38 @@ from typing import Any, Final
 from tickertape.producers.shipper.parsing import levels
 from tickertape.producers.shipper.parsing.formats.fields import Fields, Sanitizer, legal_source
 from tickertape.producers.shipper.parsing.formats.xml import read_element
-from tickertape.producers.shipper.parsing.time_formats import COMPACT, GLOG, TIMESTAMP_PATTERN, TimeFormat
+from tickertape.producers.shipper.parsing.time_formats import (
+    ACCESS,
+    COMPACT,
+    GLOG,
+    ISO,
+    TIMESTAMP_PATTERN,
+    TimeFormat,
+)
 from tickertape.producers.shipper.parsing.timestamps import TimestampParser
 
 _BEFORE_MESSAGE: Final = " \t|]:,;-"
 _AFTER_HEADER: Final = _BEFORE_MESSAGE + ')>"'
 _AROUND_LEVEL: Final = ' \t|[]<>():,-"'
-_LEVEL_AFTER: Final = r"(?:[\])\"]?[ \t|:,-]*[\[<(]?([A-Za-z]{3,11})(?![A-Za-z0-9_.'@+/-])[\])>]?)?"
+_WORD_AFTER: Final = r"([A-Za-z]{3,11})(?![A-Za-z0-9_.'@+/-])[\])>]?"
+_LEVEL_AFTER: Final = rf"(?:[\])\"]?[ \t|:,-]*[\[<(]?{_WORD_AFTER})?"
+_TO_MESSAGE: Final = rf"[{re.escape(_BEFORE_MESSAGE)}]*"
+# What follows the minute of a line in the most common format, as the expression of that format matches it.
+_AFTER_MINUTE = re.compile(rf"([0-5]\d)(?:[.,](\d{{1,9}}))?(Z?) {_WORD_AFTER}{_TO_MESSAGE}", re.ASCII)
+_NO_MINUTE: Final = "\n"
+"""What no text begins with."""
+
 _PROCESS = re.compile(r"\[(\d{1,10})\] (?=\[|$)", re.ASCII)
 _LETTERS = re.compile(r"[A-Za-z]{3}|<[A-Z]>")
 _REDIS = re.compile(r"\d{1,10}:[CMSX] ", re.ASCII)
 _ACCESS = re.compile(r'"[A-Z]{3,10} [^"]*" ([1-5])\d\d(?: |$)', re.ASCII)
 _ACCESS_LEVELS: Final = {"4": "WARN", "5": "ERROR"}
+# The lines of most access logs, which have no level: their timestamp is what the parser of timestamps finds.
+_ACCESS_LINE = re.compile(
+    r"(?:\d{1,3}\.){3}\d{1,3} - (-|[A-Za-z]{1,40}) \[([0-3]\d/[A-Z][a-z]{2}/[12]\d{3}:[0-2]\d:[0-5]\d:)"
+    r"([0-5]\d)( [+-]\d{4})\] \"(?:GET|POST|PUT|HEAD|DELETE|OPTIONS|PATCH) ",
+    re.ASCII,
+)
 _ERROR_START = re.compile(
     r"Traceback \(most recent call last\)|Exception in thread |panic: |fatal error: |goroutine \d{1,9} \["
     r"|thread '[^']{0,100}' (?:\(\d{1,9}\) )?panicked at |Unhandled [Ee]xception|==\d{1,9}==ERROR: "
@@ -69,21 +89,64 @@ class PlainReader:
         # Most files have one format, and most lines begin with the timestamp, followed by the level.
         self._format = timestamps.last
         self._header = _header(self._format)
+        self._minute = _NO_MINUTE  # of the last line, up to its seconds
 
     def read(self, text: str, sanitize: Sanitizer | None = None) -> Fields:
         """Read a text; every text is accepted."""
+        if text.startswith(self._minute):
+            fields = self._read_same_minute(text)
+            if fields is not None:
+                return fields
         header = self._header.match(text)
-        if header is not None:
-            process, before, second, fraction, after, word = header.groups()
-            level = levels.AFTER_TIME.get(word)
-            if level is not None:
-                timestamp = self._timestamps.from_parts(self._format, before, second, fraction, after)
-                if timestamp is not None:
-                    metadata = {"pid": process} if process is not None else {}
-                    return (
-                        level, text[header.end() :].lstrip(_BEFORE_MESSAGE) or text, None, timestamp, metadata
-                    )  # fmt: skip
-        return self._read_any(text)
+        if header is None:
+            fields = self._read_access(text) if self._format is ACCESS else None
+            return fields or self._read_any(text)
+        process, before, second, fraction, after, word = header.groups()
+        level = levels.AFTER_TIME.get(word)
+        if level is not None:
+            timestamp = self._timestamps.from_parts(self._format, before, second, fraction, after)
+            if timestamp is not None:
+                if self._format is ISO and not header.start(2):
+                    self._minute = before
+                metadata = {"pid": process} if process is not None else {}
+                return level, text[header.end() :] or text, None, timestamp, metadata
+        start = header.start(2)
+        if start > 1 or not self._format.begins_candidate or self._timestamps.last is not self._format:
+            return self._read_any(text)
+        # No text precedes it but a bracket, so a search would find the same.
+        timestamp = self._timestamps.from_header(self._format, before, second, fraction, after)
+        return self._read_found(text, start, header.end(5), timestamp)
+
+    def _read_same_minute(self, text: str) -> Fields | None:
+        """Read a line of the same minute as the last one; return None if no level follows the timestamp."""
+        # The minute ends at the second colon, however the format is matched.
+        rest = _AFTER_MINUTE.match(text, len(self._minute))
+        if rest is None:
+            return None
+        second, fraction, after, word = rest.groups()
+        level = levels.AFTER_TIME.get(word)
+        if level is None:
+            return None
+        timestamp = self._timestamps.from_parts(ISO, self._minute, second, fraction, after)
+        return (level, text[rest.end() :] or text, None, timestamp, {}) if timestamp is not None else None
+
+    def _read_access(self, text: str) -> Fields | None:
+        """Read a line of an access log; return None for one that needs a search."""
+        line = _ACCESS_LINE.match(text)
+        if line is None or "\n" in text:
+            return None
+        user, before, second, after = line.groups()
+        timestamps = self._timestamps
+        if (
+            not timestamps.is_known(ACCESS, before, after)
+            or user.upper() in levels.IN_HEADER
+            or levels.find_pair(text, len(text)) is not None
+        ):
+            return None
+        level = None
+        if self._access_levels and (status := _ACCESS.search(text, line.end(4))) is not None:
+            level = _ACCESS_LEVELS.get(status[1])
+        return level, text, None, timestamps.from_header(ACCESS, before, second, None, after), {}
 
     def _read_any(self, text: str) -> Fields:
         found = self._timestamps.find(text)
@@ -101,10 +164,14 @@ class PlainReader:
                 return "ERROR", text, None, None, {}
             level = level_and_end[0] if level_and_end is not None else None
             return level, text, None, None, {}
-        start, end, timestamp = found
         if self._timestamps.last is not self._format and not self._timestamps.last.is_special:
             self._format = self._timestamps.last
             self._header = _header(self._format)
+            self._minute = _NO_MINUTE
+        return self._read_found(text, *found)
+
+    def _read_found(self, text: str, start: int, end: int, timestamp: str | None) -> Fields:
+        """Read a text with a timestamp between two positions."""
         before = text[:start]
         # nats-server begins with its process, which is not part of the message.
         process = _PROCESS.match(before) if start else None
@@ -232,4 +299,7 @@ class GlogReader:
 
 def _header(time_format: TimeFormat) -> re.Pattern[str]:
     """Compile the expression for a line that begins with a timestamp, and has a level directly after it."""
-    return re.compile(rf"(?:\[(\d{{1,10}})\] )?[\[(]?{time_format.regex.pattern}{_LEVEL_AFTER}", re.ASCII)
+    return re.compile(
+        rf"(?:\[(\d{{1,10}})\] )?[\[(]?{time_format.regex.pattern}{_LEVEL_AFTER}{_TO_MESSAGE}",
+        re.ASCII,
+    )
