@@ -170,7 +170,7 @@ class FileStream(RotationChain):
                 continue
             events.append(OutgoingEvent(parsed.subject, parsed.encode(), f"{file.generation}-{start}"))
             size += len(events[-1].payload)
-            is_full = parsed.may_end_batch and (len(events) >= MAX_BATCH_EVENTS or size >= MAX_BATCH_BYTES)
+            is_full = (len(events) >= MAX_BATCH_EVENTS or size >= MAX_BATCH_BYTES) and parsed.may_end_batch
         # JetStream rejects a batch with too many messages, so a full one leaves the reports to the next.
         if not self._ready and len(events) <= MAX_BATCH_EVENTS - len(LEVELS):
             events += self.throttle.report_suppressed(now, finish=finish)
@@ -232,7 +232,7 @@ class FileStream(RotationChain):
                 # Only at the end of the file, where an incomplete line or event is certain to be the last.
                 if finish and file.at_eof and not events:
                     events = file.finish(now)
-                self._ready.extend((file, parsed) for parsed in events)
+                self._ready.extend([(file, parsed) for parsed in events])
                 if events or not file.at_eof:
                     break
                 if file.has_partial:

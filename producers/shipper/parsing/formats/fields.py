@@ -104,17 +104,28 @@ class FieldMapping:
         self._text = ""
 
     def take(
-        self, body: dict[str, Any], text: str = ""
+        self, body: dict[str, Any], text: str = "", plan: Plan | None = None
     ) -> tuple[str | None, str | None, str | None, str | None]:
         """Remove level, message, source and timestamp from a body, and return them.
 
         Args:
             body: the fields of the line; it is unchanged if there is no message.
             text: the line, from which digits are read that a double does not hold.
+            plan: the keys of the body, if they are known.
         """
         self._text = text
-        plan = self.plan(body)
-        message = _take(body, plan.messages, _message) if plan.messages else None
+        if plan is None:
+            plan = self.plan(body)
+        message = None
+        if plan.messages:
+            # Nearly always it is a text under the first key.
+            name = plan.messages[0][0]
+            value = body.get(name)
+            if value.__class__ is str:
+                message = value
+                del body[name]
+            else:
+                message = _take(body, plan.messages, _message)
         if message is None:
             # Fields within are read, but every key stays.
             body = body.copy()
@@ -128,10 +139,22 @@ class FieldMapping:
                 del body[name]
             else:
                 level = _take(body, plan.levels, level_of)
-        timestamp = _take(body, plan.timestamps, self._time) if plan.timestamps else None
+        timestamp = self._take_time(body, plan.timestamps) if plan.timestamps else None
         if timestamp is None and plan.is_dated:
             timestamp = self._take_dated(body)
         return level, message, _take(body, plan.sources, _source) if plan.sources else None, timestamp
+
+    def _take_time(self, body: dict[str, Any], candidates: _Candidates) -> str | None:
+        # Nearly always it is a text under the first key.
+        name = candidates[0][0]
+        value = body.get(name)
+        if value.__class__ is not str:
+            return _take(body, candidates, self._time)
+        timestamp = self._timestamps.parse_text(value)
+        if timestamp is None:
+            return _take(body, candidates[1:], self._time)
+        del body[name]
+        return timestamp
 
     def _take_dated(self, body: dict[str, Any]) -> str | None:
         """Remove date, time and time zone, which firewalls write as separate keys."""

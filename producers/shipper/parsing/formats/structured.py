@@ -54,9 +54,10 @@ class JsonReader:
         if sanitize is not None:
             body = sanitize(body)
             text = ""
-        if self._mapping.plan(body).is_special:
+        plan = self._mapping.plan(body)
+        if plan.is_special:
             return self._read_special(body, text)
-        level, message, source, timestamp = self._mapping.take(body, text)
+        level, message, source, timestamp = self._mapping.take(body, text, plan)
         if message is None:
             return level, orjson.dumps(body).decode(), source, timestamp, {}
         return level, message, source, timestamp, body
@@ -106,7 +107,7 @@ class LogfmtReader:
             text = _PRIORITY.sub("", text, count=1)
         if _KEY.match(text) is None:
             return None
-        line, _, rest = text.partition("\n")
+        line, _, rest = text.partition("\n") if "\n" in text else (text, "", "")
         body = _read_pairs_with_escapes(line) if "\\" in line else _read_pairs(line)
         if body is None:
             return None

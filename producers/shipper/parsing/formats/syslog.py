@@ -38,9 +38,10 @@ class SyslogReader:
 
     def read(self, text: str, sanitize: Sanitizer | None = None) -> Fields | None:
         """Read a text; return None if it has neither format."""
-        header = _RFC5424.match(text)
-        if header is not None:
-            return self._read_rfc5424(text, header)
+        if text.startswith("<"):
+            header = _RFC5424.match(text)
+            if header is not None:
+                return self._read_rfc5424(text, header)
         header = _RFC3164.match(text)
         return self._read_rfc3164(text, header) if header is not None else None
 
