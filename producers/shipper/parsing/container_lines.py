@@ -1,7 +1,5 @@
 """Lines of container runtimes: each stream of a container is joined on its own, although a file has several.
 
-Understood are CRI (Kubernetes), the json-file driver of Docker, and the output of Docker Compose.
-
 Invariants:
 
 1. Events are returned in the order of their first lines; every line that is not blank is in exactly one.
@@ -12,13 +10,12 @@ Invariants:
 4. Events do not depend on how the lines are split into blocks.
 """
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
-import orjson
+from tickertape.producers.shipper.parsing.container_formats import ContainerLine, plain_line, unwrap
 from tickertape.producers.shipper.parsing.multiline import (
     MAX_BYTES,
     NEEDS_SANITIZING,
@@ -35,47 +32,6 @@ MAX_GROUP: Final = 32
 
 MAX_STREAMS: Final = 64
 """Streams of a file; then all of them end."""
-
-MARKERS: Final = (" stdout ", " stderr ", '{"log":', "  | ")
-"""What every line of these kinds contains."""
-
-_CRI = re.compile(r"(\d{4}-\d\d-\d\dT\S{9,40}) (stdout|stderr) ([FP])(?::\S{1,20})?(?: |$)", re.ASCII)
-# Elsewhere a word before a bar may be the cell of a table.
-_COMPOSE = re.compile(
-    r"([A-Za-z0-9][\w.-]{0,62})"
-    r"(?:(?<=[-_]\d)|(?<=[-_]\d\d)|(?= +\| (?:\{\"|(?:time|ts|level)=|\d{4}-\d\d-\d\d[T ]\d\d:)))"
-    r" {2,40}\| ",
-    re.ASCII,
-)
-
-
-_STREAM_FIELDS: Final[dict[str, Mapping[str, Any]]] = {
-    name: {"stream": name} for name in ("stdout", "stderr")
-}
-
-
-_NO_FIELDS: Final[Mapping[str, Any]] = {}
-
-
-@dataclass(slots=True)
-class ContainerLine:
-    """Line without what the runtime wrote before it.
-
-    Attributes:
-        stream: name of the stream, which is that of its joiner.
-        text: the line itself.
-        is_partial: the line continues in the next one of its stream.
-        time: time that the runtime wrote, or None.
-        source: name of the container, or None.
-        metadata: further fields that the runtime wrote.
-    """
-
-    stream: str
-    text: str
-    is_partial: bool
-    time: str | None
-    source: str | None
-    metadata: Mapping[str, Any]
 
 
 @dataclass(slots=True)
@@ -129,7 +85,7 @@ class StreamJoiner:
         self._clean = clean
         # Other lines are a stream as well; its joiner also reads files without container lines.
         self.plain = joiner()
-        self._plain_stream = _Stream(self.plain, _plain_line(""))
+        self._plain_stream = _Stream(self.plain, plain_line(""))
         self._streams: dict[str, _Stream] = {"": self._plain_stream}
         self._complete: list[JoinedLines] = []  # events that an earlier one of another stream holds back
 
@@ -151,7 +107,7 @@ class StreamJoiner:
         """Add lines; return the events that they complete. See ``MultilineJoiner.feed``."""
         if not self.is_waiting:  # it may have joined other lines meanwhile
             self._plain_stream.first = self.plain.first
-        lines = [_unwrap(text) for text in texts]
+        lines = [unwrap(text) for text in texts]
         for index, flags in line_flags.items():
             if flags & NEEDS_SANITIZING:
                 lines[index].text = self._clean(lines[index].text)
@@ -319,35 +275,3 @@ def _feed_run(
     if joiner.has_partial and not is_continued:
         stream.line, stream.first = lines[indexes[position]], ends[indexes[position]]
     return events
-
-
-def _unwrap(text: str) -> ContainerLine:
-    if text.startswith('{"log":'):
-        line = _read_docker(text)
-        return line if line is not None else _plain_line(text)
-    match = _CRI.match(text)
-    if match is not None:
-        time, name, tag = match.groups()
-        return ContainerLine(name, text[match.end() :], tag == "P", time, None, _STREAM_FIELDS[name])
-    match = _COMPOSE.match(text)
-    if match is not None:
-        name = match[1]
-        return ContainerLine(f"| {name}", text[match.end() :], False, None, name, _NO_FIELDS)
-    return _plain_line(text)
-
-
-def _plain_line(text: str) -> ContainerLine:
-    return ContainerLine("", text, False, None, None, _NO_FIELDS)
-
-
-def _read_docker(text: str) -> ContainerLine | None:
-    try:
-        body = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return None
-    log, name, time = body.pop("log", None), body.pop("stream", None), body.pop("time", None)
-    if not (isinstance(log, str) and name in ("stdout", "stderr") and isinstance(time, str)):
-        return None
-    line = log.removesuffix("\n").removesuffix("\r")
-    metadata = {"stream": name, **body} if body else _STREAM_FIELDS[name]
-    return ContainerLine(name, line, not log.endswith("\n"), time, None, metadata)

@@ -1,7 +1,7 @@
-"""Recognition of blocks of lines of which each begins an event, as in most blocks of most logs.
+"""Recognition of lines that begin an event, as nearly all do.
 
-Invariant: a block is recognized only if ``multiline`` would join none of its lines to an earlier one, and
-none begins a trace or is a JSON object.
+Invariant: ``all_begin_events`` is True only if ``multiline`` would join none of the lines to an earlier one,
+and none begins a trace or is a JSON object.
 """
 
 from operator import itemgetter
@@ -17,8 +17,18 @@ _TRACE_HEADS: Final = frozenset({
 })  # fmt: skip
 """First three characters of lines of a trace that begin with a letter, except for names of exceptions."""
 
+# Characters with which a continuation line outside of a traceback can begin, unless it names an exception.
+_MAY_CONTINUE: Final = frozenset(' \t.])}"#[-<aCDNST')
+
 _first_character = itemgetter(0)
 _last_character = itemgetter(-1)
+
+
+def may_continue(text: str, first: str) -> bool:
+    """Return whether a line may continue one of a log; it costs little, since nearly all do not."""
+    return first in _MAY_CONTINUE or (
+        first.isalpha() and ("Exception" in text or "Error" in text or "Throwable" in text or first == "g")
+    )
 
 
 def all_begin_events(texts: list[str]) -> bool:

@@ -13,7 +13,7 @@ import re
 from itertools import repeat
 from typing import Final
 
-from tickertape.producers.shipper.parsing.event_starts import all_begin_events
+from tickertape.producers.shipper.parsing.event_starts import all_begin_events, may_continue
 from tickertape.producers.shipper.redaction.private_keys import is_in_key, opens_key
 
 from tickertape.user_regex import compile_pattern
@@ -76,18 +76,7 @@ _TRACE_STARTS: Final = ("panic: ", "fatal error: ", "goroutine ", "thread '", "=
 _TRACE_FIRST: Final = frozenset("pfgt=JFMASOND")
 """First characters of these, and of the months' names with which java.util.logging begins."""
 
-# Characters with which a continuation line outside of a traceback can begin, unless it names an exception.
-_MAY_CONTINUE: Final = frozenset(' \t.])}"#[-<aCDNST')
-
-
 _BEFORE_JSON: Final = "{ \t"
-
-
-def _may_continue(text: str, first: str) -> bool:
-    """Return whether a line may continue one of a log; it costs little, since nearly all do not."""
-    return first in _MAY_CONTINUE or (
-        first.isalpha() and ("Exception" in text or "Error" in text or "Throwable" in text or first == "g")
-    )
 
 
 class MultilineJoiner:
@@ -160,7 +149,7 @@ class MultilineJoiner:
             if self._key_open:
                 flags |= self._flags_in_key(text)
             if buffered:
-                if (self._state or has_pattern or flags or _may_continue(text, first)) and self._continues(
+                if (self._state or has_pattern or flags or may_continue(text, first)) and self._continues(
                     text, first, flags
                 ):
                     size = sizes[index] + 1 + self._blank_lines
@@ -256,7 +245,7 @@ class MultilineJoiner:
                 return True
         elif self._state == _TRACE and self._continues_trace(text, first):
             return True
-        elif not _may_continue(text, first):
+        elif not may_continue(text, first):
             return False
         return self._continues_text(text, first)
 

@@ -24,7 +24,8 @@ from tickertape.contracts.events import format_time
 from tickertape.producers.shipper import sanitize as sanitizing
 from tickertape.producers.shipper.encodings.text_decoder import TextDecoder
 from tickertape.producers.shipper.parsing import fix_messages
-from tickertape.producers.shipper.parsing.container_lines import MARKERS, JoinedLines, StreamJoiner
+from tickertape.producers.shipper.parsing.container_formats import MARKERS
+from tickertape.producers.shipper.parsing.container_lines import JoinedLines, StreamJoiner
 from tickertape.producers.shipper.parsing.formats import FORMATS, FormatDetector
 from tickertape.producers.shipper.parsing.formats.fields import (
     DEFAULT_FIELDS,
