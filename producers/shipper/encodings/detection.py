@@ -26,6 +26,9 @@ _SAMPLE_BYTES: Final = 2048
 _BINARY_RATIO: Final = 12
 """Minimum ratio of the bytes of a text to the control characters in it; random bytes have more of them."""
 
+_EXCEPTION_MARGIN: Final = 100
+"""Difference between costs at which a line of a file of latin-1 has another encoding."""
+
 _INVALID_UTF_8: Final = 90
 """Cost of an invalid byte if a line is damaged UTF-8."""
 
@@ -41,6 +44,7 @@ _WITHIN_WORD: Final = 30
 _OTHERS: Final = re.compile(r"[^\x00-\x7f]+")
 _SURROGATES: Final = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 _CONTROLS: Final = re.compile(rb"[\x00-\x06\x0e-\x1a\x1c-\x1f\x7f]")
+_SUCCESSIVE: Final = re.compile(rb"[\x80-\xff][\x40-\xff][\x80-\xff][\x40-\xff]")
 _TYPOGRAPHIC: Final = re.compile("[\u2010-\u20af]+")
 _HALF_WIDTH: Final = re.compile("[\uff61-\uff9f]+")
 
@@ -106,6 +110,19 @@ def prefers_utf_8(text: str, other: str, name: str) -> bool:
     scores = characters.western()
     letters = (scores.get(one, 40 if "\u0370" <= one <= "\u052f" else 90) for one in text if one >= "\x80")
     return sum(letters) <= _cost(other, name)
+
+
+def exception_in(line: bytes) -> str:
+    """Return the encoding of a line in a file of latin-1, in which every line is valid.
+
+    It is another one if that is far more likely: words that announce secrets must be recognized in all lines.
+    """
+    if _SUCCESSIVE.search(line) is None:
+        return LATIN_1
+    costs = costs_of(line)
+    if costs is None or costs[CANDIDATES.index(LATIN_1)] - min(costs) < _EXCEPTION_MARGIN:
+        return LATIN_1
+    return CANDIDATES[costs.index(min(costs))]
 
 
 def _decode(line: bytes, name: str, *, truncated: bool) -> str:

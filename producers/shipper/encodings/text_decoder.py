@@ -13,7 +13,13 @@ from bisect import bisect_right
 from collections.abc import Callable, Container
 from typing import Final
 
-from tickertape.producers.shipper.encodings.detection import CANDIDATES, Evidence, costs_of, prefers_utf_8
+from tickertape.producers.shipper.encodings.detection import (
+    CANDIDATES,
+    Evidence,
+    costs_of,
+    exception_in,
+    prefers_utf_8,
+)
 from tickertape.producers.shipper.encodings.names import (
     AUTO,
     LATIN_1,
@@ -170,8 +176,10 @@ class TextDecoder:
     def _decode_known(self, line: bytes, utf_8: str | None, *, truncated: bool) -> tuple[str, bool]:
         """Decode a line of a file whose encoding was detected; see ``decode``."""
         name = self.encoding
-        if utf_8 is not None and name == LATIN_1:
-            return utf_8, True
+        if name == LATIN_1:
+            return (
+                (utf_8, True) if utf_8 is not None else _decode(line, exception_in(line), truncated=truncated)
+            )
         text = decode_as(line, name, truncated=truncated)
         if utf_8 is not None and (text is None or prefers_utf_8(utf_8, text, name)):
             return utf_8, True

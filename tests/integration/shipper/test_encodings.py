@@ -64,6 +64,17 @@ def test_a_dry_run_names_the_encoding_of_each_file(tmp_path: Path) -> None:
     assert "plain.log" not in notices
 
 
+def test_standard_input_of_windows(tmp_path: Path) -> None:
+    """Its byte order mark is recognized, and it is not part of the first line."""
+    data = "\ufeff10:30:45.123 ERROR Dienst für µs\r\nzwei\r\n".encode("utf-16-le")
+    events, notices = dry_run(tmp_path, "-", stdin=data)
+    assert [(one["level"], one["message"]) for one in events] == [
+        ("ERROR", "Dienst für µs"),
+        ("INFO", "zwei"),
+    ]
+    assert "the encoding is utf-16-le" in notices
+
+
 @pytest.mark.parametrize("options", [("--encoding", "KOI8-R"), ()])
 def test_a_given_encoding(options: tuple[str, ...], tmp_path: Path) -> None:
     """As an option or a variable, for standard input as for files."""

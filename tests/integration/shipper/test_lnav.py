@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from tickertape.producers.shipper.encodings.text_decoder import TextDecoder
+from tickertape.producers.shipper.lines.encoded_lines import EncodedLines
 from tickertape.producers.shipper.parsing.levels import level_of
 from tickertape.producers.shipper.parsing.parser import ParsedEvent, Parser, ParserCounts, ParseSettings
 
@@ -139,3 +141,16 @@ def test_levels_of_loghub_are_right() -> None:
             total += 1
             right += events[number].level == level_of(row["Level"])
     assert right >= 0.995 * total > 0
+
+
+@needs_samples
+def test_samples_of_utf_8_are_read_as_utf_8() -> None:
+    """No line of theirs is taken for another encoding, and nothing in them for UTF-16."""
+    for path in (path for path in SAMPLES.glob("*/*") if path.is_file()):
+        decoder, data = TextDecoder(), path.read_bytes() + b"\n"
+        buffer = EncodedLines(decoder)
+        buffer.restart(0, b"", "")
+        lines, ends, _ = buffer.split(data, 0)
+        texts, _, replaced = decoder.decode_lines(lines, ends)
+        assert (decoder.encoding, decoder.wide) == ("utf-8", "")
+        assert all(index in replaced or lines[index] == text.encode() for index, text in enumerate(texts))

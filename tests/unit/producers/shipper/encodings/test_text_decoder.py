@@ -66,6 +66,19 @@ def test_a_short_line_of_a_known_encoding_is_not_taken_for_utf_8() -> None:
     assert TextDecoder().decode(line, 1) == (line.decode(), True)
 
 
+@pytest.mark.parametrize("name", ["gb18030", "shift_jis"])
+def test_lines_of_others_in_a_file_of_latin_1_are_recognized(name: str) -> None:
+    """Any bytes are valid in latin-1; a password must not be hidden by that."""
+    texts = log_lines("latin-1", 40, 1)
+    decoder = TextDecoder()
+    assert decode([text.encode("cp1252") for text in texts], decoder) == texts
+    for text in BY_ENCODING[name]:
+        if len(text) > 2:
+            assert decoder.decode(text.encode(CODECS[name]), 1000) == (text, True)
+    assert decoder.decode("密码：hunter2".encode("gb18030"), 1000)[0] == "密码：hunter2"
+    assert decoder.encoding == "latin-1"
+
+
 @pytest.mark.parametrize(
     "line",
     [
