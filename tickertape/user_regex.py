@@ -5,19 +5,25 @@ from typing import Any
 import re2
 
 
-def compile_pattern(pattern: str, description: str, *, for_bytes: bool = False) -> Any:
+def compile_pattern(
+    pattern: str, description: str, *, for_bytes: bool = False, max_memory: int | None = None
+) -> Any:
     """Compile a regular expression from a user.
 
     Args:
         pattern: RE2 syntax.
         description: the subject of the error message.
         for_bytes: match bytes of UTF-8 rather than text, which costs half as much.
+        max_memory: maximum bytes of the compiled pattern, and of what RE2 computes while it matches; 8 MiB
+            by default.
 
     Raises:
         ValueError: the pattern is not valid in RE2.
     """
     options = re2.Options()
     options.log_errors = False
+    if max_memory is not None:
+        options.max_mem = max_memory
     try:
         return re2.compile(pattern.encode() if for_bytes else pattern, options)
     except re2.error as error:
