@@ -45,6 +45,9 @@ class Subscribe(Message):
     combined with ``cursor``."""
     interval_ms: int | None = None
     """Minimum milliseconds between two events of a subject in mode ``latest``: 1 to 60000. Default: 1000."""
+    where: str | None = None
+    """Condition on log events in CEL, such as ``event.metadata.account == 7``, of at most 2 KiB; it does not
+    apply to states. Default: none."""
 
 
 class Ping(Message):

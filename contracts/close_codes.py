@@ -108,6 +108,8 @@ class ErrorCode(StrEnum):
     """``since`` is neither ``earliest``, a duration nor a time."""
     BAD_INTERVAL = "bad_interval"
     """``interval_ms`` is not a number in the allowed range."""
+    BAD_WHERE = "bad_where"
+    """``where`` is not a valid condition, or is too long; ``message`` names the position of the error."""
     BAD_QUERY = "bad_query"
     """The query is too long, or has an unknown, repeated or invalid parameter."""
     UNAUTHORIZED = "unauthorized"

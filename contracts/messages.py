@@ -30,6 +30,9 @@ MAX_SUBJECTS: Final = 64
 MAX_QUERY_BYTES: Final = 4 * 1024
 """Maximum size of the query string in bytes; larger filters are sent with ``subscribe``."""
 
+MAX_WHERE_BYTES: Final = 2 * 1024
+"""Maximum size of a condition (``where``) in bytes; checked before it is parsed."""
+
 HEARTBEAT_MS: Final = 15_000
 """Default of ``heartbeat_ms`` in ``welcome``, in milliseconds."""
 
@@ -125,6 +128,8 @@ class Subscribed(Message):
     """Delivery mode in effect."""
     interval_ms: int
     """Minimum milliseconds between two events of a subject; used only in mode ``latest``."""
+    where: str | None = None
+    """Condition on log events in effect; absent if there is none."""
     cursor: CursorText
     """Position after which the filter applies."""
     resumed: bool
