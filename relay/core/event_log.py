@@ -39,10 +39,12 @@ class Record:
         timestamp: timestamp in the event itself, UNIX seconds.
         stored_ns: time at which the stream stored it, UNIX nanoseconds.
         traceparent: W3C ``traceparent`` header of a live event's message; otherwise None.
+        verdicts: results of conditions; see ``where/condition.py``.
     """
 
     __slots__ = (
         "encoded", "received", "removed", "route", "seq", "state", "stored_ns", "timestamp", "traceparent",
+        "verdicts",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +68,7 @@ class Record:
         self.timestamp = timestamp
         self.stored_ns = stored_ns
         self.traceparent = traceparent
+        self.verdicts = 0
 
     def __repr__(self) -> str:
         return f"Record(seq={self.seq}, subject={self.route.subject!r})"
@@ -231,6 +234,12 @@ class EventLog:
         ]
         return len(kept)
 
+    def between(self, after: int, upto: int, *, newest_first: bool = False) -> Iterator[Record]:
+        """Return the records ``after < sequence <= upto`` in stream order, or in reverse."""
+        records, indexes = self._records, range(self._index_after(after), self._index_after(upto))
+        for index in reversed(indexes) if newest_first else indexes:
+            yield records[index]
+
     def count_after(self, seq: int) -> int:
         """Return the number of records after a sequence, of any subject."""
         return len(self._records) - self._index_after(seq)
@@ -246,13 +255,9 @@ class EventLog:
         """
         found: list[Record] = []
         size = 0
-        records = self._records
-        matches = event_filter.matches
-        for index in range(self._index_after(after), len(records)):
-            record = records[index]
-            if record.seq > upto:
-                break
-            if not matches(record.route.subject):
+        matches, where = event_filter.matches, event_filter.where
+        for record in self.between(after, upto):
+            if not matches(record.route.subject) or (where is not None and not where.passes(record)):
                 continue
             size += len(record.encoded)
             if found and size > max_bytes:
@@ -273,12 +278,10 @@ class EventLog:
         """
         found: list[Record] = []
         size = 0
-        records = self._records
-        matches = event_filter.matches
+        matches, where = event_filter.matches, event_filter.where
         position = after
-        for index in range(self._index_after(upto) - 1, self._index_after(after) - 1, -1):
-            record = records[index]
-            if not matches(record.route.subject):
+        for record in self.between(after, upto, newest_first=True):
+            if not matches(record.route.subject) or (where is not None and not where.passes(record)):
                 continue
             size += len(record.encoded)
             if found and (len(found) == max_events or size > max_bytes):

@@ -20,6 +20,7 @@ from tickertape.contracts.events import MODELS
 from tickertape.contracts.messages import MAX_SUBJECTS, ProtocolError
 from tickertape.contracts.subjects import LEVELS, SubjectError, check_pattern, covers, intersect, unescape
 from tickertape.relay.core.filters import RANK, Filter
+from tickertape.relay.core.where.condition import Condition
 
 CLAIM: Final = "tickertape"
 """Name of the claim that contains the grant."""
@@ -89,12 +90,13 @@ class Grant:
     certificate: ClientCertificate | None = None
     control: bool = False
 
-    def intersect(self, patterns: tuple[str, ...], level: str) -> Filter:
+    def intersect(self, patterns: tuple[str, ...], level: str, where: Condition | None = None) -> Filter:
         """Return the intersection of a requested filter and this grant.
 
         Args:
             patterns: requested patterns, which are valid.
             level: requested minimum level.
+            where: requested condition, which no grant restricts.
 
         Raises:
             ProtocolError: the intersection is empty, or has too many patterns.
@@ -118,7 +120,7 @@ class Grant:
             )
         # Only what can still match: clients whose filters differ in other denied patterns share a feed.
         deny = tuple(denied for denied in self.deny if any(intersect(denied, pattern) for pattern in kept))
-        return Filter(kept, max(level, self.level, key=RANK.__getitem__), deny)
+        return Filter(kept, max(level, self.level, key=RANK.__getitem__), deny, where)
 
     def restrict(self, certificate: ClientCertificate) -> "Grant":
         """Return the intersection of a token's grant and the grant of the client's certificate.

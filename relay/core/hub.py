@@ -7,7 +7,8 @@ Invariants:
    any later cursor.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Final
 
 from tickertape.contracts.encode import encode_event
@@ -20,6 +21,7 @@ from tickertape.relay.core.hub_settings import HubSettings
 from tickertape.relay.core.session.session import Session
 from tickertape.relay.core.session.sessions import Sessions
 from tickertape.relay.core.snapshot import Snapshot
+from tickertape.relay.core.where.conditions import Conditions
 
 TICK: Final = 1.0
 """Seconds between two calls of ``tick``."""
@@ -62,12 +64,19 @@ class Hub:
         self.fanout = Fanout(
             self.log, self.snapshot, self.stats, settings.max_catch_up, wake, fetch, settings.replay_bytes
         )
-        self.sessions = Sessions(settings, self.log, self.fanout, self.stats, locate, verify, report)
+        self.conditions = Conditions(self._records)
+        self.sessions = Sessions(
+            settings, self.log, self.fanout, self.conditions, self.stats, locate, verify, report
+        )
         self.generation = 0
         self._heartbeat_at = 0.0
 
     def __repr__(self) -> str:
         return f"Hub({self.cursor()}, {len(self.sessions)} sessions, {self.fanout!r}, {self.log!r})"
+
+    def _records(self) -> Iterator[Record]:
+        """Return all events in memory that clients with a condition may be sent."""
+        return chain(self.log, *self.fanout.replay_cache.chunks())
 
     @property
     def epoch(self) -> str:

@@ -103,6 +103,10 @@ class ReplayCache(Generic[W]):
         """Number of waiters."""
         return len(self._chunk_of)
 
+    def chunks(self) -> list[EventLog]:
+        """Return all chunks."""
+        return list(self._chunks.values())
+
     def waiters(self) -> list[W]:
         """Return all waiters."""
         return list(self._chunk_of)

@@ -74,8 +74,10 @@ def subscribed(
         resumed: whether the session continues from the client's cursor, without a snapshot.
         expires_at: expiry of the client's token, UNIX seconds; None without a token.
     """
-    # Without a token the field is absent, not null.
-    token = {} if expires_at is None else {"expires_at": format_time(expires_at)}
+    # Without a token or a condition its field is absent, not null.
+    optional = {} if expires_at is None else {"expires_at": format_time(expires_at)}
+    if event_filter.where is not None:
+        optional["where"] = event_filter.where.source
     return Subscribed(
         type="subscribed",
         subjects=list(event_filter.subjects),
@@ -84,7 +86,7 @@ def subscribed(
         interval_ms=interval_ms,
         cursor=cursor,
         resumed=resumed,
-        **token,
+        **optional,
     )
 
 

@@ -1,5 +1,6 @@
 """``GET /events``: history as JSON, from the event log and the replay readers that also serve reconnects."""
 
+import asyncio
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -10,6 +11,7 @@ from tickertape.contracts.cursors import Cursor, parse_cursor
 from tickertape.contracts.messages import ProtocolError
 from tickertape.relay.core.event_log import EventLog, Record
 from tickertape.relay.core.fanout.batch import Gap
+from tickertape.relay.core.fanout.examine import examine
 from tickertape.relay.core.filters import Filter
 from tickertape.relay.core.hub import Hub
 from tickertape.relay.core.session.subscription import (
@@ -27,6 +29,12 @@ DEFAULT_LIMIT: Final = 100
 
 MAX_CHUNKS: Final = 32
 """Maximum replay chunks that one request reads; the client continues with ``more`` and ``cursor``."""
+
+MAX_EXAMINED: Final = 20_000
+"""Maximum number of events for which one request evaluates a condition; the client continues likewise."""
+
+_STEP: Final = 500
+"""Maximum number of evaluations, about 1 ms, between which other tasks run."""
 
 PAGE_KEYS: Final = ("until", "limit", "order")
 """Query parameters in addition to those of the feed."""
@@ -77,6 +85,9 @@ class _Page:
         position: sequence up to which events were read, where the next page continues.
         records: matching events in stream order.
         bytes_left: bytes until the page is full.
+        examinations_left: evaluations of a condition until the page ends.
+        chunk: replay chunk that was read last.
+        chunks_left: replay chunks until the page ends.
         gap: range that the stream no longer has; None if the page is complete.
     """
 
@@ -84,7 +95,23 @@ class _Page:
         self.position = position
         self.records: list[Record] = []
         self.bytes_left = MAX_PAGE_BYTES
+        self.examinations_left = MAX_EXAMINED
+        self.chunk: EventLog | None = None
+        self.chunks_left = MAX_CHUNKS
         self.gap: Gap | None = None
+
+    def is_full(self, limit: int) -> bool:
+        """Return whether the page has enough events, or has taken enough work."""
+        return (
+            len(self.records) >= limit
+            or self.bytes_left <= 0
+            or self.examinations_left <= 0
+            or self.chunks_left <= 0
+        )
+
+    def next_step(self) -> int:
+        """Return how many evaluations to make before other tasks run."""
+        return min(_STEP, self.examinations_left)
 
     def add(self, records: list[Record], *, at_end: bool) -> None:
         self.records = self.records + records if at_end else records + self.records
@@ -134,6 +161,16 @@ class History:
             ProtocolError: a cursor does not belong to this stream.
             StreamsError: NATS is unreachable.
         """
+        if filter.where is None:
+            return await self._read_until_stable(query, filter, now)
+        # Shared with the feeds and the other pages that have the same condition.
+        shared = filter.where = self._hub.conditions.use(filter.where, "")
+        try:
+            return await self._read_until_stable(query, filter, now)
+        finally:
+            self._hub.conditions.release(shared, "")
+
+    async def _read_until_stable(self, query: Query, filter: Filter, now: float) -> bytes:
         # The stream can be replaced while a part of the page is read from it. Positions found before then are
         # meaningless after it, so the page is read again; a cursor of the query is then invalid.
         while True:
@@ -186,46 +223,58 @@ class History:
 
     async def _read_forward(self, filter: Filter, start: int, end: int, limit: int) -> "_Page":
         page = _Page(start)
-        for _ in range(MAX_CHUNKS):
-            if page.position >= end or len(page.records) >= limit or page.bytes_left <= 0:
-                break
+        while page.position < end and not page.is_full(limit):
             # Looked up for each part, since the log evicts events and its head rises during the reads.
-            log = await self._log_after(page.position)
+            log = await self._log_after(page.position, page)
             # A chunk that begins later: the stream has deleted what lies between.
             if page.position < log.floor:
                 page.add_gap(page.position, min(log.floor, end))
                 page.position = min(log.floor, end)
                 continue
             before, upto = page.position, min(end, log.head)
+            if filter.where is not None:
+                upto, spent = examine(log, filter, before, upto, page.next_step())
+                page.examinations_left -= spent
             records, page.position = log.select(
                 filter, before, upto, limit - len(page.records), page.bytes_left
             )
             page.add(records, at_end=True)
             page.add_missing_ranges(log, before, page.position)
+            if filter.where is not None:
+                await asyncio.sleep(0)
         return page
 
     async def _read_backward(self, filter: Filter, start: int, end: int, limit: int) -> "_Page":
         page = _Page(end)
-        for _ in range(MAX_CHUNKS):
-            if page.position <= start or len(page.records) >= limit or page.bytes_left <= 0:
-                break
+        while page.position > start and not page.is_full(limit):
             # The log or chunk that contains the event right before the position.
-            log = await self._log_after(page.position - 1)
+            log = await self._log_after(page.position - 1, page)
             if log.floor >= page.position:
                 page.add_gap(start, page.position)  # the stream no longer has older events
                 page.position = start
                 break
             # The position moves towards the start: everything after it, up to ``end``, has been read.
             before, begin = page.position, max(start, log.floor)
+            if filter.where is not None:
+                begin, spent = examine(log, filter, begin, before, page.next_step(), newest_first=True)
+                page.examinations_left -= spent
             records, page.position = log.select_last(
                 filter, begin, before, limit - len(page.records), page.bytes_left
             )
             page.add(records, at_end=False)
             page.add_missing_ranges(log, page.position, before)
+            if filter.where is not None:
+                await asyncio.sleep(0)
         return page
 
-    async def _log_after(self, position: int) -> EventLog:
+    async def _log_after(self, position: int, page: "_Page") -> EventLog:
         """Return a log with the events after a position: the event log, or a replay chunk."""
         # Chunks are shared with returning clients, so a cached one costs NATS nothing.
         log = self._hub.log
-        return log if position >= log.floor else await self._readers.chunk_after(position)
+        if position >= log.floor:
+            return log
+        chunk = await self._readers.chunk_after(position)
+        if chunk is not page.chunk:
+            page.chunk = chunk
+            page.chunks_left -= 1
+        return chunk

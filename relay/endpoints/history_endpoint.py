@@ -34,7 +34,8 @@ class HistoryEndpoint(ReadEndpoint[_Page]):
 
     def authorize(self, page: _Page, grant: Grant) -> _Page:
         """Restrict a query to what a grant allows."""
-        return _Page(page.query, grant.intersect(page.query.request.subjects, page.query.request.level))
+        request = page.query.request
+        return _Page(page.query, grant.intersect(request.subjects, request.level, request.where))
 
     async def read(self, page: _Page, client: str) -> bytes:
         """Return a page as JSON."""

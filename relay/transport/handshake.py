@@ -140,7 +140,7 @@ def _authorize(
     filter = None
     if grant is not None:
         # May reject the handshake, therefore before the client occupies one of its subject's connections.
-        filter = grant.intersect(request.subjects, request.level)
+        filter = grant.intersect(request.subjects, request.level, request.where)
         if client_slot is not None and not connections.admission.bind(
             client_slot, grant.subject, grant.connections
         ):

@@ -4,7 +4,8 @@ Invariants:
 
 1. A member behind the head is in exactly one set: members that await a turn, members that their own rate
    limit holds back, or members that wait for a replay chunk. A member that cannot be written to is in none.
-2. A turn is bounded: a bounded number of members get a bounded number of batches.
+2. A turn is bounded: a bounded number of members get a bounded number of batches, and conditions are
+   evaluated a bounded number of times for all of them. Results are kept, so each turn makes progress.
 3. A member that has a snapshot to read gets it before any event, piece by piece, as its socket accepts them.
 """
 
@@ -14,8 +15,10 @@ from typing import Final
 
 from tickertape.contracts.messages import GapReason
 from tickertape.relay.core.event_log import EventLog
-from tickertape.relay.core.fanout.batch import Batch, batch_with_gap, lost_batch, newest_per_subject
+from tickertape.relay.core.fanout.batch import Batch
+from tickertape.relay.core.fanout.examine import STEP_EVALUATIONS, examine
 from tickertape.relay.core.fanout.feed import Feed, Member
+from tickertape.relay.core.fanout.next_batch import next_batch
 from tickertape.relay.core.fanout.snapshot_pieces import SnapshotPieces
 from tickertape.relay.core.replay_cache import CHUNK_SEQUENCES, ReplayCache
 from tickertape.relay.core.snapshot import Snapshot
@@ -31,22 +34,6 @@ TURN_PIECES: Final = 4
 
 PACED_INTERVAL: Final = 0.05
 """Minimum seconds between two batches of a member with a rate limit of its own."""
-
-CATCH_UP_BYTES: Final = 60 * 1024
-"""Maximum bytes of events in one catch-up batch; the socket of the member may be full after each batch."""
-
-CATCH_UP_EVENTS: Final = 1_000
-"""Maximum number of events in one catch-up batch."""
-
-BLOCK_SEQUENCES: Final = 128
-"""Number of sequences in a block, a batch that members share while they catch up; about as large as any
-catch-up batch."""
-
-MAX_BLOCKS: Final = 32
-"""Maximum number of blocks that one feed caches, from one heartbeat to the next."""
-
-_DENSE: Final = BLOCK_SEQUENCES // 4
-"""Minimum number of events in a block that makes sharing the block worthwhile."""
 
 
 class CatchUp:
@@ -83,6 +70,7 @@ class CatchUp:
         # A dict as an ordered set: turns are taken in order of arrival, and removal takes constant time.
         self._ready: dict[Member, None] = {}
         self._paced: dict[Member, float] = {}  # when the rate limit allows the next batch, UNIX seconds
+        self._evaluations = 0  # evaluations of conditions that are left in this turn
 
     def __repr__(self) -> str:
         waiting = self.replay_cache.waiting
@@ -146,6 +134,7 @@ class CatchUp:
         Returns:
             Whether more members can advance.
         """
+        self._evaluations = STEP_EVALUATIONS
         if self._paced:
             # The others stay here: they wait for the time, not for a turn, so they must not cause a flush.
             for member in [m for m, at in self._paced.items() if at <= now and self.can_advance(m)]:
@@ -184,19 +173,25 @@ class CatchUp:
             # Checked before each batch, since the write of a batch pauses the member if it fills the socket.
             if not member.writable or not self._within_rate(member, now):
                 break
+            if feed.filter.where is not None and not self._examine_log(member, feed):
+                break
             source = self._source(member, feed)
             if source is None:
                 break
             log, reason = source
             upto = feed.position(self._log.head)
+            if log is not self._log:
+                # Events in the log are read from the log, since the stream may have deleted them already.
+                upto = min(upto, log.head, self._log.floor)
+            if feed.filter.where is not None:
+                upto = self._examine(member, feed, log, upto)
             batch = next_batch(
                 member,
                 feed,
                 log,
                 self._snapshot,
                 epoch,
-                # Events in the log are read from the log, since the stream may have deleted them already.
-                upto if log is self._log else min(upto, log.head, self._log.floor),
+                upto,
                 # The limit of mode live applies to the log and the chunk before it together.
                 self._max_behind if log is self._log else self._capacity(feed),
                 reason,
@@ -209,6 +204,33 @@ class CatchUp:
                 member.bucket.spend(sum(not record.state for record in batch.records))
             if not batch.empty:
                 self._deliver(member, batch)
+
+    def _examine_log(self, member: Member, feed: Feed) -> bool:
+        """Evaluate the condition of a feed for the log; return whether the source of a member can be chosen.
+
+        How many events before the log the modes that skip events are sent depends on the number in the log.
+        """
+        log = self._log
+        if feed.key.mode == "complete" or member.cursor >= log.floor:
+            return True
+        reached, spent = examine(log, feed.filter, max(feed.examined, log.floor), log.head, self._evaluations)
+        self._evaluations -= spent
+        feed.examined = max(feed.examined, reached)
+        return reached >= log.head
+
+    def _examine(self, member: Member, feed: Feed, log: EventLog, upto: int) -> int:
+        """Evaluate the condition of a feed for the next events of a member.
+
+        Returns:
+            The position up to which batches can be built without another evaluation. In the modes that skip
+            events, that is ``upto`` or the cursor of the member: what to skip depends on all of them.
+        """
+        reached, spent = examine(
+            log, feed.filter, max(member.cursor, member.examined), upto, self._evaluations
+        )
+        self._evaluations -= spent
+        member.examined = max(member.examined, reached)
+        return upto if member.examined >= upto else reached if feed.key.mode == "complete" else member.cursor
 
     def _within_rate(self, member: Member, now: float) -> bool:
         """Return whether a member's own rate limit allows a batch; if not, record when it will."""
@@ -262,83 +284,3 @@ class CatchUp:
             found, _ = log.select(feed.filter, log.floor, log.head, self._max_behind, log.max_bytes)
             feed.counted_at, feed.counted = log.head, len(found)
         return max(0, self._max_behind - feed.counted)
-
-
-def next_batch(
-    member: Member,
-    feed: Feed,
-    log: EventLog,
-    snapshot: Snapshot,
-    epoch: str,
-    upto: int,
-    max_behind: int,
-    reason: GapReason = "slow",
-) -> Batch | None:
-    """Build the next batch for a member behind the head, from a log.
-
-    Args:
-        member: member to catch up.
-        feed: feed of the member.
-        log: event log, or a replay chunk.
-        snapshot: newest states, sent instead of events that the log has evicted or the member skips.
-        epoch: epoch of cursors.
-        upto: position of the feed's head, or the end of the chunk.
-        max_behind: maximum number of missed events to send in mode ``live``.
-        reason: gap reason for events before the log.
-
-    Returns:
-        The batch; None if the member is at ``upto`` or ahead.
-    """
-    start = member.cursor
-    if start >= upto:
-        return None
-    event_filter = feed.filter
-    # Ranges that this log does not have come first: no batch may pass them without a gap.
-    if start < log.floor:
-        end = min(log.floor, upto)  # not beyond the feed's head: pending events follow it
-        return lost_batch(epoch, start, end, reason, snapshot.changed(event_filter, start, end))
-    if log.missing_ranges and (missing := log.next_missing_range(start, upto)) is not None:
-        if missing.start <= start:
-            return lost_batch(
-                epoch, start, missing.end, "retention", snapshot.changed(event_filter, start, missing.end)
-            )
-        upto = missing.start  # the events before the range first
-    if feed.key.mode == "latest":
-        found, _ = log.select(event_filter, start, upto, len(log), log.max_bytes)
-        records, replaced = newest_per_subject(found)
-        return Batch(epoch, upto, records, conflated=replaced, stored_ns=log.stored_at(upto))
-    # The count over all subjects takes only a bisection, and usually saves the scan of the log.
-    if feed.key.mode == "live" and log.count_after(start) > max_behind:
-        matching, _ = log.select(event_filter, start, upto, len(log), log.max_bytes)
-        if len(matching) > max_behind:
-            excess = matching[: len(matching) - max_behind]
-            kept = [record for record in excess if record.state and snapshot.is_newest(record)]
-            kept_ids = set(map(id, kept))
-            dropped = [record for record in excess if id(record) not in kept_ids]
-            # If all of them are newest states, nothing is skipped, and the usual batches follow.
-            if dropped:
-                return batch_with_gap(epoch, start, excess[-1].seq, kept, dropped, "slow", log)
-    if member.bucket is not None:
-        found, reached = log.select(event_filter, start, upto, member.bucket.available, CATCH_UP_BYTES)
-        return Batch(epoch, reached, found, stored_ns=log.stored_at(reached))
-    # A member that starts inside a block reads to its end alone, and shares batches from there on.
-    if feed.members > 1 and feed.dense and (end := (start // BLOCK_SEQUENCES + 1) * BLOCK_SEQUENCES) <= upto:
-        return _block(feed, log, epoch, start, end)
-    found, reached = log.select(event_filter, start, upto, CATCH_UP_EVENTS, CATCH_UP_BYTES)
-    return Batch(epoch, reached, found, stored_ns=log.stored_at(reached))
-
-
-def _block(feed: Feed, log: EventLog, epoch: str, start: int, end: int) -> Batch:
-    """Build the batch up to the end of a block; members at the start of the block share it."""
-    complete = end - start == BLOCK_SEQUENCES
-    if complete and (cached := feed.blocks.get(start)) is not None:
-        return cached
-    found, reached = log.select(feed.filter, start, end, BLOCK_SEQUENCES, CATCH_UP_BYTES)
-    batch = Batch(epoch, reached, found, stored_ns=log.stored_at(reached))
-    # A batch that ``CATCH_UP_BYTES`` ended early is not shared: it leaves its members inside the block.
-    if complete and reached == end:
-        feed.dense = len(found) >= _DENSE
-        if len(feed.blocks) >= MAX_BLOCKS:
-            del feed.blocks[next(iter(feed.blocks))]
-        feed.blocks[start] = batch
-    return batch

@@ -30,6 +30,7 @@ from tickertape.relay.core.fanout.flush_pacer import FlushPacer, TokenBucket
 from tickertape.relay.core.filters import Filter, Route
 from tickertape.relay.core.replay_cache import MAX_BYTES, ChunkRequest, ReplayCache
 from tickertape.relay.core.snapshot import Snapshot
+from tickertape.relay.core.where.condition import view_of
 
 
 class Fanout:
@@ -102,15 +103,31 @@ class Fanout:
         route = record.route
         if route.version != self._index.version:
             self._index.update(route)
-        if not route.feeds:
+        feeds = self._evaluate(record) if route.conditional else route.feeds
+        if not feeds:
             return
-        for feed in route.feeds:
+        for feed in feeds:
             if not feed.pending:
                 feed.cursor = before  # until now, the head of the log was its position
                 self._dirty.append(feed)
             feed.pending.append(record)
         if not self._flush_requested:  # also checked here, to save a call for each event
             self._request_flush()
+
+    def _evaluate(self, record: Record) -> list[Feed]:
+        """Return the feeds of an event; each condition is evaluated once, before any rate applies."""
+        route = record.route
+        feeds = list(route.feeds)
+        # A state matches every condition. The event is parsed once for all of them.
+        view = None if record.state else view_of(record)
+        for condition, conditional in route.conditional.items():
+            try:
+                if view is None or condition.evaluate(record, view):
+                    feeds += conditional
+            except Exception as error:
+                for feed in conditional:
+                    self._writer.fail_live(feed, error)
+        return feeds
 
     def publish_missing(self, end: int, now: float) -> None:
         """Report to all members, in order, that events after the log's head, up to ``end``, are missing."""
@@ -156,6 +173,7 @@ class Fanout:
     def set_position(self, member: Member, position: int) -> None:
         """Set the position of a member that has no feed yet, or whose log restarted."""
         member.cursor = position
+        member.examined = 0
         member.reading = None
 
     def attach(
@@ -182,6 +200,7 @@ class Fanout:
             # An unchanged rate keeps the bucket: subscribing again must not grant a new burst.
             member.bucket = TokenBucket(rate, now)
         member.reached_head = False
+        member.examined = 0
         return feed
 
     def detach(self, member: Member) -> None:

@@ -18,7 +18,7 @@ from tickertape.relay.core.fanout.batch import (
     split_by_bytes,
 )
 from tickertape.relay.core.fanout.flush_pacer import GAP_HOLD, TokenBucket
-from tickertape.relay.core.filters import Filter
+from tickertape.relay.core.filters import Filter, FilterKey
 from tickertape.relay.core.snapshot import Reading
 
 BATCH_BYTES: Final = 1024 * 1024
@@ -50,10 +50,12 @@ class Member:
             client requested.
         writable: False while the send buffer of its socket is full.
         bucket: the member's own rate limit, in mode ``complete`` under a grant with a rate; otherwise None.
+        examined: position up to which the condition of its filter has been evaluated, while it catches up.
     """
 
     __slots__ = (
-        "_on_failure", "bucket", "cursor", "encoding", "feed", "reached_head", "reading", "send", "writable",
+        "_on_failure", "bucket", "cursor", "encoding", "examined", "feed", "reached_head", "reading", "send",
+        "writable",
     )  # fmt: skip
 
     def __init__(
@@ -62,7 +64,7 @@ class Member:
         self.send = send
         self.encoding = encoding
         self.feed: Feed | None = None
-        self.cursor = 0
+        self.cursor = self.examined = 0
         self.reading: Reading | None = None
         self.reached_head = False
         self.writable = True
@@ -83,7 +85,7 @@ class Member:
 class FeedKey:
     """Key of a feed: what its members have in common."""
 
-    filter: tuple[tuple[str, ...], str, tuple[str, ...]]
+    filter: FilterKey
     mode: Mode
     rate: float
     interval_ms: int = 0
@@ -100,7 +102,7 @@ class Feed:
 
     __slots__ = (
         "_conflate_at", "_conflated", "_writers", "blocks", "bucket", "counted", "counted_at", "cursor",
-        "dense", "filter", "held_until", "key", "live", "members", "pending", "writing",
+        "dense", "examined", "filter", "held_until", "key", "live", "members", "pending", "writing",
     )  # fmt: skip
 
     def __init__(self, key: FeedKey, event_filter: Filter, now: float) -> None:
@@ -115,6 +117,7 @@ class Feed:
         self.held_until = 0.0
         self.counted = 0  # matching events in the log, up to a bound, as of the head ``counted_at``
         self.counted_at = -1
+        self.examined = 0  # position up to which its condition has been evaluated for the events in the log
         self.blocks: dict[int, Batch] = {}  # shared catch-up batches by start position
         self.dense = True  # whether blocks are worth sharing; assumed until a sparse block shows otherwise
         self._writers: Writers | None = None
@@ -156,6 +159,7 @@ class Feed:
         """Discard everything derived from the log, which restarts."""
         self.clear()
         self.blocks.clear()
+        self.examined = 0
 
     def take_batch(
         self, log: EventLog, epoch: str, now: float, *, hold: bool = True, shared: Batch | None = None

@@ -9,6 +9,7 @@ Invariants:
 """
 
 from collections import deque
+from itertools import chain
 from typing import Final
 
 from tickertape.relay.core.fanout.feed import Feed, FeedKey
@@ -58,20 +59,21 @@ class FeedIndex:
 
     def update(self, route: Route) -> None:
         """Update the feeds of a route."""
-        missed, known = self.version - route.version, len(route.feeds)
+        missed, known = self.version - route.version, route.links
         if route.version >= 0 and missed <= len(self._changes):
             changed = list(self._changes)[-missed:]
             # A feed without members was removed.
-            feeds = [feed for feed in route.feeds if feed.members]
+            feeds = [feed for feed in chain(route.feeds, *route.conditional.values()) if feed.members]
             feeds += [feed for feed in changed if feed.members and feed.filter.test(route.subject)]
-            route.feeds = feeds
         else:
-            route.feeds = [
-                feed for feed in self._patterns.matching(route.subject) if feed.filter.passes(route)
-            ]
+            feeds = [feed for feed in self._patterns.matching(route.subject) if feed.filter.passes(route)]
+        route.feeds, route.conditional = [feed for feed in feeds if feed.filter.where is None], {}
+        for feed in feeds if len(feeds) > len(route.feeds) else ():
+            if feed.filter.where is not None:
+                route.conditional.setdefault(feed.filter.where, []).append(feed)
         route.version = self.version
         if self._routes.get(route.subject) is route:
-            self.links += len(route.feeds) - known
+            self.links += route.links - known
             if self.links > MAX_LINKS:
                 # Moved to the end, since its event is about to be offered.
                 self._routes[route.subject] = self._routes.pop(route.subject)
@@ -102,8 +104,8 @@ class FeedIndex:
 
     def _forget_oldest(self) -> None:
         forgotten = self._routes.pop(next(iter(self._routes)))
-        self.links -= len(forgotten.feeds)
-        forgotten.feeds, forgotten.version = [], -1
+        self.links -= forgotten.links
+        forgotten.feeds, forgotten.conditional, forgotten.version = [], {}, -1
 
     def _record(self, feed: Feed) -> None:
         self.version += 1

@@ -60,7 +60,7 @@ class SnapshotPieces:
     def take(self, reading: Reading, event_filter: Filter, encoding: Encoding) -> Piece:
         """Return the next piece of a reading, and advance the reading past it."""
         self._snapshot.renew(reading)
-        key = (reading.generation, reading.index, event_filter.key, encoding)
+        key = (reading.generation, reading.index, event_filter.subject_key, encoding)
         piece = self._pieces.get(key)
         if piece is not None and piece.done != (piece.end == reading.end):
             piece = None  # of a reading with another end

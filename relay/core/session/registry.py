@@ -9,9 +9,11 @@ from tickertape.contracts.messages import Message, ProtocolError
 from tickertape.relay.core import server_messages as messages
 from tickertape.relay.core.counters import Stats
 from tickertape.relay.core.fanout.fanout import Fanout
+from tickertape.relay.core.filters import Filter
 from tickertape.relay.core.session.faults import INTERNAL_ERROR_REASON, contained
 from tickertape.relay.core.session.session import RETRY_AFTER_MS, Link, Session, State, close_code
 from tickertape.relay.core.session.subscription import Request
+from tickertape.relay.core.where.conditions import Conditions
 
 
 class SessionRegistry:
@@ -19,12 +21,20 @@ class SessionRegistry:
 
     Args:
         fanout: fan-out that the sessions are members of.
+        conditions: conditions of their filters.
         stats: statistics to update.
         report: called once for a session that an internal error ends, with its id and the error.
     """
 
-    def __init__(self, fanout: Fanout, stats: Stats, report: Callable[[str, Exception], None]) -> None:
+    def __init__(
+        self,
+        fanout: Fanout,
+        conditions: Conditions,
+        stats: Stats,
+        report: Callable[[str, Exception], None],
+    ) -> None:
         self._fanout = fanout
+        self._conditions = conditions
         self._stats = stats
         self._report = report
         self._sessions: dict[str, Session] = {}
@@ -44,6 +54,32 @@ class SessionRegistry:
         session = Session(secrets.token_urlsafe(9), link, request, self._on_failure)
         self._sessions[session.id] = session
         return session
+
+    def cursors(self) -> list[tuple[Session, str]]:
+        """Return all sessions that follow a feed, with their cursors."""
+        return [
+            (session, self._fanout.cursor(self._fanout.position(session)))
+            for session in self
+            if session.feed is not None
+        ]
+
+    def use_filter(self, session: Session, event_filter: Filter | None) -> None:
+        """Set the filter of a session, whose condition is shared with all others that have the same.
+
+        Call this after ``detach`` if the condition changes.
+
+        Raises:
+            ProtocolError: there are too many conditions.
+        """
+        used, client = session.used_condition, session.owner
+        session.filter, session.used_condition = event_filter, None
+        try:
+            if event_filter is not None and event_filter.where is not None:
+                event_filter.where = self._conditions.use(event_filter.where, client)
+                session.used_condition = (event_filter.where, client)
+        finally:
+            if used is not None:
+                self._conditions.release(*used)
 
     def send(self, session: Session, *outgoing: Message) -> None:
         """Send messages to a session in one write."""
@@ -96,6 +132,7 @@ class SessionRegistry:
         session.locating = None
         self._sessions.pop(session.id, None)
         self._fanout.detach(session)
+        self.use_filter(session, None)
         session.state = State.CLOSING
 
     def fail(self, session: Session, error: Exception) -> None:

@@ -16,6 +16,7 @@ from tickertape.relay.core.fanout.feed import Member
 from tickertape.relay.core.filters import Filter
 from tickertape.relay.core.grants import Grant
 from tickertape.relay.core.session.subscription import Request
+from tickertape.relay.core.where.condition import Condition
 
 _FILTER_ERRORS: Final = frozenset(
     {
@@ -25,6 +26,7 @@ _FILTER_ERRORS: Final = frozenset(
         ErrorCode.BAD_CURSOR,
         ErrorCode.BAD_SINCE,
         ErrorCode.BAD_INTERVAL,
+        ErrorCode.BAD_WHERE,
     }
 )
 
@@ -106,9 +108,13 @@ class Session(Member):
             infinite if there is no deadline.
         failed: whether an exception was raised on behalf of the session, which is then ended.
         locating: request whose start position is being read from the stream; otherwise None.
+        used_condition: condition of the filter, and the client that it is counted for; None without one.
     """
 
-    __slots__ = ("deadline", "failed", "filter", "grant", "id", "link", "locating", "request", "state")
+    __slots__ = (
+        "deadline", "failed", "filter", "grant", "id", "link", "locating", "request", "state",
+        "used_condition",
+    )  # fmt: skip
 
     def __init__(
         self, id: str, link: Link, request: Request, on_failure: Callable[["Session", Exception], None]
@@ -123,6 +129,7 @@ class Session(Member):
         self.state = State.WAITING
         self.failed = False
         self.locating: Request | None = None
+        self.used_condition: tuple[Condition, str] | None = None
 
     @property
     def owner(self) -> str:

@@ -29,6 +29,7 @@ from tickertape.relay.core.session.registry import SessionRegistry
 from tickertape.relay.core.session.session import Action, Link, Session, State, decide
 from tickertape.relay.core.session.session_start import SessionStart
 from tickertape.relay.core.session.subscription import Request, request_from_subscribe
+from tickertape.relay.core.where.conditions import Conditions
 
 AUTH_TIMEOUT: Final = 5.0
 """Seconds within which a client has to send ``auth``."""
@@ -47,6 +48,7 @@ class Sessions(SessionRegistry):
         settings: settings of the hub.
         log: event log.
         fanout: fan-out with the feeds.
+        conditions: conditions of the filters.
         stats: statistics to update.
         locate: called with a session whose position only the stream knows: ``locating`` has a cursor outside
             the log, or a time before it. The caller answers with ``start_located``.
@@ -62,12 +64,13 @@ class Sessions(SessionRegistry):
         settings: HubSettings,
         log: EventLog,
         fanout: Fanout,
+        conditions: Conditions,
         stats: Stats,
         locate: Callable[[Session], None] | None,
         verify: Callable[[str], Grant] | None,
         report: Callable[[str, Exception], None],
     ) -> None:
-        super().__init__(fanout, stats, report)
+        super().__init__(fanout, conditions, stats, report)
         self.upstream_connected = False
         self._upstream_since = 0.0
         self._settings = settings
@@ -148,10 +151,11 @@ class Sessions(SessionRegistry):
 
     def _subscribe(self, session: Session, request: Request, now: float) -> None:
         assert session.grant is not None
-        session.filter = session.grant.intersect(request.subjects, request.level)
+        event_filter = session.grant.intersect(request.subjects, request.level, request.where)
         session.request = request
         # Detaching moves the position from the feed to ``session.cursor``, where the new filter continues.
         self._fanout.detach(session)
+        self.use_filter(session, event_filter)
         self._start.start(session, session.cursor, now)
 
     # Tokens.
@@ -161,7 +165,7 @@ class Sessions(SessionRegistry):
         request = session.request
         if event_filter is None:
             # Computed before anything is sent, since it may raise.
-            event_filter = grant.intersect(request.subjects, request.level)
+            event_filter = grant.intersect(request.subjects, request.level, request.where)
         self._apply_grant(session, grant, event_filter)
         session.state = State.FOLLOWING
         settings = self._settings
@@ -188,7 +192,7 @@ class Sessions(SessionRegistry):
                 f"connection limit of {grant.subject[:80]!r} reached; close a connection or retry later",
             )
         session.grant = grant
-        session.filter = event_filter
+        self.use_filter(session, event_filter)
         expires_at = math.inf if grant.expires_at is None else grant.expires_at
         session.deadline = self._deadline_of(expires_at - EXPIRY_NOTICE)
 
@@ -209,7 +213,7 @@ class Sessions(SessionRegistry):
             grant = grant.restrict(session.grant.certificate)
         feed, request = session.feed, session.request
         # The original request, so that a wider token restores what a narrower one excluded.
-        event_filter = grant.intersect(request.subjects, request.level)
+        event_filter = grant.intersect(request.subjects, request.level, request.where)
         self._apply_grant(session, grant, event_filter)
         rate = self._settings.rate_for(request.mode, grant)
         if feed is not None and (event_filter.key, rate) == (feed.filter.key, feed.key.rate):
@@ -314,14 +318,6 @@ class Sessions(SessionRegistry):
     def check_cursor(self, cursor: Cursor) -> bool | None:
         """Return whether a cursor points into the current stream; see ``SessionStart.check_cursor``."""
         return self._start.check_cursor(cursor)
-
-    def cursors(self) -> list[tuple[Session, str]]:
-        """Return all sessions that follow a feed, with their cursors."""
-        return [
-            (session, self._fanout.cursor(self._fanout.position(session)))
-            for session in self
-            if session.feed is not None
-        ]
 
     def reset(self, cursors: list[tuple[Session, str]]) -> None:
         """Report to sessions that everything between their cursors and the head of the new log is lost.

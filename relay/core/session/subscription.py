@@ -13,6 +13,8 @@ from tickertape.contracts.cursors import Cursor, parse_cursor
 from tickertape.contracts.events import parse_time
 from tickertape.contracts.messages import DEFAULT_INTERVAL_MS, MAX_QUERY_BYTES, Mode, ProtocolError
 from tickertape.contracts.subjects import LEVELS
+from tickertape.relay.core.where.condition import Condition
+from tickertape.relay.core.where.tokens import WhereError
 
 from tickertape.durations import is_duration, parse_duration
 
@@ -20,7 +22,7 @@ MODES: Final = get_args(Mode)
 MAX_INTERVAL_MS: Final = 60_000
 """Maximum interval between two batches in mode ``latest``, in milliseconds."""
 
-QUERY_KEYS: Final = ("subjects", "level", "mode", "cursor", "since", "interval_ms")
+QUERY_KEYS: Final = ("subjects", "level", "where", "mode", "cursor", "since", "interval_ms")
 """Query parameters of the feed; the history endpoint has additional ones."""
 
 _MAX_QUERY_FIELDS: Final = 32
@@ -39,6 +41,7 @@ class Request:
         cursor: cursor to resume from, or None.
         since: start time, or None.
         snapshot: whether a session that resumes from ``cursor`` lacks a snapshot as of that position.
+        where: condition that log events have to fulfil, or None.
     """
 
     subjects: tuple[str, ...] = (">",)
@@ -48,6 +51,7 @@ class Request:
     cursor: Cursor | None = None
     since: "Since | None" = None
     snapshot: bool = False
+    where: Condition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,7 @@ def request_from_parameters(values: dict[str, str]) -> Request:
         values.get("cursor"),
         values.get("since"),
         int(interval) if interval is not None else None,
+        values.get("where"),
     )
 
 
@@ -143,7 +148,13 @@ def request_from_subscribe(message: Subscribe) -> Request:
         ProtocolError: a value is invalid.
     """
     return _validate(
-        message.subjects, message.level, message.mode, message.cursor, message.since, message.interval_ms
+        message.subjects,
+        message.level,
+        message.mode,
+        message.cursor,
+        message.since,
+        message.interval_ms,
+        message.where,
     )
 
 
@@ -154,6 +165,7 @@ def _validate(
     cursor: str | None,
     since: str | None,
     interval_ms: int | None,
+    where: str | None,
 ) -> Request:
     patterns = check_subjects(subjects) if subjects is not None else (">",)
     # A feed that nothing matches would look like a quiet stream.
@@ -176,6 +188,10 @@ def _validate(
         position = None if cursor is None else parse_cursor(cursor)
     except ValueError as error:
         raise ProtocolError(ErrorCode.BAD_CURSOR, str(error)) from None
+    try:
+        condition = None if where is None else Condition(where)
+    except WhereError as error:
+        raise ProtocolError(ErrorCode.BAD_WHERE, f"where: {error}") from None
     return Request(
         subjects=patterns,
         level=name,
@@ -183,6 +199,7 @@ def _validate(
         interval_ms=DEFAULT_INTERVAL_MS if interval_ms is None else interval_ms,
         cursor=position,
         since=None if since is None else _parse_since(since),
+        where=condition,
     )
 
 

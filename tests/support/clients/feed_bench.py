@@ -4,8 +4,8 @@ from tickertape.contracts.encode import encode_event
 from tickertape.contracts.messages import Events, GapReason, Mode, RelayMessage, relay_message
 from tickertape.relay.core.event_log import EventLog, Record
 from tickertape.relay.core.fanout.batch import Batch
-from tickertape.relay.core.fanout.catch_up import next_batch
 from tickertape.relay.core.fanout.feed import Feed, FeedKey, Member
+from tickertape.relay.core.fanout.next_batch import next_batch
 from tickertape.relay.core.filters import Filter, Route
 from tickertape.relay.core.snapshot import Snapshot
 from tickertape.relay.transport.websocket.encoding import PLAIN

@@ -53,7 +53,7 @@ class EchoHub(Hub):
     def __init__(self) -> None:
         super().__init__(HubSettings(), lambda: None)
         self.sessions = EchoSessions(
-            self.settings, self.log, self.fanout, self.stats, None, None, lambda *_: None
+            self.settings, self.log, self.fanout, self.conditions, self.stats, None, None, lambda *_: None
         )
 
 

@@ -125,7 +125,7 @@ def test_an_intersected_filter_is_minimal() -> None:
     """An intersected filter omits redundant patterns and denials that cannot match."""
     narrowed = Grant((">", "log.error.>"), ("gateway.>", "log.debug.>")).intersect(("log.>",), "INFO")
     assert (narrowed.subjects, narrowed.deny, narrowed.level) == (("log.>",), ("log.debug.>",), "INFO")
-    assert EVERYTHING.intersect((">",), "WARN").key == ((">",), "WARN", ())
+    assert EVERYTHING.intersect((">",), "WARN").key == ((">",), "WARN", (), "")
 
 
 def claims(**claim: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ its newest messages in a power failure.
 
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import orjson
@@ -20,14 +20,16 @@ from tickertape.contracts.events import STREAM_SUBJECTS, Event
 from tickertape.contracts.messages import Mode, ProtocolError
 from tickertape.contracts.subjects import level_of, matches
 from tickertape.relay.core.event_log import EventLog
-from tickertape.relay.core.fanout import snapshot_pieces
+from tickertape.relay.core.fanout import catch_up, snapshot_pieces
 from tickertape.relay.core.fanout.batch import MESSAGE_BYTES
+from tickertape.relay.core.fanout.examine import STEP_EVALUATIONS
 from tickertape.relay.core.filters import RANK, Filter
 from tickertape.relay.core.grants import EVERYTHING, Grant
 from tickertape.relay.core.hub import Hub, HubSettings
 from tickertape.relay.core.replay_cache import CHUNK_SEQUENCES
 from tickertape.relay.core.session.session import Session, State
 from tickertape.relay.core.session.subscription import Request
+from tickertape.relay.core.where.condition import Condition
 from tickertape.relay.ingest.deleted_sequences import missing_ranges
 from tickertape.relay.ingest.gap_detector import GapDetector
 from tickertape.relay.ingest.range_reader import RangeReader
@@ -47,12 +49,25 @@ SUBJECTS = (
     "log.error.y",
     "gateway.recovery.ctp.a",
 )
+CONDITIONS: dict[str, Callable[[int], bool]] = {
+    "event.n % 2 == 0": lambda n: n % 2 == 0,
+    "event.n % 7 == 3 && event.missing == 1 || event.n % 3 == 1": lambda n: n % 3 == 1,
+    "event.n > 100000 || event.missing": lambda n: n > 100_000,
+}
+"""Conditions, and what they mean for the number in an event, which is its sequence."""
+
+EVEN, THIRD, NONE = CONDITIONS
 FILTERS = (
-    ((">",), "DEBUG"),
-    (("log.>",), "ERROR"),
-    (("gateway.status.*.a", "log.info.>"), "INFO"),
-    (("gateway.>", "system.>"), "DEBUG"),
+    ((">",), "DEBUG", None),
+    (("log.>",), "ERROR", None),
+    (("gateway.status.*.a", "log.info.>"), "INFO", None),
+    (("gateway.>", "system.>"), "DEBUG", None),
+    ((">",), "DEBUG", EVEN),
+    (("log.>", "gateway.recovery.>"), "DEBUG", EVEN),
+    ((">",), "INFO", THIRD),
+    ((">",), "DEBUG", NONE),
 )
+Choice = tuple[tuple[str, ...], str, str | None]
 GRANTS = {
     "everything": EVERYTHING,
     "logs": Grant(("log.>",), ("log.info.x",)),
@@ -172,6 +187,7 @@ class Client:
             assert not self.reading, "no event comes before the snapshot is complete"
             for item in message["events"]:
                 assert self.sees(item["subject"])
+                assert fulfils(span.expected, item["seq"], item["subject"])
                 assert not span.seen or item["seq"] > span.seen[-1], "events come once and in stream order"
                 span.seen.append(item["seq"])
                 if item["subject"].startswith(("gateway.status.", "system.health.")):
@@ -211,9 +227,24 @@ def granted(token: str, request: Request) -> Filter | None:
 def narrowed(grant: Grant, request: Request) -> Filter | None:
     """Return the intersection of a grant with a request, or None if it is empty."""
     try:
-        return grant.intersect(request.subjects, request.level)
+        return grant.intersect(request.subjects, request.level, request.where)
     except ProtocolError:
         return None
+
+
+def fulfils(expected: Filter, seq: int, subject: str) -> bool:
+    """Return whether an event is to be delivered, by what its condition means."""
+    state = subject.startswith(("gateway.status.", "system.health."))
+    return expected.matches(subject) and (
+        state or expected.where is None or CONDITIONS[expected.where.source](seq)
+    )
+
+
+def request_of(choice: Choice, mode: Mode, cursor: Cursor | None = None) -> Request:
+    """Return the request for a filter."""
+    subjects, level, where = choice
+    condition = None if where is None else Condition(where)
+    return Request(subjects=subjects, level=level, mode=mode, cursor=cursor, where=condition)
 
 
 class Law(RuleBasedStateMachine):
@@ -227,6 +258,7 @@ class Law(RuleBasedStateMachine):
         reads=st.booleans(),
         ceiling=st.sampled_from([0.0, 5.0, 5_000.0]),
         piece=st.sampled_from([1, MESSAGE_BYTES]),
+        evaluations=st.sampled_from([3, STEP_EVALUATIONS]),
     )
     def begin(
         self,
@@ -237,10 +269,13 @@ class Law(RuleBasedStateMachine):
         reads: bool,
         ceiling: float,
         piece: int,
+        evaluations: int,
     ) -> None:
         self.patch = pytest.MonkeyPatch()
         # With 1 byte, each state is a piece of its own.
         self.patch.setattr(snapshot_pieces, "MESSAGE_BYTES", piece)
+        # With few evaluations in a turn, a client with a condition needs many turns.
+        self.patch.setattr(catch_up, "STEP_EVALUATIONS", evaluations)
         self.now = 1_000_000.0
         self.lookups: list[Session] = []
         self.woken = 0
@@ -319,19 +354,16 @@ class Law(RuleBasedStateMachine):
     @rule(
         choice=st.sampled_from(FILTERS), mode=MODES, encoding=st.sampled_from((PLAIN, DEFLATED)), token=TOKENS
     )
-    def connect(self, choice: tuple[tuple[str, ...], str], mode: Mode, encoding: Frames, token: str) -> None:
+    def connect(self, choice: Choice, mode: Mode, encoding: Frames, token: str) -> None:
         """Connect a new client."""
-        self.open(Request(subjects=choice[0], level=choice[1], mode=mode), token, encoding)
+        self.open(request_of(choice, mode), token, encoding)
 
     @rule(choice=st.sampled_from(FILTERS), mode=MODES, ahead=st.booleans(), token=TOKENS, data=st.data())
-    def come_back(
-        self, choice: tuple[tuple[str, ...], str], mode: Mode, ahead: bool, token: str, data: st.DataObject
-    ) -> None:
+    def come_back(self, choice: Choice, mode: Mode, ahead: bool, token: str, data: st.DataObject) -> None:
         """Resume from a cursor that a client got earlier, or from one of a relay that is ahead."""
         beyond = Cursor(self.epoch, self.hub.log.head + 3)
         cursor = beyond if ahead else data.draw(st.sampled_from(self.cursors[-6:]))
-        request = Request(subjects=choice[0], level=choice[1], mode=mode, cursor=cursor)
-        self.resume(request, cursor, token, ahead)
+        self.resume(request_of(choice, mode, cursor), cursor, token, ahead)
 
     def resume(self, request: Request, cursor: Cursor, token: str, ahead: bool = False) -> None:
         client = self.open(request, token)
@@ -501,7 +533,7 @@ class Law(RuleBasedStateMachine):
             assert client.session.grant is GRANTS[token]
 
     @rule(choice=st.sampled_from(FILTERS), mode=MODES, data=st.data())
-    def change(self, choice: tuple[tuple[str, ...], str], mode: Mode, data: st.DataObject) -> None:
+    def change(self, choice: Choice, mode: Mode, data: st.DataObject) -> None:
         """Change a client's filter, which continues from its position."""
         client = self.pick_client(data)
         if client is None or client.span is None or client.session is None:
@@ -509,11 +541,17 @@ class Law(RuleBasedStateMachine):
         self.check(client)
         before = client.span.position
         assert client.session.grant is not None
-        requested = Request(subjects=choice[0], level=choice[1], mode=mode)
+        requested = request_of(choice, mode)
         expected = narrowed(client.session.grant, requested)
         if expected is not None:
             client.request, client.expected, client.mode = requested, expected, mode
-        body = {"type": "subscribe", "subjects": choice[0], "level": choice[1], "mode": mode}
+        body = {
+            "type": "subscribe",
+            "subjects": choice[0],
+            "level": choice[1],
+            "mode": mode,
+            "where": choice[2],
+        }
         self.hub.sessions.receive(client.session, orjson.dumps(body), self.now)
         if expected is None:
             assert client.closed == CloseCode.FORBIDDEN
@@ -603,7 +641,7 @@ class Law(RuleBasedStateMachine):
             seq
             for seq, subject in self.published
             if span.start < seq <= position
-            and span.expected.matches(subject)
+            and fulfils(span.expected, seq, subject)
             and not any(begin < seq <= end for begin, end in span.unknown)
         ]
         counted_seen = [

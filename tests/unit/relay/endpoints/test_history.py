@@ -14,6 +14,7 @@ from tickertape.relay.core.event_log import EventLog
 from tickertape.relay.core.filters import Filter
 from tickertape.relay.core.replay_cache import CHUNK_SEQUENCES
 from tickertape.relay.core.session.subscription import Request, Since
+from tickertape.relay.core.where import conditions as conditions_module
 from tickertape.relay.endpoints import history as history_module
 from tickertape.relay.endpoints.history import History, Query, parse
 from tickertape.relay.ingest.replay_readers import ReplayReaders
@@ -61,7 +62,8 @@ class HistoryClient:
     def fetch(self, query: str) -> dict[str, Any]:
         """Return one page."""
         parsed_query = parse(query)
-        event_filter = Filter(parsed_query.request.subjects, parsed_query.request.level)
+        request = parsed_query.request
+        event_filter = Filter(request.subjects, request.level, where=request.where)
         page: dict[str, Any] = orjson.loads(
             untimed(asyncio.run(self.history.page(parsed_query, event_filter, self.stage.now)))
         )
@@ -312,3 +314,63 @@ def test_pages_cover_the_complete_history(limit: int, level: str, order: str) ->
         position, more = page["cursor"], page["more"]
         assert parse_cursor(position)[0] == "e"
     assert received == expected
+
+
+def walk(client: HistoryClient, query: str) -> tuple[list[int], int]:
+    """Return all events of a query, and the number of pages that they took."""
+    found: list[int] = []
+    for pages in range(1, 100):
+        page = client.fetch(query)
+        fresh = [item["seq"] for item in page["events"]]
+        found = fresh + found if "newest" in query else found + fresh
+        if not page["more"]:
+            return found, pages
+        bound = "until" if "newest" in query else "cursor"
+        query = "&".join(part for part in query.split("&") if not part.startswith((bound, "since")))
+        query += f"&{bound}={page['cursor']}" + ("&since=earliest" if bound == "until" else "")
+    raise AssertionError("the pages do not end")
+
+
+@pytest.mark.parametrize("order", ["oldest", "newest"])
+def test_a_page_with_a_condition_examines_a_bounded_number_of_events(
+    order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page ends after a number of examined events, also without a match, and the next one continues."""
+    monkeypatch.setattr(history_module, "MAX_EXAMINED", 200)
+    monkeypatch.setattr(history_module, "_STEP", 30)
+    client = HistoryClient(1_000, log_events=400)
+    page = client.fetch(f"since=earliest&order={order}&where=event.message.startsWith('line 500 ')")
+    assert page["events"] == []
+    assert page["more"]
+    walked = walk(client, f"since=earliest&order={order}&where=event.message.startsWith('line 500 ')")
+    assert walked[0] == [500]
+    assert 5 <= walked[1] <= 8
+    everything, pages = walk(client, f"since=earliest&order={order}&limit=1000&where=event.level=='ERROR'")
+    assert everything == list(range(10, 1_001, 10))
+    assert pages <= 8
+    assert len(client.stage.hub.conditions) == 0
+
+
+def test_a_page_with_a_condition_combines_it_with_the_filter() -> None:
+    """Subjects, level, limit and condition apply together, in memory and in the stream."""
+    client = HistoryClient(300, log_events=50)
+    query = "since=earliest&level=error&limit=5&where=!event.message.contains('0 ')"
+    assert client.seqs(query) == []
+    query = "since=earliest&subjects=log.error.%3E&limit=5&where=event.message.matches('line [12]00 ')"
+    assert client.seqs(query) == [100, 200]
+
+
+def test_a_page_without_a_condition_reads_as_many_events_as_before() -> None:
+    """The bound on examined events applies to conditions only."""
+    client = HistoryClient(300, log_events=50)
+    assert len(client.seqs("since=earliest&limit=1000")) == 300
+
+
+def test_too_many_conditions_reject_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page counts as a user of its condition while it is read."""
+    monkeypatch.setattr(conditions_module, "MAX_CONDITIONS", 0)
+    client = HistoryClient(3)
+    client.stage.hub.conditions = conditions_module.Conditions(list)
+    with pytest.raises(ProtocolError, match="retry later") as caught:
+        client.fetch("since=earliest&where=true")
+    assert caught.value.code is ErrorCode.TOO_MANY

@@ -2,7 +2,7 @@
 
 import pytest
 from tickertape.contracts.messages import Events, Gap, GapReason, RelayMessage
-from tickertape.relay.core.fanout.catch_up import CATCH_UP_BYTES, next_batch
+from tickertape.relay.core.fanout.next_batch import CATCH_UP_BYTES, next_batch
 from tickertape.relay.core.filters import Filter
 from tickertape.relay.transport.websocket.encoding import PLAIN
 

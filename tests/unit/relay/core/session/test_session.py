@@ -77,7 +77,7 @@ def test_an_unknown_key_is_rejected_with_the_closest_match(key: str, meant: str)
 def test_an_unknown_key_is_rejected_with_the_allowed_keys(key: str) -> None:
     """An unknown key without a close match, such as a history parameter, gets the list of allowed keys."""
     with pytest.raises(
-        ProtocolError, match="allowed are subjects, level, mode, cursor, since, interval_ms"
+        ProtocolError, match="allowed are subjects, level, where, mode, cursor, since, interval_ms"
     ) as caught:
         parse_query(f"{quote(key)}=1")
     assert caught.value.code is ErrorCode.BAD_QUERY
