@@ -7,6 +7,7 @@ import { Feed } from "./feed.js";
  * added in the same turn of the event loop are part of the first subscription.
  *
  * @param url of the relay's feed, such as `wss://relay.example/ws`; `http(s)` and, in a page, a path are accepted
+ * @throws TypeError if `where` is too long
  */
 export function connect(url, options = {}) {
     return new Feed(url, options);

@@ -9,7 +9,7 @@
  */
 import { loadCursor, saveCursor } from "./cursors.js";
 import { Link } from "./link.js";
-import { covers, fitsUrl, isPattern, union } from "./patterns.js";
+import { checkWhere, covers, fitsUrl, isPattern, union } from "./patterns.js";
 import { call, Signal } from "./signal.js";
 import { CatchUp } from "./state.js";
 import { Tokens } from "./tokens.js";
@@ -41,6 +41,7 @@ export class Feed {
     #answered = 0;
     #snapshots = 0;
     constructor(url, options) {
+        checkWhere(options.where);
         this.#url = url;
         this.#options = this.#filterOptions = options;
         const tokens = options.token ? new Tokens(options.token) : null;
@@ -89,6 +90,7 @@ export class Feed {
         return this.#renewals.add(handler);
     }
     setFilter(filter) {
+        checkWhere(filter.where);
         this.#filterOptions = filter;
         this.#schedule();
     }
@@ -136,10 +138,11 @@ export class Feed {
         return [...(this.#filterOptions.subjects ?? union([...this.#listeners].map(({ pattern }) => pattern)))];
     }
     #filter() {
-        const { level, mode, interval_ms } = this.#filterOptions;
+        const { level, where, mode, interval_ms } = this.#filterOptions;
         // Without handlers the last subscription stays, because no filter can select nothing.
         const subjects = this.#subjects();
-        const filter = { subjects: subjects.length ? subjects : this.#requested.subjects, level, mode, interval_ms };
+        const requested = subjects.length ? subjects : this.#requested.subjects;
+        const filter = { subjects: requested, level, where, mode, interval_ms };
         return { type: "subscribe", ...JSON.parse(JSON.stringify(filter)) };
     }
     #buildUrl() {
@@ -149,9 +152,9 @@ export class Feed {
             url.pathname = "/ws";
         this.#requested = this.#filter();
         // If the subjects do not fit into the URL, connect with wider ones; `#subscribed` then sends the exact ones.
-        const { subjects } = this.#requested;
-        if (subjects && !fitsUrl(subjects))
-            this.#requested.subjects = union(subjects);
+        const { subjects, where } = this.#requested;
+        if (subjects && !fitsUrl(subjects, where))
+            this.#requested.subjects = union(subjects, where);
         const { type, ...filter } = this.#requested;
         for (const [name, value] of Object.entries(filter))
             url.searchParams.set(name, String(value));

@@ -7,7 +7,16 @@
 export declare function isPattern(text: string): boolean;
 /** Return whether `wide` selects every subject that `narrow` selects; a subject is a pattern of its own. */
 export declare function covers(wide: string, narrow: string): boolean;
-/** Return whether patterns fit into a URL. */
-export declare function fitsUrl(patterns: readonly string[]): boolean;
-/** Return the minimal sorted set of patterns that covers the given ones; wider patterns if it would be too large. */
-export declare function union(patterns: Iterable<string>): string[];
+/** Return whether patterns fit into a URL, together with a condition. */
+export declare function fitsUrl(patterns: readonly string[], where?: string | null): boolean;
+/**
+ * Check that a condition fits into a URL.
+ *
+ * @throws TypeError if it is too long
+ */
+export declare function checkWhere(where: string | undefined): void;
+/**
+ * Return the minimal sorted set of patterns that covers the given ones; wider patterns if it would be too large,
+ * together with a condition.
+ */
+export declare function union(patterns: Iterable<string>, where?: string | null): string[];

@@ -18,7 +18,7 @@ export type Mode = (typeof MODES)[number];
 export declare const GAP_REASONS: readonly ["rate", "slow", "retention", "reset"];
 export type GapReason = (typeof GAP_REASONS)[number];
 /** Value of `code` in an `error` message. */
-export declare const ERROR_CODES: readonly ["bad_json", "bad_message", "unknown_type", "bad_subjects", "bad_level", "bad_mode", "bad_cursor", "bad_since", "bad_interval", "bad_query", "unauthorized", "forbidden", "timeout", "too_many", "unavailable", "internal"];
+export declare const ERROR_CODES: readonly ["bad_json", "bad_message", "unknown_type", "bad_subjects", "bad_level", "bad_mode", "bad_cursor", "bad_since", "bad_interval", "bad_where", "bad_query", "unauthorized", "forbidden", "timeout", "too_many", "unavailable", "internal"];
 export type ErrorCode = (typeof ERROR_CODES)[number];
 /** Time in RFC 3339 with a UTC offset. */
 export type Timestamp = string;
@@ -182,6 +182,11 @@ export interface SubscribeMessage {
     since?: string | null;
     /** Minimum milliseconds between two events of a subject in mode `latest`: 1 to 60000. Default: 1000. */
     interval_ms?: number | null;
+    /**
+     * Condition on log events in CEL, such as `event.metadata.account == 7`, of at most 2 KiB; it does not
+     * apply to states. Default: none.
+     */
+    where?: string | null;
 }
 /** Request for a `pong` with the same `id`. */
 export interface PingMessage {
@@ -223,6 +228,8 @@ export interface SubscribedMessage {
     mode: Mode;
     /** Minimum milliseconds between two events of a subject; used only in mode `latest`. */
     interval_ms: number;
+    /** Condition on log events in effect; absent if there is none. */
+    where?: string | null;
     /** Position after which the filter applies. */
     cursor: Cursor;
     /** Whether delivery continues after a position of the client; if not, a `snapshot` follows. */

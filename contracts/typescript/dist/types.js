@@ -32,6 +32,7 @@ export const ERROR_CODES = [
     "bad_cursor",
     "bad_since",
     "bad_interval",
+    "bad_where",
     "bad_query",
     "unauthorized",
     "forbidden",

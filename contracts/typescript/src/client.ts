@@ -14,6 +14,11 @@ export interface Filter {
   readonly subjects?: readonly string[] | undefined;
   /** Minimum level of log events; all levels when omitted. */
   readonly level?: Level | undefined;
+  /**
+   * Condition on log events in CEL, such as `event.metadata.account == 7`; none when omitted. States are not subject
+   * to it. At most 2 500 characters when encoded in a URL.
+   */
+  readonly where?: string | undefined;
   /** Delivery mode; `live` when omitted. */
   readonly mode?: Mode | undefined;
   /** In mode `latest`: minimum interval between two events of one subject, in milliseconds. */
@@ -64,7 +69,11 @@ export interface Client {
   onMessage(handler: (message: RelayMessage) => void): Off;
   /** Call a handler with each renewed token that the relay accepts, before `onMessage` gets the message. */
   onRenewal(handler: (token: string) => void): Off;
-  /** Replace the filter from the current position on; omitted fields take their defaults. */
+  /**
+   * Replace the filter from the current position on; omitted fields take their defaults.
+   *
+   * @throws TypeError if `where` is too long
+   */
   setFilter(filter: Filter): void;
   /** Call `token` now, and switch the session to the token that it returns. */
   renew(): void;
@@ -81,6 +90,7 @@ export interface Client {
  * added in the same turn of the event loop are part of the first subscription.
  *
  * @param url of the relay's feed, such as `wss://relay.example/ws`; `http(s)` and, in a page, a path are accepted
+ * @throws TypeError if `where` is too long
  */
 export function connect(url: string | URL, options: Options = {}): Client {
   return new Feed(url, options);

@@ -11,7 +11,7 @@
 import type { Client, Filter, Options, Received } from "./client.js";
 import { loadCursor, saveCursor } from "./cursors.js";
 import { Link, type WebSocketConstructor } from "./link.js";
-import { covers, fitsUrl, isPattern, union } from "./patterns.js";
+import { checkWhere, covers, fitsUrl, isPattern, union } from "./patterns.js";
 import { call, Signal, type Off } from "./signal.js";
 import { CatchUp, type State, type Upstream } from "./state.js";
 import { Tokens } from "./tokens.js";
@@ -54,6 +54,7 @@ export class Feed implements Client {
   #snapshots = 0;
 
   constructor(url: string | URL, options: Options) {
+    checkWhere(options.where);
     this.#url = url;
     this.#options = this.#filterOptions = options;
     const tokens = options.token ? new Tokens(options.token) : null;
@@ -111,6 +112,7 @@ export class Feed implements Client {
   }
 
   setFilter(filter: Filter): void {
+    checkWhere(filter.where);
     this.#filterOptions = filter;
     this.#schedule();
   }
@@ -158,10 +160,11 @@ export class Feed implements Client {
   }
 
   #filter(): SubscribeMessage {
-    const { level, mode, interval_ms } = this.#filterOptions;
+    const { level, where, mode, interval_ms } = this.#filterOptions;
     // Without handlers the last subscription stays, because no filter can select nothing.
     const subjects = this.#subjects();
-    const filter = { subjects: subjects.length ? subjects : this.#requested.subjects, level, mode, interval_ms };
+    const requested = subjects.length ? subjects : this.#requested.subjects;
+    const filter = { subjects: requested, level, where, mode, interval_ms };
     return { type: "subscribe", ...(JSON.parse(JSON.stringify(filter)) as object) };
   }
 
@@ -171,8 +174,8 @@ export class Feed implements Client {
     if (url.pathname === "/") url.pathname = "/ws";
     this.#requested = this.#filter();
     // If the subjects do not fit into the URL, connect with wider ones; `#subscribed` then sends the exact ones.
-    const { subjects } = this.#requested;
-    if (subjects && !fitsUrl(subjects)) this.#requested.subjects = union(subjects);
+    const { subjects, where } = this.#requested;
+    if (subjects && !fitsUrl(subjects, where)) this.#requested.subjects = union(subjects, where);
     const { type, ...filter } = this.#requested;
     for (const [name, value] of Object.entries(filter)) url.searchParams.set(name, String(value));
     if (this.cursor) url.searchParams.set("cursor", this.cursor);

@@ -42,6 +42,7 @@ export const ERROR_CODES = [
   "bad_cursor",
   "bad_since",
   "bad_interval",
+  "bad_where",
   "bad_query",
   "unauthorized",
   "forbidden",
@@ -241,6 +242,11 @@ export interface SubscribeMessage {
   since?: string | null;
   /** Minimum milliseconds between two events of a subject in mode `latest`: 1 to 60000. Default: 1000. */
   interval_ms?: number | null;
+  /**
+   * Condition on log events in CEL, such as `event.metadata.account == 7`, of at most 2 KiB; it does not
+   * apply to states. Default: none.
+   */
+  where?: string | null;
 }
 
 /** Request for a `pong` with the same `id`. */
@@ -289,6 +295,8 @@ export interface SubscribedMessage {
   mode: Mode;
   /** Minimum milliseconds between two events of a subject; used only in mode `latest`. */
   interval_ms: number;
+  /** Condition on log events in effect; absent if there is none. */
+  where?: string | null;
   /** Position after which the filter applies. */
   cursor: Cursor;
   /** Whether delivery continues after a position of the client; if not, a `snapshot` follows. */

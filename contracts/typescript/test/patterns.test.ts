@@ -2,7 +2,23 @@
 
 import { describe, expect, it } from "vitest";
 
-import { covers, isPattern, union } from "../src/patterns.js";
+import { connect } from "../src/index.js";
+import { covers, fitsUrl, isPattern, union } from "../src/patterns.js";
+
+describe("a condition", () => {
+  it("shares the URL with the patterns, which become wider where it takes their space", () => {
+    const where = `event.text.contains("${"x".repeat(2_300)}")`;
+    const patterns = Array.from({ length: 40 }, (_, n) => `log.info.source-${n}`);
+    expect(fitsUrl(patterns)).toBe(true);
+    expect(fitsUrl(patterns, where)).toBe(false);
+    expect(union(patterns, where)).toEqual(["log.info.>"]);
+  });
+
+  it("is rejected immediately if it does not fit into a URL", () => {
+    const where = `event.text == "${"\u00e9".repeat(500)}"`;
+    expect(() => connect("ws://127.0.0.1:1/ws", { where })).toThrow(/2500 characters/);
+  });
+});
 
 describe("a pattern", () => {
   it("matches like a NATS subscription", () => {

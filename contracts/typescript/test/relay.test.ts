@@ -111,6 +111,34 @@ describe("without tokens", () => {
     expect(sockets).toBe(1);
   });
 
+  it("receives the log events that fulfil a condition, and all states", async () => {
+    const where = 'event.level == "ERROR" && event.message.contains("line")';
+    const client = connectClient(desk.url, { where });
+    const answers: (string | null | undefined)[] = [];
+    client.onMessage((message) => message.type === "subscribed" && answers.push(message.where));
+    const logs = collect(client, "log.>");
+    const gateways = collect(client, "gateway.status.>");
+    await live(client);
+    await desk.lines(2);
+    const errors = await desk.lines(1, { level: "ERROR" });
+    await until(() => logs.length === 1 && gateways.length > 0);
+    expect(seqs(logs)).toEqual(range(errors));
+    client.setFilter({ where: 'event.level == "INFO"' });
+    await until(() => answers.length === 2, "the answer to the new condition");
+    const infos = await desk.lines(1);
+    await until(() => logs.length === 2);
+    expect(seqs(logs)).toEqual([...range(errors), ...range(infos)]);
+    expect(answers).toEqual([where, 'event.level == "INFO"']);
+    expect(sockets).toBe(1);
+  });
+
+  it("closes with the position of an error in a condition", async () => {
+    const client = connectClient(desk.url, { where: "event.level = 1" });
+    collect(client, "log.>");
+    await until(() => client.state.phase === "closed");
+    expect(client.state.reason).toContain("position 13");
+  });
+
   it("sends a snapshot to a late handler, even if its pattern is subscribed already", async () => {
     const client = connectClient(desk.url);
     const first = collect(client, "gateway.status.>");
