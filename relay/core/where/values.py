@@ -58,7 +58,7 @@ class Timestamp:
 
 
 class EventView:
-    """Event as conditions see it: its parsed fields, the text of it, and the cost of the evaluation.
+    """View of an event for conditions: its parsed fields, its text, and the cost of the evaluation.
 
     Args:
         fields: fields of the event.

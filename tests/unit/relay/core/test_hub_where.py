@@ -46,7 +46,7 @@ def evaluations(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
 
 
 class TestDelivery:
-    """What clients with a condition receive."""
+    """Delivery to clients with a condition."""
 
     def test_only_matching_log_events_are_delivered(self) -> None:
         """Events that do not fulfil the condition are not sent; ``subscribed`` repeats it."""
