@@ -12,6 +12,7 @@ from tickertape.contracts.messages import HEARTBEAT_MS
 from websockets.exceptions import InvalidStatus
 
 from tests.support.clients.feed_client import PATIENCE, follow, jetstream, line, publish, run
+from tests.support.clients.stream_client import Rejected, stream
 from tests.support.programs.relay_process import Relay
 from tests.support.servers.nats_server import NatsServer
 from tests.support.servers.shipped_proxy import CONFIGS, KINDS, proxy
@@ -88,6 +89,46 @@ def test_a_relay_that_stops_gets_no_more_clients(front: Front) -> None:
             assert await stopping == 0
         async with follow(front.ws_url, source="127.0.0.2"), follow(front.ws_url, source="127.0.0.3"):
             assert _connections(staying) == 2
+
+    run(visit())
+
+
+@pytest.mark.parametrize("path", ["/sse", "/stream"])
+def test_a_stream_passes_unbuffered_and_resumes_at_the_other_relay(front: Front, path: str) -> None:
+    """Events arrive as they are published, compressed or not; when its relay is killed, a client resumes at
+    the other one without loss; and the limits apply to its own address.
+    """
+    url = f"http{front.ws_url.removeprefix('ws').removesuffix('/ws')}{path}"
+
+    async def visit() -> None:
+        async with jetstream(front.nats_url) as js:
+            for gzip in (False, True):
+                async with stream(url, gzip=gzip, source="127.0.0.2") as client:
+                    await client.one("snapshot")
+                    for number in range(3):
+                        await publish(js, line(f"{number}"))
+                        assert len(await client.texts(number + 1)) == number + 1
+                while sum(front.sessions()):
+                    await asyncio.sleep(0.01)
+            async with stream(url, source="127.0.0.2") as client:
+                await client.one("snapshot")
+                await publish(js, line("before"))
+                assert await client.texts(1) == ["before"]
+                victim = front.relays[front.sessions().index(1)]
+                await asyncio.to_thread(victim.kill)
+                await client.ended()
+            await publish(js, line("meanwhile"))
+            query = {} if path == "/sse" else {"cursor": client.messages[-1]["cursor"]}
+            async with stream(url, last_id=client.last_id, source="127.0.0.2", query=query) as again:
+                await publish(js, line("after"))
+                assert await again.texts(2) == ["meanwhile", "after"]
+                if path == "/sse":
+                    async with stream(url, last_id=client.last_id, source="127.0.0.2") as third:
+                        assert (await third.one("bye"))["code"] == 4429
+                with pytest.raises(Rejected) as caught:
+                    async with stream(url, source="127.0.0.2"):
+                        pass
+                assert caught.value.status == 429
 
     run(visit())
 

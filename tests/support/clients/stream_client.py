@@ -4,6 +4,7 @@ What it yields are messages as on the WebSocket, so that a test can check them w
 """
 
 import asyncio
+import contextlib
 import zlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -93,6 +94,12 @@ class StreamClient:
         while (message := await self.read())["type"] != kind:
             pass
         return message
+
+    async def ended(self) -> None:
+        """Read until the connection ends, with or without the end of its body."""
+        with contextlib.suppress(ConnectionError, EOFError):
+            while True:
+                await self.read()
 
     async def texts(self, count: int) -> list[str]:
         """Read until a total number of events has arrived; return their messages."""
