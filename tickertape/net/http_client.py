@@ -9,7 +9,8 @@ import asyncio
 import base64
 import contextlib
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -149,6 +150,72 @@ async def fetch(
     finally:
         if writer is not None:
             await close(writer)
+
+
+class ResponseStream:
+    """Response whose body is read while it is sent, without a limit.
+
+    Attributes:
+        status: status code.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, http: h11.Connection, status: int) -> None:
+        self.status = status
+        self._reader = reader
+        self._http = http
+
+    async def read(self) -> bytes:
+        """Return the next bytes of the body, or none at its end.
+
+        Raises:
+            HttpError: the connection has ended before the body.
+            OSError: the connection has failed.
+        """
+        while True:
+            try:
+                event = self._http.next_event()
+            except h11.RemoteProtocolError as error:
+                raise HttpError(f"response is incomplete: {error}") from None
+            if event is h11.NEED_DATA:
+                self._http.receive_data(await self._reader.read(CHUNK))
+            elif isinstance(event, h11.Data):
+                return bytes(event.data)
+            else:  # the end of the message or of the connection
+                return b""
+
+
+@asynccontextmanager
+async def open_stream(
+    url: str, seconds: float, *, headers: Mapping[str, str] = _NO_BODY, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[ResponseStream]:
+    """Send a GET request, and read the body of the response while it is sent.
+
+    Args:
+        url: address, http or https; the https proxy from the environment is used.
+        seconds: deadline up to the head of the response.
+        headers: of the request.
+        tls: TLS context for https.
+
+    Raises:
+        TimeoutError: there was no response in time.
+        OSError: the connection, TLS or the response failed; ``outgoing.describe_failure`` describes it.
+    """
+    parts = urlsplit(url)
+    writer: asyncio.StreamWriter | None = None
+    try:
+        async with deadline(seconds):
+            reader, writer = await _connect(parts, tls if parts.scheme == "https" else None, None, True)
+            http = h11.Connection(h11.CLIENT)
+            request = http.send(_encode_request(parts, "GET", headers, b"")) or b""
+            write(writer, request + (http.send(h11.EndOfMessage()) or b""))
+            status, _ = await _read_head(http, _Source(reader, MAX_FRAMING))
+        yield ResponseStream(reader, http, status)
+    except h11.ProtocolError:
+        # Without the text of h11, which may have the value of a header, such as a token.
+        raise HttpError("request or response violates HTTP") from None
+    finally:
+        if writer is not None:
+            writer.transport.abort()
 
 
 def certificate_expiry(writer: asyncio.StreamWriter) -> float | None:

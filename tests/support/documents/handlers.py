@@ -88,6 +88,25 @@ def _shell(desk: Desk, command: Command) -> None:
     desk.shell(desk.adapted(command.text))
 
 
+def _curl(desk: Desk, command: Command) -> None:
+    """Run curl until it ends; with `-N`, until the first line of the stream, which the next program reads."""
+    if "-N" not in command.words:
+        _shell(desk, command)
+        return
+    follow, _, reader = desk.adapted(command.text).partition(" | ")
+    process = subprocess.Popen(
+        ["sh", "-c", f"exec {follow}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        line = process.stdout.readline()
+        process.kill()
+    process.wait()
+    assert line, f"{command}: the stream sent nothing"
+    if reader:
+        desk.shell(f"printf %s {shlex.quote(line)} | {reader}")
+
+
 def _script(desk: Desk, command: Command) -> None:
     """Run a script of the project; the secrets are those of NATS, which are kept."""
     assert desk.nats.url
@@ -237,7 +256,8 @@ def _render(desk: Desk, words: list[str]) -> None:
 
 
 HANDLERS: Final[Mapping[str, Callable[[Desk, Command], None]]] = {
-    **dict.fromkeys(("amtool", "cp", "curl", "mkdir", "promtool", "sed"), _shell),
+    **dict.fromkeys(("amtool", "cp", "mkdir", "promtool", "sed"), _shell),
+    "curl": _curl,
     "sh": _script,
     **dict.fromkeys((".", "set", "ulimit", "umask"), _builtin),
     "docker": _docker,

@@ -1,26 +1,23 @@
 """``tickertape tail``: show a live feed in the terminal, and resume it when the connection is lost."""
 
 import asyncio
-import contextlib
 import math
 import random
 import ssl
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import orjson
 from rich.text import Text
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
-from websockets.typing import Subprotocol
+from websockets.exceptions import InvalidHandshake, InvalidURI
 
 from tickertape.cli.tail.diagnosis import explain, explain_status
+from tickertape.cli.tail.feeds import Feed, FeedClosed, FeedRejected, open_feed
 from tickertape.cli.tail.format import format_event
-from tickertape.cli.tail.relay_client import tls_context
+from tickertape.cli.tail.relay_client import is_encrypted, tls_context
 from tickertape.cli.tail.settings import TailSettings, build_url, read_cursor
 from tickertape.cli.tail.token import HINT, NoTokenError, TokenSource
 from tickertape.contracts.close_codes import CLOSE_CODES, CloseCode, Reconnect
-from tickertape.contracts.messages import HEARTBEAT_MS, MAX_MESSAGE_BYTES, SUBPROTOCOL
+from tickertape.contracts.messages import HEARTBEAT_MS
 from tickertape.errors import ConfigurationError
 from tickertape.net.outgoing import InvalidHostName, describe_failure
 from tickertape.process import shutdown
@@ -65,7 +62,7 @@ async def run(settings: TailSettings) -> int:
         0 after a signal, 1 if the relay rejects the client permanently.
     """
     try:
-        tail = _Tail(settings, tls_context(settings) if urlsplit(settings.url).scheme == "wss" else None)
+        tail = _Tail(settings, tls_context(settings) if is_encrypted(settings.url) else None)
         tail.check_token()
     except ConfigurationError as error:
         print_notice("tail", str(error))
@@ -128,7 +125,10 @@ class _Tail:
         while True:
             delay = random.uniform(0, wait)  # noqa: S311 - jitter, not cryptography
             try:
-                code, reason, retry_ms = await self._session()
+                ended = await self._session()
+                if ended is None:
+                    continue
+                code, reason, retry_ms = ended
                 if code == CloseCode.UNAUTHORIZED and self._token.changed():
                     continue
                 rule = CLOSE_CODES.get(CloseCode(code)) if code in list(CloseCode) else None
@@ -146,17 +146,18 @@ class _Tail:
             except NoTokenError as error:
                 self.print_status(f"tickertape tail: {error}", "red")
                 return 1
-            except InvalidStatus as error:
-                body = error.response.body or b""
-                text = body.decode(errors="replace")[:200]
-                if error.response.status_code == 401:
+            except FeedRejected as error:
+                text = error.text[:200]
+                if error.status == 401:
+                    if self._token.changed():
+                        continue
                     return self._report_auth_failure(text)
                 self.print_status(
-                    f"tickertape tail: connection rejected: {error.response.status_code} {text}"
-                    f"{explain_status(error.response.status_code)}",
+                    f"tickertape tail: connection rejected: {error.status} {text}"
+                    f"{explain_status(error.status, self._settings.url)}",
                     "red",
                 )
-                if error.response.status_code not in (429, 503):
+                if error.status not in (429, 502, 503, 504):
                     return 1
             except ssl.SSLCertVerificationError as error:
                 self.print_status(
@@ -195,48 +196,45 @@ class _Tail:
         self.print_status(f"tickertape tail: {message}; {HINT}", "red")
         return 1
 
-    async def _session(self) -> tuple[int, str, int | None]:
+    async def _session(self) -> tuple[int, str, int | None] | None:
+        """Follow the feed until the connection ends.
+
+        Returns:
+            Code, reason and milliseconds to wait; None to connect again, with another token.
+        """
         bye: tuple[int, str, int | None] | None = None
         token = self._token.read()
         self._has_token, self._welcomed, self._token_check_at = token is not None, False, math.inf
         now = asyncio.get_running_loop().time
-        async with connect(
-            build_url(self._settings, self.cursor),
-            additional_headers={} if token is None else {"Authorization": f"Bearer {token}"},
-            subprotocols=[Subprotocol(SUBPROTOCOL)],
-            ssl=self._tls,
-            max_size=MAX_MESSAGE_BYTES,
-            compression=None,
-            ping_interval=None,
-        ) as socket:
+        async with open_feed(build_url(self._settings, self.cursor), token, self._tls) as feed:
             self._was_connected = True
             last_received = now()
             while True:
-                if now() >= self._token_check_at:
-                    await self._renew(socket, now())
+                if now() >= self._token_check_at and not await self._renew(feed, now()):
+                    return None
                 wait = min(last_received + SILENCE_TIMEOUT, self._token_check_at) - now()
                 try:
                     # Not wait_for: in Python 3.11 it drops a cancellation that arrives with a message.
                     async with asyncio.timeout(max(0.0, wait)):
-                        text = await socket.recv(decode=False)
+                        message = await feed.receive()
                 except TimeoutError:
                     if now() < last_received + SILENCE_TIMEOUT:
                         continue
                     return CloseCode.TIMEOUT, "no message received", None
-                except ConnectionClosed as closed:
-                    close = closed.rcvd
-                    return bye or (
-                        (close.code, close.reason, None) if close else (1006, "connection lost", None)
-                    )
+                except FeedClosed as closed:
+                    return bye or (closed.code, closed.reason, None)
                 last_received = now()
-                message = orjson.loads(text)
                 if message["type"] == "bye":
                     bye = (message["code"], message["reason"], message["retry_after_ms"])
                 self._handle_status(message, last_received)
                 self._show(message)
 
-    async def _renew(self, socket: ClientConnection, now: float) -> None:
-        """Send the token of the file to the relay if it has changed."""
+    async def _renew(self, feed: Feed, now: float) -> bool:
+        """Send the token of the file to the relay if it has changed.
+
+        Returns:
+            False if that needs another connection.
+        """
         token = self._token.changed()
         if token is None:
             if self._expires_at:
@@ -246,10 +244,9 @@ class _Tail:
                 )
             self._expires_at = ""
             self._token_check_at = now + TOKEN_POLL_INTERVAL
-            return
+            return True
         self._token_check_at = math.inf
-        with contextlib.suppress(ConnectionClosed):
-            await socket.send(orjson.dumps({"type": "auth", "token": token}).decode())
+        return await feed.renew(token)
 
     def _handle_status(self, message: dict[str, Any], now: float) -> None:
         """Process messages about the session and the token."""

@@ -2,7 +2,7 @@
 
 import ssl
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -14,7 +14,13 @@ from tickertape.urls import parse_url
 
 
 class RelayClientSettings(Settings):
-    """Settings of a client of a relay."""
+    """Settings of a client of a relay.
+
+    Attributes:
+        schemes: schemes that ``url`` may have.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("ws", "wss")
 
     url: str = Field(loopback_url("ws", 8080, "/ws"), description="WebSocket URL of the relay")
     token: SecretStr | None = Field(
@@ -39,17 +45,23 @@ class RelayClientSettings(Settings):
     @field_validator("url")
     @classmethod
     def _check_url(cls, value: str) -> str:
-        parse_url(value, ("ws", "wss"), loopback_url("ws", 8080, "/ws"))
+        parse_url(value, cls.schemes, loopback_url("ws", 8080, "/ws"))
         return value
 
     @model_validator(mode="after")
     def _check_tls(self) -> Self:
         for name in ("ca", "cert", "key"):
-            if getattr(self, name) is not None and urlsplit(self.url).scheme != "wss":
-                raise ValueError(f"{name}: ws:// does not use TLS; use wss://")
+            if getattr(self, name) is not None and not is_encrypted(self.url):
+                scheme = urlsplit(self.url).scheme
+                raise ValueError(f"{name}: {scheme}:// does not use TLS; use {scheme}s://")
         if self.key is not None and self.cert is None:
             raise ValueError("key: set without --cert")
         return self
+
+
+def is_encrypted(url: str) -> bool:
+    """Return whether a relay is reached with TLS."""
+    return urlsplit(url).scheme in ("wss", "https")
 
 
 def tls_context(settings: RelayClientSettings) -> ssl.SSLContext:

@@ -14,6 +14,7 @@ from tickertape.config.model import Mark
 from tickertape.contracts.cursors import parse_cursor
 from tickertape.contracts.messages import ProtocolError
 from tickertape.errors import ConfigurationError
+from tickertape.net.loopback import loopback_url
 from tickertape.relay.core.session.subscription import parse_query
 
 _MAX_STATE: Final = 1024
@@ -27,7 +28,12 @@ with warnings.catch_warnings():
         """Settings of ``tickertape tail``."""
 
         section: ClassVar[str] = "tail"
+        schemes: ClassVar[tuple[str, ...]] = ("ws", "wss", "http", "https")
 
+        url: str = Field(
+            loopback_url("ws", 8080, "/ws"),
+            description="URL of the relay: of its WebSocket, or http:// or https:// if only HTTP passes",
+        )
         subjects: Annotated[str, Mark.COMMAS] | None = Field(
             None, description="subject patterns, separated by commas; all by default"
         )
@@ -106,6 +112,8 @@ def build_url(settings: TailSettings, cursor: str | None = None) -> str:
         "since": None if cursor else settings.since,
     }
     url = urlsplit(settings.url)
+    if url.scheme in ("http", "https") and url.path in ("", "/", "/ws"):
+        url = url._replace(path="/stream")
     # Arguments may contain bytes that are not UTF-8, which the relay rejects with a reason.
     given = {key: value for key, value in parameters.items() if value is not None}
     query = urlencode(given, errors="surrogateescape")
