@@ -145,7 +145,7 @@ class Desk:
             return "--port 0 --ops-port 0 --drain 0 --drain-delay 0"
         if re.match(r"tickertape check(?! \w)", text):
             return f"--port {self.relay.host_port[1]} --ops-port {self.relay.ops_url.rpartition(':')[2]}"
-        if text.startswith(("tickertape tail", "tickertape report")):
+        if text.startswith(("tickertape tail", "tickertape report")) and "--url" not in text:
             return f"--url {self.relay.ws_url}"
         if text.startswith("tickertape ship") and "--dry-run" not in text:
             return "--host web1" + ("" if "logs/" in text or "--status" in text else " 'logs/*.log'")
