@@ -15,6 +15,7 @@ if os.environ.get("CI") != "true":
 
 from tests.e2e.dashboard.test_token import ENV, token
 from tests.support.browser.browser_desk import Desk, open_desk, run
+from tests.support.documents.markdown import blocks
 from tests.support.patience import PATIENCE
 
 pytestmark = pytest.mark.browser
@@ -129,5 +130,26 @@ def test_event_source_stops_after_a_final_rejection(tmp_path: Path, nats_server:
             await desk.relay.stop()
             await desk.relay.start()
             await until(desk, "window.eventSource.readyState === EventSource.CLOSED")
+
+    run(scenario())
+
+
+def test_the_examples_of_the_page_work(tmp_path: Path, nats_server: NatsServer) -> None:
+    """The documented login opens a stream, and the documented handler logs an event."""
+    handle, log_in = (block.text for block in blocks("docs/http-streams.md") if block.language == "js")
+
+    async def scenario() -> None:
+        async with open_desk(nats_server, tmp_path, env=ENV) as desk:
+            await desk.visit("/")
+            logged: list[str] = []
+            desk.page.on("console", lambda output: logged.append(output.text))
+            await desk.page.evaluate(f"async (token) => {{ {log_in} window.eventSource = source; }}", token())
+            await until(desk, "window.eventSource.readyState === EventSource.OPEN")
+            await desk.page.evaluate(f"() => {{ {handle} window.eventSource = source; }}")
+            await until(desk, "window.eventSource.readyState === EventSource.OPEN")
+            await desk.log("an example", level="ERROR")
+            async with asyncio.timeout(PATIENCE):
+                while not any("log.error.desk" in text for text in logged):
+                    await asyncio.sleep(0.02)
 
     run(scenario())

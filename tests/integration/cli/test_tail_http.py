@@ -40,7 +40,7 @@ def test_it_resumes_without_loss(nats_server: NatsServer, path: str) -> None:
 
 
 def test_a_renewed_file_continues_with_another_request(nats_server: NatsServer, tmp_path: Path) -> None:
-    """A new token in the file takes effect at once, without losing or repeating an event."""
+    """A new token in the file takes effect immediately, without losing or repeating an event."""
     file = tmp_path / "token"
     with Relay(nats_server.url, "--auth", "jwt", **JWT) as relay:
         file.write_text(token(59))
