@@ -107,7 +107,7 @@ AFTER_TIME: Final = {
 
 # Matches anywhere: without a word, the groups end where the separators do.
 _LEVEL = re.compile(
-    r"[\s|,;:)\]>*-]*([\[(<{\"]?)"
+    r"[\s|,;:)\]>*=-]*([\[(<{\"]?)"
     r"(?:(?<=\[):)?(?: ?([A-Za-z]{1,13})(?: error(?=:))?(?:[+-]?\d{1,2})?(?![A-Za-z0-9_'@.=]))?"
 )
 # The logger, facility or channel directly before a level, as in 'core:error' and 'production.ERROR', or
@@ -118,12 +118,16 @@ _CHANNEL = re.compile(
 # What a header has besides the level: groups in brackets, words that are no plain words, names between marks.
 _SKIPPED = re.compile(
     r"\[[^\]\n]{0,120}\]|\([^)\n]{0,80}\)|\{[^}\n]{0,80}\}|[A-Za-z]{0,60}[^A-Za-z\s\[\](){}<>\"'|,;:]"
-    r"[^\s\[\](){}<>\"'|,;]{0,120}|[A-Za-z]{1,40}(?= - | *\|)|RAS [A-Z]{1,20}|PHP(?= )",
+    r"[^\s\[\](){}<>\"'|,;]{0,120}|[A-Za-z]{1,40}(?= - | *\|)|RAS [A-Z]{1,20}"
+    r"|PHP(?: Parse| Core| Compile| Recoverable fatal| Catchable fatal)?(?= )"
+    r"|[A-Za-z][\w-]{0,40}\[[\d:.]{1,20}\]:?",
 )
 _COLUMN = re.compile(r"[A-Za-z]{1,20}(?= {3,}[A-Za-z])", re.ASCII)
 _PAIR = re.compile(r"(?:level|lvl|severity)[=:]\s*\"?([a-z]{3,11})(?![a-z0-9_])")
 _KEYS: Final = ("evel", "lvl", "everity", "EVEL", "LVL", "EVERITY")
-_AFTER_LETTER = re.compile(r" (?:\||[A-Z]{2,20} +\[)")  # etcd, and mongod before its JSON
+_AFTER_LETTER = re.compile(r"! | (?:\||[A-Z]{2,20} +\[|\[)")  # Telegraf, etcd, mongod, GlusterFS
+_MNEMONIC = re.compile(r"%[A-Z][A-Z0-9_]{1,40}(?:-[A-Z0-9_]{1,20}){0,3}-([0-7])-[A-Z0-9_]{2,40}:?", re.ASCII)
+"""Name of a message of Cisco's systems, with its severity."""
 _DIGIT = re.compile(r"[0-9]")
 _NUMBERED = re.compile(r"([A-Za-z]+)[+-]?\d{1,2}")
 
@@ -203,6 +207,8 @@ def find(
         if token is None:
             break
         skipped = token[0]
+        if skipped[0] == "%" and (mnemonic := _MNEMONIC.fullmatch(skipped)) is not None:
+            return SYSLOG[int(mnemonic[1])], token.end()
         position = token.end()
     return find_pair(text, stop)
 
@@ -245,7 +251,7 @@ def _accept(
         return None
     end = match.end()
     following = text[end : min(end + 2, stop)]
-    is_marked = following[:1] in ':|]),>\t}"' or following == "  "
+    is_marked = following[:1] in ':|]),>\t}"' or following in ("  ", " :")
     if len(word) == 1:
         # Initials are ordinary words too: they count in brackets, or after a number such as a thread's.
         in_brackets = bool(opening) and is_marked

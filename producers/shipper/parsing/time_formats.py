@@ -5,7 +5,8 @@ follows. Lines of the same minute differ only in the two in the middle, so the o
 
 Directives are those of ``strptime``, and: ``%f`` an optional fraction, ``%z`` an optional time zone, ``%p``
 an optional a.m. or p.m., ``%n`` three numbers with the year last, ``%o`` and ``%e`` a month and a day with
-two digits, ``%Z`` a time zone that is required.
+two digits, ``%I`` an hour with two digits, ``%Z`` and ``%q`` a time zone and an a.m. or p.m. that are
+required.
 """
 
 import re
@@ -53,13 +54,15 @@ _DIRECTIVES: Final = {
     "n": r"[0-3]?\d(?:/[0-3]?\d/|-[0-3]?\d-|\.[0-3]?\d\.)(?:\d{4}|\d\d)(?!\d)",
     "H": r"[ 0-2]?\d",
     "M": r"[0-5]\d",
+    "I": r"[ 0-2]\d",
+    "q": r"[AaPp]\.?[Mm]\b\.?",
     "p": r"[AaPp]\.?[Mm]\b\.?",
     "z": _ZONE,
     "Z": _ZONE_NAMES,
 }
 
 _TABLE: Final = (
-    r"%Y[-/.]%m[-/.]%d(?:[ Tt_\t-]|,?\"? {1,8}\"?| - )%H:%M:%S%f%z",  # ISO 8601, Go, nginx, nats-server
+    r"%Y[-/.]%m[-/.]%d(?:[ TtD_\t-]|,?\"? {1,8}\"?| - )%H:%M:%S%f%z",  # ISO 8601, Go, nginx, kdb+
     r"%Y%o%e[Tt_ .-]%H:?%M:?%S%f%z",  # 20250624 10:30:45, 20250624T103045Z
     r"%Y-%m-%d-%H\.%M\.%S%f",  # DB2, supercomputers
     r"%Y:%o:%e[ -]%H:%M:%S%f%z",  # Sophos, EXIF
@@ -70,10 +73,11 @@ _TABLE: Final = (
     r"(?:%a,? )?%b {1,2}%d,? %H:%M:%S%f%z",  # syslog
     r"%Z %b {1,2}%d %H:%M:%S%f",  # Monit
     r"%b-%e-%y %H:%M:%S%f",  # ASSP
+    r"%b/%e/%Y %H:%M:%S%f",  # RouterOS
     r"%y/%o/%e %H:%M:%S%f%z(?=[ \t]+[A-Z]{4,8} )",  # Spark, Hadoop
     r"%o/%e/%Y-%H:%M:%S%f(?=  \[\*\*\])",  # Suricata
     r"%n(?:,? {1,2}|[T:-]| - )%H:%M:%S%f%p%z",  # 24/06/2025, 06/24/2025, 24.06.2025
-    r"%o-%e %H:%M:%S%f",  # Android
+    r"%o-%e[ |]%H:%M:%S%f",  # Android, Ethereum
     r"%o/%e-%H:%M:%S%f",  # Snort
     r"(?<=\[)%o\.%e %H:%M:%S%f",  # Proxifier
     r"%y%o%e {1,2}%H:%M:%S%f",  # MySQL 5.5
@@ -84,11 +88,17 @@ _UNPADDED: Final = r"%Y%o%e-%H:(?P<M>\d{1,2}):%S:%f"
 """HealthApp writes ``20171224-0:7:4:80``."""
 
 _ONLY_FIRST: Final = (
-    r"%H:%M:%S%f%p%z",  # the date is the file's
+    # The date is the file's. An hour with one digit may be that of a duration.
+    r"%I:%M:%S%f%p%z",
+    r"%H:%M:%S%f ?%q",
     r"(?<=^TCF )%M:%S%f",  # Eclipse's target communication framework: the hour is the file's as well
 )
 _EPOCH: Final = r"([12]\d{7})(\d\d(?:\d{3}){0,3})(?:\.(\d{1,9})\d*)?()(?:\.\d{1,3}(?= \[)|(?=[\s\]),:|;]|$))"
 _TAI64N: Final = r"(@4[0-9a-f]{15})([0-9a-f]{8})()()(?![0-9a-f])"
+
+
+_FRACTION: Final = r"(?:(?:[.,]|:(?=\d{3}[ \]]))(\d{1,9})\d*)?"
+"""Fraction, with a colon only if it has exactly three digits, as WebSphere writes it."""
 
 
 class TimeFormat:
@@ -120,7 +130,7 @@ class TimeFormat:
         else:
             before, after = pattern.split("%S")
             digits = r"(\d{1,2})" if unpadded else r"([0-5]\d)"
-            fraction = ":(\\d{1,3})" if unpadded else r"(?:[.,](\d{1,9})\d*)?" if "%f" in after else "()"
+            fraction = r":(\d{1,3})" if unpadded else _FRACTION if "%f" in after else "()"
             after = after.replace(":%f" if unpadded else "%f", "")
             self.pattern = f"({_expand(before)}){digits}{fraction}({_expand(after)})"
             self._before = re.compile(_expand(before, named=True), re.ASCII)
@@ -147,7 +157,7 @@ def _expand(pattern: str, *, named: bool = False) -> str:
         if directive == "a":
             return _WEEKDAY
         # Month and day have the same names however they are written.
-        name = {"o": "m", "e": "d", "Z": "z"}.get(directive, directive)
+        name = {"o": "m", "e": "d", "Z": "z", "I": "H", "q": "p"}.get(directive, directive)
         text = f"(?P<{name}>{_DIRECTIVES[directive]})" if named else f"(?:{_DIRECTIVES[directive]})"
         if directive == "z":
             return f"(?: ?{text}(?![A-Za-z0-9:]))?"
@@ -172,6 +182,9 @@ SYSLOG: Final = _FORMATS[_TABLE.index(r"(?:%a,? )?%b {1,2}%d,? %H:%M:%S%f%z") + 
 GLOG: Final = TimeFormat(r"%o%e %H:%M:%S%f")
 """Format after a level letter, without which it would be an ordinary number."""
 
+GLOG_WITH_YEAR: Final = TimeFormat(r"%y%o%e %H:%M:%S%f")
+"""Format of CockroachDB after a level letter."""
+
 TIMESTAMP_PATTERN: Final = ISO.regex.pattern
 """Regular expression for the most common format, with four groups; ASCII only."""
 
@@ -186,7 +199,7 @@ HINT: Final = re.compile(r"\d(?::[0-5]?\d|\d{5}|\.\d\d\.\d\d)", re.ASCII)
 
 CANDIDATE: Final = re.compile(
     r"(?<![\w./=-])(?:\d{1,4}[-/.:]\d|\d{1,2}[-/ ][A-Za-z]{3}|\d{6} {1,2}\d|\d{8}|@4[0-9a-f]"
-    rf"|(?:{'|'.join(MONTHS)}|mon|tue|wed|thu|fri|sat|sun)[a-z]*(?:[., ]|-\d)"
+    rf"|(?:{'|'.join(MONTHS)}|mon|tue|wed|thu|fri|sat|sun)[a-z]*(?:[., ]|[/-]\d)"
     r"|[A-Z]{2,4}T [A-Z][a-z]{2} )",
     re.ASCII | re.IGNORECASE,
 )

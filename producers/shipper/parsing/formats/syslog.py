@@ -16,7 +16,7 @@ from tickertape.producers.shipper.parsing.timestamps import TimestampParser
 
 _RFC3164 = re.compile(
     rf"(?:<(\d{{1,3}})>)?(?:{SYSLOG.regex.pattern}|{TIMESTAMP_PATTERN}) (?:<(\w{{1,10}}\.(\w{{1,7}}))> )?"
-    r"([\w.:-]*[\w.-]) ([^\s:\[\]]{1,64})"
+    r"([\w.:-]*[\w.-]) (?:(emerg|alert|crit|err|error|warning|notice|info|debug) )?([^\s:\[\]]{1,64})"
     r"(?:\[([\w.-]+)\])?:(?: |$)",
     re.ASCII,
 )
@@ -47,7 +47,9 @@ class SyslogReader:
 
     def _read_rfc3164(self, text: str, header: re.Match[str]) -> Fields | None:
         groups = header.groups()
-        priority, *yearless_groups, before, second, fraction, after, names, severity, host, tag, pid = groups
+        priority, *yearless_groups, before, second, fraction, after, names, severity, host, word, tag, pid = (
+            groups
+        )
         if before is None:
             timestamp = self._timestamps.from_parts(SYSLOG, *yearless_groups)
         else:
@@ -70,6 +72,8 @@ class SyslogReader:
         if names is not None:  # of BSD's syslogd -v
             metadata["facility"] = names.partition(".")[0]
             return levels.level_of(severity), message, source, timestamp, metadata
+        if word is not None:  # of F5's systems
+            return levels.level_of(word), message, source, timestamp, metadata
         level_and_end = levels.find(message)
         level = level_and_end[0] if level_and_end is not None else None
         return level, message, source, timestamp, metadata

@@ -16,6 +16,7 @@ from tickertape.producers.shipper.parsing.time_formats import (
     ACCESS,
     COMPACT,
     GLOG,
+    GLOG_WITH_YEAR,
     ISO,
     TIMESTAMP_PATTERN,
     TimeFormat,
@@ -36,6 +37,9 @@ _NO_MINUTE: Final = "\n"
 _PROCESS = re.compile(r"\[(\d{1,10})\] (?=\[|$)", re.ASCII)
 _LETTERS = re.compile(r"[A-Za-z]{3}|<[A-Z]>")
 _REDIS = re.compile(r"\d{1,10}:[CMSX] ", re.ASCII)
+_CSV = re.compile(r",(DEBUG[1-5]|LOG|INFO|NOTICE|WARNING|ERROR|FATAL|PANIC),[0-9A-Z]{5},\"", re.ASCII)
+"""Level and code of PostgreSQL's log in CSV."""
+
 _ACCESS = re.compile(r'"[A-Z]{3,10} [^"]*" ([1-5])\d\d(?: |$)', re.ASCII)
 _ACCESS_LEVELS: Final = {"4": "WARN", "5": "ERROR"}
 # The lines of most access logs, which have no level: their timestamp is what the parser of timestamps finds.
@@ -69,7 +73,8 @@ _LOGURU = re.compile(
 )
 _GLOG_LETTERS: Final = frozenset("IWEFD")
 _GLOG = re.compile(
-    r"([IWEFD])((?:\d{4})?\d\d\d\d \d\d:\d\d:)([0-5]\d)\.(\d{1,9})[ ]+(\d+) ([^\s:\]]+):(\d+)\] ?",
+    r"([IWEFD])((?:\d\d|\d{4})?\d\d\d\d \d\d:\d\d:)([0-5]\d)\.(\d{1,9})[ ]+(\d+) ([^\s:\]]+):(\d+)"
+    r"(?:\] ?| ⋮ )",
     re.ASCII,
 )
 
@@ -191,6 +196,8 @@ class PlainReader:
         level = level_and_end[0] if level_and_end is not None else None
         if level is None and "\n" in text and (second := _JUL_LEVEL.search(text, end, end + 500)) is not None:
             level = levels.level_of(second[1])
+        if level is None and text[end : end + 1] == "," and (state := _CSV.search(text, end, end + 500)):
+            level = levels.level_of(state[1])
         if level is None and _REDIS.fullmatch(before) is not None:
             level = levels.of_redis(text, end)
         if level is None and self._access_levels and (status := _ACCESS.search(text, end)) is not None:
@@ -288,7 +295,7 @@ class GlogReader:
         if header is None:
             return None
         letter, before, second, fraction, thread, file, line = header.groups()
-        time_format = GLOG if before[4] == " " else COMPACT
+        time_format = {4: GLOG, 6: GLOG_WITH_YEAR}.get(before.index(" "), COMPACT)
         timestamp = self._timestamps.from_parts(time_format, before, second, fraction, None)
         if timestamp is None:
             return None
