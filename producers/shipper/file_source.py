@@ -1,15 +1,21 @@
-"""Source of file streams: the files of a user, or the segments of standard input."""
+"""Source of event streams: the files of a user, the segments of standard input, or a journal."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
-from tickertape.producers.shipper.files.file_stream import FileStream
+from tickertape.producers.shipper.event_stream import EventStream
 
 
 class FileSource(Protocol):
-    """Source of file streams: ``FileDiscovery`` or ``StdinSpool``."""
+    """Source of event streams: ``FileDiscovery``, ``StdinSpool`` or ``JournalSource``."""
 
-    streams: dict[str, FileStream]
-    read_error: tuple[str, OSError] | None
+    @property
+    def streams(self) -> Mapping[str, EventStream]:
+        """All streams by path."""
+
+    @property
+    def read_error(self) -> tuple[str, OSError] | None:
+        """File that the last scan could not find or read; None if there is none."""
 
     @property
     def forbidden(self) -> int:

@@ -22,6 +22,9 @@ from tickertape.producers.shipper.files.globs import expand
 from tickertape.producers.shipper.files.roots import Roots
 from tickertape.producers.shipper.files.rotation import source_of
 from tickertape.producers.shipper.given_paths import check_given_paths
+from tickertape.producers.shipper.journal.journal_reader import JournalError, JournalReader, JournalSettings
+from tickertape.producers.shipper.journal.journal_source import JournalSource
+from tickertape.producers.shipper.journal.journal_stream import JournalStream
 from tickertape.producers.shipper.parsing.parser import Parser, ParserCounts
 from tickertape.producers.shipper.settings import STANDARD_INPUT, ShipSettings
 from tickertape.producers.shipper.shipper import Shipper
@@ -144,6 +147,15 @@ async def run_shipper(
                 return settings.once
 
         stack.callback(files.close)
+        journal_settings = settings.journal_settings()
+        if journal_settings is not None:
+            reader, files = _open_journal(settings, journal_settings, counts, stored, files, watcher, warn)
+            tasks.start(_read_journal(reader, stop))
+            files_ended = input_ended
+
+            def input_ended() -> bool:
+                return files_ended() and reader.ended
+
         shipper = Shipper(files, sink, watcher, limit, warn)
         if settings.metrics_port:
             collector = shipper_status.ShipCollector(shipper, counts)
@@ -244,6 +256,38 @@ def _open_spool(
         warn,
         settings.encoding,
     )
+
+
+async def _read_journal(reader: JournalReader, stop: asyncio.Event) -> None:
+    try:
+        await reader.run()
+    except JournalError:
+        stop.set()  # the error is raised when the shipper has stopped
+        raise
+
+
+def _open_journal(
+    settings: ShipSettings,
+    journal: JournalSettings,
+    counts: ParserCounts,
+    stored: dict[str, StoredCheckpoint],
+    files: FileSource,
+    watcher: FileWatcher,
+    warn: Callable[[str], None],
+) -> tuple[JournalReader, JournalSource]:
+    checkpoint = stored.get(journal.name)
+    cursor = checkpoint.checkpoint.cursor if checkpoint is not None else ""
+    reader = JournalReader(journal, cursor, functools.partial(watcher.notify, journal.name), warn)
+    parse_settings, source = settings.parse_settings(), settings.source or "journal"
+    stream = JournalStream(
+        journal.name,
+        checkpoint,
+        reader,
+        lambda: Parser(parse_settings, source, counts),
+        Throttle(settings.throttle_settings(), journal.name, source),
+        secrets.token_hex(6),
+    )
+    return reader, JournalSource(files, stream)
 
 
 def _max_open() -> int:

@@ -16,8 +16,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from tickertape.producers.shipper.event_stream import EventStream
 from tickertape.producers.shipper.files.batch import MAX_BATCH_BYTES
-from tickertape.producers.shipper.files.file_stream import FileStream
 
 MAX_CONCURRENT_STREAMS: Final = 512
 """File streams that are shipped simultaneously: enough for several full batches of one line of each."""
@@ -41,24 +41,24 @@ class Schedule:
     """
 
     def __init__(self, wake: Callable[[], None]) -> None:
-        self.busy: set[FileStream] = set()
+        self.busy: set[EventStream] = set()
         self.wake_at = 0.0
         self._wake = wake
-        self._queue: deque[FileStream] = deque()
-        self._running: dict[FileStream, int] = {}
+        self._queue: deque[EventStream] = deque()
+        self._running: dict[EventStream, int] = {}
         self._unshipped = 0
         # Times of the waiting streams, and a heap of them in which earlier times of a stream remain.
-        self._due: dict[FileStream, float] = {}
-        self._heap: list[tuple[float, int, FileStream]] = []
+        self._due: dict[EventStream, float] = {}
+        self._heap: list[tuple[float, int, EventStream]] = []
         self._ids = itertools.count()
 
-    def add(self, stream: FileStream) -> None:
+    def add(self, stream: EventStream) -> None:
         """Queue a stream that has work and is not busy."""
         self._due.pop(stream, None)
         self.busy.add(stream)
         self._queue.append(stream)
 
-    def take(self) -> FileStream | None:
+    def take(self) -> EventStream | None:
         """Return the stream to be shipped next; None if there is none, or no memory for it."""
         full = len(self._running) >= MAX_CONCURRENT_STREAMS or self._unshipped >= MAX_UNSHIPPED_BYTES
         if full or not self._queue:
@@ -68,12 +68,12 @@ class Schedule:
         self._unshipped += size
         return stream
 
-    def release(self, stream: FileStream) -> None:
+    def release(self, stream: EventStream) -> None:
         """Record that the turn of a stream is over."""
         self._unshipped -= self._running.pop(stream)
         self.busy.discard(stream)
 
-    def attend(self, stream: FileStream, interval: float) -> None:
+    def attend(self, stream: EventStream, interval: float) -> None:
         """Look at a stream that is not busy soon if something other than new data is due in it.
 
         Args:
@@ -89,7 +89,7 @@ class Schedule:
         if due < self.wake_at:
             self._wake()
 
-    def take_due(self, now: float) -> list[FileStream]:
+    def take_due(self, now: float) -> list[EventStream]:
         """Return the streams whose time has come, in monotonic seconds, and forget it."""
         due = []
         while self._heap and self._heap[0][0] <= now:

@@ -11,6 +11,7 @@ from tickertape.contracts.messages import LevelName
 from tickertape.producers.shipper.absence import DEFAULT_FORGET_AFTER
 from tickertape.producers.shipper.encodings.names import parse_encoding
 from tickertape.producers.shipper.format_file.loader import load_formats, select_formats
+from tickertape.producers.shipper.journal.journal_reader import JournalSettings
 from tickertape.producers.shipper.parsing.own_formats.own_format import OwnFormat
 from tickertape.producers.shipper.parsing.parser import (
     DEFAULT_FIELDS,
@@ -66,6 +67,12 @@ class ShipSettings(ProducerSettings):
 
     paths: Positional[list[str]] = Field(default=[])
     """Paths and globs of files, or - for standard input."""
+    journal: bool = False
+    """Ship the journal of systemd, with or without files."""
+    unit: list[Annotated[str, Field(min_length=1)]] = Field(default=[])
+    """Unit, or pattern of units, whose entries in the journal are shipped; repeatable; default: all."""
+    journal_dir: Path | None = None
+    """Folder of the journal's files; default: the journal of this host."""
     root: list[Annotated[str, Field(min_length=1)]] = Field(default=[])
     """Folder to which symbolic links may lead, beside that of each path or glob; repeatable."""
     source: Annotated[str, checked_by(subjects.escape)] | None = None
@@ -120,8 +127,14 @@ class ShipSettings(ProducerSettings):
 
     @model_validator(mode="after")
     def _validate_combination(self) -> "ShipSettings":
-        if not self.paths and not self.status:
-            raise ValueError("no files given; pass paths or globs, or - for standard input")
+        if not self.paths and not self.journal and not self.status:
+            raise ValueError("no files given; pass paths or globs, - for standard input, or --journal")
+        if STANDARD_INPUT in self.paths and self.journal:
+            raise ValueError(
+                "'-' cannot be combined with --journal; ship either standard input or the journal"
+            )
+        if (self.unit or self.journal_dir is not None) and not self.journal:
+            raise ValueError("--unit and --journal-dir need --journal")
         if STANDARD_INPUT in self.paths and len(self.paths) > 1:
             raise ValueError("'-' cannot be combined with files; ship either standard input or files")
         if self.from_start and self.from_end:
@@ -138,6 +151,19 @@ class ShipSettings(ProducerSettings):
     def absolute_paths(self) -> list[str]:
         """Return the absolute paths and globs of the files to ship, without accessing the disk."""
         return [os.path.abspath(path) for path in self.paths]
+
+    def journal_settings(self) -> JournalSettings | None:
+        """Return which journal is read; None for none."""
+        if not self.journal:
+            return None
+        folder = None if self.journal_dir is None else os.path.abspath(self.journal_dir)
+        return JournalSettings(tuple(self.unit), folder, follow=not self.once, from_end=self.from_end)
+
+    @property
+    def inputs(self) -> list[str]:
+        """Absolute paths and globs, and the name of the journal: what one shipper at a time may ship."""
+        journal = self.journal_settings()
+        return [*self.absolute_paths(), *([] if journal is None else [journal.name])]
 
     def throttle_settings(self) -> ThrottleSettings:
         """Build the settings of the throttle; raise ValueError if an option is invalid."""

@@ -16,9 +16,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from tickertape.producers.shipper.event_stream import EventStream
 from tickertape.producers.shipper.file_source import FileSource
 from tickertape.producers.shipper.files.batch import Batch
-from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.files.file_watcher import FileWatcher
 from tickertape.producers.shipper.schedule import Schedule
 from tickertape.producers.shipper.sinks.conflicts import ConflictLimit
@@ -105,12 +105,12 @@ class Shipper:
         self._scan_failures = 0
         # Monotonic seconds of the next scans, without and with the sign of a new file, and of the next poll.
         self._scan_at = self._hasty_scan_at = self._poll_at = 0.0
-        self._by_path: dict[str, FileStream] = {}
+        self._by_path: dict[str, EventStream] = {}
         self._draining = False
         self._stopping = False
 
     @property
-    def streams(self) -> list[FileStream]:
+    def streams(self) -> list[EventStream]:
         """All file streams."""
         return list(self._files.streams.values())
 
@@ -168,9 +168,7 @@ class Shipper:
         except OSError as failed_scan:
             path, error = "files", failed_scan
             self._report_once(path, f"files cannot be found: {failed_scan.strerror}; retrying")
-        self._by_path = {
-            file.path: stream for stream in self._files.streams.values() for file in stream.chain
-        }
+        self._by_path = {path: stream for stream in self._files.streams.values() for path in stream.paths}
         ended = time.monotonic()
         duration = ended - started
         self._scan_at = ended + max(SCAN_INTERVAL, duration * SCAN_BACKOFF)
@@ -200,7 +198,7 @@ class Shipper:
         self._schedule.wake_at = max(now + DRAIN_POLL_INTERVAL, due_at)
         return self._schedule.wake_at - now
 
-    def _take_changed(self) -> set[FileStream]:
+    def _take_changed(self) -> set[EventStream]:
         """Return the streams of the files that have changed since the last call; scan early if one is new."""
         paths, self._watcher.changed_paths = self._watcher.changed_paths, set()
         changed = {self._by_path.get(path) for path in paths}
@@ -221,7 +219,7 @@ class Shipper:
     def _interval(self) -> float:
         return SLOW_POLL_INTERVAL if self._watcher.active else POLL_INTERVAL
 
-    def _start_ready(self, tasks: Tasks, now: float, streams: Iterable[FileStream]) -> bool:
+    def _start_ready(self, tasks: Tasks, now: float, streams: Iterable[EventStream]) -> bool:
         """Queue those of the file streams that have work; return whether none has."""
         idle = True
         for stream in streams:
@@ -241,7 +239,7 @@ class Shipper:
         while (stream := self._schedule.take()) is not None:
             tasks.start(self._ship(tasks, stream), name=f"ship {stream.path}")
 
-    async def _ship(self, tasks: Tasks, stream: FileStream) -> None:
+    async def _ship(self, tasks: Tasks, stream: EventStream) -> None:
         has_more = False
         try:
             has_more = await self._ship_turn(stream)
@@ -254,7 +252,7 @@ class Shipper:
         if not self._stopping:
             self._start_queued(tasks)
 
-    async def _ship_turn(self, stream: FileStream) -> bool:
+    async def _ship_turn(self, stream: EventStream) -> bool:
         """Ship what can be read, building each batch while the previous one is in flight.
 
         Returns:
@@ -300,7 +298,7 @@ class Shipper:
                 in_flight[1].cancel()
         return True  # what the other process has not shipped
 
-    def _back_off(self, stream: FileStream, error: OSError) -> None:
+    def _back_off(self, stream: EventStream, error: OSError) -> None:
         """Retry a file stream that cannot be read after a while, and report that once."""
         stream.back_off()
         self._report_once(stream.path, f"{stream.path}: cannot be read: {error.strerror}; retrying")
@@ -311,7 +309,7 @@ class Shipper:
             self._reported_paths.add(path)
             self._report(text)
 
-    async def _commit(self, stream: FileStream, batch: Batch) -> int:
+    async def _commit(self, stream: EventStream, batch: Batch) -> int:
         self._record_rejected(
             batch.drop_oversized(self._limit), f"larger than the {self._limit} bytes that NATS accepts"
         )
@@ -328,14 +326,14 @@ class Shipper:
             self._report(f"event dropped: {reason} (further dropped events are only counted)")
         self.rejected += count
 
-    def _record_shipped(self, stream: FileStream, batch: Batch, sequence: int) -> None:
+    def _record_shipped(self, stream: EventStream, batch: Batch, sequence: int) -> None:
         stream.mark_shipped(batch, sequence)
         self.batches += 1
         for event in batch.events:
             self.shipped[event.subject.split(".", 2)[1]] += 1
             self.bytes += len(event.payload)
 
-    def _record_conflict(self, stream: FileStream, conflict: Conflict) -> None:
+    def _record_conflict(self, stream: EventStream, conflict: Conflict) -> None:
         self.conflicts += 1
         self._report(f"{stream.path}: another shipper has committed first; continuing from its checkpoint")
         if self._conflict_limit.is_reached(time.monotonic()):

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, Va
 from rich.text import Text
 from tickertape.contracts.decode import decode
 from tickertape.contracts.events import Rejection, Status, SystemHealth
-from tickertape.producers.shipper.files.file_stream import FileStream
+from tickertape.producers.shipper.event_stream import EventStream
 from tickertape.producers.shipper.parsing.parser import ParserCounts
 from tickertape.producers.shipper.shipper import Shipper
 
@@ -76,7 +76,7 @@ def health_event(shipper: Shipper, counts: ParserCounts, host: str) -> SystemHea
     )
 
 
-def _lag_seconds(stream: FileStream, lag: int, now: float) -> float:
+def _lag_seconds(stream: EventStream, lag: int, now: float) -> float:
     # A stream that has never caught up has no time from which its lag could be measured.
     return max(0.0, now - stream.caught_up_at) if lag and stream.caught_up_at else 0.0
 

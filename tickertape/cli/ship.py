@@ -42,7 +42,7 @@ async def run(settings: ShipSettings) -> int:
         if settings.dry_run:
             with stop_on_signals() as stop:
                 return await run_shipper(settings, DryRunSink(), None, stop, MAX_EVENT_BYTES)
-        state = LocalState(settings.state_dir, state_key(settings.host, settings.absolute_paths()))
+        state = LocalState(settings.state_dir, state_key(settings.host, settings.inputs))
         with stop_on_signals() as stop:
             return await _ship(settings, state, stop)
     except (TickertapeError, OSError) as error:

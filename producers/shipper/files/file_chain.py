@@ -254,6 +254,11 @@ class FileChain:
         return min((file.flush_at for file in self.chain), default=float("inf"))
 
     @property
+    def paths(self) -> list[str]:
+        """Paths of the files, whose changes announce new lines."""
+        return [file.path for file in self.chain]
+
+    @property
     def has_partial(self) -> bool:
         """Whether an incomplete line or event is buffered."""
         return any(file.has_partial for file in self.chain)

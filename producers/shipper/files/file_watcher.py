@@ -80,6 +80,11 @@ class FileWatcher:
         """Make ``wait`` return, although no file has changed."""
         self._changed.set()
 
+    def notify(self, path: str) -> None:
+        """Record that a path has changed, and end a wait."""
+        self.changed_paths.add(path)
+        self._changed.set()
+
     async def wait(self, seconds: float) -> None:
         """Wait until a file changes, or until the timeout expires."""
         with contextlib.suppress(TimeoutError):

@@ -42,6 +42,7 @@ class ContainerLine:
         time: time that the runtime wrote, or None.
         source: name of the container, or None.
         metadata: further fields that the runtime wrote.
+        level: level that the runtime wrote, or None.
     """
 
     stream: str
@@ -50,6 +51,7 @@ class ContainerLine:
     time: str | None
     source: str | None
     metadata: Mapping[str, Any]
+    level: str | None = None
 
 
 def unwrap(text: str) -> ContainerLine:

@@ -105,9 +105,14 @@ class StreamJoiner:
 
     def feed(self, texts: list[str], ends: list[int], line_flags: dict[int, int]) -> list[JoinedLines]:
         """Add lines; return the events that they complete. See ``MultilineJoiner.feed``."""
+        return self.add([unwrap(text) for text in texts], ends, line_flags)
+
+    def add(
+        self, lines: list[ContainerLine], ends: list[int], line_flags: dict[int, int]
+    ) -> list[JoinedLines]:
+        """Add lines without what their runtime wrote before them; return the events that they complete."""
         if not self.is_waiting:  # it may have joined other lines meanwhile
             self._plain_stream.first = self.plain.first
-        lines = [unwrap(text) for text in texts]
         for index, flags in line_flags.items():
             if flags & NEEDS_SANITIZING:
                 lines[index].text = self._clean(lines[index].text)

@@ -13,9 +13,8 @@ are processed individually, which makes all other lines cheap.
 
 import re
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -24,8 +23,9 @@ from tickertape.contracts.events import format_time
 from tickertape.producers.shipper import sanitize as sanitizing
 from tickertape.producers.shipper.encodings.text_decoder import TextDecoder
 from tickertape.producers.shipper.parsing import fix_messages
-from tickertape.producers.shipper.parsing.container_formats import MARKERS
+from tickertape.producers.shipper.parsing.container_formats import MARKERS, ContainerLine
 from tickertape.producers.shipper.parsing.container_lines import JoinedLines, StreamJoiner
+from tickertape.producers.shipper.parsing.counts import ParserCounts
 from tickertape.producers.shipper.parsing.formats import FORMATS, FormatDetector
 from tickertape.producers.shipper.parsing.formats.fields import (
     DEFAULT_FIELDS,
@@ -57,7 +57,7 @@ from tickertape.producers.shipper.sanitize import clean
 
 __all__ = [
     "DEFAULT_FIELDS", "FORMATS", "MAX_LINE_BYTES", "FieldNames", "ParseSettings", "ParsedEvent",
-    "Parser", "ParserCounts", "clean", "level_of", "parse",
+    "Parser", "ParserCounts", "clean", "level_of",
 ]  # fmt: skip
 
 MAX_LINE_BYTES: Final = MAX_BYTES
@@ -97,23 +97,6 @@ class ParseSettings:
     access_levels: bool = False
     own_formats: tuple[OwnFormat, ...] = ()
     encoding: str = "auto"
-
-
-@dataclass(slots=True)
-class ParserCounts:
-    """Counters shared by the parsers of a process.
-
-    Attributes:
-        lines: lines that were read.
-        invalid: lines that are not valid text, in which characters were replaced.
-        truncated: lines longer than the limit.
-        redacted: redacted secrets by kind.
-    """
-
-    lines: int = 0
-    invalid: int = 0
-    truncated: int = 0
-    redacted: Counter[str] = field(default_factory=Counter)
 
 
 class Parser:
@@ -203,6 +186,25 @@ class Parser:
         if is_marked or self._streams.is_waiting:
             return self._parse_streams(self._streams.feed(texts, ends, line_flags), now)
         return self._parse_events(self._joiner.feed(texts, sizes, ends, line_flags), now)
+
+    def feed_streams(self, lines: list[ContainerLine], ends: list[int], now: float) -> list[ParsedEvent]:
+        """Add lines of several streams, in order; return the events that they complete.
+
+        Args:
+            lines: lines as a runtime has received them; their texts are changed.
+            ends: position after each line, which increases by one byte for each byte at least.
+            now: UNIX seconds.
+        """
+        counts = self._counts
+        counts.lines += len(lines)
+        flags = dict.fromkeys(range(len(lines)), NEEDS_SANITIZING)
+        for index, line in enumerate(lines):
+            if len(line.text) > MAX_LINE_BYTES:
+                line.text = line.text[:MAX_LINE_BYTES]
+                flags[index] |= TRUNCATED
+                counts.truncated += 1
+            line.text = self._keys.redact(line.text)
+        return self._parse_streams(self._streams.add(lines, ends, flags), now)
 
     def flush(self, now: float) -> list[ParsedEvent]:
         """Return the event that waits for continuation lines, if there is one: none arrived in time."""
@@ -318,6 +320,8 @@ class Parser:
                 event.timestamp = self._timestamps.parse_text(line.time) or event.timestamp
             if line.source is not None and event.source == self._source:
                 event.source = legal_source(line.source) or event.source
+            if line.level is not None:
+                event.level = line.level
             metadata = line.metadata
             if metadata:
                 if lines.flags & NEEDS_SANITIZING:
@@ -329,21 +333,3 @@ class Parser:
 def _describe_damage(flags: int) -> dict[str, bool]:
     names = ((TRUNCATED, "truncated"), (REPLACED, "replaced_characters"))
     return {name: True for flag, name in names if flags & flag}
-
-
-def parse(
-    line: bytes, *, source: str, now: float, fields: FieldNames = DEFAULT_FIELDS, truncated: bool = False
-) -> ParsedEvent:
-    """Parse one line, without its line break, as a separate event.
-
-    Args:
-        line: any bytes.
-        source: source of a line that does not name one.
-        now: UNIX seconds, for a line without a timestamp.
-        fields: keys of a JSON line.
-        truncated: the line was longer than its limit.
-    """
-    parser = Parser(ParseSettings(fields=fields, multiline="off"), source, ParserCounts())
-    for event in parser.feed([line], [len(line) + 1], now, frozenset({0} if truncated else ())):
-        return event
-    return ParsedEvent(DEFAULT_LEVEL, "", source, format_time(now), {"truncated": True} if truncated else {})

@@ -48,6 +48,7 @@ class Checkpoint:
         run: identifier of the shipper process that wrote it.
         batch: identifier of the batch that it completed.
         absent_since: UNIX seconds since which no file has this path; 0 if there is one.
+        cursor: last entry of a journal that is shipped; empty for files.
     """
 
     path: str
@@ -58,6 +59,7 @@ class Checkpoint:
     run: str = ""
     batch: str = ""
     absent_since: float = 0.0
+    cursor: str = ""
 
     def encode(self, host: str, batch: str = "") -> bytes:
         """Encode the checkpoint as the body of a message, with the identifier of its batch if given."""
@@ -74,6 +76,8 @@ class Checkpoint:
         }
         if self.absent_since:
             body["absent_since"] = self.absent_since
+        if self.cursor:
+            body["cursor"] = self.cursor
         # A path may contain bytes that are not UTF-8; unlike orjson, the standard library escapes them.
         return json.dumps(body, separators=(",", ":")).encode()
 
@@ -99,6 +103,7 @@ def decode(data: bytes) -> Checkpoint:
         return Checkpoint(
             _path(body["path"]), positions, Counter(suppressed), float(body["time"]), int(body["count"]),
             str(body["run"]), str(body["batch"]), float(body.get("absent_since", 0.0)),
+            str(body.get("cursor", "")),
         )  # fmt: skip
     # Any client with the permission may write to the subject: deep nesting, infinite numbers.
     except (KeyError, TypeError, AttributeError, UnicodeError, OverflowError, RecursionError) as error:

@@ -24,10 +24,10 @@ from tickertape.producers.monitor.config.loader import load
 from tickertape.producers.monitor.gateway.recovery_policy import RecoverySettings
 from tickertape.producers.monitor.probes import KINDS
 from tickertape.producers.monitor.recovery_action import attempt
-from tickertape.producers.shipper.parsing.parser import parse
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from tests.support.parsed_line import parse
 from tests.support.paths import ROOT
 from tests.support.patience import PATIENCE
 from tests.support.servers.nats_server import find_binary

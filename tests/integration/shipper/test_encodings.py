@@ -10,7 +10,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.integration.shipper.test_shipper import listening, settings_of
+from tests.integration.shipper.test_shipper import settings_of
+from tests.support.clients.shipped import listening
 from tests.support.encoded_lines import BY_ENCODING
 from tests.support.patience import PATIENCE
 from tests.support.programs.relay_process import expect_rejection

@@ -9,15 +9,13 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeout
 from tickertape.contracts.events import Status, SystemHealth
 from tickertape.producers.sdk.publisher import FOREVER, Publisher
@@ -28,13 +26,14 @@ from tickertape.producers.shipper.sinks.local_state import LocalState
 from tickertape.producers.shipper.sinks.sink import Checkpoint, OutgoingEvent
 
 from tests.support.clients.feed_client import jetstream, publish
+from tests.support.clients.shipped import listening
 from tests.support.patience import PATIENCE
 from tests.support.programs.relay_process import expect_rejection
 from tests.support.programs.stop_signal import stopped_at_end
 from tests.support.servers.nats_server import NatsServer
 from tickertape.cli.ship import ShipSettings, run
 from tickertape.names import Names
-from tickertape.nats import connection, streams
+from tickertape.nats import connection
 
 
 @pytest.fixture
@@ -44,63 +43,6 @@ def nats_server(nats_server: NatsServer) -> Iterator[NatsServer]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
-
-
-BATCH = 500
-RETRY_SECONDS = 5.0
-"""Seconds after which a lost request is repeated."""
-
-
-class Shipped:
-    """Log events of the stream, in order."""
-
-    def __init__(self, client: Client, prefix: str) -> None:
-        self._client = client
-        self._names = Names(prefix)
-        self._next = 1
-        self.events: list[dict[str, Any]] = []
-
-    async def read(self) -> None:
-        """Read the events stored since the previous call, in batches."""
-        inbox = self._client.new_inbox()
-        replies = await self._client.subscribe(inbox)
-        subject = f"$JS.API.DIRECT.GET.{self._names.stream('EVENTS')}"
-        try:
-            found = True
-            while found:
-                found = False
-                request = {"seq": self._next, "next_by_subj": self._names.subject("log.>"), "batch": BATCH}
-                await self._client.publish(subject, orjson.dumps(request), reply=inbox)
-                while (reply := await replies.next_msg(PATIENCE)).data:
-                    assert reply.headers is not None
-                    self._next = int(reply.headers["Nats-Sequence"]) + 1
-                    self.events.append(orjson.loads(reply.data))
-                    found = True
-        finally:
-            await replies.unsubscribe()
-
-    @property
-    def messages(self) -> list[str]:
-        return [event["message"] for event in self.events]
-
-    async def until(self, count: int) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while len(self.events) < count:
-                await asyncio.sleep(0.03)
-                # The server may be down and the request lost.
-                with contextlib.suppress(NatsError, TimeoutError):
-                    async with asyncio.timeout(RETRY_SECONDS):
-                        await self.read()
-
-
-@contextlib.asynccontextmanager
-async def listening(url: str, prefix: str = "") -> AsyncIterator[Shipped]:
-    client = await connection.connect(url, name="test")
-    await streams.provision(client, Names(prefix))
-    try:
-        yield Shipped(client, prefix)
-    finally:
-        await connection.close(client)
 
 
 def settings_of(url: str, prefix: str, folder: Path, *paths: str, **more: Any) -> ShipSettings:

@@ -14,6 +14,7 @@ from tests.integration.monitor import test_monitor
 from tests.integration.shipper import test_shipper
 from tests.support.clients.feed_client import PATIENCE, line, run
 from tests.support.clients.poison import BLOCKS, SUBJECT_OF_EVENT, SUBJECTS, Message, RawPublisher, event
+from tests.support.clients.shipped import Shipped, listening
 from tests.support.programs.relay_process import Relay
 from tests.support.programs.stop_signal import stopped_at_end
 from tests.support.servers.nats_server import NatsServer, free_port
@@ -124,7 +125,7 @@ def test_a_shipper_starts_and_ships_among_poison(nats_server: NatsServer, tmp_pa
     bad = [*poison(b"checkpoint.h."), *poison(b"log.info.")]
 
     async def main() -> None:
-        async with test_shipper.listening(nats_server.url) as shipped:
+        async with listening(nats_server.url) as shipped:
             with RawPublisher(nats_server.url) as raw:
                 raw.publish(*bad)
                 await settled(nats_server.url, "CHECKPOINTS", len(TOKENS))
@@ -134,7 +135,7 @@ def test_a_shipper_starts_and_ships_among_poison(nats_server: NatsServer, tmp_pa
                         await until_logged(shipped, start + 20)
                         raw.publish(*bad)
 
-    async def until_logged(shipped: test_shipper.Shipped, count: int) -> None:
+    async def until_logged(shipped: Shipped, count: int) -> None:
         async with asyncio.timeout(PATIENCE):
             while True:
                 await shipped.read()

@@ -17,8 +17,9 @@ from tickertape.producers.shipper.parsing.parser import (
     ParseSettings,
     clean,
     level_of,
-    parse,
 )
+
+from tests.support.parsed_line import parse
 
 NOW = 1_750_000_000.0
 NOW_TEXT = "2025-06-15T15:06:40.000Z"
