@@ -192,7 +192,7 @@ class Parser:
 
         Args:
             lines: lines as a runtime has received them; their texts are changed.
-            ends: position after each line, which increases by one byte for each byte at least.
+            ends: position after each line; it grows by the bytes of the line at least.
             now: UNIX seconds.
         """
         counts = self._counts
