@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         "--max-clients",
         metavar="COUNT",
         type=_positive,
-        help="clients of the relay in 'max', 'stalled', 'filters' and 'deflate' (default: 1000)",
+        help="clients of the relay in 'max', 'stalled', 'filters', 'deflate' and 'streams' (default: 1000)",
     )
     parser.add_argument(
         "--rate",

@@ -80,6 +80,8 @@ def run(plan: Plan, progress: Callable[[str], None]) -> Results:
     if OURS in plan.targets:
         if "deflate" in plan.only:
             variants.deflate(plan, progress, results.deflate, results.deflate_memory)
+        if "streams" in plan.only:
+            variants.streams(plan, progress, results.streams)
         if "growth" in plan.only:
             variants.growth(plan, progress, results.growth)
         if "monitor" in plan.only:

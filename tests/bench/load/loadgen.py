@@ -22,6 +22,7 @@ from typing import Any, Final
 import orjson
 
 from tests.bench.load.children import receive_order, report
+from tests.bench.load.chunks import ChunkCounter, ChunkReader, StreamDecoder, stream_request
 from tests.bench.load.decoders import NATS_CONNECT, DecodeError, Decoder, NatsDecoder, TextDecoder
 from tests.bench.load.publisher import GRACE_NS
 from tests.bench.load.websocket import (
@@ -49,7 +50,13 @@ _STALLED_SEGMENT: Final = 1_448
 segment size, the kernel would buffer megabytes per client before the server noticed anything.
 """
 
-_READY: Final = {"tickertape": b'"subscribed"', "nats": b"PONG\r\n", "text": b"", "raw": b""}
+_READY: Final = {
+    "tickertape": b'"subscribed"',
+    "stream": b'"subscribed"',
+    "nats": b"PONG\r\n",
+    "text": b"",
+    "raw": b"",
+}
 """Bytes that show that a client is ready, by protocol."""
 
 
@@ -66,10 +73,14 @@ class Client:
 
     __slots__ = ("bytes", "closed", "decoder", "early", "reader", "ready", "socket", "upgraded")
 
-    def __init__(self, connection: socket.socket, decoder: Decoder | None) -> None:
+    def __init__(self, connection: socket.socket, decoder: Decoder | None, *, stream: bool = False) -> None:
         self.socket = connection
         self.decoder = decoder
-        self.reader: FrameCounter | MessageReader = MessageReader() if decoder else FrameCounter()
+        self.reader: FrameCounter | MessageReader | ChunkCounter | ChunkReader
+        if stream:
+            self.reader = ChunkReader() if decoder else ChunkCounter()
+        else:
+            self.reader = MessageReader() if decoder else FrameCounter()
         self.bytes = 0
         self.early = b""
         """Bytes received before the client was ready."""
@@ -131,6 +142,8 @@ class LoadGenerator:
                 raise LateError(f"only {self._ready} of {total} clients were ready in time")
 
     def _new_decoder(self) -> Decoder:
+        if self._protocol == "stream":
+            return StreamDecoder()
         return NatsDecoder() if self._protocol == "nats" else TextDecoder()
 
     def _open(self, number: int, decoder: Decoder | None) -> None:
@@ -142,7 +155,7 @@ class LoadGenerator:
         port = self._spec["port"]
         connection.connect(("127.0.0.1", port))
         connection.setblocking(False)
-        client = Client(connection, decoder)
+        client = Client(connection, decoder, stream=self._protocol == "stream")
         if stalling:
             self._stalling.append(client)
         self._all.append(client)
@@ -156,7 +169,10 @@ class LoadGenerator:
             path = self._path(number)
             extension = DEFLATE if self._spec.get("deflate") else ""
             token = self._spec.get("token", "")
-            connection.send(upgrade_request("127.0.0.1", port, path, extension, token))
+            if self._protocol == "stream":
+                connection.send(stream_request("127.0.0.1", port, path, token))
+            else:
+                connection.send(upgrade_request("127.0.0.1", port, path, extension, token))
 
     def _on_opened(self, client: Client, number: int) -> None:
         """Handle a new client; a hook for subclasses."""
@@ -204,7 +220,8 @@ class LoadGenerator:
             head, mark, rest = client.early.partition(b"\r\n\r\n")
             if not mark:
                 return
-            if b" 101 " not in head.split(b"\r\n", 1)[0]:
+            accepted = b" 200 " if self._protocol == "stream" else b" 101 "
+            if accepted not in head.split(b"\r\n", 1)[0]:
                 detail = (head.split(b"\r\n", 1)[0] + b": " + rest)[:300].decode(errors="replace")
                 raise LoadError(f"the upgrade was rejected: {detail}")
             client.upgraded = True

@@ -6,6 +6,7 @@ from tests.bench.attackers import CLIENTS, SOURCES, Attack
 from tests.bench.detection import Detection
 from tests.bench.gateway_history import GatewayHistory
 from tests.bench.measures.plan import Ingest, Memory, Reconnect, Replay, Results
+from tests.bench.measures.stream_figures import versus_websocket
 from tests.bench.measures.targets import NATS, OURS, PLAIN
 from tests.bench.monitoring import Monitoring
 from tests.bench.run import Row
@@ -91,6 +92,11 @@ def figures(results: Results) -> list[Figure]:
         *(figure for sources in SOURCES for figure in _attackers(sources, results.attackers)),
         _starting(results.starting),
         *_unread(results.unread),
+        _figure(
+            "HTTP streams, deliveries per core-second",
+            ">= 0.9 x WebSocket",
+            versus_websocket(results.streams),
+        ),
     ]
 
 

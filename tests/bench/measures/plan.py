@@ -17,7 +17,7 @@ from tests.bench.unread import Unread
 
 SCENARIOS: Final = (
     "same", "max", "idle", "memory", "ingest",
-    "stalled", "filters", "reconnect", "replay", "deflate", "growth", "monitor", "detection",
+    "stalled", "filters", "reconnect", "replay", "deflate", "streams", "growth", "monitor", "detection",
     "history", "ship", "sdk", "tokens", "attackers", "unread", "start",
 )  # fmt: skip
 PEERS: Final = (OURS, NATS, NAIVE, PLAIN)
@@ -31,7 +31,8 @@ class Plan:
         only: scenarios to run.
         targets: targets to measure.
         clients: connections in ``same``.
-        max_clients: connections to our relay in ``max``, ``stalled``, ``filters`` and ``deflate``.
+        max_clients: connections to our relay in ``max``, ``stalled``, ``filters``, ``deflate`` and
+            ``streams``.
         rate: events per second in these scenarios.
         seconds: length of a window.
         connections: idle connections in ``memory``; maximum in ``deflate``.
@@ -197,6 +198,7 @@ class Results:
         filters: row with one shared filter, and row with one filter per client.
         deflate: row without deflate, and row with it.
         deflate_memory: idle connections without deflate, and with it.
+        streams: row of the WebSocket, and of each HTTP stream.
     """
 
     same: list[Row] = field(default_factory=list)
@@ -211,6 +213,7 @@ class Results:
     replay: list[Replay] = field(default_factory=list)
     deflate: list[Row] = field(default_factory=list)
     deflate_memory: list[Memory] = field(default_factory=list)
+    streams: list[Row] = field(default_factory=list)
     growth: list[Row] = field(default_factory=list)
     monitoring: Monitoring | None = None
     detection: Detection | None = None

@@ -73,6 +73,7 @@ def show(console: Console, plan: Plan, results: Results, *, quick: bool) -> None
         ("Clients that stop reading", results.stalled),
         ("One filter per client", results.filters),
         ("permessage-deflate", results.deflate),
+        ("HTTP streams", results.streams),
         ("Cost by number of clients", results.growth),
     ):
         if rows:
@@ -117,6 +118,7 @@ def as_json(plan: Plan, results: Results, *, quick: bool) -> dict[str, Any]:
         "replay": [{**asdict(row), "rate": row.rate, "cores": row.cores} for row in results.replay],
         "deflate": _rows(results.deflate),
         "deflate_memory": [{**asdict(memory), "each": memory.each} for memory in results.deflate_memory],
+        "streams": _rows(results.streams),
         "growth": _rows(results.growth),
         "monitor": asdict(results.monitoring) if results.monitoring else None,
         "detection": asdict(results.detection) if results.detection else None,

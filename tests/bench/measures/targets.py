@@ -43,8 +43,8 @@ class Target:
         name: name in the table.
         process: process whose CPU and memory are measured.
         port: port for clients.
-        protocol: protocol of the clients: ``tickertape``, ``nats``, ``text`` or ``raw``.
-        path: path of the upgrade request.
+        protocol: protocol of the clients: ``tickertape``, ``stream``, ``nats``, ``text`` or ``raw``.
+        path: path of the upgrade request, or of the stream.
         nats_port: port to publish to; 0 if nothing is published.
         ops_port: ops port of our relay; 0 for other targets.
     """

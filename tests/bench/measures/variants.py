@@ -3,6 +3,7 @@
 stalled   some clients stop reading: effect on the other clients, and memory that the relay keeps for each.
 filters   one filter per client, compared to one shared filter, with the same number of deliveries.
 deflate   permessage-deflate: bytes, CPU, and memory of idle connections.
+streams   Server-Sent Events and JSON lines, compared to the WebSocket.
 growth    cost with 10, 100, 1 000 and 10 000 clients.
 """
 
@@ -89,6 +90,20 @@ def deflate(plan: Plan, progress: Progress, rows: list[Row], memory: list[Memory
     for label, on in (("plain", False), ("deflate", True)):
         memory.append(idle_memory(min(plan.connections, 3_000), deflate=on))
         progress(f"deflate: {OURS}, {label}, {memory[-1].each / 1024:.1f} KB per idle connection")
+
+
+def streams(plan: Plan, progress: Progress, rows: list[Row]) -> None:
+    """Measure the WebSocket, then each of the HTTP streams."""
+    load = Load(plan.max_clients, plan.rate, plan.seconds)
+    for label, path, protocol in (
+        ("WebSocket", targets.LIVE, "tickertape"),
+        ("SSE", targets.LIVE.replace("/ws", "/sse"), "stream"),
+        ("JSON lines", targets.LIVE.replace("/ws", "/stream"), "stream"),
+    ):
+        progress(f"streams: {OURS}, {load.clients:,} clients x {load.rate:,.0f} events/s, {label} ...")
+        with targets.ours(path) as target:
+            row = measure(replace(target, protocol=protocol), load)
+        rows.append(_report_row(progress, "streams", replace(row, target=label)))
 
 
 def growth(plan: Plan, progress: Progress, rows: list[Row]) -> None:

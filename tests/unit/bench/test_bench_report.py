@@ -57,6 +57,7 @@ _RESULTS = Results(
     replay=[Replay(OURS, 1_000_000, 30.0, 29.0), Replay("plain nats-py", 1_000_000, 12.0, 11.0)],
     deflate=[replace(_MAX, mb=350.0), replace(_MAX, mb=50.0, cores=0.6)],
     deflate_memory=[Memory(1_000, 0, 5_000_000), Memory(1_000, 0, 5_500_000)],
+    streams=[_MAX, replace(_MAX, target="SSE", cores=0.52)],
     growth=[_ROW, _MAX],
     monitoring=_MONITORING,
     detection=_DETECTION,
@@ -85,7 +86,7 @@ def test_ratio_is_of_deliveries_per_core_second() -> None:
 
 def test_figures_are_judged() -> None:
     """A figure that reaches its target is ok, and another is short."""
-    assert _verdicts(_RESULTS) == ["ok"] * 9 + ["short"] + ["ok"] * 41
+    assert _verdicts(_RESULTS) == ["ok"] * 9 + ["short"] + ["ok"] * 42
 
 
 @pytest.mark.parametrize(
@@ -149,6 +150,7 @@ def test_figures_are_judged() -> None:
         (49, {"unread": replace(_UNREAD, rss_peak=301 * 2**20)}),
         (50, {"unread": replace(_UNREAD, p99=6.1)}),
         (50, {"unread": replace(_UNREAD, closed=1)}),
+        (51, {"streams": [_MAX, _MAX, replace(_MAX, target="SSE", cores=0.56)]}),
     ],
 )
 def test_figure_that_is_not_reached_is_short(index: int, change: dict[str, object]) -> None:
@@ -212,7 +214,7 @@ def test_json_has_null_for_what_is_unknown() -> None:
     assert shown["ingest"][0]["per_core"] == 50_000
     assert shown["replay"][1]["rate"] == pytest.approx(83_333, rel=0.01)
     assert [memory["each"] for memory in shown["deflate_memory"]] == [5_000, 5_500]
-    assert [figure["ok"] for figure in shown["figures"]] == [True] * 9 + [False] + [True] * 41
+    assert [figure["ok"] for figure in shown["figures"]] == [True] * 9 + [False] + [True] * 42
     assert orjson.dumps(as_json(Plan(), Results(), quick=True))
 
 
