@@ -73,6 +73,8 @@ _TABLE: Final = (
     r"(?:%a,? )?%b {1,2}%d,? %H:%M:%S%f%z",  # syslog
     r"%Z %b {1,2}%d %H:%M:%S%f",  # Monit
     r"%b-%e-%y %H:%M:%S%f",  # ASSP
+    r"%b-%e %H:%M:%S%f",  # Nextflow
+    r"%d %b %H:%M:%S%f",  # Redis 2
     r"%b/%e/%Y %H:%M:%S%f",  # RouterOS
     r"%y/%o/%e %H:%M:%S%f%z(?=[ \t]+[A-Z]{4,8} )",  # Spark, Hadoop
     r"%o/%e/%Y-%H:%M:%S%f(?=  \[\*\*\])",  # Suricata
@@ -198,7 +200,7 @@ HINT: Final = re.compile(r"\d(?::[0-5]?\d|\d{5}|\.\d\d\.\d\d)", re.ASCII)
 """Expression for what every timestamp contains, which is cheap to search."""
 
 CANDIDATE: Final = re.compile(
-    r"(?<![\w./=-])(?:\d{1,4}[-/.:]\d|\d{1,2}[-/ ][A-Za-z]{3}|\d{6} {1,2}\d|\d{8}|@4[0-9a-f]"
+    r"(?<![\w./=-])(?:\d{1,4}[-/.:]\d|\d{1,2}[-/ ][A-Za-z]{3}|\d{6}(?= {1,2}\d)|\d{8}|@4[0-9a-f]"
     rf"|(?:{'|'.join(MONTHS)}|mon|tue|wed|thu|fri|sat|sun)[a-z]*(?:[., ]|[/-]\d)"
     r"|[A-Z]{2,4}T [A-Z][a-z]{2} )",
     re.ASCII | re.IGNORECASE,
@@ -216,6 +218,8 @@ PREFIX: Final = re.compile(
     rf"|{_LEVELS}(?![A-Za-z0-9])"
     # Host and program of journald, and the host before a client's address.
     r"|(?:[\w.-]{1,60} )?[\w./-]{1,40}\[\d{1,10}\](?=: )|\A[A-Za-z]{1,40}(?= \d{1,3}\.\d{1,3}\.)"
+    # The process in the log of a service wrapper of Java.
+    r"|[A-Za-z]{1,20} \d{1,4}(?= *\|)"
     # Words that are no plain words, such as an address.
     r"|[A-Za-z]{0,40}[^A-Za-z\s\[\](){}<>\"'|,;][^\s\[\](){}<>\"'|,;]{0,80}"
     # The user in an access log, the service of a line of Docker Compose, and 'audit('.

@@ -41,7 +41,7 @@ class FieldNames:
         "timestamp", "@timestamp", "time", "ts", "asctime", "datetime", "t", "@t", "Timestamp", "instant",
         "timeUnixNano", "observedTimeUnixNano", "__REALTIME_TIMESTAMP", "timeMillis", "date", "eventTime",
         "receiveTimestamp", "started_at", "StartUTC", "EdgeStartTimestamp", "stageTimestamp",
-        "eventtime",
+        "eventtime", "timestamp_ns",
     )  # fmt: skip
     source: tuple[str, ...] = (
         "source", "logger", "service", "component", "service.name", "log.logger", "logger_name",

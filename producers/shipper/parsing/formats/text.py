@@ -36,7 +36,7 @@ _NO_MINUTE: Final = "\n"
 
 _PROCESS = re.compile(r"\[(\d{1,10})\] (?=\[|$)", re.ASCII)
 _LETTERS = re.compile(r"[A-Za-z]{3}|<[A-Z]>")
-_REDIS = re.compile(r"\d{1,10}:[CMSX] ", re.ASCII)
+_REDIS = re.compile(r"(?:\d{1,10}:[CMSX]|\[\d{1,10}\](?= \d\d [A-Z][a-z]{2} )) ", re.ASCII)
 _CSV = re.compile(r",(DEBUG[1-5]|LOG|INFO|NOTICE|WARNING|ERROR|FATAL|PANIC),[0-9A-Z]{5},\"", re.ASCII)
 """Level and code of PostgreSQL's log in CSV."""
 
@@ -198,7 +198,7 @@ class PlainReader:
             level = levels.level_of(second[1])
         if level is None and text[end : end + 1] == "," and (state := _CSV.search(text, end, end + 500)):
             level = levels.level_of(state[1])
-        if level is None and _REDIS.fullmatch(before) is not None:
+        if level is None and (redis := _REDIS.match(text)) is not None and redis.end() == start:
             level = levels.of_redis(text, end)
         if level is None and self._access_levels and (status := _ACCESS.search(text, end)) is not None:
             level = _ACCESS_LEVELS.get(status[1])

@@ -141,6 +141,10 @@ def parse_lines(*lines: str, zone: str | None = None, written: float = NOW) -> l
         ("2025-06-24 10:30:45.123+0000: 7: error : lost", "2025-06-24T10:30:45.123Z", "ERROR"),
         ("WARN [06-24|10:30:45.123] Slow   n=1", "2026-06-24T10:30:45.123Z", "WARN"),
         ("9:30:45 AM WARN slow", "2026-11-30T09:30:45.000Z", "WARN"),
+        ("478760 10:30:45.123456 openat(AT_FDCWD) = 3", "2026-11-30T10:30:45.123456Z", "INFO"),
+        ("[12] 24 Jun 10:30:45.123 # Sentinel is slow", "2026-06-24T10:30:45.123Z", "WARN"),
+        ("Jun-24 10:30:45.123 [main] DEBUG nextflow.cli.Launcher - up", "2026-06-24T10:30:45.123Z", "DEBUG"),
+        ("INFO   | jvm 1    | 2025/06/24 10:30:45 | up", "2025-06-24T10:30:45.000Z", "INFO"),
         ('"2025-06-24" "10:30:45" "x"', "2025-06-24T10:30:45.000Z", "INFO"),
     ],
 )  # fmt: skip
@@ -190,6 +194,7 @@ def test_what_may_be_no_time_is_none(line: str) -> None:
         "Connection       error rate 3",
         "2025-06-24 10:30:45 100%-3-ERR: x",
         "2025-06-24 10:30:45 E is a letter",
+        "[7] 2025-06-24 10:30:45 - Worker 0 booted",
         "2025-06-24 10:30:45 a:error is printed",
     ],
 )
