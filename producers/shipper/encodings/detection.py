@@ -26,8 +26,11 @@ _SAMPLE_BYTES: Final = 2048
 _BINARY_RATIO: Final = 12
 """Minimum ratio of the bytes of a text to the control characters in it; random bytes have more of them."""
 
+_MAX_DIFFERENCE: Final = 120
+"""Maximum difference between the costs of a line: one line that is not text must not decide for a file."""
+
 _EXCEPTION_MARGIN: Final = 100
-"""Difference between costs at which a line of a file of latin-1 has another encoding."""
+"""Difference between costs at which a line has another encoding than its file."""
 
 _INVALID_UTF_8: Final = 90
 """Cost of an invalid byte if a line is damaged UTF-8."""
@@ -93,7 +96,9 @@ def costs_of(line: bytes, *, truncated: bool = False) -> tuple[int, ...] | None:
         name == LATIN_1 or decode_as(sample, name, truncated=truncated) is None
     ):
         return None
-    return costs if lowest <= _cost_as_utf_8(sample) else None
+    if lowest > _cost_as_utf_8(sample):
+        return None
+    return tuple(min(cost, lowest + _MAX_DIFFERENCE) for cost in costs)
 
 
 def prefers_utf_8(text: str, other: str, name: str) -> bool:
@@ -112,17 +117,34 @@ def prefers_utf_8(text: str, other: str, name: str) -> bool:
     return sum(letters) <= _cost(other, name)
 
 
-def exception_in(line: bytes) -> str:
-    """Return the encoding of a line in a file of latin-1, in which every line is valid.
+def exception_in(line: bytes, name: str, *, truncated: bool = False) -> str:
+    """Return the encoding of a line in a file that has another one, if the line does not fit into that.
 
-    It is another one if that is far more likely: words that announce secrets must be recognized in all lines.
+    A line of latin-1 is always valid, but words that announce secrets must be recognized in all lines.
+
+    Args:
+        line: a line that is not valid UTF-8.
+        name: encoding of the file, in which the line is not valid unless this is latin-1.
+        truncated: see ``costs_of``.
     """
-    if _SUCCESSIVE.search(line) is None:
-        return LATIN_1
-    costs = costs_of(line)
-    if costs is None or costs[CANDIDATES.index(LATIN_1)] - min(costs) < _EXCEPTION_MARGIN:
-        return LATIN_1
-    return CANDIDATES[costs.index(min(costs))]
+    if name == LATIN_1 and _SUCCESSIVE.search(line) is None:
+        return name
+    costs = costs_of(line, truncated=truncated)
+    if costs is None:
+        return name if name == LATIN_1 else UTF_8
+    return encoding_of_line(costs, name)
+
+
+def encoding_of_line(costs: tuple[int, ...], name: str) -> str:
+    """Return the encoding of a line: that of its file, unless another one is far more likely.
+
+    Args:
+        costs: costs of the line.
+        name: encoding of the file.
+    """
+    lowest = min(costs)
+    is_likely = costs[CANDIDATES.index(name)] - lowest < _EXCEPTION_MARGIN
+    return name if is_likely else CANDIDATES[costs.index(lowest)]
 
 
 def _decode(line: bytes, name: str, *, truncated: bool) -> str:

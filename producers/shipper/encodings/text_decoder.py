@@ -17,6 +17,7 @@ from tickertape.producers.shipper.encodings.detection import (
     CANDIDATES,
     Evidence,
     costs_of,
+    encoding_of_line,
     exception_in,
     prefers_utf_8,
 )
@@ -171,21 +172,18 @@ class TextDecoder:
         if costs is None:
             return replace_as(line, UTF_8), False
         self._add(costs, end)
-        return _decode(line, self.encoding, truncated=truncated)
+        return _decode(line, encoding_of_line(costs, self.encoding), truncated=truncated)
 
     def _decode_known(self, line: bytes, utf_8: str | None, *, truncated: bool) -> tuple[str, bool]:
         """Decode a line of a file whose encoding was detected; see ``decode``."""
         name = self.encoding
-        if name == LATIN_1:
-            return (
-                (utf_8, True) if utf_8 is not None else _decode(line, exception_in(line), truncated=truncated)
-            )
-        text = decode_as(line, name, truncated=truncated)
-        if utf_8 is not None and (text is None or prefers_utf_8(utf_8, text, name)):
+        if name != LATIN_1:
+            text = decode_as(line, name, truncated=truncated)
+            if text is not None and (utf_8 is None or not prefers_utf_8(utf_8, text, name)):
+                return text, True
+        if utf_8 is not None:
             return utf_8, True
-        if text is not None:
-            return text, True
-        return replace_as(line, UTF_8 if costs_of(line) is None else name), False
+        return _decode(line, exception_in(line, name, truncated=truncated), truncated=truncated)
 
     def _add(self, costs: tuple[int, ...], end: int) -> None:
         self._evidence = evidence = self._evidence + costs

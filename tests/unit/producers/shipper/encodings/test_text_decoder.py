@@ -98,6 +98,29 @@ def test_what_is_not_text_is_replaced(line: bytes) -> None:
     assert (valid, decoder.encoding, decoder.state_at(1)) == (False, "utf-8", "")
 
 
+def test_one_line_does_not_decide_for_a_file() -> None:
+    """A long line of something else, or the dump of a buffer, leaves the lines after it as they are."""
+    for odd in ("テスト用の長い行です。" * 50).encode("cp932"), bytes(range(0x81, 0xFE)) * 8:
+        decoder = TextDecoder()
+        decoder.decode(odd, 1)
+        texts = list(BY_ENCODING["gb18030"])
+        assert decode([text.encode("gb18030") for text in texts], decoder) == texts
+        assert decoder.encoding == "gb18030"
+
+
+def test_a_line_that_does_not_fit_has_its_own_encoding() -> None:
+    """Several programs write to a file; what is not valid in the encoding of the others is not lost."""
+    decoder = TextDecoder()
+    decode([text.encode("gb18030") for text in BY_ENCODING["gb18030"]], decoder)
+    texts = [(name, text) for name in ("latin-1", "shift_jis") for text in BY_ENCODING[name]]
+    lines = [(text.encode(CODECS[name]), text) for name, text in texts if len(text) > 5]
+    invalid = [(line, text) for line, text in lines if decode_as(line, "gb18030") is None]
+    assert len(invalid) >= 5
+    for line, text in invalid:
+        assert decoder.decode(line, 1000) == (text, True)
+    assert decoder.encoding == "gb18030"
+
+
 def test_damaged_lines_of_a_known_encoding_are_replaced() -> None:
     """They lose only what is damaged."""
     decoder = TextDecoder("gb18030")
