@@ -11,7 +11,7 @@ Invariants:
 import hashlib
 import os
 import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from tickertape.producers.shipper.encodings.text_decoder import check_state
@@ -72,10 +72,14 @@ class FilePosition:
 
     def to_json(self) -> dict[str, Any]:
         """Return the position as a JSON object for a checkpoint."""
-        body = asdict(self)
+        # ``dataclasses.asdict`` takes twenty times as long, for each batch.
+        body = {name: getattr(self, name) for name in _FIELDS}
         if not self.encoding:  # earlier versions do not know it
             del body["encoding"]
         return body
+
+
+_FIELDS: Final = tuple(field.name for field in fields(FilePosition))
 
 
 def digest(data: bytes) -> str:

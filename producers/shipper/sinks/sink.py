@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
+import orjson
 from tickertape.producers.shipper.absence import LONG_AGO
 from tickertape.producers.shipper.position import FilePosition, position_from_json
 
@@ -78,8 +79,11 @@ class Checkpoint:
             body["absent_since"] = self.absent_since
         if self.cursor:
             body["cursor"] = self.cursor
-        # A path may contain bytes that are not UTF-8; unlike orjson, the standard library escapes them.
-        return json.dumps(body, separators=(",", ":")).encode()
+        try:
+            return orjson.dumps(body)
+        except orjson.JSONEncodeError:
+            # A path may contain bytes that are not UTF-8; unlike orjson, the standard library escapes them.
+            return json.dumps(body, separators=(",", ":")).encode()
 
 
 def is_retired(checkpoint: Checkpoint) -> bool:
