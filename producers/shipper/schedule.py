@@ -18,12 +18,16 @@ from typing import Final
 
 from tickertape.producers.shipper.event_stream import EventStream
 from tickertape.producers.shipper.files.batch import MAX_BATCH_BYTES
+from tickertape.producers.shipper.timing import MULTILINE_TIMEOUT
 
 MAX_CONCURRENT_STREAMS: Final = 512
 """File streams that are shipped simultaneously: enough for several full batches of one line of each."""
 
 MAX_UNSHIPPED_BYTES: Final = 8 * 2 * MAX_BATCH_BYTES
 """Bytes to read of the streams that are shipped simultaneously; each has two batches in memory at most."""
+
+MIN_COALESCED: Final = 32
+"""Streams with new lines from which on these wait until the last line is complete, to be shipped together."""
 
 MIN_WAIT: Final = 0.02
 """Minimum seconds until a stream is looked at again."""
@@ -51,6 +55,8 @@ class Schedule:
         self._due: dict[EventStream, float] = {}
         self._heap: list[tuple[float, int, EventStream]] = []
         self._ids = itertools.count()
+        # Monotonic seconds of the last report of a change, for streams that wait for the last one.
+        self._reported: dict[EventStream, float] = {}
 
     def add(self, stream: EventStream) -> None:
         """Queue a stream that has work and is not busy."""
@@ -80,14 +86,42 @@ class Schedule:
             stream: the stream.
             interval: seconds after which it is looked at, unless a line has to be flushed earlier.
         """
+        self._reported.pop(stream, None)
         if not stream.needs_attention:
             self._due.pop(stream, None)
             return
         now = time.monotonic()
-        due = self._due[stream] = max(now + MIN_WAIT, min(now + interval, stream.flush_at))
+        self._wait(stream, max(now + MIN_WAIT, min(now + interval, stream.flush_at)))
+
+    def _wait(self, stream: EventStream, due: float) -> None:
+        self._due[stream] = due
         heapq.heappush(self._heap, (due, next(self._ids), stream))
         if due < self.wake_at:
             self._wake()
+
+    def coalesce(self, changed: set[EventStream]) -> set[EventStream]:
+        """Return those of the streams with reported changes that are looked at without delay.
+
+        A parser holds the last line of a file for ``MULTILINE_TIMEOUT``, so an append to a quiet file takes
+        two batches. If many files change, they are read after this time, which saves one of the two.
+        """
+        if len(changed) + len(self.busy) < MIN_COALESCED:
+            return changed
+        now = time.monotonic()
+        settled_at = now + MULTILINE_TIMEOUT
+        for stream in changed:
+            if stream in self._reported:
+                self._reported[stream] = now
+            elif stream not in self.busy:
+                self._reported[stream] = now
+                if self._due.get(stream, settled_at) >= settled_at:
+                    self._wait(stream, settled_at)
+        return set()
+
+    def take_settled(self, stream: EventStream) -> bool:
+        """Forget that a stream has changed; return whether that was ``MULTILINE_TIMEOUT`` ago."""
+        reported = self._reported.pop(stream, None)
+        return reported is not None and time.monotonic() - reported >= MULTILINE_TIMEOUT
 
     def take_due(self, now: float) -> list[EventStream]:
         """Return the streams whose time has come, in monotonic seconds, and forget it."""

@@ -145,6 +145,7 @@ class Shipper:
                         if idle and ended and self._scan(now) and self._poll(tasks, self._clock.now()):
                             return
                     else:
+                        changed = self._schedule.coalesce(changed)
                         changed.update(self._schedule.take_due(time.monotonic()))
                         self._start_ready(tasks, now, changed)
                     pause = DRAIN_POLL_INTERVAL if ended else self._poll_delay()
@@ -260,6 +261,7 @@ class Shipper:
         """
         in_flight: tuple[Batch, asyncio.Task[int]] | None = None
         batches: list[Batch] = []
+        stream.set_settled(settled=self._schedule.take_settled(stream))
         try:
             for number in itertools.count():
                 batch = error = None
@@ -279,6 +281,7 @@ class Shipper:
                 if error is not None:
                     # Only after the batch in flight is acknowledged: reading continues after its events.
                     self._back_off(stream, error)
+                stream.set_settled(settled=False)
                 if batch is None:
                     return is_over
                 if len(batch.events) <= SMALL_BATCH_EVENTS:

@@ -35,3 +35,12 @@ class Timing:
     grace: float = ROTATION_GRACE
     half_line_after: float = HALF_LINE_AFTER
     clock: Callable[[], float] = time.monotonic
+
+    def grown_at(self, age: float) -> float:
+        """Return the time of the last growth of a file, from which timeouts count.
+
+        Args:
+            age: seconds since then by the time of the file, if nothing later was reported. It is used as far as
+                an event waits for continuation lines, and no further: that time can be wrong.
+        """
+        return self.clock() - min(max(age, 0.0), MULTILINE_TIMEOUT)

@@ -101,6 +101,11 @@ class FileChain:
         changed = self.absence.end() if present else self.absence.record(self.path, now)
         self._unsaved = self._unsaved or changed
 
+    def set_settled(self, *, settled: bool) -> None:
+        """Record whether the system has reported no change of the files for ``MULTILINE_TIMEOUT``."""
+        for file in self.chain:
+            file.settled = settled
+
     def forget(self) -> None:
         """Forget all files that are not open, because the name has been absent for long."""
         if self.absence.since == LONG_AGO:

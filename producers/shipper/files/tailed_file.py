@@ -49,6 +49,7 @@ class TailedFile:
         at_eof: the last read reached the end of the file.
         truncated: the file no longer contains the data that was read, and this is not handled yet.
         ended: nothing more is read from this generation.
+        settled: the system has reported no change for ``MULTILINE_TIMEOUT``.
         verified_at: UNIX seconds at which the file was last known to contain the data that was read.
         decoder: decoder of its lines.
     """
@@ -66,8 +67,7 @@ class TailedFile:
         self.key: Key = key_of(os.fstat(fd))
         self.path = path
         self.generation = position.generation if position is not None else secrets.token_hex(8)
-        self.missing = self.at_eof = self.truncated = self.ended = False
-        self._unread_fingerprint = (-1, -1)
+        self.missing = self.at_eof = self.truncated = self.ended = self.settled = False
         self.verified_at = now
         self._timing = timing
         self._parser = parser
@@ -75,8 +75,8 @@ class TailedFile:
         self._fd = fd
         self._rotated_at: float | None = None
         self._grew_at = 0.0
-        # Size and modification time at the last read that reached the end of the file.
-        self._eof_fingerprint = (-1, -1)
+        # Size and modification time at the last read that reached the end of the file, or before the first.
+        self._eof_fingerprint = self._unread_fingerprint = (-1, -1)
         self._head = b""
         self._line = EncodedLines(self.decoder)
         self.read_offset = self.batched_offset = self.shipped_offset = (
@@ -266,7 +266,7 @@ class TailedFile:
         if not added:
             return self._flush_if_due(now)
         # Every timeout counts from the last growth, not from the last read.
-        self._grew_at = self._timing.clock()
+        self._grew_at = self._timing.grown_at(now - fingerprint[1] / 1e9 if self.settled else 0.0)
         self._preceding = data[-PRECEDING_BYTES:]
         if len(self._head) < HEAD_BYTES:
             self._head += data[overlap : overlap + HEAD_BYTES - len(self._head)]

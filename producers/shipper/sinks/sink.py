@@ -98,8 +98,11 @@ def decode(data: bytes) -> Checkpoint:
         ValueError: the data is not a checkpoint of this version.
     """
     try:
-        # orjson rejects the lone surrogates that stand for bytes of a path that are not UTF-8.
-        body = json.loads(data)
+        try:
+            body = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            # orjson rejects the lone surrogates that stand for bytes of a path that are not UTF-8.
+            body = json.loads(data)
         if body["version"] != VERSION:
             raise ValueError(f"version {body['version']!r}")
         suppressed = {str(level): int(count) for level, count in body["suppressed"].items()}
