@@ -4,7 +4,9 @@
 reply are used; the producer's headers, which precede them, are not trusted.
 """
 
+import asyncio
 import re
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -15,15 +17,24 @@ from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
 
 from tickertape.contracts import subjects
+from tickertape.nats.client import subscribe_raw
 from tickertape.nats.jetstream_api import PermissionDenied, StreamsError, request, request_raw
 from tickertape.nats.wire.headers import Headers, server_header
+from tickertape.nats.wire.protocol_parser import Message
 
 TIMEOUT: Final = 5.0
 """Seconds to wait for a reply."""
 
+WINDOW: Final = 500
+"""Requests of ``get_last_messages`` in flight."""
+
+IDLE_TIMEOUT: Final = 2.0
+"""Seconds without a reply after which the requests in flight count as lost."""
+
 MAX_SUBJECT_BYTES: Final = 3_000
 """Maximum bytes of a subject in a request: the server closes the connection on longer control lines."""
 
+_NOT_FOUND: Final = b"NATS/1.0 404"
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -65,6 +76,65 @@ async def get_last_message(nc: Client, stream: str, subject: str) -> StoredMessa
         NatsError: as for ``get_message``.
     """
     return parse_reply(await nc.request(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"", timeout=TIMEOUT))
+
+
+async def get_last_messages(
+    nc: Client, stream: str, wanted: Collection[str]
+) -> dict[str, StoredMessage | None]:
+    """Return the last message of each subject; None for a subject without one.
+
+    Many requests are in flight; calls of ``get_last_message`` take several times as long.
+
+    A subject whose reply does not arrive, because it was lost or the request is denied, is missing in the
+    result; ``get_last_message`` tells the reason.
+
+    Raises:
+        NatsError: NATS is unreachable.
+    """
+    found: dict[str, StoredMessage | None] = {}
+    slots = asyncio.Semaphore(WINDOW)
+    names = list(wanted)
+    inbox = nc.new_inbox()
+    prefix = len(inbox) + 1
+
+    def receive(message: Message) -> None:
+        number = message.subject[prefix:]
+        if not number.isdigit() or int(number) >= len(names) or names[int(number)] in found:
+            return  # any client may publish to an inbox
+        headers = message.headers
+        if headers is None:
+            return
+        if headers.startswith(_NOT_FOUND):
+            stored = None
+        elif (stored := parse_reply(Msg(nc, "", "", message.data, Headers(headers)))) is None:
+            return
+        found[names[int(number)]] = stored
+        slots.release()
+
+    subscription = await subscribe_raw(nc, f"{inbox}.*", receive)
+    try:
+        for number, subject in enumerate(names):
+            if not await _acquire(slots):
+                break
+            await nc.publish(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"", reply=f"{inbox}.{number}")
+        for _ in range(WINDOW):
+            if not await _acquire(slots):
+                break
+    finally:
+        if not nc.is_closed and not nc.is_draining:
+            await subscription.unsubscribe()
+    return found
+
+
+async def _acquire(slots: asyncio.Semaphore) -> bool:
+    """Wait for a reply; return False if none arrives."""
+    if not slots.locked():
+        return await slots.acquire()
+    try:
+        async with asyncio.timeout(IDLE_TIMEOUT):
+            return await slots.acquire()
+    except TimeoutError:
+        return False
 
 
 async def list_subjects(nc: Client, stream: str, pattern: str) -> list[str]:
@@ -157,6 +227,7 @@ __all__ = [
     "StoredMessage",
     "fits_request",
     "get_last_message",
+    "get_last_messages",
     "get_message",
     "get_stored_ns",
     "list_subjects",

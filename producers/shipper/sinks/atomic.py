@@ -41,6 +41,7 @@ from tickertape.producers.shipper.sinks.sink import (
 from tickertape.names import Names
 from tickertape.nats import direct_get
 from tickertape.nats.client import publish_batch, watch_denials
+from tickertape.nats.direct_get import StoredMessage
 from tickertape.nats.errors import PermissionDenied, StreamsError
 from tickertape.nats.provisioning import RETRY_DELAY
 from tickertape.nats.storage.problems import NO_REPLY, NO_REPLY_HINT, NO_STREAM_HINT, storage_failure
@@ -59,9 +60,6 @@ _TOO_LARGE: Final = frozenset({10054})
 _INCOMPLETE: Final = 10176
 """JetStream error code for a batch of which the server has not kept all messages: until the commit it stores
 them in a file, for which there may be no space or no inode."""
-
-_MAX_CONCURRENT_LOADS: Final = 32
-"""Checkpoints that are read simultaneously at the start."""
 
 _CONNECTION_POLL: Final = 0.1
 """Seconds between two checks of the connection."""
@@ -98,16 +96,27 @@ class AtomicSink:
             checkpoint_subjects |= set(
                 await self._retry(direct_get.list_subjects, self._names.stream(stream), pattern)
             )
-        slots = asyncio.Semaphore(_MAX_CONCURRENT_LOADS)
+        wanted = sorted(checkpoint_subjects)
+        if wanted:
+            # A permission that is missing is reported for one, and not denied for thousands.
+            await self._load_newest(wanted[0])
+        in_events = await self._load_many("EVENTS", wanted)
+        in_checkpoints = await self._load_many("CHECKPOINTS", wanted)
+        found: list[StoredCheckpoint | None] = []
+        for subject in wanted:
+            if subject in in_events and subject in in_checkpoints:
+                found.append(_newest(in_events[subject], in_checkpoints[subject]))
+            else:
+                # Reports what keeps the reply away, and waits until it is over.
+                found.append(await self._load_newest(subject))
+        return {stored.checkpoint.path: stored for stored in found if stored is not None}
 
-        async def load_checkpoint(subject: str) -> StoredCheckpoint | None:
-            async with slots:
-                return await self._load_newest(subject)
-
-        checkpoints = await asyncio.gather(
-            *(load_checkpoint(subject) for subject in sorted(checkpoint_subjects))
-        )
-        return {stored.checkpoint.path: stored for stored in checkpoints if stored is not None}
+    async def _load_many(self, stream: str, wanted: list[str]) -> dict[str, StoredMessage | None]:
+        """Load the last messages of subjects; return those whose replies arrived."""
+        try:
+            return await direct_get.get_last_messages(self._client, self._names.stream(stream), wanted)
+        except NatsError:
+            return {}
 
     async def commit(self, events: Sequence[OutgoingEvent], checkpoint: Checkpoint, expected: int) -> int:
         """Commit a batch atomically; see ``Sink.commit``."""
@@ -284,15 +293,7 @@ class AtomicSink:
         in_checkpoints = await self._retry(
             direct_get.get_last_message, self._names.stream("CHECKPOINTS"), subject
         )
-        sequence = in_events.seq if in_events is not None else 0
-        checkpoints = [
-            checkpoint
-            for message in (in_events, in_checkpoints)
-            if message and (checkpoint := _decode_checkpoint(message.data)) is not None
-        ]
-        if not checkpoints:
-            return None
-        return StoredCheckpoint(max(checkpoints, key=lambda checkpoint: checkpoint.count), sequence)
+        return _newest(in_events, in_checkpoints)
 
     async def _retry(
         self, query: Callable[[Client, str, str], Coroutine[Any, Any, T]], stream: str, subject: str
@@ -304,6 +305,19 @@ class AtomicSink:
             except (NatsError, StreamsError) as error:
                 self._report_blocked(f"stream {stream}: {error}")
                 await asyncio.sleep(RETRY_DELAY)
+
+
+def _newest(in_events: StoredMessage | None, in_checkpoints: StoredMessage | None) -> StoredCheckpoint | None:
+    """Return the newer of two checkpoints, and the sequence of the one in EVENTS; None if there is none."""
+    checkpoints = [
+        checkpoint
+        for message in (in_events, in_checkpoints)
+        if message and (checkpoint := _decode_checkpoint(message.data)) is not None
+    ]
+    if not checkpoints:
+        return None
+    newest = max(checkpoints, key=lambda checkpoint: checkpoint.count)
+    return StoredCheckpoint(newest, in_events.seq if in_events is not None else 0)
 
 
 def _decode_object(data: bytes) -> dict[str, Any]:
