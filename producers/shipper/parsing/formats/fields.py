@@ -211,6 +211,8 @@ class FieldMapping:
         return self._timestamps.parse_value(value, self._text)
 
 
+# There is a mapping for each file, and the names are the same.
+@lru_cache(maxsize=64)
 def _paths(names: tuple[str, ...]) -> _Candidates:
     return tuple((name, tuple(name.split(".")) if "." in name else ()) for name in names)
 
