@@ -40,7 +40,7 @@ class Timing:
         """Return the time of the last growth of a file, from which timeouts count.
 
         Args:
-            age: seconds since then by the time of the file, if nothing later was reported. It is used as far as
-                an event waits for continuation lines, and no further: that time can be wrong.
+            age: seconds since then by the time of the file, if nothing later was reported. It shortens only
+                the wait of an event for continuation lines, as that time can be wrong.
         """
         return self.clock() - min(max(age, 0.0), MULTILINE_TIMEOUT)
