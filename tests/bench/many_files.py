@@ -109,7 +109,10 @@ def many_files(files: int, lines: int, progress: Progress) -> ManyFiles:
                 with running("the shipper", argv) as process:
                     stored.wait(process, logs.lines)
                     restart = time.monotonic() - began
-                    progress(f"files: the first new line is stored {restart:.2f} s after a restart")
+                    progress(
+                        f"files: the first new line is stored {restart:.2f} s after a restart,"
+                        f" with {process.cpu:.2f} s of CPU"
+                    )
             wrong = asyncio.run(_check(nats_port, logs))
             if wrong:
                 progress(f"files: {wrong} of {logs.lines:,} lines lost, repeated or out of order")
