@@ -69,6 +69,9 @@ class EventStream(Protocol):
             OSError: it cannot be read. What was read before the error is in the next batch.
         """
 
+    def set_settled(self, *, settled: bool) -> None:
+        """Record whether the system has reported no change while an event waits for a line."""
+
     def mark_shipped(self, batch: Batch, sequence: int) -> None:
         """Record that a batch is acknowledged."""
 

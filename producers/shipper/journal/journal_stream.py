@@ -161,6 +161,9 @@ class JournalStream:
                 break
         return bool(self._ready)
 
+    def set_settled(self, *, settled: bool) -> None:
+        """Ignore it: no event waits for a line."""
+
     def mark_shipped(self, batch: Batch, sequence: int) -> None:
         """Record that a batch is acknowledged."""
         self.sequence = sequence

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 from tickertape.producers.shipper import schedule as schedule_module
+from tickertape.producers.shipper.event_stream import EventStream
 from tickertape.producers.shipper.files.batch import MAX_BATCH_BYTES
-from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.parsing.parser import ParseSettings
 from tickertape.producers.shipper.schedule import MAX_CONCURRENT_STREAMS, MIN_COALESCED, Schedule
 from tickertape.producers.shipper.timing import MULTILINE_TIMEOUT
@@ -27,9 +27,9 @@ class Stream:
         self.needs_attention = needs_attention
 
 
-def streams(count: int, **fields: Any) -> list[FileStream]:
+def streams(count: int, **fields: Any) -> list[EventStream]:
     """Return streams that only tell the schedule what it asks for."""
-    return [cast(FileStream, Stream(**fields)) for _ in range(count)]
+    return [cast(EventStream, Stream(**fields)) for _ in range(count)]
 
 
 class Clock:
