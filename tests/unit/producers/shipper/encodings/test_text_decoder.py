@@ -115,7 +115,7 @@ def test_a_line_that_does_not_fit_has_its_own_encoding() -> None:
     texts = [(name, text) for name in ("latin-1", "shift_jis") for text in BY_ENCODING[name]]
     lines = [(text.encode(CODECS[name]), text) for name, text in texts if len(text) > 5]
     invalid = [(line, text) for line, text in lines if decode_as(line, "gb18030") is None]
-    assert len(invalid) >= 5
+    assert invalid
     for line, text in invalid:
         assert decoder.decode(line, 1000) == (text, True)
     assert decoder.encoding == "gb18030"
