@@ -5,7 +5,7 @@ import contextlib
 import functools
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +30,7 @@ from tickertape.producers.shipper.settings import STANDARD_INPUT, ShipSettings
 from tickertape.producers.shipper.shipper import Shipper
 from tickertape.producers.shipper.sinks.dedupe import DedupeSink
 from tickertape.producers.shipper.sinks.local_state import LocalState
-from tickertape.producers.shipper.sinks.sink import Checkpoint, OutgoingEvent, Sink, StoredCheckpoint
+from tickertape.producers.shipper.sinks.sink import Sink, StoredCheckpoint
 from tickertape.producers.shipper.standard_input import open_standard_input
 from tickertape.producers.shipper.stdin_spool import StdinSpool
 from tickertape.producers.shipper.throttle import Throttle
@@ -42,12 +42,12 @@ from tickertape.nats.errors import DENIAL_REPORT_INTERVAL
 from tickertape.net.host_names import HostNames
 from tickertape.net.metrics_port import MetricsPort
 from tickertape.process import shutdown
-from tickertape.process.console import is_terminal, print_lines, print_notice
+from tickertape.process.console import is_terminal, print_notice
 from tickertape.process.limits import raise_descriptor_limit
 from tickertape.process.tasks import Tasks, run_until_stopped
 from tickertape.process.terminal import Terminal
 from tickertape.rate_limit import RepeatFilter
-from tickertape.text import printable, printable_json
+from tickertape.text import printable
 
 PROGRAM: Final = "ship"
 """Name of the program in notices."""
@@ -60,22 +60,6 @@ PROGRESS_INTERVAL: Final = 0.1
 
 MAX_ENCODING_REPORTS: Final = 100
 """Notices of detected encodings; there can be many thousands of files."""
-
-
-class DryRunSink:
-    """Sink that prints events on standard output."""
-
-    async def load(self) -> dict[str, StoredCheckpoint]:
-        """Return no checkpoints: a dry run starts at the beginning."""
-        return {}
-
-    async def commit(self, events: Sequence[OutgoingEvent], checkpoint: Checkpoint, expected: int) -> int:
-        """Print each event with its subject; see ``Sink.commit``."""
-        if events:
-            print_lines(
-                "\n".join(f"{event.subject} {printable_json(event.payload.decode())}" for event in events)
-            )
-        return checkpoint.count
 
 
 async def run_shipper(
@@ -278,7 +262,7 @@ def _open_journal(
     checkpoint = stored.get(journal.name)
     cursor = checkpoint.checkpoint.cursor if checkpoint is not None else ""
     reader = JournalReader(journal, cursor, functools.partial(watcher.notify, journal.name), warn)
-    parse_settings, source = settings.parse_settings(), settings.source or "journal"
+    parse_settings, source = settings.parse_settings(journal.name), settings.source or "journal"
     stream = JournalStream(
         journal.name,
         checkpoint,
@@ -347,4 +331,4 @@ def _summary(shipper: Shipper, counts: ParserCounts) -> str:
     return ", ".join(parts)
 
 
-__all__ = ["PROGRAM", "DryRunSink", "run_shipper", "stopped_code"]
+__all__ = ["PROGRAM", "run_shipper", "stopped_code"]

@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 from typing import Annotated, ClassVar, Final
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 from tickertape.contracts import subjects
 from tickertape.contracts.messages import LevelName
 from tickertape.producers.shipper.absence import DEFAULT_FORGET_AFTER
@@ -30,6 +30,7 @@ from tickertape.durations import parse_duration
 from tickertape.errors import ConfigurationError
 from tickertape.nats.settings import ProducerSettings
 from tickertape.process.files import state_folder
+from tickertape.text import escape_surrogates
 from tickertape.time_zones import parse_zone
 from tickertape.validation import checked_by
 
@@ -63,7 +64,9 @@ def _split_pairs(texts: list[str]) -> list[tuple[str, str]]:
 class ShipSettings(ProducerSettings):
     """Ship the lines of files or of standard input as log events, each exactly once."""
 
+    model_config = ConfigDict(serialize_by_alias=True)
     section: ClassVar[str] = "ship"
+    only_options: ClassVar[frozenset[str]] = frozenset({"json_"})
 
     paths: Positional[list[str]] = Field(default=[])
     """Paths and globs of files, or - for standard input."""
@@ -112,7 +115,9 @@ class ShipSettings(ProducerSettings):
     from_end: bool = False
     """On the very first run, skip the existing content of files."""
     dry_run: bool = False
-    """Print the events to standard output instead of shipping them; no state is changed."""
+    """Ship nothing; report formats, times, levels and secrets at the start of files, with --once in all."""
+    json_: bool = Field(default=False, alias="json")
+    """With --dry-run, print every event as one line of JSON instead of the report."""
     status: bool = False
     """Show the lag of this host's shipper for each file and exit."""
     half_line_after: Annotated[str, checked_by(parse_duration)] = f"{HALF_LINE_AFTER:.0f}s"
@@ -139,12 +144,17 @@ class ShipSettings(ProducerSettings):
             raise ValueError("'-' cannot be combined with files; ship either standard input or files")
         if self.from_start and self.from_end:
             raise ValueError("--from-start and --from-end are mutually exclusive; use one of them")
+        if self.json_ and not self.dry_run:
+            raise ValueError("--json prints the events of a dry run; add --dry-run")
+        if self.dry_run and self.journal and not self.json_:
+            raise ValueError("--dry-run reports on files only; add --json to print entries of the journal")
         self.throttle_settings()
         if self.format_file is not None:
             try:
                 self._own_formats = load_formats(self.format_file)
             except ConfigurationError as error:
-                raise ValueError(str(error)) from None
+                # The path may have undecodable bytes, which pydantic does not accept.
+                raise ValueError(escape_surrogates(str(error))) from None
         Parser(self.parse_settings(), "", ParserCounts())  # validates the patterns
         return self
 

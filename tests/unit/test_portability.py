@@ -103,6 +103,7 @@ WALL_CLOCK = {
     "tickertape/cli/publish.py": "the default timestamp of an event",
     "tickertape/cli/tokens.py": "the expiry of a token",
     "tickertape/demo/log_service.py": "timestamps of log lines",
+    "producers/shipper/dry_run/run.py": "the time of events without one",
     "producers/shipper/files/folder_listings.py": "compared with the times of folders",
     "tickertape/nats/backup/make.py": "the time of a backup",
 }

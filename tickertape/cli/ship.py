@@ -19,7 +19,8 @@ from tickertape.process.tasks import run_until_stopped
 from tickertape.process.terminal import Terminal
 from tickertape.producers.sdk.publisher import FOREVER, Publisher
 from tickertape.producers.shipper import status as shipper_status
-from tickertape.producers.shipper.runner import PROGRAM, DryRunSink, run_shipper, stopped_code
+from tickertape.producers.shipper.dry_run.run import PrintingSink, report_files
+from tickertape.producers.shipper.runner import PROGRAM, run_shipper, stopped_code
 from tickertape.producers.shipper.settings import STANDARD_INPUT, ShipSettings
 from tickertape.producers.shipper.sinks.atomic import AtomicSink
 from tickertape.producers.shipper.sinks.dedupe import DedupeSink
@@ -41,7 +42,9 @@ async def run(settings: ShipSettings) -> int:
             check_input()
         if settings.dry_run:
             with stop_on_signals() as stop:
-                return await run_shipper(settings, DryRunSink(), None, stop, MAX_EVENT_BYTES)
+                if not settings.json_:
+                    return await report_files(settings, stop)
+                return await run_shipper(settings, PrintingSink(), None, stop, MAX_EVENT_BYTES)
         state = LocalState(settings.state_dir, state_key(settings.host, settings.inputs))
         with stop_on_signals() as stop:
             return await _ship(settings, state, stop)

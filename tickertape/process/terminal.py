@@ -1,12 +1,21 @@
 """Styled output for the operator; see the invariant of ``console``."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from tickertape.text import printable_lines
+
+LEVEL_STYLES: Final = {
+    "DEBUG": "dim",
+    "INFO": "cyan",
+    "WARN": "yellow",
+    "ERROR": "red",
+    "CRITICAL": "bold white on red",
+}
+"""Styles of the levels of events."""
 
 
 class Terminal(Console):

@@ -4,11 +4,12 @@ A parser without an observer runs none of this code.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 from tickertape.producers.shipper.parsing.formats.fields import Fields, Sanitizer
+from tickertape.producers.shipper.parsing.formats.otlp import Records
 from tickertape.producers.shipper.parsing.own_formats.reader import OwnFormatReader
 from tickertape.producers.shipper.parsing.time_formats import TimeFormat
 from tickertape.producers.shipper.parsing.timestamps import TimestampParser
@@ -19,7 +20,7 @@ class TimeParts:
     """Parts that the text of a time has; the shipper assumes the others.
 
     Attributes:
-        zone: it names its time zone.
+        zone: it names its time zone, or a format of the user does.
         date: it has a date.
         year: it has a year.
     """
@@ -102,7 +103,9 @@ class ParseObserver:
     def _recording(
         self, name: str, reader: object, read: Callable[..., Fields | None]
     ) -> Callable[..., Fields | None]:
-        time = reader.time if isinstance(reader, OwnFormatReader) else None
+        time, has_zone = None, False
+        if isinstance(reader, OwnFormatReader):
+            time, has_zone = reader.time, reader.has_zone
 
         def read_and_record(text: str, sanitize: Sanitizer | None = None) -> Fields | None:
             fields = read(text, sanitize)
@@ -110,6 +113,8 @@ class ParseObserver:
                 self._format = name
                 if time is not None and time.has_zone is not None:
                     self._time = TimeParts(time.has_zone, bool(time.has_date), bool(time.has_year))
+                if has_zone:
+                    self._time = replace(self._time, zone=True)
             return fields
 
         return read_and_record
@@ -117,8 +122,15 @@ class ParseObserver:
     def _read(self, formats: EventReader, text: str, sanitize: Sanitizer | None) -> Fields:
         self._time = COMPLETE
         fields = formats.read(text, sanitize) if sanitize is not None else formats.read(text)
-        time = self._time if fields[3] is not None else None
-        self.readings.append(Reading(self._format, text.count("\n") + 1, fields[0] is not None, time))
+        lines = text.count("\n") + 1
+        if isinstance(fields[4], Records):
+            # Their times are UNIX times.
+            for level, _, _, timestamp, _ in fields[4].fields:
+                time = COMPLETE if timestamp is not None else None
+                self.readings.append(Reading(self._format, lines, level is not None, time))
+        else:
+            time = self._time if fields[3] is not None else None
+            self.readings.append(Reading(self._format, lines, fields[0] is not None, time))
         return fields
 
 

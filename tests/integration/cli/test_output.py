@@ -141,9 +141,22 @@ def ship_status(place: Place) -> None:
 
 
 def dry_run(place: Place) -> None:
-    """Print the events of a file."""
-    place.write((TEXT.replace("\n", "") + "\n").encode() + b"\xff\x9b\x1b]0;x\x07\n")
-    assert cli.main(["ship", f"{place.folder.parent}/*/*.log", "--dry-run", "--once"]) == 0
+    """Report on a file, and print its events; a format file has deceptive names as well."""
+    place.write(
+        (TEXT.replace("\n", "") + "\n").encode() + b'\xff\x9b\x1b]0;x\x07\n{"msg":"\\u001b\\u202e"}\n'
+    )
+    (place.folder / f"{NAME}2.log").symlink_to(f"/nowhere/{NAME}")
+    for more in ([], ["--json"]):
+        assert cli.main(["ship", f"{place.folder.parent}/*/*.log", "--dry-run", "--once", *more]) == 0
+    formats = place.folder / f"{NAME}.toml"
+    for text in (
+        f"[formats.{json.dumps(TEXT)}]",
+        f"[formats.a]\n{json.dumps(TEXT)} = 1",
+        f"{json.dumps(TEXT)} = 1",
+    ):
+        formats.write_text(text)
+        assert cli.main(["ship", "x", "--format-file", str(formats)]) == 2
+        assert cli.main(["check", "--shipper-format-file", str(formats)]) == 1
     cli.main(["ship", f"{place.folder}/absent*{NAME}", "--dry-run", "--once"])
 
 

@@ -31,6 +31,7 @@ def dry_run(
         "ship",
         "--dry-run",
         "--once",
+        "--json",
         "--state-dir",
         str(folder / "state"),
     ]
@@ -43,7 +44,7 @@ def dry_run(
         env={**os.environ, **(env or {})},
     )
     lines = done.stdout.decode().splitlines()
-    return [orjson.loads(line.partition(" ")[2]) for line in lines], done.stderr.decode()
+    return [orjson.loads(line)["event"] for line in lines], done.stderr.decode()
 
 
 def test_a_dry_run_names_the_encoding_of_each_file(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import json
 import os
 import re
 import subprocess
@@ -252,16 +253,18 @@ def ship_command(*options: str, stdin: str | None = None) -> subprocess.Complete
 
 
 def test_a_dry_run_prints_events_and_stores_nothing(tmp_path: Path) -> None:
-    """A dry run prints redacted events, needs no NATS, and stores no state."""
+    """A dry run reports or prints redacted events, needs no NATS, and stores no state."""
     append(tmp_path / "app.log", ["ERROR no route", "login password=hunter2 failed"])
-    state = tmp_path / "state"
-    done = ship_command(str(tmp_path / "*.log"), "--dry-run", "--once", "--state-dir", str(state))
+    options = [str(tmp_path / "*.log"), "--dry-run", "--once", "--state-dir", str(tmp_path / "state")]
+    done = ship_command(*options, "--json")
     assert done.returncode == 0, done.stderr
-    subjects = [line.partition(" ")[0] for line in done.stdout.splitlines()]
-    assert subjects == ["log.error.app", "log.info.app"]
-    assert "hunter2" not in done.stdout
-    assert "[redacted:password]" in done.stdout
-    assert not state.exists()
+    printed = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [each["subject"] for each in printed] == ["log.error.app", "log.info.app"]
+    assert printed[0]["event"]["message"] == "ERROR no route"
+    for output in (done.stdout, ship_command(*options).stdout):
+        assert "hunter2" not in output
+        assert "[redacted:password]" in output
+    assert not (tmp_path / "state").exists()
 
 
 @pytest.mark.parametrize(
@@ -283,7 +286,7 @@ def test_a_path_that_cannot_be_shipped_is_an_error(tmp_path: Path, name: str, ex
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "dangling.log").symlink_to(tmp_path / "missing.log")
-    done = ship_command(str(tmp_path / "app.log"), str(tmp_path / name), "--dry-run", "--once")
+    done = ship_command(str(tmp_path / "app.log"), str(tmp_path / name), "--dry-run", "--once", "--json")
     assert (done.returncode, done.stdout) == (2, "")
     assert expected in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -295,7 +298,7 @@ def test_a_glob_without_a_file_is_a_warning(tmp_path: Path, pattern: str) -> Non
     append(tmp_path / "app.log", ["INFO one"])
     append(tmp_path / "old.log.1.gz", ["not read"])
     (tmp_path / "folder").mkdir()
-    done = ship_command(str(tmp_path / "*.log"), str(tmp_path / pattern), "--dry-run", "--once")
+    done = ship_command(str(tmp_path / "*.log"), str(tmp_path / pattern), "--dry-run", "--once", "--json")
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1
     assert f"no file matches {tmp_path / pattern}\n" in done.stderr
@@ -311,6 +314,7 @@ def test_a_file_without_permission_is_an_error(tmp_path: Path, pattern: str) -> 
     capabilities = "-dac_override,-dac_read_search"
     unprivileged = ["setpriv", f"--bounding-set={capabilities}", f"--inh-caps={capabilities}"]
     argv = [sys.executable, "-m", "tickertape", "ship", str(tmp_path / pattern), "--dry-run", "--once"]
+    argv += ["--json"]
     argv = unprivileged + argv if os.geteuid() == 0 else argv
     done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert "secret.log: cannot be" in done.stderr

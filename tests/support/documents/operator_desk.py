@@ -51,7 +51,7 @@ PLACEHOLDERS: Final = {
 """Words that a reader replaces."""
 
 _ENDLESS: Final = re.compile(
-    r"tickertape (?:serve|tail|monitor(?! silence)|ship(?!.* --(?:once|status)))\b(?!.* --help)"
+    r"tickertape (?:serve|tail|monitor(?! silence)|ship(?!.* --(?:once|status|dry-run)))\b(?!.* --help)"
 )
 _SYNTAX: Final = re.compile(r"[<>|;&$*]")
 """What only a shell interprets, outside of quotes."""

@@ -8,15 +8,9 @@ from typing import Any, Final
 import orjson
 from rich.text import Text
 
+from tickertape.process.terminal import LEVEL_STYLES
 from tickertape.text import printable
 
-_LEVEL_STYLES: Final = {
-    "DEBUG": "dim",
-    "INFO": "cyan",
-    "WARN": "yellow",
-    "ERROR": "red",
-    "CRITICAL": "bold white on red",
-}
 _STATUS_STYLES: Final = {
     "HEALTHY": "green",
     "DEGRADED": "yellow",
@@ -36,7 +30,7 @@ def format_event(item: dict[str, Any]) -> Text:
     kind = event.get("event_type")
     if kind == "system_log":
         level = str(event["level"])
-        line.append(f"{level:<8} ", _LEVEL_STYLES.get(level, ""))
+        line.append(f"{level:<8} ", LEVEL_STYLES.get(level, ""))
         line.append(printable(event["source"]) + "  ", "dim")
         line.append(printable(event["message"]))
     elif kind == "gateway_status_change":

@@ -37,6 +37,7 @@ class OwnFormatReader:
     Attributes:
         name: name of the format.
         time: converter of its times.
+        has_zone: it has a time zone of its own.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class OwnFormatReader:
     ) -> None:
         self.name = own_format.name
         self.time = make_time(own_format.time, own_format.zone or zone, make_timestamps)
+        self.has_zone = own_format.zone is not None
         self._match = own_format.regex.fullmatch
         groups = dict(own_format.groups)
         # 0 is the number of a group that is not in the expression.

@@ -1,4 +1,4 @@
-"""Smaller parts of the shipper: limit of the spool, replaced paths, poll interval, metrics and dry run."""
+"""Smaller parts of the shipper: limit of the spool, replaced paths, poll interval and metrics."""
 
 import asyncio
 import errno
@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from tickertape.producers.shipper.dry_run.run import PrintingSink
 from tickertape.producers.shipper.files.batch import Batch
 from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.files.file_watcher import FileWatcher
@@ -20,7 +21,7 @@ from tickertape.producers.shipper.files.roots import PathChanged, Roots
 from tickertape.producers.shipper.files.tailed_file import TailedFile
 from tickertape.producers.shipper.parsing.parser import ParsedEvent, Parser, ParserCounts, ParseSettings
 from tickertape.producers.shipper.position import key_of
-from tickertape.producers.shipper.runner import DryRunSink, run_shipper
+from tickertape.producers.shipper.runner import run_shipper
 from tickertape.producers.shipper.settings import ShipSettings
 from tickertape.producers.shipper.shipper import DRAIN_POLL_INTERVAL, POLL_INTERVAL, ShipError, Shipper
 from tickertape.producers.shipper.sinks.sink import Checkpoint, OutgoingEvent, StoredCheckpoint
@@ -110,7 +111,7 @@ def test_a_replaced_path_is_detected(tmp_path: Path) -> None:
 def test_the_poll_interval_is_short_when_a_line_is_due(tmp_path: Path) -> None:
     """The poll interval is short when a pending line is due, so that it does not wait for the next poll."""
     desk = Desk(tmp_path, parsing=ParseSettings())
-    shipper = Shipper(desk.discovery, DryRunSink(), FileWatcher([]), 1_000, print)
+    shipper = Shipper(desk.discovery, PrintingSink(), FileWatcher([]), 1_000, print)
 
     async def poll() -> bool:
         async with Tasks() as tasks:
@@ -136,7 +137,7 @@ def test_metrics_and_health_show_progress(tmp_path: Path) -> None:
     desk.write("app.log", "one password=hunter2\ntwo\n")
     desk.ship()
     desk.write("app.log", "three\n")
-    shipper = Shipper(desk.discovery, DryRunSink(), FileWatcher([]), 1_000, print)
+    shipper = Shipper(desk.discovery, PrintingSink(), FileWatcher([]), 1_000, print)
     (file_stream,) = shipper.streams
     file_stream.caught_up_at = time.monotonic() - 100
     shipper.shipped["info"] = 2
@@ -160,13 +161,6 @@ def test_metrics_and_health_show_progress(tmp_path: Path) -> None:
     assert isinstance(event.checks, dict)
     assert event.checks["by_file"][0]["lag_bytes"] == 6
     desk.close()
-
-
-def test_a_dry_run_prints_events(capsys: pytest.CaptureFixture[str]) -> None:
-    """A dry run prints the subject and the payload of each event."""
-    items = [OutgoingEvent("log.info.a", b'{"a": 1}', "1")]
-    asyncio.run(DryRunSink().commit(items, Checkpoint("a"), 0))
-    assert capsys.readouterr().out == 'log.info.a {"a": 1}\n'
 
 
 class SlowSink:
@@ -324,7 +318,7 @@ def test_a_set_clock_is_no_lag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     desk.write("app.log", "two\n")
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 3600)
-    shipper = Shipper(desk.discovery, DryRunSink(), FileWatcher([]), 1_000, print)
+    shipper = Shipper(desk.discovery, PrintingSink(), FileWatcher([]), 1_000, print)
     assert health_event(shipper, desk.counts, "host").status == "HEALTHY"
     desk.close()
 
@@ -447,7 +441,7 @@ def test_roots_are_an_option(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     (tmp_path / "logs" / "app.log").symlink_to(tmp_path / "pods" / "0.log")
     for roots in ([], [str(tmp_path / "pods")]):
         settings = ShipSettings(paths=[f"{tmp_path}/logs/*.log"], root=roots, once=True, dry_run=True)
-        assert asyncio.run(run_shipper(settings, DryRunSink(), None, asyncio.Event(), 1 << 20)) == 0
+        assert asyncio.run(run_shipper(settings, PrintingSink(), None, asyncio.Event(), 1 << 20)) == 0
         printed = capsys.readouterr()
         assert ("from a pod" in printed.out) == bool(roots)
         assert (f"--root {tmp_path}/pods" in printed.err) == (not roots)
@@ -458,7 +452,7 @@ def test_metrics_and_status_count_forbidden_files(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     (tmp_path / "app.log").symlink_to("/proc/self/environ")
     desk.ship()
-    shipper = Shipper(desk.discovery, DryRunSink(), FileWatcher([]), 1_000, print)
+    shipper = Shipper(desk.discovery, PrintingSink(), FileWatcher([]), 1_000, print)
     registry = CollectorRegistry()
     registry.register(ShipCollector(shipper, desk.counts))
     assert "tickertape_ship_forbidden_files 1.0" in generate_latest(registry).decode()
