@@ -18,6 +18,14 @@ class FileSource(Protocol):
         """File that the last scan could not find or read; None if there is none."""
 
     @property
+    def lost_files(self) -> int:
+        """Number of files with lines that are lost."""
+
+    @property
+    def lost_bytes(self) -> int:
+        """Number of bytes that are known to be lost."""
+
+    @property
     def forbidden(self) -> int:
         """Number of files that were found and must not be read."""
 

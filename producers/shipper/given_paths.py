@@ -8,7 +8,7 @@ import stat
 from collections.abc import Container, Iterable
 from typing import Final
 
-from tickertape.producers.shipper.compressed.formats import COMPRESSED
+from tickertape.producers.shipper.content.compression import COMPRESSED
 
 from tickertape.errors import OperatorError
 from tickertape.text import printable

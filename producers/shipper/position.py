@@ -92,6 +92,14 @@ def unread_position(key: Key, path: str) -> FilePosition:
     return FilePosition(*key, secrets.token_hex(8), 0, digest(b""), 0, digest(b""), path)
 
 
+def skipped_position(fd: int, path: str) -> FilePosition:
+    """Return the position at the end of an open file, of which nothing is to be shipped."""
+    status = os.fstat(fd)
+    size, count = status.st_size, min(HEAD_BYTES, status.st_size)
+    head, before = hash_at(fd, 0, count), hash_before(fd, size)
+    return FilePosition(*key_of(status), secrets.token_hex(8), size, head, count, before, path, done=True)
+
+
 def hash_at(fd: int, offset: int, count: int) -> str:
     """Return the hash of ``count`` bytes of an open file."""
     return digest(os.pread(fd, count, offset))

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from tickertape.producers.sdk.errors import PublishDenied, PublishError
 from tickertape.producers.sdk.publisher import Publisher
 from tickertape.producers.shipper import status as shipper_status
-from tickertape.producers.shipper.compressed.formats import COMPRESSED
+from tickertape.producers.shipper.content.compression import COMPRESSED
 from tickertape.producers.shipper.file_source import FileSource
 from tickertape.producers.shipper.files.discovery import FileDiscovery
 from tickertape.producers.shipper.files.file_stream import FileStream

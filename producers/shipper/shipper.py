@@ -89,9 +89,7 @@ class Shipper:
     ) -> None:
         self.shipped: Counter[str] = Counter()
         self.bytes = 0
-        self.batches = 0
-        self.rejected = 0
-        self.conflicts = 0
+        self.batches = self.rejected = self.conflicts = 0
         self._files = files
         self._clock = SteppedClock(files.shift_clock)
         self._sink = sink
@@ -118,6 +116,11 @@ class Shipper:
     def forbidden(self) -> int:
         """Number of files that were found and must not be read."""
         return self._files.forbidden
+
+    @property
+    def losses(self) -> tuple[int, int]:
+        """Number of files with lines that are lost, and of bytes that are known to be lost."""
+        return self._files.lost_files, self._files.lost_bytes
 
     async def run(self, input_ended: Callable[[], bool], *, once: bool = False) -> None:
         """Ship until the input has ended and everything is shipped.

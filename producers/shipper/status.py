@@ -41,6 +41,7 @@ def health_event(shipper: Shipper, counts: ParserCounts, host: str) -> SystemHea
     # Not the system clock, which may have been set since a stream had caught up.
     now = time.monotonic()
     streams = shipper.streams
+    lost_files, lost_bytes = shipper.losses
     lags = [(stream.lag, stream) for stream in streams]
     lag = round(max((_lag_seconds(stream, lag, now) for lag, stream in lags), default=0.0), 1)
     # Only these are formatted: there can be many thousands.
@@ -57,7 +58,7 @@ def health_event(shipper: Shipper, counts: ParserCounts, host: str) -> SystemHea
     return SystemHealth(
         component="shipper",
         instance=host,
-        status=Status.DEGRADED if lag >= DEGRADED_LAG or shipper.rejected else Status.HEALTHY,
+        status=Status.DEGRADED if lag >= DEGRADED_LAG or shipper.rejected or lost_files else Status.HEALTHY,
         checks={
             "files": len(streams),
             "lag_bytes": sum(lag_bytes for lag_bytes, _ in lags),
@@ -71,6 +72,8 @@ def health_event(shipper: Shipper, counts: ParserCounts, host: str) -> SystemHea
             "rejected": shipper.rejected,
             "conflicts": shipper.conflicts,
             "forbidden_files": shipper.forbidden,
+            "lost_files": lost_files,
+            "lost_bytes": lost_bytes,
             "by_file": files,
         },
     )
@@ -124,6 +127,8 @@ class ShipCollector(Collector):
             ),
             "rejected": ("Events that NATS does not accept.", shipper.rejected),
             "conflicts": ("Batches that another shipper committed first.", shipper.conflicts),
+            "lost_files": ("Files with lines that were removed before they were read.", shipper.losses[0]),
+            "lost_bytes": ("Bytes that are known to be removed before they were read.", shipper.losses[1]),
         }
         for name, (text, count) in counters.items():
             yield CounterMetricFamily(f"tickertape_ship_{name}", text, value=count)
@@ -166,6 +171,8 @@ class _Checks(BaseModel):
     truncated_lines: NonNegativeInt = 0
     invalid_lines: NonNegativeInt = 0
     forbidden_files: NonNegativeInt = 0
+    lost_files: NonNegativeInt = 0
+    lost_bytes: NonNegativeInt = 0
 
 
 async def print_status(client: Client, names: Names, host: str, console: Terminal) -> bool:
@@ -218,6 +225,7 @@ def print_health(host: str, subject: str, payload: bytes, console: Terminal) -> 
         (checks.truncated_lines, "lines truncated"),
         (checks.invalid_lines, "lines with bytes that are not text"),
         (checks.forbidden_files, "files not read; the shipper's log has the reason"),
+        (checks.lost_files, f"files with lost lines ({_format_bytes(checks.lost_bytes)} or more lost)"),
     ):
         if number:
             parts.append(f"{number:,} {text}")

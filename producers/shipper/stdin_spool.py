@@ -107,11 +107,14 @@ class StdinSpool:
         read_error: always None, as ``scan`` raises errors.
         forbidden: always 0: what is not a segment is not counted.
         unreadable: always False, as ``scan`` raises errors.
+        lost_files: always 0: nothing but this process removes segments.
+        lost_bytes: always 0.
     """
 
     read_error: tuple[str, OSError] | None = None
     forbidden = 0
     unreadable = False
+    lost_files = lost_bytes = 0
 
     def __init__(
         self,

@@ -38,8 +38,7 @@ KINDS: Final[dict[str, tuple[Kind, int]]] = {
     "file1": ("rename", 1),
     "file2": ("rename", 1),
     "file3": ("copy" if FULL else "rename", 1),
-    # What is rotated twice between two scans is not found if it is compressed as well.
-    "file4": ("compress", 4),
+    "file4": ("compress", 1),
     "file5": ("link", 1),
     "file6": ("holes", 4),
 }

@@ -91,6 +91,7 @@ class Desk:
     ) -> None:
         """Advance the clock, scan for files, and ship what is new."""
         self.now += seconds
+        self.roots.uncompressor.wait()
         if scan:
             self.discovery.scan(self.now)
         for stream in list(self.discovery.streams.values()):

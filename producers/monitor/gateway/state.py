@@ -167,7 +167,7 @@ class GatewayState(Generic[AnyProbe]):
             applied: sequence in WATCHDOG up to which votes are known.
             now: UNIX seconds.
         """
-        if self._is_settled(votes):
+        if self._is_uncompressed(votes):
             return None
         self._update_dispute(votes, now)
         if self.unpublished:
@@ -185,7 +185,7 @@ class GatewayState(Generic[AnyProbe]):
             return self._make_event(self.status, votes, applied, now)
         return None
 
-    def _is_settled(self, votes: Mapping[str, Vote]) -> bool:
+    def _is_uncompressed(self, votes: Mapping[str, Vote]) -> bool:
         """Return whether nothing is due, as almost always: this is asked for every gateway once a second."""
         published = (self._flapping.is_flapping, self.silence is not None, False)
         return (

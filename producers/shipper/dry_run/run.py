@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 import orjson
-from tickertape.producers.shipper.compressed.formats import COMPRESSED
+from tickertape.producers.shipper.content.compression import COMPRESSED
 from tickertape.producers.shipper.dry_run.examine import Examination, FileReport
 from tickertape.producers.shipper.dry_run.report import Report
 from tickertape.producers.shipper.files.globs import expand

@@ -3,11 +3,12 @@
 import contextlib
 import os
 from collections.abc import Collection, Container
+from dataclasses import replace
 from typing import Final
 
 from tickertape.producers.shipper.files.globs import may_pass
 from tickertape.producers.shipper.files.roots import Roots
-from tickertape.producers.shipper.position import FilePosition, Key, key_of
+from tickertape.producers.shipper.position import FilePosition, Key, digest, key_of
 
 MAX_COMPLETED: Final = 256
 """Files that are shipped to their end and remembered while they are visible."""
@@ -47,7 +48,7 @@ class CompletedFiles(dict[Key, FilePosition]):
         return True
 
     def is_same(self, key: Key, path: str) -> bool:
-        """Return whether a file is the completed one with its key; if it reuses the inode, forget that one.
+        """Return whether a file is the completed one with its key; if it reuses the inode, that one is gone.
 
         Raises:
             PathChanged: the path leads to another file by now.
@@ -64,8 +65,16 @@ class CompletedFiles(dict[Key, FilePosition]):
             os.close(fd)
             if position.offset:
                 return True
-        del self[key]
+        self.mark_gone(key)
         return False
+
+    def mark_gone(self, key: Key) -> None:
+        """Give a file that is gone a key that no other file can have; forget an unread one."""
+        position = self.pop(key, None)
+        if position is not None and position.offset:
+            inode = int(digest(position.generation.encode()), 16)
+            gone = replace(position, device=0, inode=inode, done=True)
+            self[gone.key] = gone
 
     def modified_since(self, path: str, moment: float) -> Collection[Key]:
         """Return the files beside a path that were modified after a time in UNIX seconds.

@@ -16,7 +16,7 @@ import stat
 from collections.abc import Callable
 
 from tickertape.producers.shipper.absence import DEFAULT_FORGET_AFTER, LONG_AGO
-from tickertape.producers.shipper.compressed.formats import COMPRESSED
+from tickertape.producers.shipper.content.compression import COMPRESSED
 from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.files.globs import expand, may_pass, pattern_of
 from tickertape.producers.shipper.files.possible_copies import PossibleCopies
@@ -69,6 +69,7 @@ class FileDiscovery:
         self.streams: dict[str, FileStream] = {}
         self.read_error: tuple[str, OSError] | None = None
         self.unreadable = False
+        self.lost_files = self.lost_bytes = 0
         self._patterns = patterns
         self._stored = stored
         self._make_stream = make_stream
@@ -127,10 +128,11 @@ class FileDiscovery:
                 stream.open_after_restart(visible, now)
             else:
                 stream.open_pending(visible, now)
-                if repeat or stream.may_have_missed(found, paths):
+                if not stream.deferred and (repeat or stream.may_have_missed(found, paths)):
                     stream.open_missed(stream.scanned_at - CLOCK_MARGIN, now, visible)
         for _, path, key, status in self._update_files(found, now):
             stream = self._owner(key, path) or self._stream(self._stream_path(path, paths), now)
+            stream.skip_hidden(visible)
             if not stream.resumed:  # it was absent until now
                 stream.open_after_restart(visible, now)
             if not self._copies.may_be_copy(path, status, stream, now, first=self._first_scan):
@@ -164,12 +166,10 @@ class FileDiscovery:
         stream.end_scan(now)
         if stream.read_error is not None:
             self._record_error(stream.path, stream.read_error)
-        while stream.lost:
-            position = stream.lost.pop()
-            self._warn_once(
-                f"{position.path}: no longer found in any folder that may be read, with {position.offset}"
-                " bytes shipped; lines after these are lost"
-            )
+        for loss in stream.take_losses():
+            self.lost_files += 1
+            self.lost_bytes += loss.size
+            self._warn(loss.text)
 
     def _record_error(self, path: str, error: OSError) -> None:
         """Record an error of this scan; one that may pass shows that something may not have been found."""
@@ -227,7 +227,7 @@ class FileDiscovery:
                 new.append((status.st_mtime_ns, path, key, status))
         for key, (file, stream) in tailed.items():
             if key in found:
-                file.update_path(found[key][0])
+                stream.observe(file, found[key][0], found[key][1].st_size)
             elif not (self._is_unknown(file.path) or self._is_away(stream, file, now)):
                 file.update_path(None)
         # Files enter the chain of their name in the order in which they were written.
@@ -286,6 +286,7 @@ class FileDiscovery:
 
     def close(self) -> None:
         """Close all files."""
+        self._roots.uncompressor.close()
         for stream in self.streams.values():
             stream.close()
 

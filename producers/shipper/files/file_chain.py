@@ -13,16 +13,33 @@ import os
 from collections import deque
 from collections.abc import Callable, Collection, Container, Iterable
 from dataclasses import replace
+from typing import Final
 
 from tickertape.producers.shipper.absence import LONG_AGO, Absence
+from tickertape.producers.shipper.content.losses import Losses
+from tickertape.producers.shipper.content.uncompressor import Identity
 from tickertape.producers.shipper.files.completed_files import CompletedFiles
-from tickertape.producers.shipper.files.roots import Roots
+from tickertape.producers.shipper.files.globs import may_pass
+from tickertape.producers.shipper.files.roots import PathChanged, Roots
 from tickertape.producers.shipper.files.rotation import names_of
 from tickertape.producers.shipper.files.tailed_file import TailedFile
 from tickertape.producers.shipper.parsing.parser import Parser
-from tickertape.producers.shipper.position import FilePosition, Key, digest, key_of, unread_position
+from tickertape.producers.shipper.position import (
+    FilePosition,
+    Key,
+    key_of,
+    skipped_position,
+    unread_position,
+)
 from tickertape.producers.shipper.sinks.sink import Checkpoint
-from tickertape.producers.shipper.timing import CLOCK_MARGIN, TICK, Timing
+from tickertape.producers.shipper.timing import CLOCK_MARGIN, Timing
+
+MAX_HIDDEN: Final = 8
+"""Files that no glob matches any more and that are remembered while they exist: they may be compressed
+yet. Each adds some 250 bytes to a checkpoint."""
+
+GONE_MARGIN: Final = 10.0
+"""Seconds by which checkpoints must be later than the end of a file to forget it; > ``CLOCK_MARGIN``."""
 
 
 class FileChain:
@@ -48,6 +65,7 @@ class FileChain:
         absence: absence of the path.
         moved_to: path that a rotation into another folder gives files before their numbers; empty for none.
         gone_at: UNIX seconds at which completed files were found to be gone.
+        losses: losses of lines, which the owner reports.
     """
 
     def __init__(
@@ -74,6 +92,12 @@ class FileChain:
         self._unsaved = False
         self.moved_to = ""
         self.gone_at: dict[Key, float] = {}
+        self.losses = Losses()
+        self._hidden_skipped = checkpoint is not None
+        # Compressed files, and whether each is what was looked for; unchanged ones are not read again.
+        self._verdicts: dict[tuple[Identity, str], bool] = {}
+        # Generations of which there is a compressed file that cannot be read.
+        self._compressed_generations: set[str] = set()
         if checkpoint is not None:
             self.scanned_at = checkpoint.time
             self.restore(checkpoint.positions)
@@ -122,6 +146,7 @@ class FileChain:
                 (self.completed, self.pending) if position.done else (self.pending, self.completed)
             )
             # A key is in one of the two only: of two positions with the same inode, the later one counts.
+            self.completed.mark_gone(position.key)
             target[position.key] = position
             other.pop(position.key, None)
 
@@ -146,6 +171,7 @@ class FileChain:
             known = key if position is None else position.key
             if position is not None and not position.matches(fd):
                 position = None  # the inode was reused, or the file was truncated
+                self.completed.mark_gone(known)
             offset = status.st_size if from_end else 0
             file = TailedFile(path, fd, self._parser(), now, position, offset, self._timing)
             live = self.chain[-1] if self.chain else None
@@ -191,12 +217,13 @@ class FileChain:
         position: FilePosition | None = None,
         before: TailedFile | None = None,
         *,
-        is_settled: bool = False,
+        is_uncompressed: bool = False,
     ) -> TailedFile:
-        """Tail an open file, to which nothing is written if it is settled; close it if it cannot be read."""
-        timing = replace(self._timing, grace=0.0) if is_settled else self._timing
+        """Tail an open file, or the content of a compressed one; close it if it cannot be read."""
+        timing = replace(self._timing, grace=0.0) if is_uncompressed else self._timing
         try:
             file = TailedFile(path, fd, self._parser(), now, position, timing=timing)
+            file.is_uncompressed = is_uncompressed
             if path != self.path:
                 file.mark_rotated()
             self._insert(file, os.fstat(fd), before)
@@ -208,9 +235,9 @@ class FileChain:
     def _insert(self, file: TailedFile, status: os.stat_result, before: TailedFile | None) -> None:
         """Insert a file in order: before unread files that were modified later."""
         limit = len(self.chain)
-        if before is not None and not before.is_older_than(status):
+        if before is not None and (file.is_uncompressed or not before.is_older_than(status)):
             limit = self.chain.index(before)
-        newer = (index for index, other in enumerate(self.chain) if other.is_unread_and_newer_than(status))
+        newer = (i for i, other in enumerate(self.chain) if other.is_unread_and_newer_than(file, status))
         self.chain.insert(min(next(newer, limit), limit), file)
 
     def unverified_since(self, moment: float) -> bool:
@@ -223,35 +250,70 @@ class FileChain:
         verified = (file.verified_at for file in self.chain if not file.is_rotated)
         return min(verified, default=self.scanned_at or now)
 
-    def remember_gone(self, position: FilePosition, now: float) -> None:
-        """Keep the position of a completed file that is gone, under a key that no other file can have."""
-        gone = replace(position, device=0, inode=int(digest(position.generation.encode()), 16))
-        self.completed[gone.key] = gone
-        self.gone_at[gone.key] = now
-
     def prune_completed(self, visible: Container[Key], now: float) -> None:
         """Forget completed files that are no longer visible, unless they may be away with their name."""
         if self.absence:
             self.completed.prune(self.completed)
             return
-        # A forgotten file could be taken for a missed one until the next is read, or its time has passed.
-        keep: Collection[Key] = self.completed
-        if len(self.chain) <= 1 and any(key not in visible for key in self.completed):
-            keep = self.completed.modified_since(self.path, self.scanned_at - CLOCK_MARGIN)
-        unseen = [
-            position for key, position in self.completed.items() if key not in visible and key not in keep
-        ]
-        self.lost += [position for position in unseen if not position.done]
-        for position in unseen:
-            if position.done and position.offset and position.device:
-                self.remember_gone(position, now)
-        known_until = self.known_until(now) - TICK
+        hidden = [key for key in self.completed if key[0] and key not in visible]
+        existing = self._existing(hidden)
+        for key in hidden:
+            if key not in existing:
+                position = self.completed[key]
+                if not position.done:
+                    self.lost.append(position)
+                self.completed.mark_gone(key)
+        # A forgotten file could be taken for a missed one until the next is read.
+        old = [key for key in hidden if key in existing][:-MAX_HIDDEN]
+        forgotten = set(old) if len(self.chain) <= 1 else set[Key]()
+        if forgotten:
+            forgotten -= {*self.completed.modified_since(self.path, self.scanned_at - CLOCK_MARGIN)}
+        known_until = self.known_until(now) - GONE_MARGIN
         self.gone_at = {
             key: at
             for key in self.completed
             if not key[0] and (at := self.gone_at.get(key, now)) >= known_until
         }
-        self.completed.prune(visible, {*keep, *self.gone_at})
+        self.completed.prune(visible, (existing - forgotten) | self.gone_at.keys())
+
+    def _existing(self, keys: Collection[Key]) -> set[Key]:
+        """Return which of completed files still exist beside the path, whatever their names are."""
+        if not keys:
+            return set()
+        listings = self._roots.listings
+        try:
+            folders = {os.path.dirname(name) for name in self._all_names()}
+            if all(any(key[1] in listings.inodes(folder) for folder in folders) for key in keys):
+                return set(keys)  # at the cost of a system call
+            found = {key_of(status) for _, status in self._siblings(keys)}
+        except OSError:
+            return set(keys)
+        return found.intersection(keys)
+
+    def skip_hidden(self, visible: Container[Key]) -> None:
+        """Record, at the first scan, rotated files that are older: compressing them makes no new file.
+
+        Args:
+            visible: files that are read.
+        """
+        if self._hidden_skipped:
+            return
+        try:
+            since = self.scanned_at - CLOCK_MARGIN
+            older = ((path, key_of(found)) for path, found in self._siblings() if found.st_mtime <= since)
+            for path, key in [item for item in older if item[1] not in visible][-MAX_HIDDEN:]:
+                fd = self._roots.open_same(path, key)
+                try:
+                    self.completed[key] = skipped_position(fd, path)
+                finally:
+                    os.close(fd)
+                self._unsaved = True
+            self._hidden_skipped = True
+        except PathChanged:
+            self.defer()
+        except OSError as error:
+            if may_pass(error):
+                self.defer(error)
 
     @property
     def flush_at(self) -> float:

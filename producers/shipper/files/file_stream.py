@@ -8,7 +8,6 @@ Invariants:
 4. Where message ids contain the generation of a file, it is in a checkpoint before its first event is sent.
 """
 
-import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -17,7 +16,6 @@ from typing import Final
 from tickertape.contracts.subjects import LEVELS
 from tickertape.producers.shipper.files.batch import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Batch, exceeds_batch
 from tickertape.producers.shipper.files.completed_files import MAX_COMPLETED
-from tickertape.producers.shipper.files.copies import open_copy
 from tickertape.producers.shipper.files.roots import Roots
 from tickertape.producers.shipper.files.rotation_chain import RotationChain, may_have_work
 from tickertape.producers.shipper.files.tailed_file import TailedFile
@@ -227,7 +225,10 @@ class FileStream(RotationChain):
                         return bool(self._ready)
                 events = [] if file.ended else file.read(now)
                 if file.truncated:
-                    self._continue_truncated(file, now)
+                    flushed = self.continue_truncated(file, now)
+                    if flushed is None:
+                        return False
+                    self._ready.extend((file, parsed) for parsed in flushed)
                     break
                 # Only at the end of the file, where an incomplete line or event is certain to be the last.
                 if finish and file.at_eof and not events:
@@ -240,34 +241,6 @@ class FileStream(RotationChain):
             else:
                 return False
         return bool(self._ready)
-
-    def _continue_truncated(self, file: TailedFile, now: float) -> None:
-        """Continue in the copy of a truncated file, if there is one, and then in the file from its start."""
-        # What can fail comes first: until the successor is in the chain, the next read repeats all of this.
-        successor = file.next_generation(self._parser(), now)
-        copy = None
-        try:
-            copy = open_copy(self._roots, self.path, file.matches_copy, {other.key for other in self.chain})
-            if copy is not None:
-                path, fd = copy
-                file.switch_to_copy(fd, path)
-        except OSError:
-            successor.close()
-            if copy is not None:
-                os.close(copy[1])
-            raise
-        self.chain.insert(self.chain.index(file) + 1, successor)
-        if copy is None:
-            file.end()
-            # An incomplete line continues in the copy; without a copy its rest is lost with the file.
-            self._ready.extend((file, parsed) for parsed in file.finish(now))
-        else:
-            file.mark_rotated()
-            self.completed.pop(file.key, None)
-        # The file may have been truncated more than once.
-        self.open_missed(file.verified_at - TICK, now, before=successor)
-        if self.deferred:  # the search is repeated before the successor is read
-            successor.mark_verified(file.verified_at)
 
     def _take_completed(self, now: float) -> None:
         """Collect files that are completely batched and no longer written to."""
@@ -283,10 +256,9 @@ class FileStream(RotationChain):
             # Otherwise blank lines at the end, which are in no event, are covered here, up to its size.
             if not file.ended:
                 file.mark_batched(file.read_offset)
-                if file.exists:
-                    self.completed[file.key] = file.position(done=True)
-                else:
-                    self.remember_gone(file.position(done=True), now)
+                self.completed[file.key] = file.position(done=True)
+                if not file.exists:
+                    self.completed.mark_gone(file.key)
             self._collected_completed.append(self.chain.popleft())
 
     def mark_shipped(self, batch: Batch, sequence: int) -> None:

@@ -10,11 +10,11 @@ Invariants:
 import os
 import stat
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from dataclasses import dataclass, field
 from typing import Final
 
-from tickertape.producers.shipper.compressed.formats import COMPRESSED
+from tickertape.producers.shipper.content.compression import COMPRESSED
 from tickertape.producers.shipper.files.rotation import (
     MAX_SCANS,
     base_of,
@@ -77,6 +77,16 @@ class FolderListings:
                 listing = self._list(folder)
                 found += [path for name in names for path in listing.compressed.get(name, ())]
         return list(dict.fromkeys(found))
+
+    def inodes(self, folder: str) -> Container[int]:
+        """Return the inodes of a folder's uncompressed files.
+
+        Raises:
+            OSError: the folder cannot be read at the moment.
+        """
+        with ignore_lasting():
+            return self._list(folder).by_inode
+        return ()
 
     def _scan(self, path: str, keys: Collection[Key]) -> tuple[list[tuple[str, os.stat_result]], bool]:
         names = names_of(path)

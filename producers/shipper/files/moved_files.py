@@ -1,4 +1,4 @@
-"""Search for files that were moved to another folder, or compressed, while the shipper was not running.
+"""Search for files that were moved to another folder, and for the copies of truncated files.
 
 Invariants:
 
@@ -6,35 +6,19 @@ Invariants:
 2. Only folders whose files may be read are searched.
 """
 
-import bz2
-import gzip
-import io
-import lzma
 import os
-import stat
-import tempfile
-import zlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from typing import IO, Final
+from typing import Final
 
 from tickertape.producers.shipper.files.completed_files import has_position
+from tickertape.producers.shipper.files.globs import may_pass
 from tickertape.producers.shipper.files.roots import PathChanged, Roots
-from tickertape.producers.shipper.position import FilePosition
+from tickertape.producers.shipper.files.rotation import MAX_SCANS, base_of, names_of
+from tickertape.producers.shipper.position import FilePosition, Key, key_of
 
 MAX_ENTRIES: Final = 20_000
 """Entries of folders that are examined in a search, which blocks everything else."""
-
-MAX_UNCOMPRESSED: Final = 1 << 30
-"""Bytes of a compressed file that are uncompressed; more could fill the disk of temporary files."""
-
-_BLOCK: Final = 1 << 20
-
-_OPENERS: Final[dict[str, Callable[[IO[bytes]], io.BufferedIOBase]]] = {
-    ".gz": lambda file: gzip.GzipFile(fileobj=file),
-    ".bz2": bz2.BZ2File,
-    ".xz": lzma.LZMAFile,
-}
 
 
 def find_moved(roots: Roots, path: str, position: FilePosition) -> tuple[str, int] | None:
@@ -79,52 +63,47 @@ def _entries(folders: Collection[str]) -> Iterator[str]:
                 yield path
 
 
-def open_compressed(
-    roots: Roots, names: Collection[str], since: float, accepts: Callable[[int], bool]
-) -> Iterator[tuple[str, int]]:
-    """Yield the paths and descriptors of the rotated files that are accepted after uncompressing them.
+def open_copy(
+    roots: Roots, path: str, matches: Callable[[int], bool], exclude: Collection[Key]
+) -> tuple[str, int] | None:
+    """Find and open the copy that copytruncate made of a file; return its path and descriptor.
 
     Args:
         roots: folders whose files may be read.
-        names: paths that the files had before they were rotated.
-        since: UNIX seconds; files that were not modified after this time are not considered.
-        accepts: returns whether an uncompressed file is wanted.
+        path: the file that was copied and then truncated.
+        matches: returns whether an open file contains everything that was read of the original.
+        exclude: files that are not considered.
+
+    Raises:
+        OSError: a candidate cannot be read.
     """
-    found = []
-    for path in roots.listings.compressed(names):
-        if os.path.splitext(path)[1] not in _OPENERS:
+    for _ in range(MAX_SCANS):
+        try:
+            return _open_copy(roots, path, matches, exclude)
+        except PathChanged:
+            continue
+    return None
+
+
+def _open_copy(
+    roots: Roots, path: str, matches: Callable[[int], bool], exclude: Collection[Key]
+) -> tuple[str, int] | None:
+    names = names_of(path)
+    for candidate, status in roots.listings.siblings(path):
+        key = key_of(status)
+        if key in exclude or base_of(candidate) not in names:
             continue
         try:
-            status = os.lstat(path)
+            fd = roots.open_same(candidate, key)
+        except OSError as error:
+            if may_pass(error):
+                raise  # the copy must not be missed
+            continue
+        try:
+            if matches(fd):
+                return candidate, fd
         except OSError:
-            continue
-        if stat.S_ISREG(status.st_mode) and status.st_mtime > since:
-            found.append((status.st_mtime_ns, path))
-    for modified_ns, path in sorted(found):
-        fd = _uncompress(roots, path, modified_ns)
-        if fd is None:
-            continue
-        if accepts(fd):
-            yield path, fd
-        else:
             os.close(fd)
-
-
-def _uncompress(roots: Roots, path: str, modified_ns: int) -> int | None:
-    """Return the descriptor of a temporary file without a name; None if the file cannot be uncompressed."""
-    try:
-        with (
-            open(roots.open(path), "rb") as raw,
-            _OPENERS[os.path.splitext(path)[1]](raw) as source,
-            tempfile.TemporaryFile(buffering=0) as target,
-        ):
-            size = 0
-            while block := source.read(_BLOCK):
-                size += len(block)
-                if size > MAX_UNCOMPRESSED:
-                    return None
-                target.write(block)
-            os.utime(target.fileno(), ns=(modified_ns, modified_ns))
-            return os.dup(target.fileno())
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, PathChanged):
-        return None
+            raise
+        os.close(fd)
+    return None

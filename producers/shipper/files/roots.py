@@ -17,6 +17,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
+from tickertape.producers.shipper.content.uncompressor import Uncompressor
 from tickertape.producers.shipper.files.folder_listings import FolderListings
 from tickertape.producers.shipper.files.globs import fixed_folder
 from tickertape.producers.shipper.position import Key, key_of
@@ -77,6 +78,7 @@ class Roots:
     Attributes:
         forbidden: paths that were found since ``begin_scan`` and must not be read.
         listings: listings of folders.
+        uncompressor: reader of compressed files.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Roots:
     ) -> None:
         self.forbidden: set[str] = set()
         self.listings = FolderListings()
+        self.uncompressor = Uncompressor()
         self._folders = {folder: os.path.realpath(folder) for folder in map(fixed_folder, patterns)}
         self._others = [os.path.realpath(folder) for folder in others]
         self._warn = warn
@@ -96,6 +99,7 @@ class Roots:
 
     def begin_scan(self) -> set[str]:
         """Start a scan; return the paths that the previous one was not allowed to read."""
+        self.uncompressor.begin_scan()
         previous, self.forbidden = self.forbidden, set()
         return previous
 

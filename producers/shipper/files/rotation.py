@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tickertape.contracts.subjects import SubjectError, escape
+from tickertape.producers.shipper.content.compression import COMPRESSED
 from tickertape.producers.shipper.files.globs import may_pass
 
 from tickertape.text import escape_surrogates
@@ -20,6 +21,9 @@ MAX_SCANS: Final = 8
 # Numbers and dates, as logrotate and the handlers of Python append them or put them before the extension.
 _MARK: Final = r"[.-]\d[\d._T:-]*"
 _MARKED: Final = re.compile(rf"(?P<name>.+?){_MARK}|(?P<stem>.+?){_MARK}(?P<extension>\.[A-Za-z]+)")
+_NUMBER_DIGITS: Final = 4
+"""Maximum number of digits of a number; more are a date."""
+
 _DATED: Final = re.compile(r"[.-]\d{4}-?\d{2}-?\d{2}")
 
 
@@ -34,6 +38,36 @@ def base_of(path: str) -> str | None:
     if match is None:
         return None
     return os.path.join(folder, match["name"] or match["stem"] + match["extension"])
+
+
+def is_later_rotation(path: str, *, than: str) -> bool | None:
+    """Return whether a file was rotated later than another of the same log, judging by their names.
+
+    Numbers grow with the age of files, and dates do not. None if the names have no such order.
+    """
+    marks = []
+    for name in (path, than):
+        stem, extension = os.path.splitext(name)
+        stem = stem if extension in COMPRESSED else name
+        base = base_of(stem)
+        digits = re.findall(r"\d+", _marked_part(stem)) if base is not None else []
+        marks.append((base, "".join(digits)))
+    (base, mark), (other_base, other_mark) = marks
+    if base != other_base or not mark or not other_mark or mark == other_mark:
+        return None
+    if len(mark) <= _NUMBER_DIGITS and len(other_mark) <= _NUMBER_DIGITS:
+        return int(mark) < int(other_mark)
+    return mark > other_mark if len(mark) == len(other_mark) else None
+
+
+def _marked_part(path: str) -> str:
+    """Return the part of a name that a rotation has added."""
+    name = os.path.basename(path)
+    match = _MARKED.fullmatch(name)
+    if match is None:
+        return ""
+    start = match.end("name") if match["name"] else match.end("stem")
+    return name[start:]
 
 
 def source_of(path: str) -> str:

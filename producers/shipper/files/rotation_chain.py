@@ -9,23 +9,26 @@ Invariants:
 4. An error that may pass is no sign that a file is gone: the scan is deferred, and the next one repeats it.
 """
 
+import contextlib
 import os
 from collections import ChainMap
 from collections.abc import Callable, Container, Mapping
 
+from tickertape.producers.shipper.content.losses import Loss
+from tickertape.producers.shipper.content.uncompressor import Uncompressing
 from tickertape.producers.shipper.files.completed_files import has_position
-from tickertape.producers.shipper.files.copies import open_copy
-from tickertape.producers.shipper.files.file_chain import FileChain
+from tickertape.producers.shipper.files.compressed_files import CompressedChain
 from tickertape.producers.shipper.files.globs import may_pass
-from tickertape.producers.shipper.files.moved_files import find_moved, open_compressed
+from tickertape.producers.shipper.files.moved_files import find_moved, open_copy
 from tickertape.producers.shipper.files.roots import PathChanged
 from tickertape.producers.shipper.files.rotation import MAX_SCANS, base_of, names_of
-from tickertape.producers.shipper.files.tailed_file import CHUNK_BYTES, TailedFile
+from tickertape.producers.shipper.files.tailed_file import TailedFile
+from tickertape.producers.shipper.parsing.parser import ParsedEvent
 from tickertape.producers.shipper.position import FilePosition, Key, key_of
 from tickertape.producers.shipper.timing import CLOCK_MARGIN, TICK
 
 
-class RotationChain(FileChain):
+class RotationChain(CompressedChain):
     """Search for the files of one name that rotations have moved."""
 
     def open_after_restart(self, visible: Mapping[Key, str], now: float) -> None:
@@ -39,12 +42,10 @@ class RotationChain(FileChain):
         if self.completed:
             self._retry(lambda: self._reopen_grown(visible))
         self.open_pending(visible, now)
-        if self.scanned_at:
+        if self.scanned_at and not self.deferred:  # the next scan repeats all of this
             # Not one set of both, which would take quadratic time for many streams.
             known = ChainMap[Key, object](dict(self.completed), visible)  # type: ignore[arg-type]
             self.open_missed(self.scanned_at - CLOCK_MARGIN, now, known)
-            if not self.deferred:  # the next scan repeats all of this
-                self._retry(lambda: self._open_missed_compressed(now))
         self.resumed = not self.deferred
 
     def _reopen_grown(self, visible: Container[Key]) -> None:
@@ -79,6 +80,8 @@ class RotationChain(FileChain):
                 attempt()
             except PathChanged:
                 continue
+            except Uncompressing:
+                break
             except OSError as error:
                 self.defer(error)
             return
@@ -120,12 +123,12 @@ class RotationChain(FileChain):
         )
         if copy is not None:
             file = self._add(*copy, now, position)
-            self.completed.pop(file.key, None)
+            self.completed.mark_gone(file.key)
+        elif self._open_moved(position, now):
+            pass
         # It may be away with its name, or is opened later in this scan.
         elif self.absence or _has_same_inode(position):
             self.completed[key] = position
-        elif self._open_moved(position, now):
-            pass
         # A visible file was truncated in place, or has the inode of the one that is gone; it is read from its
         # start.
         elif key not in visible:
@@ -142,30 +145,7 @@ class RotationChain(FileChain):
             self.moved_to = os.path.join(os.path.dirname(found[0]), os.path.basename(self.path))
             self._add(*found, now, position)
             return True
-        for path, fd in open_compressed(self._roots, self._all_names(), 0.0, position.matches):
-            self._add(path, fd, now, position, is_settled=True)
-            return True
-        return False
-
-    def _open_missed_compressed(self, now: float) -> None:
-        """Open files that were rotated and compressed while the shipper was not running."""
-
-        def is_missed(fd: int) -> bool:
-            positions = (*self.completed.values(), *self.pending.values())
-            if any(one.offset and one.matches(fd) for one in positions):
-                return False
-            # The original is still there while it is being compressed, and may not be read yet.
-            head = os.pread(fd, CHUNK_BYTES, 0)
-            return not any(
-                file.is_copied_in(fd) if file.read_offset else file.contains_at(head, 0)
-                for file in self.chain
-                if not file.ended
-            )
-
-        # Without a margin: the checkpoint does not remember what has been read of compressed files.
-        since = self.scanned_at - TICK
-        for path, fd in open_compressed(self._roots, self._all_names(), since, is_missed):
-            self._add(path, fd, now, is_settled=True)
+        return self.open_compressed(position, now)
 
     def _path_of(self, position: FilePosition) -> str | None:
         """Return the current path of a file among its siblings, or None."""
@@ -212,13 +192,23 @@ class RotationChain(FileChain):
         Returns:
             True if there are such files.
         """
-        count = len(self.chain)
-        self._retry(lambda: self._open_missed(since, now, exclude, before))
+        known = set(self.chain)
+
+        def attempt() -> None:
+            self._open_missed(since, now, exclude, before)
+            # Only now: the original is removed once its compressed file is complete.
+            self.open_missed_compressed(since, now, before)
+
+        self._retry(attempt)
+        opened = set(self.chain) - known
         if self.deferred:  # the next scan must look as far back
             self.scanned_at = min(self.scanned_at, since + CLOCK_MARGIN)
-        if (opened := len(self.chain) > count) and before is not None:
+        else:
+            with contextlib.suppress(OSError):  # it is settled later
+                self.losses.settle([file.size for file in opened])
+        if opened and before is not None:
             before.mark_verified(now)
-        return opened
+        return bool(opened)
 
     def _open_missed(
         self, since: float, now: float, exclude: Container[Key], before: TailedFile | None
@@ -248,6 +238,61 @@ class RotationChain(FileChain):
                 self._add(path, fd, now, position, before=before)
                 completed.pop(key, None)
 
+    def observe(self, file: TailedFile, path: str, size: int) -> None:
+        """Record at which path and with which size a scan has found a file."""
+        file.update_path(path)
+        with contextlib.suppress(OSError):  # reading it reports the error
+            file.observe(size)
+
+    def take_losses(self) -> list[Loss]:
+        """Return the losses that are new."""
+        for position in self.lost:
+            self.losses.report(
+                f"{position.path}: no longer found in any folder that may be read, with {position.offset}"
+                " bytes shipped; lines after these are lost"
+            )
+        self.lost.clear()
+        return self.losses.take()
+
+    def continue_truncated(self, file: TailedFile, now: float) -> list[ParsedEvent] | None:
+        """Continue in the copy of a truncated file, if there is one, and then in the file from its start.
+
+        Returns:
+            The last events of the file if it ends; None if it is not known yet whether there is a copy.
+        """
+        # What can fail comes first: until the successor is in the chain, the next read repeats all of this.
+        successor, copy = file.next_generation(self._parser(), now), None
+        try:
+            copy = open_copy(self._roots, self.path, file.matches_copy, {other.key for other in self.chain})
+            if copy is not None:
+                path, fd = copy
+                file.switch_to_copy(fd, path)
+            has_copy = copy is not None or self.open_compressed_copy(file, now)
+        except (OSError, Uncompressing) as error:
+            successor.close()
+            if copy is not None:
+                os.close(copy[1])
+            if isinstance(error, Uncompressing):
+                return None
+            raise
+        self.chain.insert(self.chain.index(file) + 1, successor)
+        unread, later = file.take_unread_sizes()
+        last: list[ParsedEvent] = []
+        if has_copy:
+            file.mark_rotated()
+            self.completed.mark_gone(file.key)
+        else:
+            later.insert(0, unread)
+            file.end()
+            # An incomplete line continues in the copy; without a copy its rest is lost with the file.
+            last = file.finish(now)
+        self.losses.add_missing(self.path, later)
+        # The file may have been truncated more than once.
+        self.open_missed(file.verified_at - TICK, now, before=successor)
+        if self.deferred:  # the search is repeated before the successor is read
+            successor.mark_verified(file.verified_at)
+        return last
+
     def _is_copy(self, fd: int) -> bool:
         """Return whether an open file is a copy of a tailed one; close it if so, or if it cannot be read."""
         try:
@@ -261,11 +306,12 @@ class RotationChain(FileChain):
 
 
 def _has_same_inode(position: FilePosition) -> bool:
-    """Return whether a file is at its path, apart from the number of the device, which a mount can change."""
+    """Return whether a file is at its path, on a file system with another number since it was mounted."""
     try:
-        return os.lstat(position.path).st_ino == position.inode
+        status = os.lstat(position.path)
     except OSError:
         return False
+    return status.st_ino == position.inode and status.st_dev != position.device
 
 
 def may_have_work(file: TailedFile, now: float) -> bool:

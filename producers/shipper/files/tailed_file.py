@@ -12,13 +12,14 @@ import os
 import secrets
 from typing import Final
 
+from tickertape.producers.shipper.content.open_file import OpenFile
+from tickertape.producers.shipper.files.rotation import is_later_rotation
 from tickertape.producers.shipper.lines.encoded_lines import EncodedLines
 from tickertape.producers.shipper.parsing.parser import ParsedEvent, Parser
 from tickertape.producers.shipper.position import (
     HEAD_BYTES,
     PRECEDING_BYTES,
     FilePosition,
-    Key,
     digest,
     hash_before,
     key_of,
@@ -29,7 +30,7 @@ CHUNK_BYTES: Final = 64 * 1024
 """Bytes that one read requests."""
 
 
-class TailedFile:
+class TailedFile(OpenFile):
     """Open file with its read, batched and shipped offsets.
 
     Args:
@@ -42,13 +43,11 @@ class TailedFile:
         timing: its timeouts, which do not depend on ``now``.
 
     Attributes:
-        read_offset: bytes that have been read.
         batched_offset: bytes whose events are in a batch.
         shipped_offset: bytes whose events are acknowledged.
         missing: no path or glob matches the file any more.
         at_eof: the last read reached the end of the file.
         truncated: the file no longer contains the data that was read, and this is not handled yet.
-        ended: nothing more is read from this generation.
         settled: the system has reported no change for ``MULTILINE_TIMEOUT``.
         verified_at: UNIX seconds at which the file was last known to contain the data that was read.
         decoder: decoder of its lines.
@@ -64,33 +63,25 @@ class TailedFile:
         offset: int = 0,
         timing: Timing = Timing(),  # noqa: B008 - immutable
     ) -> None:
-        self.key: Key = key_of(os.fstat(fd))
-        self.path = path
+        super().__init__(path, fd, position.offset if position is not None else offset)
+        self.batched_offset = self.shipped_offset = self.read_offset
         self.generation = position.generation if position is not None else secrets.token_hex(8)
-        self.missing = self.at_eof = self.truncated = self.ended = self.settled = False
+        self.missing = self.at_eof = self.truncated = self.settled = False
         self.verified_at = now
         self._timing = timing
         self._parser = parser
         self.decoder = parser.decoder
-        self._fd = fd
-        self._rotated_at: float | None = None
         self._grew_at = 0.0
         # Size and modification time at the last read that reached the end of the file, or before the first.
         self._eof_fingerprint = self._unread_fingerprint = (-1, -1)
-        self._head = b""
         self._line = EncodedLines(self.decoder)
-        self.read_offset = self.batched_offset = self.shipped_offset = (
-            position.offset if position is not None else offset
-        )
-        self._load_context(position.encoding if position is not None else "")
+        self._restart_lines(position.encoding if position is not None else "")
 
     def __repr__(self) -> str:
         return f"<TailedFile {self.path} read {self.read_offset}, shipped {self.shipped_offset}>"
 
-    def _load_context(self, encoding: str | None) -> None:
-        start = max(0, self.read_offset - PRECEDING_BYTES)
-        self._preceding = os.pread(self._fd, self.read_offset - start, start)
-        self._head = os.pread(self._fd, min(HEAD_BYTES, self.read_offset), 0)
+    def _restart_lines(self, encoding: str | None) -> None:
+        self._load_context()
         self._line.restart(self.read_offset, self._head, encoding)
 
     def rewind(self, position: FilePosition | None = None) -> None:
@@ -103,7 +94,7 @@ class TailedFile:
         self._eof_fingerprint = (-1, -1)
         # The parser holds lines of the discarded range, which are fed again.
         self._parser.reset()
-        self._load_context(position.encoding if position is not None else None)
+        self._restart_lines(position.encoding if position is not None else None)
 
     def mark_batched(self, offset: int) -> int:
         """Record that all events up to an offset are in a batch; return the previous such offset."""
@@ -126,6 +117,7 @@ class TailedFile:
         self._fd, self.path = fd, path
         self.truncated = self.ended = self.at_eof = False
         self._eof_fingerprint = (-1, -1)
+        self._known_size = self.read_offset
 
     def end(self) -> None:
         """End this generation, whose content was truncated."""
@@ -146,7 +138,9 @@ class TailedFile:
         # Duplicated, because each generation closes its own descriptor.
         fd = os.dup(self._fd)
         try:
-            return TailedFile(self.path, fd, parser, now, timing=self._timing)
+            successor = TailedFile(self.path, fd, parser, now, timing=self._timing)
+            successor.observe(os.fstat(fd).st_size)
+            return successor
         except OSError:
             os.close(fd)
             raise
@@ -165,11 +159,6 @@ class TailedFile:
         if self._rotated_at is None:
             self._rotated_at = self._timing.clock()
 
-    @property
-    def is_rotated(self) -> bool:
-        """Whether the file was renamed."""
-        return self._rotated_at is not None
-
     def is_complete(self) -> bool:
         """Return whether the file is read to its end and its writer has certainly moved on."""
         if self._rotated_at is None or not self.at_eof:
@@ -181,16 +170,6 @@ class TailedFile:
 
     def _complete_at(self, rotated_at: float) -> float:
         return max(rotated_at, self._grew_at) + self._timing.grace
-
-    def _fingerprint(self) -> tuple[int, int]:
-        """Return the size and the modification time in nanoseconds."""
-        status = os.fstat(self._fd)
-        return (status.st_size, status.st_mtime_ns)
-
-    @property
-    def exists(self) -> bool:
-        """Whether the file has a name, at whatever path."""
-        return os.fstat(self._fd).st_nlink > 0
 
     @property
     def lag(self) -> int:
@@ -247,17 +226,16 @@ class TailedFile:
         if fingerprint == self._eof_fingerprint and self.at_eof:
             self.verified_at = now
             return self._flush_if_due(now)
-        if fingerprint[0] < self.read_offset:
-            self.truncated = True
-            return []
+        if fingerprint[0] < self.read_offset or self._later_sizes:
+            return self._end_truncated(fingerprint[0])
         overlap = len(self._preceding)
         # The bytes before the offset are read again in the same call: they show that the new bytes continue
         # what was read before.
         data = os.pread(self._fd, overlap + CHUNK_BYTES, self.read_offset - overlap)
         # After a pause the head is compared as well: padded lines can have the same preceding bytes.
         if not data.startswith(self._preceding) or (self.at_eof and not self.contains_at(self._head, 0)):
-            self.truncated = True
-            return []
+            return self._end_truncated(fingerprint[0])
+        self._known_size = max(self._known_size, fingerprint[0])
         self.verified_at = now
         self.at_eof = len(data) < overlap + CHUNK_BYTES
         if self.at_eof:
@@ -274,6 +252,11 @@ class TailedFile:
         self.read_offset += added
         lines, ends, truncated = self._line.split(data[overlap:] if overlap else data, start)
         return self._parser.feed(lines, ends, now, truncated, written=fingerprint[1] / 1e9)
+
+    def _end_truncated(self, size: int) -> list[ParsedEvent]:
+        self.truncated = True
+        self.observe(size)
+        return []
 
     def _flush_if_due(self, now: float) -> list[ParsedEvent]:
         """Flush incomplete lines and events whose timeout has expired."""
@@ -302,49 +285,18 @@ class TailedFile:
             self.decoder.state_at(self.batched_offset),
         )  # fmt: skip
 
-    def matches_copy(self, fd: int) -> bool:
-        """Return whether another open file contains everything that was read of this one."""
-        if not self.read_offset or os.fstat(fd).st_size < self.read_offset:
-            return False
-        start = self.read_offset - len(self._preceding)
-        same_end = os.pread(fd, len(self._preceding), start) == self._preceding
-        return same_end and os.pread(fd, len(self._head), 0) == self._head
-
     def still_matches(self, position: FilePosition) -> bool:
         """Return whether the file still contains everything that another process has shipped."""
         return position.matches(self._fd)
 
-    def is_unread_and_newer_than(self, other: os.stat_result) -> bool:
-        """Return whether nothing was read of this file, and it was modified later than another."""
-        return not self.read_offset and os.fstat(self._fd).st_mtime_ns > other.st_mtime_ns
-
-    def is_older_than(self, other: os.stat_result) -> bool:
-        """Return whether this file was last modified before another."""
-        return os.fstat(self._fd).st_mtime_ns < other.st_mtime_ns
-
-    def is_copied_in(self, fd: int) -> bool:
-        """Return whether another open file is a copy of this one, complete or still being written."""
-        # Nothing is in memory to compare with, so the other file's head is compared with this file on disk.
-        if not self.read_offset and not self.is_rotated:
-            head = os.pread(fd, CHUNK_BYTES, 0)
-            return bool(head) and self.contains_at(head, 0)
-        size = os.fstat(fd).st_size
-        if size >= self.read_offset:
-            return self.matches_copy(fd)
-        # A copy in the making is shorter than what was read; what it has must be at the same place of this
-        # file.
-        start = max(0, size - CHUNK_BYTES)
-        return self.contains_at(os.pread(fd, CHUNK_BYTES, start), start)
-
-    def has_same_head(self, head: bytes) -> bool:
-        """Return whether what was read of this file has the same head as another, as far as both extend."""
-        count = min(len(head), len(self._head))
-        return bool(self.read_offset) and head[:count] == self._head[:count]
-
-    def contains_at(self, data: bytes, offset: int) -> bool:
-        """Return whether the file contains the given bytes at an offset."""
-        return os.pread(self._fd, len(data), offset) == data
-
-    def close(self) -> None:
-        """Close the file descriptor."""
-        os.close(self._fd)
+    def is_unread_and_newer_than(self, other: "TailedFile", status: os.stat_result) -> bool:
+        """Return whether nothing was read of this file, and it was written after another with a status."""
+        if self.read_offset:
+            return False
+        if other.is_uncompressed == self.is_uncompressed:
+            return self.is_newer_than(status)
+        # One is compressed, and its time may be later than its last line; numbers of files have an order.
+        is_newer = is_later_rotation(self.path, than=other.path) if self.is_at_its_path() else None
+        if is_newer is None:
+            return other.is_uncompressed and self.is_newer_than(status)
+        return is_newer

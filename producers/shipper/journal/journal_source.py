@@ -39,6 +39,16 @@ class JournalSource:
         """Whether the last scan found files that cannot be opened until something is done about it."""
         return self._files.unreadable
 
+    @property
+    def lost_files(self) -> int:
+        """Number of files with lines that are lost."""
+        return self._files.lost_files
+
+    @property
+    def lost_bytes(self) -> int:
+        """Number of bytes that are known to be lost."""
+        return self._files.lost_bytes
+
     def scan(self, now: float) -> None:
         """Find new files."""
         self._files.scan(now)

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import io
 import itertools
 import os
 import time
@@ -12,6 +13,7 @@ from typing import Any
 import orjson
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from tickertape.contracts.events import Status
 from tickertape.producers.shipper.dry_run.run import PrintingSink
 from tickertape.producers.shipper.files.batch import Batch
 from tickertape.producers.shipper.files.file_stream import FileStream
@@ -25,7 +27,7 @@ from tickertape.producers.shipper.runner import run_shipper
 from tickertape.producers.shipper.settings import ShipSettings
 from tickertape.producers.shipper.shipper import DRAIN_POLL_INTERVAL, POLL_INTERVAL, ShipError, Shipper
 from tickertape.producers.shipper.sinks.sink import Checkpoint, OutgoingEvent, StoredCheckpoint
-from tickertape.producers.shipper.status import ShipCollector, health_event
+from tickertape.producers.shipper.status import ShipCollector, health_event, print_health
 from tickertape.producers.shipper.stdin_spool import SpoolError, StdinSpool
 from tickertape.producers.shipper.throttle import Throttle, ThrottleSettings
 from tickertape.producers.shipper.timing import Timing
@@ -34,6 +36,7 @@ from tests.support.other_thread import changing
 from tests.support.patience import PATIENCE
 from tests.support.shipper_desk import PLAIN, Desk
 from tickertape.process.tasks import Tasks
+from tickertape.process.terminal import Terminal
 
 
 def stream(name: str, folder: Path) -> FileStream:
@@ -459,4 +462,28 @@ def test_metrics_and_status_count_forbidden_files(tmp_path: Path) -> None:
     event = health_event(shipper, desk.counts, "host")
     assert isinstance(event.checks, dict)
     assert event.checks["forbidden_files"] == 1
+    desk.close()
+
+
+def test_metrics_and_status_count_lost_lines(tmp_path: Path) -> None:
+    """Lines that were truncated unread are counted, and the shipper is no longer healthy."""
+    desk = Desk(tmp_path)
+    desk.write("app.log", "one\n")
+    desk.ship()
+    desk.write("app.log", "two\nthree\n")
+    desk.discovery.scan(desk.now)
+    desk.truncate("app.log")
+    desk.settle()
+    shipper = Shipper(desk.discovery, PrintingSink(), FileWatcher([]), 1_000, print)
+    registry = CollectorRegistry()
+    registry.register(ShipCollector(shipper, desk.counts))
+    metrics = generate_latest(registry).decode()
+    assert "tickertape_ship_lost_files_total 1.0" in metrics
+    assert "tickertape_ship_lost_bytes_total 10.0" in metrics
+    event = health_event(shipper, desk.counts, "host")
+    assert event.status is Status.DEGRADED
+    output = io.StringIO()
+    payload = orjson.dumps(event.model_dump(mode="json", exclude_none=True))
+    print_health("host", "system.health.shipper.host", payload, Terminal(file=output, width=200))
+    assert "1 files with lost lines (10 B or more lost)" in output.getvalue()
     desk.close()

@@ -24,6 +24,8 @@ NAMES = (
     "truncated_lines",
     "invalid_lines",
     "forbidden_files",
+    "lost_files",
+    "lost_bytes",
 )
 FILES = st.fixed_dictionaries({}, optional=dict.fromkeys(FILE, VALUES)) | st.just(FILE) | VALUES
 CHECKS = st.fixed_dictionaries(

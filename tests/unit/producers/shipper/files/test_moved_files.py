@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tickertape.producers.shipper.files import moved_files
+from tickertape.producers.shipper.content import uncompressor
 
 from tests.support.shipper_desk import Desk
 
@@ -150,7 +150,7 @@ def test_a_file_that_cannot_be_uncompressed_is_reported(desk: Desk) -> None:
 
 def test_a_compressed_file_does_not_fill_the_disk(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that grows without limit when it is uncompressed is not read."""
-    monkeypatch.setattr(moved_files, "MAX_UNCOMPRESSED", 100)
+    monkeypatch.setattr(uncompressor, "MAX_UNCOMPRESSED", 100)
     desk.write("app.log", lines(1, 3))
     desk.settle()
     desk.write("app.log", lines(4, 100))

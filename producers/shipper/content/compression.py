@@ -4,13 +4,12 @@ import bz2
 import contextlib
 import gzip
 import importlib
-import io
 import lzma
 import os
 import zipfile
 import zlib
 from collections.abc import Callable
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Protocol
 
 from tickertape.errors import TickertapeError
 
@@ -23,6 +22,15 @@ COMPRESSED: Final = (
     ".gz", ".bz2", ".xz", ".lzma", ".zip", ".zst", ".lz4", ".lzo", ".br", ".Z", ".7z",
 )  # fmt: skip
 """Extensions of compressed files, which are not read as text."""
+
+
+_ZST_CHUNK: Final = 2048
+"""Compressed bytes that are uncompressed in one go; they become at most 64 MiB."""
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes, at most ``size``; nothing at the end."""
 
 
 class UnreadableContent(TickertapeError):
@@ -48,22 +56,39 @@ def _open_zip(file: IO[bytes]) -> IO[bytes]:
     return archive.open(names[0])
 
 
-def _open_zst(file: IO[bytes]) -> IO[bytes]:
-    if zstandard is None:
-        raise UnreadableContent(
-            "reading .zst needs the library zstandard; install tickertape[zstd], or compress with gzip"
-        )
-    stream: IO[bytes] = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-    return stream
+class _ZstReader:
+    """Reader of the frames of a file; unlike the library's, it notices that the last frame is incomplete."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._frame: Any = None
+        self._data = b""
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, at most ``size``; nothing at the end."""
+        while not self._data:
+            chunk = self._file.read(_ZST_CHUNK)
+            if not chunk:
+                if self._frame is not None:
+                    raise EOFError("the last frame is incomplete")
+                return b""
+            while chunk:
+                self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
+                self._data += self._frame.decompress(chunk)
+                chunk = self._frame.unused_data if self._frame.eof else b""
+                if self._frame.eof:
+                    self._frame = None
+        data, self._data = self._data[:size], self._data[size:]
+        return data
 
 
-_OPENERS: Final[dict[str, Callable[[IO[bytes]], IO[bytes] | io.BufferedIOBase]]] = {
+_OPENERS: Final[dict[str, Callable[[IO[bytes]], _Readable]]] = {
     ".gz": lambda file: gzip.GzipFile(fileobj=file),
     ".bz2": bz2.BZ2File,
     ".xz": lzma.LZMAFile,
     ".lzma": lzma.LZMAFile,
     ".zip": _open_zip,
-    ".zst": _open_zst,
+    ".zst": _ZstReader,
 }
 
 _ERRORS: Final[tuple[type[Exception], ...]] = (
@@ -73,10 +98,28 @@ _ERRORS: Final[tuple[type[Exception], ...]] = (
 """Errors that say that a file is damaged, incomplete, encrypted, or of another format than its name."""
 
 
-def is_readable(path: str) -> bool:
-    """Return whether compressed files with the extension of a path can be read by this installation."""
+def check_readable(path: str) -> None:
+    """Check that this installation can read compressed files with the extension of a path.
+
+    Raises:
+        UnreadableContent: it cannot.
+    """
     extension = os.path.splitext(path)[1]
-    return extension in _OPENERS and (extension != ".zst" or zstandard is not None)
+    if extension not in _OPENERS:
+        raise UnreadableContent(f"{extension} is not supported; compress with gzip, bzip2, xz or zstd")
+    if extension == ".zst" and zstandard is None:
+        raise UnreadableContent(
+            "which needs the library zstandard; install tickertape[zstd], or compress with gzip"
+        )
+
+
+def is_readable(path: str) -> bool:
+    """Return whether this installation can read compressed files with the extension of a path."""
+    try:
+        check_readable(path)
+    except UnreadableContent:
+        return False
+    return True
 
 
 class ContentReader:
@@ -91,17 +134,15 @@ class ContentReader:
     """
 
     def __init__(self, path: str, file: IO[bytes]) -> None:
-        extension = os.path.splitext(path)[1]
-        opener = _OPENERS.get(extension)
-        if opener is None:
-            raise UnreadableContent(f"{extension} is not supported; compress with gzip, bzip2, xz or zstd")
-        self._source: Any = self._guarded(opener, file)
+        check_readable(path)
+        self._source: Any = self._guarded(_OPENERS[os.path.splitext(path)[1]], file)
 
     def read(self, size: int) -> bytes:
         """Return the next bytes, at most ``size``; nothing at the end.
 
         Raises:
             UnreadableContent: the file is damaged or incomplete.
+            OSError: the file cannot be read.
         """
         data: bytes = self._guarded(self._source.read, size)
         return data
@@ -113,4 +154,6 @@ class ContentReader:
         except UnreadableContent:
             raise
         except _ERRORS as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the file cannot be read, whatever it contains
             raise UnreadableContent(f"it is damaged or incomplete: {error}") from None

@@ -1,0 +1,167 @@
+"""Open file: what was read, by which it is recognized, and how much is not read yet.
+
+Invariants:
+
+1. A size counts only if the bytes just before the read offset are unchanged at that moment: unread bytes of a
+   file that was truncated are known exactly, up to the last look at it.
+2. Every look that a truncation follows is remembered until the truncation is handled.
+"""
+
+import os
+from typing import Final
+
+from tickertape.producers.shipper.content.uncompressor import Evidence
+from tickertape.producers.shipper.position import (
+    HEAD_BYTES,
+    PRECEDING_BYTES,
+    Key,
+    digest,
+    hash_before,
+    key_of,
+)
+
+COMPARED_BYTES: Final = 64 * 1024
+"""Bytes at the beginning of a file that is not read yet which are compared."""
+
+
+class OpenFile:
+    """Open file with the bytes by which it is recognized.
+
+    Args:
+        path: path at which the file was found.
+        fd: file descriptor, open for reading; this object closes it.
+        offset: bytes that are read, or skipped.
+
+    Attributes:
+        key: its device and inode.
+        path: path at which it was found last.
+        read_offset: bytes that have been read.
+        ended: nothing more is read from this generation.
+        is_uncompressed: it is the content of a compressed file, whose time may be later than its last line.
+    """
+
+    def __init__(self, path: str, fd: int, offset: int) -> None:
+        self.key: Key = key_of(os.fstat(fd))
+        self.path = path
+        self.read_offset = offset
+        self.ended = self.is_uncompressed = False
+        self._fd = fd
+        self._rotated_at: float | None = None
+        self._load_context()
+        # Size at the last look at which the file was not truncated yet.
+        self._known_size = offset
+        # Sizes of later generations at the last look at each; empty until a truncation is seen.
+        self._later_sizes: list[int] = []
+
+    def _load_context(self) -> None:
+        """Read again the bytes by which the file is recognized."""
+        start = max(0, self.read_offset - PRECEDING_BYTES)
+        self._preceding = os.pread(self._fd, self.read_offset - start, start)
+        self._head = os.pread(self._fd, min(HEAD_BYTES, self.read_offset), 0)
+
+    def _fingerprint(self) -> tuple[int, int]:
+        """Return the size and the modification time in nanoseconds."""
+        status = os.fstat(self._fd)
+        return (status.st_size, status.st_mtime_ns)
+
+    @property
+    def is_rotated(self) -> bool:
+        """Whether the file was renamed."""
+        return self._rotated_at is not None
+
+    @property
+    def exists(self) -> bool:
+        """Whether the file has a name, at whatever path."""
+        return os.fstat(self._fd).st_nlink > 0
+
+    def observe(self, size: int) -> None:
+        """Record the size at which the file was found, for the case that it is truncated unread.
+
+        Raises:
+            OSError: the file cannot be read at the moment.
+        """
+        if self.ended or size == (self._later_sizes[-1] if self._later_sizes else self._known_size):
+            return
+        size = os.fstat(self._fd).st_size  # it may have changed since it was found
+        if not self._later_sizes and self._is_continued(size):
+            self._known_size = size
+            return
+        size = os.fstat(self._fd).st_size  # it may have been truncated just now
+        if self._later_sizes and size >= self._later_sizes[-1]:
+            self._later_sizes[-1] = size
+        else:
+            self._later_sizes.append(size)
+
+    def _is_continued(self, size: int) -> bool:
+        """Return whether the file still contains what was read."""
+        if not self.read_offset:
+            return size >= self._known_size
+        return self.contains_at(self._preceding, self.read_offset - len(self._preceding))
+
+    def take_unread_sizes(self) -> tuple[int, list[int]]:
+        """Return the unread bytes of this generation, and those of later ones that were truncated as well."""
+        unread, later = self._known_size - self.read_offset, self._later_sizes[:-1]
+        self._known_size, self._later_sizes = self.read_offset, []
+        return max(0, unread), [size for size in later if size]
+
+    @property
+    def size(self) -> int:
+        """Size of the file in bytes."""
+        return os.fstat(self._fd).st_size
+
+    def evidence(self) -> Evidence:
+        """Return the bytes by which another content is recognized as that of this file."""
+        if self.read_offset:
+            return Evidence(digest(self._head), len(self._head), digest(self._preceding), self.read_offset)
+        head = os.pread(self._fd, COMPARED_BYTES, 0)
+        return Evidence(digest(head), len(head), hash_before(self._fd, len(head)), len(head))
+
+    def matches_copy(self, fd: int) -> bool:
+        """Return whether another open file contains everything that was read of this one."""
+        if not self.read_offset or os.fstat(fd).st_size < self.read_offset:
+            return False
+        start = self.read_offset - len(self._preceding)
+        same_end = os.pread(fd, len(self._preceding), start) == self._preceding
+        return same_end and os.pread(fd, len(self._head), 0) == self._head
+
+    def is_newer_than(self, other: os.stat_result) -> bool:
+        """Return whether this file was last modified after another."""
+        return os.fstat(self._fd).st_mtime_ns > other.st_mtime_ns
+
+    def is_at_its_path(self) -> bool:
+        """Return whether the file still has the path at which it was found."""
+        try:
+            return self.is_uncompressed or key_of(os.lstat(self.path)) == self.key
+        except OSError:
+            return False
+
+    def is_older_than(self, other: os.stat_result) -> bool:
+        """Return whether this file was last modified before another."""
+        return os.fstat(self._fd).st_mtime_ns < other.st_mtime_ns
+
+    def is_copied_in(self, fd: int) -> bool:
+        """Return whether another open file is a copy of this one, complete or still being written."""
+        # Nothing is in memory to compare with, so the other file's head is compared with this file on disk.
+        if not self.read_offset and not self.is_rotated:
+            head = os.pread(fd, COMPARED_BYTES, 0)
+            return bool(head) and self.contains_at(head, 0)
+        size = os.fstat(fd).st_size
+        if size >= self.read_offset:
+            return self.matches_copy(fd)
+        # A copy in the making is shorter than what was read; what it has must be at the same place of this
+        # file.
+        start = max(0, size - COMPARED_BYTES)
+        return self.contains_at(os.pread(fd, COMPARED_BYTES, start), start)
+
+    def has_same_head(self, head: bytes) -> bool:
+        """Return whether what was read of this file has the same head as another, as far as both extend."""
+        count = min(len(head), len(self._head))
+        return bool(self.read_offset) and head[:count] == self._head[:count]
+
+    def contains_at(self, data: bytes, offset: int) -> bool:
+        """Return whether the file contains the given bytes at an offset."""
+        return os.pread(self._fd, len(data), offset) == data
+
+    def close(self) -> None:
+        """Close the file descriptor."""
+        os.close(self._fd)
