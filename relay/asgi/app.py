@@ -16,9 +16,9 @@ example with FastAPI::
     async def health() -> dict[str, object]:
         return {"status": "ok", "feed": feed.health()}
 
-Below the mount point, the feed serves the WebSocket at ``/`` and ``/ws``, and ``/events``, ``/gateways``,
-``/incidents``, ``/state`` and ``/health`` over HTTP. The host publishes the metrics:
-``prometheus_client.REGISTRY.register(feed.collector)`` adds them to the host's own, and
+Below the mount point, the feed serves the WebSocket at ``/`` and ``/ws``, its HTTP streams at ``/sse`` and
+``/stream``, and ``/events``, ``/gateways``, ``/incidents``, ``/state``, ``/session`` and ``/health``. The
+host publishes the metrics: ``prometheus_client.REGISTRY.register(feed.collector)`` adds them to its own, and
 ``app.mount("/metrics", prometheus_client.make_asgi_app())`` serves them all.
 
 Invariants:
@@ -42,12 +42,14 @@ from tickertape.contracts.close_codes import ErrorCode
 from tickertape.contracts.messages import ProtocolError
 from tickertape.relay.asgi.connection import AsgiConnection, reject
 from tickertape.relay.asgi.runner import MountedCollector, MountedRelay
+from tickertape.relay.asgi.stream import AsgiStream
 from tickertape.relay.auth.origins import Origins
 from tickertape.relay.auth.settings import Algorithm
 from tickertape.relay.core.connection_limits import SERVER_LIMITS, Limit
 from tickertape.relay.settings import RelaySettings
 from tickertape.relay.transport.connections import Health
 from tickertape.relay.transport.http.responses import request_headers, request_peer
+from tickertape.relay.transport.http_stream.request import STREAMS
 
 from tickertape.config.resolve import load
 from tickertape.urls import is_loopback
@@ -149,6 +151,8 @@ class TickertapeApp:
             await reject(error, scope, receive, send)
         elif scope["type"] == "websocket" and _path_below_mount(scope) in _FEED_PATHS:
             await self._serve_feed(scope, receive, send)
+        elif _is_stream(scope):
+            await self._serve_stream(scope, receive, send)
         else:
             await self._serve_request(scope, receive, send)
 
@@ -160,6 +164,14 @@ class TickertapeApp:
             await reject(_shutdown_error(), scope, receive, send)
             return
         await AsgiConnection(components.connections, scope, receive, send).serve()
+
+    async def _serve_stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        components = await self._relay.wait_until_open(START_TIMEOUT)
+        if components is None:
+            await reject(_shutdown_error(), scope, receive, send)
+            return
+        path = _path_below_mount(scope)
+        await AsgiStream(components.connections, path, scope, receive, send).serve()
 
     async def _serve_request(self, scope: Scope, receive: Receive, send: Send) -> None:
         components = self._relay.components
@@ -202,6 +214,12 @@ class TickertapeApp:
                 "the feed is closed on %s, which is not a loopback address: %s", server and server[0], message
             )
         return ProtocolError(ErrorCode.FORBIDDEN, message)
+
+
+def _is_stream(scope: Scope) -> bool:
+    return (
+        scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and _path_below_mount(scope) in STREAMS
+    )
 
 
 def _shutdown_error() -> ProtocolError:

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp
 from tickertape.relay.asgi import host_signals
 from tickertape.relay.asgi.connection import AsgiConnection
+from tickertape.relay.asgi.stream import AsgiStream
 from tickertape.relay.auth.authority import Authority
 from tickertape.relay.auth.origins import Origins
 from tickertape.relay.auth.settings import auth_settings_error
@@ -240,7 +241,9 @@ class MountedCollector(Collector):
 def _has_unsent(components: Components) -> bool:
     """Return whether the host's server has not yet accepted all messages to clients."""
     return not all(
-        client.sent for client in components.connections.all() if isinstance(client, AsgiConnection)
+        client.sent
+        for client in components.connections.all()
+        if isinstance(client, AsgiConnection | AsgiStream)
     )
 
 
