@@ -12,6 +12,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from tickertape.producers.shipper.files.globs import pattern_of
+from tickertape.producers.shipper.files.rotation import base_of
 from tickertape.producers.shipper.parsing.own_formats.own_format import (
     FormatProblem,
     FormatTable,
@@ -93,8 +94,12 @@ def select_formats(formats: Iterable[OwnFormat], path: str) -> tuple[OwnFormat, 
         formats: all formats.
         path: absolute path of the file; ``-`` for standard input.
     """
+    # A rotated file has the formats of its log.
+    paths = {path, base_of(path) or path}
     return tuple(
-        each for each in formats if not each.files or any(_matches(glob, path) for glob in each.files)
+        each
+        for each in formats
+        if not each.files or any(_matches(glob, name) for glob in each.files for name in paths)
     )
 
 

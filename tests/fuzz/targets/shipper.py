@@ -10,6 +10,7 @@ from tickertape.contracts.decode import decode
 from tickertape.contracts.events import MAX_EVENT_BYTES, Rejection, parse_time
 from tickertape.producers.shipper.lines.encoded_lines import EncodedLines
 from tickertape.producers.shipper.parsing.formats import FORMATS
+from tickertape.producers.shipper.parsing.own_formats.own_format import FormatTable, compile_format
 from tickertape.producers.shipper.parsing.parser import ParsedEvent, Parser, ParserCounts, ParseSettings
 from tickertape.producers.shipper.parsing.timestamps import TimestampParser
 from tickertape.producers.shipper.redaction.redactor import Redactor
@@ -21,6 +22,14 @@ from tests.fuzz.targets.texts import check_text
 NOW: Final = 1_750_000_000.0
 _ZONE: Final = ZoneInfo("Europe/Berlin")
 _ENCODINGS: Final = ("auto", "utf-16", "auto", "gb18030")
+_OWN: Final = compile_format(
+    "own",
+    FormatTable(
+        pattern=r"(?P<time>[^|]*)\|(?P<level>\w?)\|(?P<token>[^|]*)\|\C?(?P<message>.*)",
+        time="%d/%b/%y %H:%M:%S.%f %Z",
+        levels={"E": "ERROR"},
+    ),
+)
 _SECRETS: Final = ("AKIAIOSFODNN7EXAMPLE", "ghp_0123456789abcdefABCDEF0123456789abcd")
 _folder = tempfile.TemporaryDirectory(prefix="tickertape-fuzz-")
 
@@ -33,6 +42,7 @@ def lines(data: bytes) -> None:
         zone=_ZONE,
         multiline="auto" if kind & 64 else "off",
         encoding=_ENCODINGS[kind // 8 % len(_ENCODINGS)],
+        own_formats=(_OWN,) if kind & 128 else (),
     )
     complete = _parse(settings, [data])
     assert _parse(settings, [data[start : start + size] for start in range(0, len(data), size)]) == complete

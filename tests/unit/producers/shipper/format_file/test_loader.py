@@ -130,6 +130,9 @@ def test_a_valid_file_is_ok(path: Path, capsys: pytest.CaptureFixture[str]) -> N
         (["/var/**/*.log"], "/var/log/x/a.log", True),
         (["b*", "/var/log/a.log"], "/var/log/a.log", True),
         (["b*"], "/var/log/a.log", False),
+        (["a.log"], "/var/log/a.log.1", True),
+        (["/var/log/a.log"], "/var/log/a-2026-01-31.log", True),
+        (["a.log.2"], "/var/log/a.log.1", False),
     ],
 )
 def test_a_format_applies_to_its_files(path: Path, globs: list[str], log: str, applies: bool) -> None:
