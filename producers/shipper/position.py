@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from tickertape.producers.shipper.encodings.text_decoder import check_state
+from tickertape.producers.shipper.parsing.moments import check_context
 
 HEAD_BYTES: Final = 1024
 """Bytes at the beginning of a file that are hashed to distinguish it from others."""
@@ -46,6 +47,7 @@ class FilePosition:
         path: path at which the file was last found.
         done: the file is shipped to its end, and its writer has moved on to another one.
         encoding: state of the decoder after the offset.
+        dates: what the lines up to the offset say about the dates of later ones.
     """
 
     device: int
@@ -58,6 +60,7 @@ class FilePosition:
     path: str
     done: bool = False
     encoding: str = ""
+    dates: str = ""
 
     @property
     def key(self) -> Key:
@@ -74,8 +77,9 @@ class FilePosition:
         """Return the position as a JSON object for a checkpoint."""
         # ``dataclasses.asdict`` takes twenty times as long, for each batch.
         body = {name: getattr(self, name) for name in _FIELDS}
-        if not self.encoding:  # earlier versions do not know it
-            del body["encoding"]
+        for name in ("encoding", "dates"):  # earlier versions do not know them
+            if not body[name]:
+                del body[name]
         return body
 
 
@@ -122,7 +126,9 @@ def position_from_json(item: Any) -> FilePosition:
     except TypeError as error:
         raise ValueError(f"not a file position: {error}") from None
     numbers = (position.device, position.inode, position.offset, position.head_bytes)
-    texts = (position.generation, position.head, position.before, position.path, position.encoding)
+    texts = (
+        position.generation, position.head, position.before, position.path, position.encoding, position.dates
+    )  # fmt: skip
     # ``isinstance`` would accept booleans, which are integers in Python.
     if not all(type(number) is int and number >= 0 for number in numbers):
         raise ValueError("a number in a file position is not a non-negative integer")
@@ -132,4 +138,5 @@ def position_from_json(item: Any) -> FilePosition:
     if type(position.done) is not bool or not all(type(text) is str for text in texts):
         raise ValueError("a field of a file position has the wrong type")
     check_state(position.encoding)
+    check_context(position.dates)
     return position

@@ -75,14 +75,15 @@ class TailedFile(OpenFile):
         # Size and modification time at the last read that reached the end of the file, or before the first.
         self._eof_fingerprint = self._unread_fingerprint = (-1, -1)
         self._line = EncodedLines(self.decoder)
-        self._restart_lines(position.encoding if position is not None else "")
+        self._restart_lines(*((position.encoding, position.dates) if position is not None else ("", "")))
 
     def __repr__(self) -> str:
         return f"<TailedFile {self.path} read {self.read_offset}, shipped {self.shipped_offset}>"
 
-    def _restart_lines(self, encoding: str | None) -> None:
+    def _restart_lines(self, encoding: str | None, dates: str | None) -> None:
         self._load_context()
         self._line.restart(self.read_offset, self._head, encoding)
+        self._parser.restart_dates(self.read_offset, dates)
 
     def rewind(self, position: FilePosition | None = None) -> None:
         """Discard what is not shipped and read it again, from another process's position if given."""
@@ -94,7 +95,7 @@ class TailedFile(OpenFile):
         self._eof_fingerprint = (-1, -1)
         # The parser holds lines of the discarded range, which are fed again.
         self._parser.reset()
-        self._restart_lines(position.encoding if position is not None else None)
+        self._restart_lines(*((position.encoding, position.dates) if position is not None else (None, None)))
 
     def mark_batched(self, offset: int) -> int:
         """Record that all events up to an offset are in a batch; return the previous such offset."""
@@ -282,7 +283,7 @@ class TailedFile(OpenFile):
             *self.key, self.generation, self.batched_offset, digest(self._head[:count]), count,
             # ``_preceding`` ends at the read offset, which is ahead of the batched one.
             hash_before(self._fd, self.batched_offset), self.path, done,
-            self.decoder.state_at(self.batched_offset),
+            self.decoder.state_at(self.batched_offset), self._parser.dates_at(self.batched_offset),
         )  # fmt: skip
 
     def still_matches(self, position: FilePosition) -> bool:

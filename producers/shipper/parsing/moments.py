@@ -5,6 +5,7 @@ date or hour at most 5 minutes, after the reference time.
 """
 
 import re
+from bisect import bisect_right
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -16,6 +17,44 @@ _FUTURE_DAY: Final = timedelta(days=1)
 _FUTURE_MINUTES: Final = timedelta(minutes=5)
 
 
+_CONTEXT: Final = re.compile(r"(?:[DM-](?:\d{4}-\d\d-\d\dT\d\d:\d\d)?)?", re.ASCII)
+_MAX_CONTEXTS: Final = 8192
+"""Contexts of one file that are remembered; more lines than that never wait for an acknowledgement."""
+
+
+def check_context(context: str) -> None:
+    """Check a context that comes from a checkpoint.
+
+    Raises:
+        ValueError: it is not one that a resolver has.
+    """
+    if _CONTEXT.fullmatch(context) is None:
+        raise ValueError("the dates in a file position are no context of dates")
+    MomentResolver(None).restore(context)
+
+
+class Contexts:
+    """Contexts of the dates in one file, by the offset after the event that changed them."""
+
+    def __init__(self) -> None:
+        self.restart("")
+
+    def restart(self, context: str) -> None:
+        """Forget all contexts but the one with which reading continues."""
+        self._ends, self._contexts = [0], [context]
+
+    def record(self, end: int, context: str) -> None:
+        """Record the context after an event."""
+        if len(self._ends) >= _MAX_CONTEXTS:
+            del self._ends[: _MAX_CONTEXTS // 2], self._contexts[: _MAX_CONTEXTS // 2]
+        self._ends.append(end)
+        self._contexts.append(context)
+
+    def at(self, offset: int) -> str:
+        """Return the context after the last event that ends at or before an offset."""
+        return self._contexts[max(0, bisect_right(self._ends, offset) - 1)]
+
+
 class MomentResolver:
     """Resolver for the timestamps of one file.
 
@@ -25,16 +64,36 @@ class MomentResolver:
     Attributes:
         reference: time in UNIX seconds near which timestamps without a year or date are.
         unknown_zone: time zone whose name is ambiguous, if the last timestamp has one.
+        changed: the context has changed since the owner last cleared this.
     """
 
     def __init__(self, zone: ZoneInfo | None) -> None:
         self.reference = 0.0
         self.unknown_zone: str | None = None
+        self.changed = False
         self._zone = zone
         # Once a date of the file can be read in one way only, its other dates are read in that way.
         self._day_first: bool | None = None
         # Date of a header such as '#Date: 2025-06-24 10:30:45', to which times without a date belong.
         self._dated: datetime | None = None
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether times without a date belong to the date of a header, or follow one that does."""
+        return self._dated is not None
+
+    @property
+    def context(self) -> str:
+        """What earlier lines say about the dates of later ones, for a checkpoint; may be empty."""
+        order = {True: "D", False: "M", None: "-"}[self._day_first]
+        dated = f"{self._dated.isoformat()[:16]}" if self._dated is not None else ""
+        return "" if order + dated == "-" else order + dated
+
+    def restore(self, context: str) -> None:
+        """Continue with the context of another resolver for the same file."""
+        self._day_first = {"D": True, "M": False}.get(context[:1])
+        self._dated = datetime.fromisoformat(f"{context[1:]}+00:00") if len(context) > 1 else None
+        self.changed = False
 
     def resolve(self, fields: dict[str, str], *, in_header: bool) -> str:
         """Return the minute in UTC with a colon; empty if there is no such time, or if it is ambiguous.
@@ -61,7 +120,7 @@ class MomentResolver:
         except (KeyError, ValueError, OverflowError, OSError):
             return ""
         if in_header or (self._dated is not None and "d" not in fields):
-            self._dated = moment
+            self._dated, self.changed = moment, True
         # Local mean times before time zones had offsets with seconds; no log is that old.
         return "" if moment.second else f"{moment.isoformat()[:16]}:"
 
@@ -98,6 +157,7 @@ class MomentResolver:
         first, second, year = (int(number) for number in re.split(r"\D", fields["n"]))
         year += 2000 if year < 100 else 0
         if first > 12 or second > 12:
+            self.changed = self.changed or self._day_first != (first > 12)
             self._day_first = first > 12
         day_first = self._day_first
         if day_first is None:

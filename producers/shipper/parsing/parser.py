@@ -35,6 +35,7 @@ from tickertape.producers.shipper.parsing.formats.fields import (
 )
 from tickertape.producers.shipper.parsing.formats.otlp import Records
 from tickertape.producers.shipper.parsing.levels import DEFAULT_LEVEL, level_of
+from tickertape.producers.shipper.parsing.moments import Contexts
 from tickertape.producers.shipper.parsing.multiline import (
     IN_KEY,
     MAX_BYTES,
@@ -130,6 +131,7 @@ class Parser:
         self._counts = counts
         make_timestamps = TimestampParser if observer is None else observer.make_timestamps
         self._timestamps = make_timestamps(settings.zone)
+        self._contexts = Contexts()
         self._redactor = Redactor(counts.redacted, settings.redact)
         self._keys = PrefixedKeyLines()
         detector = FormatDetector(
@@ -217,6 +219,16 @@ class Parser:
         """Whether an event waits for continuation lines."""
         return self._joiner.has_partial or self._streams.is_waiting
 
+    def dates_at(self, offset: int) -> str:
+        """Return what the lines up to an offset say about the dates of later ones, for a checkpoint."""
+        return self._contexts.at(offset)
+
+    def restart_dates(self, offset: int, context: str | None = None) -> None:
+        """Continue after an offset, with what a checkpoint says about dates or this parser knew there."""
+        context = self._contexts.at(offset) if context is None else context
+        self._contexts.restart(context)
+        self._timestamps.restore_context(context)
+
     def reset(self) -> None:
         """Discard the event that waits for continuation lines; its lines will be fed again."""
         self._streams.reset()
@@ -260,7 +272,7 @@ class Parser:
         reference = min(now, self._written)
         self._timestamps.set_reference_time(reference)
         self._own.set_reference_time(reference)
-        formats = self._formats
+        formats, moments = self._formats, self._timestamps.moments
         default_source = self._source
         now_text = now_text or format_time(now)
         for text, end, flags in joined:
@@ -270,6 +282,9 @@ class Parser:
                 fields = self._check_fields(formats.read(text.strip(), self._redactor.redact_value))
             else:
                 fields = formats.read(text.strip())
+            if moments.changed:
+                moments.changed = False
+                self._contexts.record(end, moments.context)
             level, message, source, timestamp, metadata = fields
             if metadata.__class__ is Records:
                 records = metadata.fields

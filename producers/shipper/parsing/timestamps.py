@@ -55,22 +55,25 @@ class TimestampParser:
 
     Attributes:
         last: format of the timestamp that was found last.
+        moments: resolver of its minutes.
     """
 
     def __init__(self, zone: ZoneInfo | None = None) -> None:
         self.last = ISO
-        self._moments = MomentResolver(zone)
+        self.moments = MomentResolver(zone)
         self._reference = 0.0
         self._hour = 0
         # By format and the text around the seconds; empty if there is no such time.
         self._minutes: dict[tuple[TimeFormat, str, str | None], str] = {}
         self._last_minute = ""  # of the last result that was parsed; it is in ``_minutes``
+        # The last minute without a date, if a header dates it.
+        self._dated_key: tuple[TimeFormat, str, str | None] = (ISO, "", None)
         self._epoch_minutes: dict[int, str] = {}
         self._in_header = False
 
     def set_reference_time(self, now: float) -> None:
         """Set the time, in UNIX seconds, near which timestamps without a year or date are."""
-        self._reference = self._moments.reference = now
+        self._reference = self.moments.reference = now
         hour = int(now // 3600)
         if hour != self._hour:
             self._hour = hour
@@ -80,11 +83,11 @@ class TimestampParser:
     @property
     def unknown_zone(self) -> str | None:
         """Time zone of the text that was searched last, if its name is ambiguous."""
-        return self._moments.unknown_zone
+        return self.moments.unknown_zone
 
     def find(self, text: str) -> Found | None:
         """Find the timestamp of a line: the first one near its start that no ordinary words precede."""
-        self._moments.unknown_zone = None
+        self.moments.unknown_zone = None
         self._in_header = text.startswith("#")
         stop = text.find("\n", 0, SEARCH_CHARACTERS)
         if stop < 0:
@@ -119,7 +122,7 @@ class TimestampParser:
         self, time_format: TimeFormat, before: str, second: str, fraction: str | None, after: str | None
     ) -> str | None:
         """Convert the groups of the timestamp that ``find`` would find, which has the last format."""
-        self._moments.unknown_zone = None
+        self.moments.unknown_zone = None
         self._in_header = False
         return self.from_parts(time_format, before, second, fraction, after)
 
@@ -145,15 +148,18 @@ class TimestampParser:
     ) -> str | None:
         """Convert the groups of a match; see ``from_match``."""
         resolved = self._minutes.get((time_format, before, after))
-        if resolved is None:
-            resolved = self._moments.resolve(
+        if resolved is None or self._in_header:
+            resolved = self.moments.resolve(
                 time_format.fields(before, after or ""), in_header=self._in_header
             )
             # Another line can decide what is ambiguous now, and each line with an unknown zone is flagged.
-            if resolved or not (time_format.is_numeric or self._moments.unknown_zone):
-                if len(self._minutes) >= _CACHED_MINUTES:
-                    self._minutes.clear()
-                    self._last_minute = ""
+            if resolved or not (time_format.is_numeric or self.moments.unknown_zone):
+                if len(self._minutes) >= _CACHED_MINUTES or self._in_header:
+                    self._forget_minutes()
+                if time_format.only_first and self.moments.is_dated:
+                    # The same time can follow on the next day.
+                    self._minutes.pop(self._dated_key, None)
+                    self._dated_key = (time_format, before, after)
                 self._minutes[time_format, before, after] = resolved
         if not resolved:
             return None
@@ -162,6 +168,15 @@ class TimestampParser:
         if len(fraction) < 3:
             fraction = f"{fraction:0<3}"
         return f"{resolved}{second}.{fraction}Z"
+
+    def _forget_minutes(self) -> None:
+        self._minutes.clear()
+        self._last_minute = ""
+
+    def restore_context(self, context: str) -> None:
+        """Continue with the context of the dates at another place of the file."""
+        self.moments.restore(context)
+        self._forget_minutes()
 
     def parse_text(self, text: str) -> str | None:
         """Convert the timestamp at the start of a text, or UNIX time in digits; return None for others."""
