@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from tickertape.producers.shipper.parsing.time_formats import MONTHS, OFFSETS
 
+_MINUTES = re.compile(r"[+-]\d{3}", re.ASCII)
 _OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2})(?::?(\d\d))?", re.ASCII)
 _FUTURE_DAY: Final = timedelta(days=1)
 _FUTURE_MINUTES: Final = timedelta(minutes=5)
@@ -204,9 +205,14 @@ class MomentResolver:
         return moment.astimezone(UTC)
 
     def _offset(self, moment: datetime, zone: str) -> tzinfo:
+        if "/" in zone:
+            return ZoneInfo(zone)
+        zone = zone.strip(" \t|_[]()")
         offset = OFFSETS.get(zone.upper())
         if offset is not None:
             return timezone(timedelta(hours=offset))
+        if _MINUTES.fullmatch(zone) is not None:
+            return timezone(timedelta(minutes=int(zone)))
         match = _OFFSET.fullmatch(zone)
         if match is not None:
             hours, minutes = int(match[2]), int(match[3] or 0)

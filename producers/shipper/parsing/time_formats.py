@@ -6,7 +6,7 @@ follows. Lines of the same minute differ only in the two in the middle, so the o
 Directives are those of ``strptime``, and: ``%f`` an optional fraction, ``%z`` an optional time zone, ``%p``
 an optional a.m. or p.m., ``%n`` three numbers with the year last, ``%o`` and ``%e`` a month and a day with
 two digits, ``%I`` an hour with two digits, ``%Z`` and ``%q`` a time zone and an a.m. or p.m. that are
-required.
+required. ``%P`` is an optional a.m. or p.m. in upper case.
 """
 
 import re
@@ -40,7 +40,13 @@ _ZONE_NAMES: Final = "|".join(
 )
 _WEEKDAY: Final = r"(?i:mon|tue|wed|thu|fri|sat|sun)[a-z]{0,6}"
 
-_ZONE: Final = rf"[Zz]|(?:UTC|GMT)[+-]\d{{1,2}}(?::?\d\d)?|[+-]\d\d:?\d\d|(?:{_ZONE_NAMES})"
+_REGIONS: Final = "Africa|America|Antarctica|Arctic|Asia|Atlantic|Australia|Etc|Europe|Indian|Pacific"
+_ZONE: Final = (
+    # Two digits are hours and three are minutes, as in DB2's log, if no space is before them.
+    r"[Zz]|(?:UTC|GMT)[+-]\d{1,2}(?::?\d\d)?|[+-](?:\d\d:?\d\d|\d:\d\d)|(?<! )[+-]\d\d\d?"
+    r"|(?:[\[(]|[ \t|_]{1,3})(?:UTC|GMT)[\])]?|utc|gmt"
+    rf"|(?:{_REGIONS})/[A-Z][A-Za-z_]{{1,24}}|(?:{_ZONE_NAMES})"
+)
 
 _DIRECTIVES: Final = {
     "Y": r"[12]\d{3}",
@@ -55,6 +61,7 @@ _DIRECTIVES: Final = {
     "H": r"[ 0-2]?\d",
     "M": r"[0-5]\d",
     "I": r"[ 0-2]\d",
+    "P": r"[AP]\.?M\b\.?",
     "q": r"[AaPp]\.?[Mm]\b\.?",
     "p": r"[AaPp]\.?[Mm]\b\.?",
     "z": _ZONE,
@@ -62,14 +69,14 @@ _DIRECTIVES: Final = {
 }
 
 _TABLE: Final = (
-    r"%Y[-/.]%m[-/.]%d(?:[ TtD_\t-]|,?\"? {1,8}\"?| - )%H:%M:%S%f%z",  # ISO 8601, Go, nginx, kdb+
+    r"%Y[-/.]%m[-/.]%d(?:[ TtD_\t-]|,?\"? {1,8}\"?| - )%H:%M:%S%f%P%z",  # ISO 8601, Go, nginx, kdb+
     r"%Y%o%e[Tt_ .-]%H:?%M:?%S%f%z",  # 20250624 10:30:45, 20250624T103045Z
-    r"%Y-%m-%d-%H\.%M\.%S%f",  # DB2, supercomputers
+    r"%Y-%m-%d-%H\.%M\.%S%f%z",  # DB2, supercomputers
     r"%Y:%o:%e[ -]%H:%M:%S%f%z",  # Sophos, EXIF
     r"%Y-%j[Tt ]%H:%M:%S%f%z",  # day of the year
     r"(?:%a,? )?%d[/ -]%b[/ -]%Y(?:::?|,? )%H:%M:%S%f%p%z",  # access logs, PHP, Redis, BIND, RFC 2822
     r"%a,? %b {1,2}%d %H:%M:%S%f%z %Y",  # Apache error, ctime, date
-    r"%b {1,2}%d,? %Y,?(?: at)? %H:%M:%S%f%p%z",  # java.util.logging, Cisco
+    r"(?:%a,? )?%b {1,2}%d,? %Y,?(?: at)? %H:%M:%S%f%p%z",  # java.util.logging, Cisco
     r"(?:%a,? )?%b {1,2}%d,? %H:%M:%S%f%z",  # syslog
     r"%Z %b {1,2}%d %H:%M:%S%f",  # Monit
     r"%b-%e-%y %H:%M:%S%f",  # ASSP
@@ -148,6 +155,9 @@ class TimeFormat:
         for regex, text in ((self._before, before), (self._after, after)):
             match = regex.fullmatch(text)
             fields |= {name: value for name, value in match.groupdict().items() if value} if match else {}
+        # Some loggers write a.m. or p.m. after an hour of 24.
+        if "p" in fields and not 1 <= int(fields.get("H", 0)) <= 12:
+            del fields["p"]
         return fields
 
 
@@ -159,11 +169,12 @@ def _expand(pattern: str, *, named: bool = False) -> str:
         if directive == "a":
             return _WEEKDAY
         # Month and day have the same names however they are written.
-        name = {"o": "m", "e": "d", "Z": "z", "I": "H", "q": "p"}.get(directive, directive)
+        name = {"o": "m", "e": "d", "Z": "z", "I": "H", "q": "p", "P": "p"}.get(directive, directive)
         text = f"(?P<{name}>{_DIRECTIVES[directive]})" if named else f"(?:{_DIRECTIVES[directive]})"
         if directive == "z":
-            return f"(?: ?{text}(?![A-Za-z0-9:]))?"
-        return f"(?: ?{text})?" if directive == "p" else text
+            # Most lines have a level there, which is excluded without trying every zone.
+            return rf"(?:(?! (?:INFO|DEBUG|WARN|ERROR)) ?{text}(?![A-Za-z0-9]|:\d))?"
+        return f"(?: ?{text})?" if directive in "pP" else text
 
     if named:
         pattern = re.sub(r"\(\?<=[^)]*\)", "", pattern)
