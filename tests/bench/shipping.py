@@ -1,8 +1,8 @@
 """Scenario ``ship``: throughput and cost of the log shipper.
 
 A file of 200-byte lines is shipped exactly once to a real server. Also measured: reading and parsing alone,
-for plain, JSON, logfmt and market depth lines; memory while NATS is unreachable and 10 GB are unread; CPU
-with 500 idle files.
+for plain, JSON, logfmt and market depth lines, access logs, syslog and the lines of containers; memory while
+NATS is unreachable and 10 GB are unread; CPU with 500 idle files.
 """
 
 import asyncio
@@ -27,6 +27,13 @@ from tests.bench.load.children import BenchError, Child, running
 from tests.bench.measures import targets
 
 LINE_BYTES: Final = 200
+OTHER_FORMATS: Final = ("nested JSON", "nginx", "CRI", "Docker", "syslog")
+TARGETS: Final = {
+    "plain": 200_000, "json": 150_000, "logfmt": 120_000, "depth": 150_000,
+    **dict.fromkeys(OTHER_FORMATS, 100_000),
+}  # fmt: skip
+"""Lines per core-second of each format."""
+
 IDLE_FILES: Final = 500
 UNREAD_BYTES: Final = 10 * 1000**3
 PEERS_PUBLISHED: Final = "Vector 77 MiB/s, Filebeat 8 MiB/s"
@@ -77,7 +84,7 @@ def ship(lines: int, progress: Progress) -> Shipping:
     """
     with tempfile.TemporaryDirectory(prefix="tickertape-bench-") as name:
         folder = Path(name)
-        parsed = {kind: _parse(folder, kind, lines // 2) for kind in ("plain", "json", "logfmt", "depth")}
+        parsed = {kind: _parse(folder, kind, lines // 2) for kind in TARGETS}
         rates = ", ".join(f"{rate:,.0f} {kind}" for kind, rate in parsed.items())
         progress(f"ship: read, parse and redact only: {rates} lines/s on one core")
         seconds, cores, wrong = _ship(folder, lines)
@@ -96,20 +103,41 @@ def ship(lines: int, progress: Progress) -> Shipping:
 def _log_lines(kind: str, count: int) -> Iterator[str]:
     """Yield lines of 200 bytes, including line breaks."""
     for number in range(count):
-        clock = f"2026-01-01T{number // 3_600_000 % 24:02}:00:{number // 1_000 % 60:02}.{number % 1_000:03}Z"
-        match kind:
-            case "plain":
-                text = f"{clock} INFO order {number} filled at femas_options "
-            case "json":
-                text = f'{{"time": "{clock}", "level": "info", "msg": "order filled", "n": {number}, "pad": "'
-            case "depth":
-                price = 3_000 + number % 1_000
-                levels = " ".join(f"{price - level} {number * (level + 7) % 997 + 1}" for level in range(8))
-                text = f"{clock} INFO depth {levels} "
-            case _:
-                text = f"time={clock} level=info n={number} gateway=femas_options msg="
-        end = '"}' if kind == "json" else ""
-        yield text + "x" * (LINE_BYTES - 1 - len(text) - len(end)) + end + "\n"
+        start, end = _log_line(kind, number)
+        yield start + "x" * (LINE_BYTES - 1 - len(start) - len(end)) + end + "\n"
+
+
+def _log_line(kind: str, number: int) -> tuple[str, str]:
+    """Return the start and the end of a line, between which it is filled."""
+    second = f"00:00:{number // 1_000 % 60:02}"
+    clock = f"2026-01-01T{second}.{number % 1_000:03}Z"
+    plain = f"{clock} INFO order {number} filled at femas_options "
+    match kind:
+        case "plain":
+            return plain, ""
+        case "json":
+            return f'{{"time": "{clock}", "level": "info", "msg": "filled", "n": {number}, "pad": "', '"}'
+        case "nested JSON":
+            legs = f'[{{"side": "buy", "quantity": {number % 100}}}, {{"side": "sell", "quantity": 2}}]'
+            head = f'{{"time": "{clock}", "level": "info", "msg": "filled", "order": {{"legs": {legs}}}'
+            return f'{head}, "pad": "', '"}'
+        case "logfmt":
+            return f"time={clock} level=info n={number} gateway=femas_options msg=", ""
+        case "depth":
+            price = 3_000 + number % 1_000
+            levels = " ".join(f"{price - level} {number * (level + 7) % 997 + 1}" for level in range(8))
+            return f"{clock} INFO depth {levels} ", ""
+        case "nginx":
+            request = (
+                f'"GET /orders/{number}?limit=20 HTTP/1.1" {(200, 304, 404)[number % 3]} {number % 9_973}'
+            )
+            return f'10.1.{number % 251}.7 - - [01/Jan/2026:{second} +0000] {request} "-" "Mozilla/5.0 ', '"'
+        case "CRI":
+            return f"2026-01-01T{second}.{number % 10**9:09}Z stdout F {plain}", ""
+        case "Docker":
+            return f'{{"log":"{plain}', f'\\n","stream":"stdout","time":"{clock}"}}'
+        case _:
+            return f"Jan  1 {second} gateway-1 femas[{1_000 + number % 9}]: order {number} filled ", ""
 
 
 def _write(path: Path, texts: Iterator[str]) -> None:
