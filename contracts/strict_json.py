@@ -1,6 +1,6 @@
 """Checks and edits of JSON text for which its parsed value is not enough: duplicate keys, depth, replacement.
 
-Every function expects text that a strict parser has accepted. All run in time linear in the length of the
+Every function expects text that a strict parser has accepted. All run in time linear in the length of any
 text, because a hostile producer can choose it, and cost next to nothing for common events.
 """
 
@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import orjson
 
-# A string, with the colon that makes it a key, or a bracket: enough to track the position in the text.
-_TOKEN: Final = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*")([ \t\r\n]*:)?|[{\[]|[}\]]')
+# A string, with the colon that makes it a key, or a bracket: enough to track the position in the text. A
+# string without an end is one up to the end of the text, or each of its quotes would be tried as the start.
+_TOKEN: Final = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z))([ \t\r\n]*:)?|[{\[]|[}\]]', re.DOTALL)
 
 
 def find_duplicate_key(text: bytes, value: Any) -> str | None:

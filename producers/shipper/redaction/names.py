@@ -188,7 +188,9 @@ _IDENTITY: Final = re.compile(
 )
 """Objects that Java and Android print after ``token=``, which is an ordinary word there."""
 
-LETTERS_AND_DIGITS: Final = re.compile(rb"[A-Za-z].*[0-9]|[0-9].*[A-Za-z]|[^\w.,:;)'\"!?-]", re.DOTALL)
+_LETTER: Final = re.compile(rb"[A-Za-z]")
+_DIGIT: Final = re.compile(rb"[0-9]")
+_SYMBOL: Final = re.compile(rb"[^\w.,:;)'\"!?-]")
 """What distinguishes a secret from a word of a sentence."""
 
 _SIGNATURE: Final = re.compile(rb"[A-Za-z0-9+/_%=.:-]{16,}")
@@ -202,6 +204,17 @@ def is_working_folder(name: str, value: object) -> bool:
         and isinstance(value, str)
         and _FOLDER.match(value.encode()) is not None
     )
+
+
+def is_mixed(text: bytes) -> bool:
+    """Return whether a text has letters and digits."""
+    # One expression for both would take quadratic time.
+    return _LETTER.search(text) is not None and _DIGIT.search(text) is not None
+
+
+def is_unlike_a_word(text: bytes) -> bool:
+    """Return whether a text has letters and digits, or a symbol that no sentence has next to a word."""
+    return is_mixed(text) or _SYMBOL.search(text) is not None
 
 
 def is_secret(value: bytes, kind: str, name: bytes = b"") -> bool:

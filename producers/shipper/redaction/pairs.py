@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from tickertape.producers.shipper.redaction import patterns
 from tickertape.producers.shipper.redaction.expressions import REDACTED, compile_bytes
-from tickertape.producers.shipper.redaction.names import LETTERS_AND_DIGITS, is_filter, is_secret, kind_of
+from tickertape.producers.shipper.redaction.names import is_filter, is_secret, is_unlike_a_word, kind_of
 
 Placeholder = Callable[[str], bytes]
 """Function that counts a secret of a kind and returns its replacement."""
@@ -109,8 +109,6 @@ def _pair(match: Any) -> Secret | None:
     name = head.lower()
     if name.startswith(b"passwd") and before.endswith(b"/"):
         return None
-    if name.startswith(b"pass:") and not (
-        LETTERS_AND_DIGITS.search(secret) and not _RESULT.fullmatch(secret)
-    ):
+    if name.startswith(b"pass:") and not (is_unlike_a_word(secret) and not _RESULT.fullmatch(secret)):
         return None
     return kind, start, start + len(secret)

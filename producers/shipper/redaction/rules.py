@@ -26,16 +26,16 @@ from tickertape.producers.shipper.redaction import (
 )
 from tickertape.producers.shipper.redaction.expressions import REDACTED, compile_bytes, compile_set
 from tickertape.producers.shipper.redaction.names import (
-    LETTERS_AND_DIGITS,
     begins_sentence,
     is_basic,
+    is_mixed,
     is_secret,
+    is_unlike_a_word,
     kind_of,
 )
 from tickertape.producers.shipper.redaction.pairs import Placeholder, Secret
 from tickertape.producers.shipper.sanitize import ESCAPED
 
-_MIXED: Final = re.compile(rb"[A-Za-z].*[0-9]|[0-9].*[A-Za-z]")
 _WORDS_AND_NUMBERS: Final = re.compile(
     rb"(?:[a-z]+[0-9]{0,4}|[0-9]+)(?:[_-](?:[a-z]+[0-9]{0,2}|[0-9]+))*|[0-9]+[a-z]{1,3}|0x[0-9a-f]+"
     rb"|[0-9]{4}-[0-9]{2}.*",
@@ -112,7 +112,7 @@ def _sentence(match: Any) -> Secret | None:
     secret = match.group(2).rstrip(b".,;:!?)")
     quoted = secret[:1] in b"\"'`"
     # Without quotes, a word with letters only continues the sentence.
-    if not is_secret(secret, "password") or not (quoted or LETTERS_AND_DIGITS.search(secret)):
+    if not is_secret(secret, "password") or not (quoted or is_unlike_a_word(secret)):
         return None
     start = match.start(2)
     kind = kind_of(match.group(1))
@@ -122,7 +122,7 @@ def _sentence(match: Any) -> Secret | None:
 def _unnamed(match: Any) -> Secret | None:
     secret = match.group(2)
     # Names of users and files are words and numbers between dashes: 'token user-12' is about a user.
-    if not _MIXED.search(secret) or _WORDS_AND_NUMBERS.fullmatch(secret) or not is_secret(secret, "password"):
+    if not is_mixed(secret) or _WORDS_AND_NUMBERS.fullmatch(secret) or not is_secret(secret, "password"):
         return None
     return _group(match, kind_of(match.group(1)))
 
