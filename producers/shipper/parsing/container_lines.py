@@ -66,6 +66,7 @@ class _Stream:
     parts_first: int = 0
     parts_end: int = 0
     parts_flags: int = 0
+    parts_size: int = 0
 
     @property
     def is_waiting(self) -> bool:
@@ -186,12 +187,14 @@ class StreamJoiner:
     def _add(self, stream: _Stream, line: ContainerLine, end: int, flags: int) -> None:
         if line.is_partial or stream.parts:
             if not stream.parts:
-                stream.parts_line, stream.parts_first, stream.parts_flags = line, end, 0
+                stream.parts_line, stream.parts_first = line, end
+                stream.parts_flags = stream.parts_size = 0
             stream.parts.append(line.text)
+            stream.parts_size += len(line.text)
             stream.parts_end = end
             # The parts of a secret look harmless.
             stream.parts_flags |= flags | NEEDS_SANITIZING
-            if line.is_partial and sum(map(len, stream.parts)) < MAX_BYTES:
+            if line.is_partial and stream.parts_size < MAX_BYTES:
                 return
             self._end_parts(stream)
         else:

@@ -132,6 +132,7 @@ class Parser:
         make_timestamps = TimestampParser if observer is None else observer.make_timestamps
         self._timestamps = make_timestamps(settings.zone)
         self._contexts = Contexts()
+        self._stream_times = TimestampParser(settings.zone)  # separate, for events not to depend on blocks
         self._redactor = Redactor(counts.redacted, settings.redact)
         self._keys = PrefixedKeyLines()
         detector = FormatDetector(
@@ -319,26 +320,25 @@ class Parser:
     def _parse_streams(self, joined: list[JoinedLines], now: float) -> list[ParsedEvent]:
         """Parse the events of streams; their runtime wrote the fields that the line does not contain."""
         now_text = format_time(now)
+        self._stream_times.set_reference_time(min(now, self._written))
         events = [(each.text, each.last, each.flags) for each in joined]
         parsed = self._parse_events(events, now, now_text=now_text)
         remaining = iter(joined)
         is_last = True
         for event in parsed:
             if is_last:
-                lines = next(remaining)
-                line = lines.line
+                line = (lines := next(remaining)).line
             is_last = event.may_end_batch  # of the records of one line
             event.may_end_batch = is_last and lines.may_end_batch
             if not event.may_end_batch:
                 event.end = lines.first - (lines.last - event.end)
             if event.timestamp is now_text and line.time is not None:
-                event.timestamp = self._timestamps.parse_text(line.time) or event.timestamp
+                event.timestamp = self._stream_times.parse_text(line.time) or event.timestamp
             if line.source is not None and event.source == self._source:
                 event.source = legal_source(line.source) or event.source
             if line.level is not None:
                 event.level = line.level
-            metadata = line.metadata
-            if metadata:
+            if metadata := line.metadata:
                 if lines.flags & NEEDS_SANITIZING:
                     metadata = self._redactor.redact_value(metadata)
                 event.metadata = {**metadata, **event.metadata}

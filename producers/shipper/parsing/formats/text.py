@@ -116,11 +116,15 @@ class PlainReader:
                 metadata = {"pid": process} if process is not None else {}
                 return level, text[header.end() :] or text, None, timestamp, metadata
         start = header.start(2)
-        if start > 1 or not self._format.begins_candidate or self._timestamps.last is not self._format:
+        if not self._is_found(start):
             return self._read_any(text)
-        # No text precedes it but a bracket, so a search would find the same.
         timestamp = self._timestamps.from_header(self._format, before, second, fraction, after)
         return self._read_found(text, start, header.end(5), timestamp)
+
+    def _is_found(self, start: int) -> bool:
+        """Return whether a search finds the timestamp that the header has at an offset."""
+        # Only a bracket may precede it.
+        return start < 2 and self._format.begins_candidate and self._timestamps.last is self._format
 
     def _read_same_minute(self, text: str) -> Fields | None:
         """Read a line of the same minute as the last one; return None if no level follows the timestamp."""
