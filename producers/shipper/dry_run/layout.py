@@ -33,6 +33,8 @@ def print_row(
         width: columns of a line.
         separator: text between two parts.
     """
+    if not can_encode(console, separator):
+        separator = ", "
     line = Text.assemble((label, "dim"))
     is_empty = True
     for part in parts:
@@ -62,7 +64,7 @@ def level_parts(console: Terminal, levels: Mapping[str, int]) -> list[Text]:
     found = [level for level in reversed(LEVELS) if levels.get(level)]
     parts = [Text.assemble((level, LEVEL_STYLES[level]), f" {levels[level]:,}") for level in found]
     has_colours = console.color_system is not None and not console.no_color
-    if not found or not has_colours or not _can_encode(console, _BLOCK):
+    if not found or not has_colours or not can_encode(console, _BLOCK):
         return parts
     total = sum(levels.values())
     columns = {level: max(1, round(BAR * levels[level] / total)) for level in found}
@@ -72,9 +74,10 @@ def level_parts(console: Terminal, levels: Mapping[str, int]) -> list[Text]:
     return [bar, *parts]
 
 
-def _can_encode(console: Terminal, character: str) -> bool:
+def can_encode(console: Terminal, text: str) -> bool:
+    """Return whether the encoding of a terminal has all characters of a text."""
     try:
-        character.encode(console.encoding)
+        text.encode(console.encoding)
     except (UnicodeEncodeError, LookupError):
         return False
     return True

@@ -6,7 +6,7 @@ Invariant: text from files cannot control the terminal, and takes the columns th
 import re
 import time
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
 from rich.text import Text
@@ -14,6 +14,7 @@ from tickertape.producers.shipper.dry_run.examine import FileReport, Sample
 from tickertape.producers.shipper.dry_run.layout import (
     MAX_WIDTH,
     NOTE,
+    can_encode,
     format_bytes,
     level_parts,
     number_of,
@@ -155,7 +156,8 @@ class Report:
         if fields and not more:
             line.append(f"  {fields}", "dim")
         line.highlight_regex(_REDACTED, "not dim bold magenta")
-        line.truncate(max(40, self._width - len(more)), overflow="ellipsis")
+        overflow: Literal["ellipsis", "crop"] = "ellipsis" if can_encode(self._console, "…") else "crop"
+        line.truncate(max(40, self._width - len(more)), overflow=overflow)
         return line.append(more, "cyan")
 
 

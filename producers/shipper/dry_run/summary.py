@@ -21,8 +21,8 @@ from tickertape.producers.shipper.dry_run.layout import (
 from tickertape.process.terminal import Terminal
 from tickertape.text import printable
 
-WIDE: Final = 100
-"""Columns from which the table has all columns."""
+MIN_WIDTHS: Final = {"lines": 100, "format": 72, "joined": 72, "redacted": 60}
+"""Columns of a terminal from which the table has these columns; the others are always shown."""
 
 MIN_NAME: Final = 12
 """Minimum columns of the name of a file."""
@@ -70,8 +70,7 @@ def _table(files: Sequence[FileReport], read: Sequence[FileReport], width: int) 
         f"{sum(file.counts.redacted.total() for file in read):,}",
     )
     heads = ("file", "format", "lines", "events", "times ", "levels", "joined", "redacted")
-    # The number of lines is the least interesting one.
-    columns = [index for index in range(len(heads)) if heads[index] != "lines" or width >= WIDE]
+    columns = [index for index, head in enumerate(heads) if width >= MIN_WIDTHS.get(head, 0)]
     table = Table(
         box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True, show_footer=True,
         show_edge=False, header_style="dim", border_style="dim", expand=True,

@@ -94,7 +94,7 @@ def test_the_report_says_what_the_files_contain(logs: Path, capsys: pytest.Captu
     assert rows["5"] == ["files", "1,003", "100%", "<1%", "1", "2"]
 
 
-@pytest.mark.parametrize("columns", [80, 100, 200])
+@pytest.mark.parametrize("columns", [60, 80, 100, 200])
 @pytest.mark.parametrize("colour", [False, True])
 def test_lines_are_as_wide_as_the_terminal(
     logs: Path,
@@ -115,6 +115,19 @@ def test_lines_are_as_wide_as_the_terminal(
     assert [line for line in wide if str(logs) not in line and "not read" not in line] == []
     assert "check --zone" not in out
     assert "no zone: Asia/Shanghai" in out
+
+
+def test_an_encoding_without_marks_has_plain_ones() -> None:
+    """Characters that the encoding of the terminal lacks are replaced by plain ones, not by escapes."""
+    data = io.BytesIO()
+    console = Terminal(file=io.TextIOWrapper(data, "ascii", write_through=True), width=80)
+    report = Report(None, is_limited=False, console=console)
+    file = FileReport("/x/a.log", events=2, timed=2, without_zone=2, without_year=1)
+    file.first = file.last = "2026-01-31T09:30:45"
+    report.add(file)
+    report.add(FileReport("/x/b.log", problem="x"))
+    report.finish()
+    assert b"no zone: UTC, of this host, 1 with no year" in data.getvalue().replace(b"\n            ", b", ")
 
 
 def test_data_cannot_control_a_terminal(tmp_path: Path) -> None:
