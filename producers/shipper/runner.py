@@ -6,6 +6,7 @@ import functools
 import os
 import secrets
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ from tickertape.producers.sdk.errors import PublishDenied, PublishError
 from tickertape.producers.sdk.publisher import Publisher
 from tickertape.producers.shipper import status as shipper_status
 from tickertape.producers.shipper.content.compression import COMPRESSED
+from tickertape.producers.shipper.encodings.names import UTF_8
 from tickertape.producers.shipper.file_source import FileSource
 from tickertape.producers.shipper.files.discovery import FileDiscovery
 from tickertape.producers.shipper.files.file_stream import FileStream
@@ -262,7 +264,9 @@ def _open_journal(
     checkpoint = stored.get(journal.name)
     cursor = checkpoint.checkpoint.cursor if checkpoint is not None else ""
     reader = JournalReader(journal, cursor, functools.partial(watcher.notify, journal.name), warn)
-    parse_settings, source = settings.parse_settings(journal.name), settings.source or "journal"
+    # ``journalctl`` writes UTF-8, whatever the encoding of the files is.
+    parse_settings = replace(settings.parse_settings(journal.name), encoding=UTF_8)
+    source = settings.source or "journal"
     stream = JournalStream(
         journal.name,
         checkpoint,

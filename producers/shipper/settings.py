@@ -101,7 +101,7 @@ class ShipSettings(ProducerSettings):
     zone: Annotated[str | None, AfterValidator(_check_zone)] = None
     """IANA time zone of timestamps that do not name one; default: the zone of this host."""
     encoding: Annotated[str, AfterValidator(parse_encoding)] = "auto"
-    """Encoding of the files: auto (detected for each), utf-8, utf-16, latin-1, gb18030, shift_jis, ..."""
+    """Encoding of files: auto (detected for each), utf-8, utf-16, latin-1, gb18030, shift_jis or another."""
     multiline: str = "auto"
     """Line joining: auto (tracebacks, indented lines), off, or a regular expression for first lines."""
     access_levels: bool = False

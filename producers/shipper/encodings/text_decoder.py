@@ -208,3 +208,9 @@ class TextDecoder:
 def _decode(line: bytes, name: str, *, truncated: bool) -> tuple[str, bool]:
     text = decode_as(line, name, truncated=truncated)
     return (text, True) if text is not None else (replace_as(line, name), False)
+
+
+def decode_text(data: bytes) -> str:
+    """Decode bytes on their own, in the most likely encoding, with U+FFFD for what is not text."""
+    text, _ = TextDecoder().decode(data, 0)
+    return text

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 from tickertape.contracts.subjects import LEVELS
+from tickertape.producers.shipper.encodings.text_decoder import decode_text
 from tickertape.producers.shipper.parsing.container_formats import ContainerLine
 
 _SEVERITIES: Final = ("CRITICAL", "CRITICAL", "CRITICAL", "ERROR", "WARN", "INFO", "INFO", "DEBUG")
@@ -71,8 +72,11 @@ def read_entry(data: bytes) -> Entry:
     source = fields.get("SYSLOG_IDENTIFIER") or unit.removesuffix(".service") or fields.get("_COMM")
     # The lines of a traceback are entries of one process.
     stream = f"{unit} {fields.get('_PID', '')} {fields.get('SYSLOG_IDENTIFIER', '')}"
+    metadata = _metadata(fields)
+    if "\ufffd" in message and isinstance(body["MESSAGE"], list):
+        metadata["replaced_characters"] = True
     line = ContainerLine(
-        stream, message, is_partial=False, time=_time(fields), source=source, metadata=_metadata(fields),
+        stream, message, is_partial=False, time=_time(fields), source=source, metadata=metadata,
         level=_level(fields),
     )  # fmt: skip
     return Entry(cursor, line, len(data))
@@ -95,7 +99,7 @@ def _value(raw: Any) -> str | None:
     if not isinstance(raw, list):
         return None
     if all(type(item) is int and 0 <= item < 256 for item in raw):
-        return bytes(raw).decode(errors="replace")
+        return decode_text(bytes(raw))
     return "\n".join(text for item in raw if (text := _value(item)) is not None)
 
 

@@ -63,8 +63,26 @@ def test_entries_become_events(nats_url: str, nats_prefix: str, tmp_path: Path) 
     metadata = [event["metadata"] for event in events]
     assert metadata[2] == {"unit": "app.service", "pid": 7, "transport": "stdout", "order_id": "77"}
     assert metadata[3] == {"unit": "b.service", "host": "h", "code_line": 12}
-    assert metadata[4] == {"note": "x\ny"}
+    assert metadata[4] == {"note": "x\ny", "replaced_characters": True}
     assert "abc123" not in str(metadata[5])
+
+
+def test_messages_that_are_not_utf_8_are_read(nats_url: str, nats_prefix: str, tmp_path: Path) -> None:
+    """The journal keeps their bytes; ``--encoding`` is that of files, and changes nothing here."""
+    with journal(tmp_path / "journal" / "a.journal") as entries:
+        entries.add("CTP:不合法的登录".encode("gb18030"), PRIORITY="3", _COMM="c")
+        entries.add("Größe 登录", PRIORITY="3", _COMM="c")
+    settings = settings_of(nats_url, nats_prefix, tmp_path, once=True, encoding="gb18030")
+
+    async def main() -> list[dict[str, Any]]:
+        async with listening(nats_url, nats_prefix) as shipped:
+            assert await run(settings) == 0
+            await shipped.until(2)
+            return shipped.events
+
+    events = asyncio.run(main())
+    assert [event["message"] for event in events] == ["CTP:不合法的登录", "Größe 登录"]
+    assert not any(event["metadata"].get("replaced_characters") for event in events)
 
 
 def test_lines_of_a_traceback_are_one_event(nats_url: str, nats_prefix: str, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from tickertape.contracts import subjects
 from tickertape.contracts.subjects import SubjectError
+from tickertape.producers.shipper.encodings.text_decoder import decode_text
 from tickertape.producers.shipper.parsing.levels import WORDS, level_of
 from tickertape.producers.shipper.parsing.timestamps import TimestampParser
 
@@ -244,7 +245,7 @@ def _message(value: object, _: str) -> str | None:
         return text if isinstance(text, str) else None
     # systemd writes a message that is not UTF-8 as a list of its bytes.
     if isinstance(value, list) and value and all(type(byte) is int and 0 <= byte < 256 for byte in value):
-        return bytes(value).decode("utf-8", "replace")
+        return decode_text(bytes(value))
     return None
 
 
