@@ -10,10 +10,12 @@ class Loss(NamedTuple):
     Attributes:
         text: line for the operator.
         size: bytes that are lost; 0 if their number is not known.
+        is_certain: there are such lines.
     """
 
     text: str
     size: int
+    is_certain: bool
 
 
 class Losses:
@@ -24,9 +26,9 @@ class Losses:
         # Paths and unread bytes of truncated generations, which may be in files that are not found yet.
         self._missing: list[tuple[str, int]] = []
 
-    def report(self, text: str, lost_bytes: int = 0) -> None:
+    def report(self, text: str, lost_bytes: int = 0, *, is_certain: bool = True) -> None:
         """Report lines that are lost; ``lost_bytes`` is 0 if their number is not known."""
-        self._losses.append(Loss(text, lost_bytes))
+        self._losses.append(Loss(text, lost_bytes, is_certain))
 
     def add_missing(self, path: str, unread: Iterable[int]) -> None:
         """Record the unread bytes of generations that were truncated; copies of them may be found."""

@@ -10,7 +10,7 @@ Invariants:
 import os
 from typing import Final
 
-from tickertape.producers.shipper.content.uncompressor import Evidence
+from tickertape.producers.shipper.content.comparison import Evidence
 from tickertape.producers.shipper.position import (
     HEAD_BYTES,
     PRECEDING_BYTES,

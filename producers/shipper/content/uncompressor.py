@@ -7,15 +7,15 @@ Invariants:
 3. One file at a time is uncompressed in the thread, and closing ends that within a block.
 """
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import IO, Final, NamedTuple, Protocol
 
+from tickertape.producers.shipper.content.comparison import Comparer, Comparison, Evidence
 from tickertape.producers.shipper.content.compression import ContentReader, UnreadableContent
-from tickertape.producers.shipper.position import PRECEDING_BYTES, digest
 
 from tickertape.errors import TickertapeError
 
@@ -58,36 +58,6 @@ def identity_of(status: os.stat_result) -> Identity:
     return Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """Bytes by which a content is recognized.
-
-    Attributes:
-        head: hash of the first ``head_bytes`` bytes.
-        head_bytes: number of bytes at the beginning that are compared.
-        before: hash of the up to ``PRECEDING_BYTES`` bytes before ``offset``.
-        offset: number of bytes that the content has at least.
-    """
-
-    head: str
-    head_bytes: int
-    before: str
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Result of a comparison.
-
-    Attributes:
-        matched: first evidence that the content has; None if it has none.
-        size: bytes of the content, as far as it was read.
-    """
-
-    matched: Evidence | None
-    size: int
-
-
 class _Sink(Protocol):
     """Receiver of uncompressed blocks."""
 
@@ -105,51 +75,6 @@ class _Sink(Protocol):
         """Release what is not used."""
 
 
-class _Comparer:
-    """Comparison with evidence, as the content passes."""
-
-    def __init__(self, evidence: Sequence[Evidence]) -> None:
-        self._evidence = evidence
-        self._head_bytes = max((one.head_bytes for one in evidence), default=0)
-        self._head = b""
-        self._tail = b""
-        # Hashes before offsets that have passed.
-        self._before: dict[int, str] = {0: digest(b"")}
-        self._left: list[int] | None = None
-
-    @property
-    def is_decided(self) -> bool:
-        """Whether the head has excluded all evidence."""
-        return self._left == []
-
-    def _matches(self) -> list[Evidence]:
-        return [one for one in self._evidence if digest(self._head[: one.head_bytes]) == one.head]
-
-    def write(self, block: bytes, position: int) -> None:
-        """Compare a block."""
-        if len(self._head) < self._head_bytes:
-            self._head += block[: self._head_bytes - len(self._head)]
-            if len(self._head) >= self._head_bytes:
-                self._left = sorted({one.offset for one in self._matches()})
-        window, start = self._tail + block, position - len(self._tail)
-        offsets = self._left if self._left is not None else [one.offset for one in self._evidence]
-        for offset in offsets:
-            if position < offset <= position + len(block):
-                end = offset - start
-                self._before[offset] = digest(window[max(0, end - PRECEDING_BYTES) : end])
-        self._tail = window[-PRECEDING_BYTES:]
-
-    def result(self, size: int) -> Comparison:
-        """Return which evidence the content has."""
-        for one in self._matches():
-            if size >= one.offset and self._before.get(one.offset) == one.before:
-                return Comparison(one, size)
-        return Comparison(None, size)
-
-    def close(self) -> None:
-        """Release nothing."""
-
-
 class _Writer:
     """Temporary file without a name."""
 
@@ -157,13 +82,19 @@ class _Writer:
 
     def __init__(self, modified_ns: int) -> None:
         self._modified_ns = modified_ns
-        self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by ``close``
+        try:
+            self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - see ``close``
+        except OSError as error:
+            raise _temporary_error(error) from None
 
     def write(self, block: bytes, position: int) -> None:
         """Write a block."""
         view = memoryview(block)
-        while view:
-            view = view[self._file.write(view) :]
+        try:
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            raise _temporary_error(error) from None
 
     def result(self, size: int) -> int:
         """Return a descriptor of the file, which has the time of the compressed one."""
@@ -173,6 +104,12 @@ class _Writer:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _temporary_error(error: OSError) -> OSError:
+    """Return an error that says where there is no space; it may pass, and says nothing about a log."""
+    number = errno.EROFS if error.errno in (None, errno.ENOENT, errno.EACCES) else error.errno
+    return OSError(number, f"{error.strerror} (folder of temporary files, which TMPDIR sets)")
 
 
 class _Job:
@@ -287,7 +224,7 @@ class Uncompressor:
             UnreadableContent: the content cannot be read.
             OSError: the file cannot be read at the moment.
         """
-        result = self._result((identity, purpose), path, open_file, lambda: _Comparer(evidence))
+        result = self._result((identity, purpose), path, open_file, lambda: Comparer(evidence))
         assert isinstance(result, Comparison)
         return result
 

@@ -13,8 +13,9 @@ import stat
 from dataclasses import replace
 from typing import Final, NamedTuple
 
+from tickertape.producers.shipper.content.comparison import Evidence
 from tickertape.producers.shipper.content.compression import UnreadableContent, is_readable
-from tickertape.producers.shipper.content.uncompressor import Evidence, Identity, Uncompressing, identity_of
+from tickertape.producers.shipper.content.uncompressor import Identity, Uncompressing, identity_of
 from tickertape.producers.shipper.files.file_chain import FileChain
 from tickertape.producers.shipper.files.globs import may_pass
 from tickertape.producers.shipper.files.roots import PathChanged

@@ -167,7 +167,7 @@ class FileDiscovery:
         if stream.read_error is not None:
             self._record_error(stream.path, stream.read_error)
         for loss in stream.take_losses():
-            self.lost_files += 1
+            self.lost_files += loss.is_certain
             self.lost_bytes += loss.size
             self._warn(loss.text)
 

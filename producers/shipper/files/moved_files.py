@@ -36,8 +36,11 @@ def find_moved(roots: Roots, path: str, position: FilePosition) -> tuple[str, in
             fd = roots.open(candidate)
             if has_position(fd, position):
                 return candidate, fd
-        except (OSError, PathChanged):
+        except PathChanged:
             continue
+        except OSError as error:
+            if may_pass(error):
+                raise  # the file must not be missed
     return None
 
 
@@ -51,7 +54,9 @@ def _entries(folders: Collection[str]) -> Iterator[str]:
         try:
             with os.scandir(folder) as entries:
                 found = [(entry.path, entry.is_dir(follow_symlinks=False)) for entry in entries]
-        except OSError:
+        except OSError as error:
+            if may_pass(error):
+                raise
             continue
         for path, is_folder in found:
             examined += 1

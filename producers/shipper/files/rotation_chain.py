@@ -129,10 +129,15 @@ class RotationChain(CompressedChain):
         # It may be away with its name, or is opened later in this scan.
         elif self.absence or _has_same_inode(position):
             self.completed[key] = position
-        # A visible file was truncated in place, or has the inode of the one that is gone; it is read from its
-        # start.
         elif key not in visible:
             self.lost.append(position)
+        # The visible file has the inode of the one that is gone, or was truncated; it is read from its start.
+        elif position.offset:
+            self.losses.report(
+                f"{position.path}: truncated or replaced, with {position.offset} bytes shipped; lines after"
+                " these, if there were any, are lost",
+                is_certain=False,
+            )
         del self.pending[key]
 
     def _open_moved(self, position: FilePosition, now: float) -> bool:

@@ -14,16 +14,16 @@ from pathlib import Path
 
 import pytest
 from tickertape.producers.shipper.content import compression, uncompressor
+from tickertape.producers.shipper.content.comparison import Comparison, Evidence
 from tickertape.producers.shipper.content.compression import UnreadableContent, is_readable
 from tickertape.producers.shipper.content.uncompressor import (
     IMMEDIATE_BYTES,
-    Comparison,
-    Evidence,
     Identity,
     Uncompressing,
     Uncompressor,
     identity_of,
 )
+from tickertape.producers.shipper.files.globs import may_pass
 from tickertape.producers.shipper.position import HEAD_BYTES, PRECEDING_BYTES, digest
 
 CONTENT = b"".join(b"line %d of a log that is compressed\n" % number for number in range(2_000))
@@ -203,5 +203,15 @@ def test_a_full_disk_is_an_error_that_may_pass(
     """It says nothing about the file."""
     full = lambda **_: open("/dev/full", "wb", 0)  # noqa: E731, SIM115 - closed by the reader
     monkeypatch.setattr("tempfile.TemporaryFile", full)
-    with pytest.raises(OSError, match="No space left on device"):
+    with pytest.raises(OSError, match=r"No space left on device \(folder of temporary files"):
         reader.content(*Compressed(tmp_path, CONTENT).arguments, "test")
+
+
+def test_no_folder_for_temporary_files_is_an_error_that_may_pass(
+    tmp_path: Path, reader: Uncompressor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not look like a compressed file that is gone."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with pytest.raises(OSError, match="which TMPDIR sets") as failed:
+        reader.content(*Compressed(tmp_path, CONTENT).arguments, "test")
+    assert may_pass(failed.value)

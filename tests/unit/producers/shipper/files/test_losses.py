@@ -115,3 +115,18 @@ def test_a_renamed_file_is_no_loss(desk: Desk) -> None:
     desk.settle()
     assert desk.shipped["app"] == lines(1, 32).splitlines()
     assert is_lost(desk)
+
+
+def test_truncation_while_the_shipper_was_down_is_reported(desk: Desk) -> None:
+    """What was added after the last checkpoint is not known, so that nothing is counted."""
+    desk.write("app.log", lines(1, 3))
+    desk.ship()
+    desk.write("app.log", lines(4, 6))
+    desk.truncate("app.log")
+    desk.write("app.log", lines(7, 8))
+    desk.kill()
+    desk.settle()
+    assert desk.shipped["app"] == (lines(1, 3) + lines(7, 8)).splitlines()
+    lost = "truncated or replaced, with 21 bytes shipped; lines after these, if there were any, are lost"
+    assert desk.complaints == [f"{desk.path('app.log')}: {lost}"]
+    assert desk.discovery.lost_files == 0
