@@ -27,6 +27,8 @@ _FLAGS: Final[tuple[tuple[bytes, bytes], ...]] = (
     (rb"net[ \t]+user", rb"[A-Za-z][\w.-]*[ \t]+"),
     (rb"sqlplus|sqlldr|expdp|impdp", rb"[\w$#]+/"),
     (rb"xfreerdp|rdesktop", rb"(?:/p:|-p[ \t]+)"),
+    (rb"ssh-keygen", rb"-[NP][ \t\"',]*"),
+    (rb"https?|xhs?", rb"(?:-a|--auth)[ \t\"',]+[^\s:\"',]+:"),
     (rb"openssl[ \t]+enc", rb"-[kK][ \t]+"),
     (rb"snmp(?:walk|get|getnext|bulkwalk|bulkget|set|table|trap|inform|status|translate|delta|df)",
      rb"-c[ \t\"',]*"),
@@ -43,6 +45,7 @@ _HEADS: Final = b"|".join(
         rb"(?i:\b(?:user|to|role)[ \t]+\S+[ \t]+identified[ \t]+by[ \t]+)",
         rb"(?i:\bpass(?:word|phrase|code)[ \t]*\(?[ \t]*)['\"]",
         rb"(?i:\bset[ \t]+password[ \t]+(?:for[ \t]+\S+[ \t]*)?=[ \t]*(?:password[ \t]*\()?)['\"]",
+        rb"(?i:\bsp_addlogin[ \t]+N?'[^'\n]*'[ \t]*,[ \t]*N?)['\"]",
         # SNMPv3, and network devices.
         rb"-[ax][ \t]+(?:MD5|SHA|DES|3DES|AES)[\w-]*[ \t]+-[AX][ \t]+",
         rb"\b(?:snmp-server|set[ \t]+snmp)[ \t]+community[ \t]+",
@@ -54,7 +57,7 @@ _HEADS: Final = b"|".join(
         rb"(?:^|[\s`\"'(]|\\[nrt]):(?:[A-Za-z][\w.-]*|[0-9.]{7,15})?:[0-9]{2,5}:[A-Za-z][\w.-]*:",
         rb"(?i:jdbc:oracle:thin:[\w$]+/)",
         # FTP, POP3 and IRC; SMTP and IMAP; Redis; .netrc.
-        rb"(?:^|[<>:\"'\]-] ?|\bcommand )PASS ",
+        rb"(?:^|[<>:/\"'\]-] ?|\bcommand )PASS ",
         rb"(?i:\bAUTH[ \t]+(?:PLAIN|LOGIN|CRAM-MD5|XOAUTH2|AMQPLAIN)[ \t]+)",
         rb"(?i:[\"']auth[\"'][ \t]+[\"'](?:[^\"'\s]+[\"'][ \t]+[\"'])?)",
         rb"(?i:\b(?:requirepass|masterauth)[\"']?[ \t]+[\"']?)",
@@ -72,11 +75,11 @@ SUSPECT: Final = (
     % b"|".join(rb"(?:%s)%s(?:%s)" % (command, _OPTION, flag) for command, flag in _FLAGS)
     + rb"|(?i:\bidentified[ \t]+(?:with|by|as)|pass(?:word|phrase|code)[ \t]*\(?[ \t]*\\*['\"])"
     rb"|(?i:jdbc:oracle:thin:)"
-    rb"|(?i:\bset[ \t]+password[ \t])|-[ax][ \t]+(?:MD5|SHA|DES|3DES|AES)[\w-]*[ \t]+-[AX]"
+    rb"|(?i:\bset[ \t]+password[ \t]|\bsp_addlogin[ \t])|-[ax][ \t]+(?:MD5|SHA|DES|3DES|AES)[\w-]*[ \t]+-[AX]"
     rb"|snmp(?:-server)?[ \t]+(?:community|user)|\bpriv[ \t]+(?:3?des|aes)"
     rb"|(?:radius|tacacs)(?:-server)?[ \t][^\n]*key|neighbor[ \t]+\S+[ \t]+password"
     rb"|(?m:(?:^|[\s`\"'(]|\\[nrt]):[\w.-]*:[0-9]{2,5}:[A-Za-z][\w.-]*:)"
-    rb"|(?m:(?:^|[<>:\"'\]-] ?|command |\\[nrt])PASS )|(?i:\bauth[ \t]+(?:plain|login|cram-md5"
+    rb"|(?m:(?:^|[<>:/\"'\]-] ?|command |\\[nrt])PASS )|(?i:\bauth[ \t]+(?:plain|login|cram-md5"
     rb"|xoauth2|amqplain))"
     rb"|(?i:auth\\*[\"'][ \t]+\\*[\"']|requirepass|masterauth)|login[ \t]+\S+[ \t]+password"
     rb"|\becho[ \t][^\n|]+\|[ \t]*(?:sudo|passwd|chpasswd|docker|podman|su)\b"
@@ -101,6 +104,9 @@ def is_command_secret(head: bytes, secret: bytes, piped: bool) -> bool:
         return piped
     if _SASL.search(head):
         return _is_base64_text(secret)
+    # 'radius key exchange' is about a key.
+    if head.rstrip().endswith(b"key"):
+        return any(48 <= byte < 58 for byte in secret)
     # 'PASS: 12' and 'PASS tests/x.py' are results of tests.
     if head.rstrip(b"\"'").endswith(b"PASS "):
         return not re.search(rb"[/(]|^[0-9.]+(?:ms|s)?$|^(?:tests?|all)(?:_|$)|\.(?:py|js|ts|go)$", secret)
