@@ -66,7 +66,8 @@ def _parser() -> argparse.ArgumentParser:
         "--max-clients",
         metavar="COUNT",
         type=_positive,
-        help="clients of the relay in 'max', 'stalled', 'filters', 'deflate' and 'streams' (default: 1000)",
+        help="clients of the relay in 'max', 'stalled', 'filters', 'deflate', 'streams' and 'conditions' "
+        "(default: 1000)",
     )
     parser.add_argument(
         "--rate",

@@ -7,7 +7,7 @@ memory  memory of our relay per idle connection.
 ingest  events that our relay ingests from JetStream on one core, compared to plain nats-py.
 
 The scenarios of ``variants``, ``reconnects``, ``monitoring``, ``detection``, ``gateway_history``,
-``shipping``, ``sdk``, ``tokens``, ``attackers``, ``unread`` and ``starting`` follow.
+``shipping``, ``sdk``, ``tokens``, ``attackers``, ``unread``, ``conditions`` and ``starting`` follow.
 """
 
 import math
@@ -21,6 +21,7 @@ from typing import Final
 
 from tests.bench import (
     attackers,
+    conditions,
     detection,
     gateway_history,
     monitoring,
@@ -102,6 +103,8 @@ def run(plan: Plan, progress: Callable[[str], None]) -> Results:
             )
         if "unread" in plan.only:
             results.unread = unread.unread(plan.states, plan.unread, 2 * plan.seconds, progress)
+        if "conditions" in plan.only:
+            results.conditions = conditions.conditions(plan.max_clients, plan.seconds, progress)
         if "start" in plan.only:
             results.starting = starting.start(plan.stored, plan.starts, progress)
     return results

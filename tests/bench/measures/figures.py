@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tests.bench.attackers import CLIENTS, SOURCES, Attack
+from tests.bench.conditions import Conditions
 from tests.bench.detection import Detection
 from tests.bench.gateway_history import GatewayHistory
 from tests.bench.measures.plan import Ingest, Memory, Reconnect, Replay, Results
@@ -97,6 +98,7 @@ def figures(results: Results) -> list[Figure]:
             ">= 0.9 x WebSocket",
             versus_websocket(results.streams),
         ),
+        _conditions(results.conditions),
     ]
 
 
@@ -341,6 +343,16 @@ def _attackers(sources: int, rows: list[Attack]) -> list[Figure]:
         _figure(f"{name}, p99 of honest clients", "<= 3 x or 25 ms", tail),
         _figure(f"{name}, memory", "<= 20 MB", size),
     ]
+
+
+def _conditions(found: Conditions | None) -> Figure:
+    ratio = None
+    if found is not None:
+        ratio = (
+            f"{found.cores:.3f} vs {found.cores_without:.3f} cores: {found.ratio:.2f} x",
+            found.ratio <= 2 and found.delivered >= 0.99 * found.delivered_without,
+        )
+    return _figure("one condition per client, CPU relative to as many filters", "<= 2 x", ratio)
 
 
 def _unread(found: Unread | None) -> list[Figure]:

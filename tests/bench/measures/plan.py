@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tests.bench.attackers import Attack
+from tests.bench.conditions import Conditions
 from tests.bench.detection import Detection
 from tests.bench.gateway_history import GatewayHistory
 from tests.bench.measures.targets import NAIVE, NATS, OURS, PLAIN
@@ -18,7 +19,7 @@ from tests.bench.unread import Unread
 SCENARIOS: Final = (
     "same", "max", "idle", "memory", "ingest",
     "stalled", "filters", "reconnect", "replay", "deflate", "streams", "growth", "monitor", "detection",
-    "history", "ship", "sdk", "tokens", "attackers", "unread", "start",
+    "history", "ship", "sdk", "tokens", "attackers", "unread", "conditions", "start",
 )  # fmt: skip
 PEERS: Final = (OURS, NATS, NAIVE, PLAIN)
 
@@ -31,8 +32,8 @@ class Plan:
         only: scenarios to run.
         targets: targets to measure.
         clients: connections in ``same``.
-        max_clients: connections to our relay in ``max``, ``stalled``, ``filters``, ``deflate`` and
-            ``streams``.
+        max_clients: connections to our relay in ``max``, ``stalled``, ``filters``, ``deflate``,
+            ``streams`` and ``conditions``.
         rate: events per second in these scenarios.
         seconds: length of a window.
         connections: idle connections in ``memory``; maximum in ``deflate``.
@@ -223,4 +224,5 @@ class Results:
     tokens: list[TokenCost] = field(default_factory=list)
     attackers: list[Attack] = field(default_factory=list)
     unread: Unread | None = None
+    conditions: Conditions | None = None
     starting: Starting | None = None

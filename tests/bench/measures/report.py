@@ -139,6 +139,9 @@ def as_json(plan: Plan, results: Results, *, quick: bool) -> dict[str, Any]:
             for row in results.attackers
         ],
         "unread": asdict(results.unread) if results.unread else None,
+        "conditions": (
+            {**asdict(results.conditions), "ratio": results.conditions.ratio} if results.conditions else None
+        ),
         "start": asdict(results.starting) if results.starting else None,
         "figures": [asdict(figure) for figure in figures(results)],
     }

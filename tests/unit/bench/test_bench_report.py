@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from tests.bench.attackers import Attack
+from tests.bench.conditions import Conditions
 from tests.bench.detection import Detection
 from tests.bench.gateway_history import GatewayHistory
 from tests.bench.measures.figures import figures, ratio
@@ -47,6 +48,7 @@ _ATTACK = Attack(
     60_000_000, 75_000_000, 70_000_000, 0.3,
 )  # fmt: skip
 _UNREAD = Unread(58_000, 200, 1_000, 5.0, 6.0, 0.2, 0.22, 0, 100 * 2**20, 300 * 2**20)
+_CONDITIONS = Conditions(1_000, 0.2, 0.4, 10_000, 10_000)
 _RESULTS = Results(
     same=[_ROW, _NATS, replace(_ROW, target=NAIVE, cores=1.0, deliveries=85_000, notes=["too slow"])],
     max_load=[_MAX, _PLAIN],
@@ -71,6 +73,7 @@ _RESULTS = Results(
     attackers=[_ATTACK, replace(_ATTACK, sources=1)],
     starting=Starting(100_000, (0.6, 0.7, 0.9)),
     unread=_UNREAD,
+    conditions=_CONDITIONS,
 )
 
 
@@ -89,7 +92,7 @@ def test_ratio_is_of_deliveries_per_core_second() -> None:
 
 def test_figures_are_judged() -> None:
     """A figure that reaches its target is ok, and another is short."""
-    assert _verdicts(_RESULTS) == ["ok"] * 9 + ["short"] + ["ok"] * 43
+    assert _verdicts(_RESULTS) == ["ok"] * 9 + ["short"] + ["ok"] * 44
 
 
 @pytest.mark.parametrize(
@@ -155,6 +158,8 @@ def test_figures_are_judged() -> None:
         (51, {"unread": replace(_UNREAD, p99=6.1)}),
         (51, {"unread": replace(_UNREAD, closed=1)}),
         (52, {"streams": [_MAX, _MAX, replace(_MAX, target="SSE", cores=0.56)]}),
+        (53, {"conditions": replace(_CONDITIONS, cores=0.41)}),
+        (53, {"conditions": replace(_CONDITIONS, delivered=9_800)}),
     ],
 )
 def test_figure_that_is_not_reached_is_short(index: int, change: dict[str, object]) -> None:
@@ -218,7 +223,7 @@ def test_json_has_null_for_what_is_unknown() -> None:
     assert shown["ingest"][0]["per_core"] == 50_000
     assert shown["replay"][1]["rate"] == pytest.approx(83_333, rel=0.01)
     assert [memory["each"] for memory in shown["deflate_memory"]] == [5_000, 5_500]
-    assert [figure["ok"] for figure in shown["figures"]] == [True] * 9 + [False] + [True] * 43
+    assert [figure["ok"] for figure in shown["figures"]] == [True] * 9 + [False] + [True] * 44
     assert orjson.dumps(as_json(Plan(), Results(), quick=True))
 
 
