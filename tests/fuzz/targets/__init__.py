@@ -16,6 +16,7 @@ TARGETS = {
         "nats": "nats_protocol nats_headers",
         "contract": "event patterns cursor client_message time",
         "transport": "connection frames query forwarded",
+        "where": "condition",
         "auth": "token claims jwks metadata revocations certificate certificate_rules",
         "shipper": "lines timestamps redactor checkpoint local_state",
         "monitor": "monitor_file fix_response http_response stored_status",
