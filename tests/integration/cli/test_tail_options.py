@@ -16,6 +16,8 @@ OPTIONS = [
     (["--subjects", "log.>.x"], "subject"),
     (["--subjects", ""], "subject"),
     (["--level", "LOUD"], "level 'LOUD' is not one of DEBUG, INFO"),
+    (["--where", "event.level = 1"], "where: unexpected character '=', at position 13"),
+    (["--where", "x" * 3_000], "where: the condition has more than 2048 bytes"),
     (["--mode", "fast"], "mode 'fast' is not one of live, complete, latest"),
     (["--cursor", "yesterday"], "'yesterday' is not a cursor"),
     (["--since", "yesterday"], "since 'yesterday' is neither 'earliest', a duration such as 10m"),
