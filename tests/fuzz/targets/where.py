@@ -28,7 +28,7 @@ class _Event:
 
 
 def condition(data: bytes) -> None:
-    """Check that a condition has one result for an event, and is consistent with those made of it.
+    """Check that a condition has one result for an event, and agrees with those that contain it.
 
     The text before the first zero byte is the condition; what follows is the event, if it is a JSON object.
     """
