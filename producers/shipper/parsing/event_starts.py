@@ -11,7 +11,7 @@ from typing import Final
 _BEGINS: Final = frozenset("0123456789(*|@/!+~%&$^_?:;,>\\'`")
 """First characters of lines that begin an event, unless they are within a trace."""
 
-_MAY_BEGIN: Final = _BEGINS | frozenset(ascii_letters)
+_MAY_BEGIN: Final = _BEGINS | frozenset(ascii_letters) | {"<"}
 _TRACE_HEADS: Final = frozenset({
     "Tra", "Dur", "The", "Cau", "Sup", "at ", "Sta", "Nex", "Nod", "gor", "pan", "fat", "thr",
 })  # fmt: skip
@@ -35,17 +35,22 @@ def all_begin_events(texts: list[str]) -> bool:
     """Return whether every line begins an event; False if this costs more to know than to join them.
 
     Args:
-        texts: clean lines that follow a line outside of any trace.
+        texts: clean lines that follow a line outside of any trace and XML element.
     """
     try:
         firsts = set(map(_first_character, texts))
+        if not firsts <= _MAY_BEGIN:
+            return False
         lasts = set(map(_last_character, texts))
     except IndexError:  # an empty line
         return False
     # A line that announces a traceback ends with a colon.
     if ":" in lasts:
         return False
-    return firsts <= _BEGINS or (firsts <= _MAY_BEGIN and _have_no_trace(texts))
+    # After '<' there is a priority, or the name of an XML element.
+    if "<" in firsts and not all(text[1:2].isdigit() for text in texts if text[0] == "<"):
+        return False
+    return firsts <= _BEGINS or _have_no_trace(texts)
 
 
 def _have_no_trace(texts: list[str]) -> bool:

@@ -198,6 +198,8 @@ class MultilineJoiner:
         """Return whether every line begins an event, and none begins a private key."""
         return (
             not (self._state or self._key_open or self._pattern is not None)
+            # It may open an element of XML.
+            and not (self._lines and self._lines[0][0] in "<-" and not self._lines[0][1:2].isdigit())
             and all_begin_events(texts)
             and not any("PRIVATE KEY" in texts[index] for index in line_flags)
         )

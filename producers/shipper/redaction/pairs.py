@@ -59,11 +59,12 @@ def _find(text: bytes) -> Iterator[Secret]:
             yield found
         position = match.end()
         # A value without quotes ends at the next space, so that it can contain further pairs.
-        value = match.group(2)
+        value_start, value_end = match.span(2)
+        value = text[value_start:value_end]
         stop = _VALUE_END.search(value) if not _OPENING.match(value) and not _BRACKET.match(value) else None
         if stop is None:
             continue
-        rest = match.start(2) + stop.start()
+        rest = value_start + stop.start()
         marks = [mark.start() for mark in _SEPARATOR.finditer(text, rest, position)]
         for start, end in zip([rest, *marks], [*marks, position], strict=True):
             # A quoted value can extend beyond this match.
@@ -77,11 +78,14 @@ def _find(text: bytes) -> Iterator[Secret]:
 
 
 def _pair(match: Any) -> Secret | None:
-    head, value = match.group(1), match.group(2)
+    # A slice costs a third of a group.
+    text = match.string
+    head_start, head_end = match.span(1)
     start, end = match.span(2)
+    head, value = text[head_start:head_end], text[start:end]
     opening = _OPENING.match(value)
     # A pair such as a header and its value; in JSON, the text after a comma can also be the next key.
-    if head.rstrip().endswith(b",") and (opening is None or match.string[end : end + 2].lstrip()[:1] == b":"):
+    if head.rstrip().endswith(b",") and (opening is None or text[end : end + 2].lstrip()[:1] == b":"):
         return None
     if opening is not None:
         quote = opening[0].lstrip(b"bBuUrR")
@@ -102,7 +106,8 @@ def _pair(match: Any) -> Secret | None:
         or not is_secret(secret, kind, head)
     ):
         return None
-    before = match.string[max(0, match.start() - 100) : match.start()]
+    begin = match.start()
+    before = text[max(0, begin - 100) : begin]
     if is_filter(before, head) or (kind == "token" and _UNEXPECTED.search(before)) or _NAME_OF.search(before):
         return None
     # '/etc/passwd: not found' is about a file, and 'pass: 12' about a test.

@@ -70,6 +70,7 @@ LINES = (
     "SEVERE: lost",
     "<Event><a>1</a>",
     "<b>2</b>",
+    "<14>1 2026-01-01T00:00:05.123Z gateway-1 femas 12 - - order 7 filled",
     "</Event>",
     "Node.js v22.1.0",
     "    ^",
