@@ -14,6 +14,9 @@ from tickertape.producers.shipper.parsing.time_formats import MONTHS, OFFSETS
 
 _MINUTES = re.compile(r"[+-]\d{3}", re.ASCII)
 _OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d{1,2})(?::?(\d\d))?", re.ASCII)
+_MAX_AGE: Final = 12
+"""Years before the reference time in which a date whose first number may be a year can be."""
+
 _FUTURE_DAY: Final = timedelta(days=1)
 _FUTURE_MINUTES: Final = timedelta(minutes=5)
 
@@ -151,11 +154,20 @@ class MomentResolver:
     def _numeric_dates(self, fields: dict[str, str]) -> list[tuple[int, int, int]]:
         """Return the dates that three numbers with the year last may mean.
 
-        In the order of these rules: a number above 12, in this line or an earlier one of the file, decides;
-        dots mean that the day is first; a.m. and p.m. mean that the month is first; a reading that is not in
-        the future and at most a day old. Otherwise both are returned.
+        In the order of these rules: dashes around a year with two digits may mean that the year is first; a
+        number above 12, in this line or an earlier one of the file, decides; dots mean that the day is first;
+        a.m. and p.m. mean that the month is first; a reading that is not in the future and at most a day old.
+        Otherwise all of them are returned.
         """
         first, second, year = (int(number) for number in re.split(r"\D", fields["n"]))
+        if year < 32 and "-" in fields["n"] and second <= 12 and self._day_first is None:
+            age = datetime.fromtimestamp(self.reference, UTC).year - (2000 + first)
+            if -1 <= age <= _MAX_AGE:  # in '25-06-24' the year may be first
+                return [
+                    (2000 + year, second, first),
+                    (2000 + year, first, second),
+                    (2000 + first, second, year),
+                ]
         year += 2000 if year < 100 else 0
         if first > 12 or second > 12:
             self.changed = self.changed or self._day_first != (first > 12)
