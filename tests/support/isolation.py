@@ -1,13 +1,14 @@
-"""Unusual hosts for tests: a network with IPv6 only, a kernel without IPv6, a bare root, little memory.
+"""Unusual hosts for tests: IPv6 only, a kernel without IPv6, a bare root, little memory, a cable to pull out.
 
 Namespaces of the kernel need root. Without it their tests are skipped, except in CI, where they have to run.
 """
 
 import functools
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -129,3 +130,36 @@ def memory_group(limit: int) -> Iterator[list[str]]:
         yield ["sh", "-c", f'echo $$ > {folder}/cgroup.procs && exec "$@"', "sh"]
     finally:
         folder.rmdir()
+
+
+@contextmanager
+def remote_host(address: str, own: str) -> Iterator[tuple[list[str], Callable[[], None]]]:
+    """Create a host that one cable connects to this one.
+
+    Args:
+        address: its address, IPv4.
+        own: address of this host in the network of the two, a /30.
+
+    Yields:
+        the beginning of a command line that runs a program there, and a function that pulls the cable out.
+    """
+    if shutil.which("ip") is None:
+        pytest.skip("needs ip; 'apt-get install iproute2' brings it")
+    name = f"tt{os.getpid()}"
+    line = ["ip", "netns", "exec", name]
+
+    def ip(*arguments: str) -> None:
+        subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+    ip("netns", "add", name)
+    try:
+        ip("link", "add", name, "type", "veth", "peer", "name", f"{name}p", "netns", name)
+        ip("address", "add", f"{own}/30", "dev", name)
+        ip("link", "set", name, "up")
+        ip("-n", name, "address", "add", f"{address}/30", "dev", f"{name}p")
+        ip("-n", name, "link", "set", f"{name}p", "up")
+        yield line, lambda: ip("link", "set", name, "down")
+    finally:
+        # Before its namespace, which is deleted in the background: the next one has the same address.
+        subprocess.run(["ip", "link", "delete", name], check=False, capture_output=True)
+        ip("netns", "delete", name)

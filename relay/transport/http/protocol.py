@@ -165,7 +165,8 @@ class GuardedHttp(HttpToolsProtocol):
         upgrade = self.parser.should_upgrade() and self._should_upgrade()
         if pending and (upgrade or stream):
             # They take over the socket, so the pending response would not notice its close.
-            raise HeadError(400, "upgrade or stream requested while a response is pending; wait for it")
+            what = "upgrade" if upgrade else "stream"
+            raise HeadError(400, f"{what} request while a response is pending; wait for the response")
         if stream and not upgrade:
             self._requested_stream = True
             return

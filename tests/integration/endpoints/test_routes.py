@@ -275,7 +275,9 @@ def test_no_label_names_a_client_or_a_subject(relay: Relay) -> None:
         for sample in family.samples
         for label in sample.labels
     }
-    expected = {"result", "code", "family", "kind", "reason", "source", "version", "le", "limit", "mode"}
+    expected = {
+        "result", "code", "family", "kind", "reason", "source", "version", "le", "limit", "mode", "transport",
+    }  # fmt: skip
     assert labels <= expected
 
 
