@@ -99,6 +99,14 @@ class Redactor:
             return self._redact_number(value, kind)
         return value
 
+    def redact_uncounted(self, value: Any, kind: str | None = None) -> Any:
+        """Redact a part of a text whose secrets are counted already; see ``redact_value``."""
+        counts, self._counts = self._counts, Counter()
+        try:
+            return self.redact_value(value, kind)
+        finally:
+            self._counts = counts
+
     def _redact_fields(self, fields: dict[str, Any], kind: str | None) -> dict[str, Any]:
         named_kind = None
         for name in ("name", "key", "field", "header", "Name", "Key"):

@@ -79,9 +79,7 @@ class OwnFormatReader:
         safe = line.encode()
         redacted = match if safe == data else self._match(safe)
         if redacted is None:
-            # What replaces a secret does not fit into the expression; level and time contain no secret.
-            level, _ = self._read_level(_text(data, match, self._level)) if self._level else (None, None)
-            return level, whole, None, self._read_time(data, match), {}
+            return self._salvage(data, match, safe, rest and line_break + rest)
         fields = self._fields(whole, safe, redacted, line_break + rest)
         return fields if sanitize is None else (*fields[:4], sanitize(fields[4]))
 
@@ -97,6 +95,33 @@ class OwnFormatReader:
                 position = end
         # A group can end within a character, with the expression for any byte.
         return b"".join((*parts, data[position:])).decode("utf-8", "replace")
+
+    def _salvage(self, data: bytes, match: Any, safe: bytes, rest: str) -> Fields:
+        """Return the fields of a line that has the format only with its secrets.
+
+        Level and time contain no secret. Other groups are kept if they are before the first secret or after
+        the last one, or if they are redacted on their own as within the line.
+        """
+        text = safe.decode()
+        head = _common_length(data, safe)
+        tail = _common_length(data[head:][::-1], safe[head:][::-1])
+
+        def read(number: int, kind: str | None = None) -> str:
+            start, end = match.span(number)
+            value = _text(data, match, number)
+            if end <= head or start >= len(data) - tail:
+                return value
+            redacted = str(self._redactor.redact_uncounted(value, kind))
+            return redacted if redacted != value and redacted in text else ""
+
+        kinds = dict(self._secrets)
+        metadata = {
+            name: value for number, name in self._others if (value := read(number, kinds.get(number)))
+        }
+        level, _ = self._read_level(_text(data, match, self._level)) if self._level else (None, None)
+        message = read(self._message) if self._message else ""
+        source = legal_source(read(self._source)) if self._source else None
+        return level, (message or text) + rest, source, self._read_time(data, match), metadata
 
     def _fields(self, text: str, data: bytes, match: Any, rest: str) -> Fields:
         level, unknown = self._read_level(_text(data, match, self._level)) if self._level else (None, {})
@@ -176,6 +201,12 @@ def start_pattern(formats: Iterable[OwnFormat], multiline: str) -> str:
     if starts and multiline not in ("auto", "off"):
         starts.append(multiline)
     return "|".join(f"(?:{start})" for start in starts) or multiline
+
+
+def _common_length(first: bytes, second: bytes) -> int:
+    """Return the number of bytes with which both begin."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((index for index, (one, other) in pairs if one != other), min(len(first), len(second)))
 
 
 def _text(data: bytes, match: Any, number: int) -> str:

@@ -140,13 +140,36 @@ def test_a_group_with_the_name_of_a_secret_is_redacted_everywhere(message: str) 
     assert counts.redacted.total() == (2 if "api_key" in message else 1)
 
 
-def test_a_secret_that_the_expression_requires_keeps_level_and_time() -> None:
-    """If a line no longer matches without its secret, it has its level and time, and its redacted text."""
-    form = own(pattern=r"(?P<time>[\d.]+ [\d:.]+) (?P<level>\w) (?P<card_no>\d{16}) (?P<message>.*)")
-    [event] = read("2026.01.31 09:30:45 E 4111111111111111 paid", form)
+@pytest.mark.parametrize(
+    ("pattern", "line", "message", "metadata"),
+    [
+        # The secret is a group of its own, with or without a name that denotes it.
+        (r"(?P<card_no>\d{16}) (?P<message>.*)", "4111111111111111 paid", "paid",
+         {"card_no": "[redacted:card]"}),
+        (r"(?P<x>[\d ]{19}) (?P<message>.*)", "4111 1111 1111 1111 paid", "paid", {"x": "[redacted:card]"}),
+        (r"(?P<password>\w+) (?P<y>\w+) (?P<message>.*)", "hunter2 b paid", "paid",
+         {"password": "[redacted:password]", "y": "b"}),
+        # It is a part of the message.
+        (r"(?P<x>\w) (?P<message>[\w= ]+)", "1 login password=hunter2 ok",
+         "login password=[redacted:password] ok", {"x": "1"}),
+        # Its name is in another group, without which nothing tells that it is a secret.
+        (r"(?P<name>\w+)=(?P<value>\w+) (?P<message>.*)", "password=hunter2 ok", "ok", {"name": "password"}),
+        # A value between two secrets cannot be told from them.
+        (r"(?P<a>[\d ]{19}) (?P<b>\w) (?P<c>[\d ]{19}) (?P<message>.*)",
+         "4111 1111 1111 1111 z 4111 1111 1111 1111 paid", "paid",
+         {"a": "[redacted:card]", "c": "[redacted:card]"}),
+    ],
+)  # fmt: skip
+def test_a_secret_that_the_expression_requires_is_redacted(
+    pattern: str, line: str, message: str, metadata: dict[str, str]
+) -> None:
+    """A line that no longer matches without its secret keeps its fields, except for the secret."""
+    form = own(pattern=rf"(?P<time>[\d.]+ [\d:.]+) (?P<level>\w) {pattern}")
+    counts = ParserCounts()
+    [event] = read(f"2026.01.31 09:30:45 E {line}\n  more", form, counts=counts)
     assert (event.level, event.timestamp) == ("ERROR", "2026-01-31T01:30:45.000Z")
-    assert event.message == "2026.01.31 09:30:45 E [redacted:card] paid"
-    assert event.metadata == {}
+    assert (event.message, event.metadata) == (f"{message}\n  more", metadata)
+    assert counts.redacted.total() == (2 if " z " in line else 1)
 
 
 def test_terminal_escapes_are_removed_before_a_line_is_matched() -> None:
