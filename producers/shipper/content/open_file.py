@@ -105,6 +105,11 @@ class OpenFile:
         return max(0, unread), [size for size in later if size]
 
     @property
+    def modified_at(self) -> float:
+        """UNIX seconds at which the file was modified."""
+        return os.fstat(self._fd).st_mtime
+
+    @property
     def size(self) -> int:
         """Size of the file in bytes."""
         return os.fstat(self._fd).st_size

@@ -105,6 +105,9 @@ class CompressedChain(FileChain):
                 fd, position = wanted
                 if position is not None:
                     self.completed.pop(position.key, None)
+                else:  # it is probably one of those that were found, and not read, before a restart
+                    unread = next((one for one in self.lost if not one.offset), None)
+                    self.lost = [one for one in self.lost if one is not unread]
                 self._add(candidate.path, fd, now, position, before, is_uncompressed=True)
             self._decide(candidate, _MISSED, True)
 

@@ -248,7 +248,8 @@ class FileChain:
     def known_until(self, now: float) -> float:
         """Return the UNIX seconds after which files may have appeared that are unknown."""
         verified = (file.verified_at for file in self.chain if not file.is_rotated)
-        return min(verified, default=self.scanned_at or now)
+        known = min(verified, default=self.scanned_at or now)
+        return min([known, *(file.modified_at for file in self.chain if file.is_found_again)])
 
     def prune_completed(self, visible: Container[Key], now: float) -> None:
         """Forget completed files that are no longer visible, unless they may be away with their name."""

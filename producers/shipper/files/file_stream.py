@@ -183,7 +183,8 @@ class FileStream(RotationChain):
 
     def _batch(self, events: list[OutgoingEvent], completed: list[TailedFile], now: float) -> Batch:
         # Pending files come after the open files that were rotated, and before the live file.
-        rotated = [file.position() for file in self.chain if file.is_rotated]
+        # Without a file, an unread position says nothing; ``known_until`` has the file found again.
+        rotated = [file.position() for file in self.chain if file.is_rotated and not file.is_found_again]
         live = [file.position() for file in self.chain if not file.is_rotated]
         positions = [*self.completed.values(), *rotated, *self.pending.values(), *live]
         checkpoint = Checkpoint(

@@ -290,6 +290,11 @@ class TailedFile(OpenFile):
         """Return whether the file still contains everything that another process has shipped."""
         return position.matches(self._fd)
 
+    @property
+    def is_found_again(self) -> bool:
+        """Whether this is the content of a compressed file that a restart uncompresses from its start."""
+        return self.is_uncompressed and not self.batched_offset
+
     def is_unread_and_newer_than(self, other: "TailedFile", status: os.stat_result) -> bool:
         """Return whether nothing was read of this file, and it was written after another with a status."""
         if self.read_offset:

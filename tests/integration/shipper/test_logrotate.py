@@ -11,7 +11,9 @@ from tickertape.producers.shipper.content.compression import is_readable
 
 from tests.support.shipper_desk import Desk
 
-pytestmark = pytest.mark.skipif(shutil.which("logrotate") is None, reason="needs logrotate")
+LOGROTATE = shutil.which("logrotate", path=f"{os.environ['PATH']}:/usr/sbin")
+
+pytestmark = pytest.mark.skipif(LOGROTATE is None, reason="needs logrotate")
 
 COMPRESSORS = {
     "gzip": ("gzip", "gunzip", ".gz"),
@@ -54,7 +56,7 @@ def test_logrotate(tmp_path: Path, compressor: str, options: str, rotations: int
     for _ in range(3):
         for _ in range(rotations):
             write(20)
-            argv = ["logrotate", "--force", "--state", str(state), str(configuration)]
+            argv = [str(LOGROTATE), "--force", "--state", str(state), str(configuration)]
             subprocess.run(argv, check=True, capture_output=True, env={**os.environ, "LC_ALL": "C"})
             write(5)
         desk.now = time.time()

@@ -135,6 +135,29 @@ def test_a_large_compressed_file_holds_back_its_successor(
     assert desk.shipped == {"app": log.lines}
 
 
+@pytest.mark.parametrize("keeps_time", [True, False], ids=["time-kept", "new-time"])
+@pytest.mark.parametrize("wait", [0.1, 10.0])
+def test_a_kill_before_a_compressed_file_is_read(desk: Desk, keeps_time: bool, wait: float) -> None:
+    """Compressed files that were found, and not read before a kill, are found again under any name."""
+    log = Log(desk, keeps_time=keeps_time)
+    log.write(3)
+    desk.ship()
+    for count in (2_000, 500, 500):
+        log.write(count)
+        log.rotate()
+        if count != 2_000:
+            compress_all(log)
+    for _ in range(2):
+        log.write(3)
+        desk.ship(wait, batches=1)
+        desk.kill()
+        log.rotate()
+        compress_all(log)
+    desk.settle()
+    assert desk.shipped == {"app": log.lines}
+    assert desk.complaints == []
+
+
 def test_old_files_that_are_compressed_later_are_not_new(desk: Desk) -> None:
     """Files from before the first start are not shipped if a program compresses them and keeps no times."""
     desk.write("app.log.1", lines(101, 110))
