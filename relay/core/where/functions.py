@@ -7,10 +7,13 @@ from typing import Any, Final
 from tickertape.relay.core.where.tokens import WhereError
 from tickertape.relay.core.where.values import ERROR, EventView, to_double, to_int, to_timestamp
 
-REGEX_MEMORY: Final = 256 * 1024
-"""Maximum bytes of a compiled regular expression, including what RE2 computes while it matches."""
+PROGRAM_MEMORY: Final = 32 * 1024
+"""Maximum bytes with which a pattern has to compile, in 0.2 ms. Larger ones would match too slowly."""
 
-REGEX_COST: Final = 4
+MATCH_MEMORY: Final = 256 * 1024
+"""Maximum bytes that RE2 uses for a pattern while it matches; with those above alone it would be slow."""
+
+REGEX_COST: Final = 8
 """Number of examined characters that a character counts as, when a regular expression is matched."""
 
 NO_REGEX: Final = "matches() needs google-re2 on the relay: pip install 'tickertape[where]'"
@@ -70,7 +73,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
     "dyn": Function(lambda view, value: value, 1, None, 0, as_function=True),
     "endsWith": Function(_ends_with, 2, "bool", as_method=True),
     "int": Function(lambda view, value: to_int(value), 1, "int", 2, as_function=True),
-    "matches": Function(_matches, 2, "bool", 20, as_method=True, as_function=True),
+    "matches": Function(_matches, 2, "bool", 100, as_method=True, as_function=True),
     "size": Function(_size, 1, "int", as_method=True, as_function=True),
     "startsWith": Function(_starts_with, 2, "bool", as_method=True),
     "timestamp": Function(lambda view, value: to_timestamp(value), 1, "timestamp", 20, as_function=True),
@@ -124,6 +127,7 @@ def compile_regex(pattern: object, position: int) -> Any:
     except ImportError:
         raise WhereError(NO_REGEX, position) from None
     try:
-        return compile_pattern(pattern, "the pattern", max_memory=REGEX_MEMORY)
+        compile_pattern(pattern, "the pattern", max_memory=PROGRAM_MEMORY)
+        return compile_pattern(pattern, "the pattern", max_memory=MATCH_MEMORY)
     except ValueError as error:
         raise WhereError(str(error), position) from None

@@ -14,6 +14,9 @@ MAX_DEPTH: Final = 32
 MAX_NODES: Final = 400
 """Maximum number of names, literals and operators in a condition."""
 
+MAX_PATTERNS: Final = 4
+"""Maximum number of regular expressions in a condition, each of which takes up to 0.5 ms to compile."""
+
 _PRECEDENCE: Final = {
     "||": 1,
     "&&": 2,
@@ -81,6 +84,7 @@ class _Parser:
         self._tokens = tokenize(source)
         self._token = next(self._tokens)
         self._nodes = 0
+        self._patterns = 0
         self._depth = 0
 
     def parse(self) -> Node:
@@ -233,6 +237,10 @@ class _Parser:
 
     def _node(self, kind: str, token: Token, value: Any, *children: Node, method: bool = False) -> Node:
         self._count(token)
+        if kind == "call" and value == "matches":
+            self._patterns += 1
+            if self._patterns > MAX_PATTERNS:
+                raise WhereError(f"the condition has more than {MAX_PATTERNS} matches()", token.position)
         node = Node(kind, token.position, value, children, method=method)
         if node.depth > MAX_DEPTH:
             raise self._too_deep(token.position)

@@ -47,6 +47,8 @@ CPU_SECONDS = 2.0
         ("event.a.matches(event.b)", 23, "takes a text literal"),
         ("event.a.matches('(')", 17, "not valid in RE2"),
         ("event.a.matches('(.{1,900}){1,900}')", 17, "not valid in RE2"),
+        ("event.a.matches('[^a]{999}')", 17, "pattern too large"),
+        (" || ".join(["event.a.matches('a')"] * 5), 105, "more than 4 matches()"),
         ("timestamp('now') < timestamp(event.timestamp)", 11, "takes an RFC 3339 time"),
         ("event.a + 1", 9, "expected a condition, not a value of type int"),
         ("'a'", 1, "not a value of type string"),
