@@ -29,6 +29,9 @@ MAX_UNSHIPPED_BYTES: Final = 8 * 2 * MAX_BATCH_BYTES
 MIN_COALESCED: Final = 32
 """Streams with new lines from which on these wait until the last line is complete, to be shipped together."""
 
+SETTLED_AFTER: Final = 0.15
+"""Seconds without a report after which a stream does not change: a write can be reported twice, and late."""
+
 MIN_WAIT: Final = 0.02
 """Minimum seconds until a stream is looked at again."""
 
@@ -119,9 +122,9 @@ class Schedule:
         return set()
 
     def take_settled(self, stream: EventStream) -> bool:
-        """Forget that a stream has changed; return whether that was ``MULTILINE_TIMEOUT`` ago."""
+        """Forget that a stream has changed; return whether that was ``SETTLED_AFTER`` ago."""
         reported = self._reported.pop(stream, None)
-        return reported is not None and time.monotonic() - reported >= MULTILINE_TIMEOUT
+        return reported is not None and time.monotonic() - reported >= SETTLED_AFTER
 
     def take_due(self, now: float) -> list[EventStream]:
         """Return the streams whose time has come, in monotonic seconds, and forget it."""

@@ -67,6 +67,9 @@ _CONNECTION_POLL: Final = 0.1
 _MAX_SHARED_FAILURES: Final = 2
 """Failures of a commit that a batch shares with others after which it is sent by itself."""
 
+_MAX_SUBJECTS: Final = 50_000
+"""Subjects of checkpoints that are remembered by path."""
+
 T = TypeVar("T")
 
 
@@ -87,6 +90,7 @@ class AtomicSink:
         self._blocked = BlockedReport(warn)
         self._batches = 0
         self._groups = GroupCommit(self._send)
+        self._subjects: dict[str, str] = {}
 
     async def load(self) -> dict[str, StoredCheckpoint]:
         """Load the checkpoints of this host, by path; wait while NATS is unreachable."""
@@ -282,9 +286,15 @@ class AtomicSink:
         return await run_with_check(request, check_connection, _CONNECTION_POLL)
 
     def _subject(self, path: str) -> str:
-        name = path.encode("utf-8", "surrogateescape")
-        readable = path.rpartition("/")[2].encode("utf-8", "replace").decode()[-40:]
-        return self._names.subject(subjects.checkpoint_subject(self._host, f"{readable}-{digest(name)}"))
+        subject = self._subjects.get(path)
+        if subject is None:
+            name = path.encode("utf-8", "surrogateescape")
+            readable = path.rpartition("/")[2].encode("utf-8", "replace").decode()[-40:]
+            subject = subjects.checkpoint_subject(self._host, f"{readable}-{digest(name)}")
+            if len(self._subjects) >= _MAX_SUBJECTS:
+                self._subjects.clear()
+            subject = self._subjects[path] = self._names.subject(subject)
+        return subject
 
     async def _load_newest(self, subject: str) -> StoredCheckpoint | None:
         """Load the newest checkpoint of a subject, and the sequence of the last one in EVENTS."""

@@ -82,11 +82,14 @@ class PendingOperations:
     def watch(self, subjects: Iterable[str]) -> "Iterator[asyncio.Future[Any]]":
         """Yield a future that fails when one of these subjects is denied."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        for subject in set(subjects):
-            self.add(subject, future)
+        watched = set(subjects)
+        for subject in watched:
+            self._by_subject.setdefault(subject, set()).add(future)
         try:
             yield future
         finally:
+            for subject in watched:
+                self._remove(subject, future)
             future.cancel()
             if not future.cancelled():
                 future.exception()  # retrieved, so that asyncio does not log it

@@ -10,7 +10,12 @@ from tickertape.producers.shipper import schedule as schedule_module
 from tickertape.producers.shipper.event_stream import EventStream
 from tickertape.producers.shipper.files.batch import MAX_BATCH_BYTES
 from tickertape.producers.shipper.parsing.parser import ParseSettings
-from tickertape.producers.shipper.schedule import MAX_CONCURRENT_STREAMS, MIN_COALESCED, Schedule
+from tickertape.producers.shipper.schedule import (
+    MAX_CONCURRENT_STREAMS,
+    MIN_COALESCED,
+    SETTLED_AFTER,
+    Schedule,
+)
 from tickertape.producers.shipper.timing import MULTILINE_TIMEOUT
 
 from tests.support.shipper_desk import Desk
@@ -109,11 +114,11 @@ def test_many_changed_streams_wait_for_their_last_line(clock: Clock) -> None:
     few, many = set(streams(MIN_COALESCED - 1)), set(streams(MIN_COALESCED))
     assert schedule.coalesce(few) == few
     assert schedule.coalesce(many) == set()
-    clock.now += MULTILINE_TIMEOUT / 2
+    clock.now += MULTILINE_TIMEOUT - SETTLED_AFTER / 2
     again = next(iter(many))
     schedule.busy |= few
     assert schedule.coalesce({again}) == set(), "many have changed"
-    clock.now += MULTILINE_TIMEOUT / 2
+    clock.now += SETTLED_AFTER / 2
     assert set(schedule.take_due(clock.now)) == many, "further changes do not postpone it"
     assert [stream for stream in many if not schedule.take_settled(stream)] == [again]
     assert not schedule.take_settled(again), "each report counts once"
