@@ -102,6 +102,10 @@ class Schedule:
         if due < self.wake_at:
             self._wake()
 
+    def select(self, changed: set[EventStream]) -> set[EventStream]:
+        """Return the streams to look at now, of those with reported changes and those that are due."""
+        return self.coalesce(changed).union(self.take_due(time.monotonic()))
+
     def coalesce(self, changed: set[EventStream]) -> set[EventStream]:
         """Return those of the streams with reported changes that are looked at without delay.
 

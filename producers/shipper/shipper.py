@@ -148,9 +148,7 @@ class Shipper:
                         if idle and ended and self._scan(now) and self._poll(tasks, self._clock.now()):
                             return
                     else:
-                        changed = self._schedule.coalesce(changed)
-                        changed.update(self._schedule.take_due(time.monotonic()))
-                        self._start_ready(tasks, now, changed)
+                        self._start_ready(tasks, now, self._schedule.select(changed))
                     pause = DRAIN_POLL_INTERVAL if ended else self._poll_delay()
                     await tasks.until(self._watcher.wait(pause))
             finally:
@@ -173,8 +171,7 @@ class Shipper:
             path, error = "files", failed_scan
             self._report_once(path, f"files cannot be found: {failed_scan.strerror}; retrying")
         self._by_path = {path: stream for stream in self._files.streams.values() for path in stream.paths}
-        ended = time.monotonic()
-        duration = ended - started
+        duration = (ended := time.monotonic()) - started
         self._scan_at = ended + max(SCAN_INTERVAL, duration * SCAN_BACKOFF)
         self._hasty_scan_at = ended + max(SCAN_INTERVAL, duration * HASTY_SCAN_BACKOFF)
         self._poll_at = 0.0  # what is new is read now
@@ -199,8 +196,8 @@ class Shipper:
         """Return the seconds until something is due if no change is reported."""
         now = time.monotonic()
         due_at = min(self._scan_at, self._poll_at, self._schedule.next_due)
-        self._schedule.wake_at = max(now + DRAIN_POLL_INTERVAL, due_at)
-        return self._schedule.wake_at - now
+        due_at = self._schedule.wake_at = max(now + DRAIN_POLL_INTERVAL, due_at)
+        return due_at - now
 
     def _take_changed(self) -> set[EventStream]:
         """Return the streams of the files that have changed since the last call; scan early if one is new."""
@@ -212,8 +209,7 @@ class Shipper:
 
     def _poll(self, tasks: Tasks, now: float) -> bool:
         """Start a task for every file stream that has work; return whether nothing is left to ship."""
-        idle = not tasks
-        started = time.monotonic()
+        started, idle = time.monotonic(), not tasks
         idle = self._start_ready(tasks, now, list(self._files.streams.values())) and idle
         ended = time.monotonic()
         self._poll_at = ended + max(self._interval, (ended - started) * POLL_BACKOFF)
@@ -231,13 +227,16 @@ class Shipper:
                 continue
             if stream.deferred or stream.is_backing_off:
                 idle = False  # there may be more, which cannot be read or found at the moment
-            if stream.has_work(now) or (self._draining and stream.has_partial):
+            if self._has_work(stream, now):
                 idle = False
                 self._schedule.add(stream)
             else:
                 self._schedule.attend(stream, self._interval)
         self._start_queued(tasks)
         return idle
+
+    def _has_work(self, stream: EventStream, now: float) -> bool:
+        return stream.has_work(now) or (self._draining and stream.has_partial)
 
     def _start_queued(self, tasks: Tasks) -> None:
         while (stream := self._schedule.take()) is not None:
@@ -289,10 +288,11 @@ class Shipper:
                     return is_over
                 if len(batch.events) <= SMALL_BATCH_EVENTS:
                     self._record_shipped(stream, batch, await self._commit(stream, batch))
+                    if not self._has_work(stream, self._clock.now()):
+                        return False
                     continue
                 in_flight = (batch, asyncio.create_task(self._commit(stream, batch)))
-                # Let the commit start: reading the next batch blocks the event loop.
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # to start the commit, as reading the next batch blocks the event loop
         except Conflict as conflict:
             self._record_conflict(stream, conflict)
             for path in stream.rewind(batches, conflict.stored):

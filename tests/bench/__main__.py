@@ -23,7 +23,7 @@ _QUICK = Plan(
     clients=50, max_clients=100, seconds=2, connections=1_000, backlog=20_000, attempts=1,
     reconnecting=500, replay_events=100_000, growth=(10, 100, 1_000), gateways=100,
     failing_seconds=30, transitions=5_000, lines=50_000, attack_seconds=5, states=5_000,
-    unread=50, stored=20_000, starts=3,
+    files=(20, 200), spread_lines=4_000, unread=50, stored=20_000, starts=3,
 )  # fmt: skip
 
 

@@ -7,7 +7,8 @@ memory  memory of our relay per idle connection.
 ingest  events that our relay ingests from JetStream on one core, compared to plain nats-py.
 
 The scenarios of ``variants``, ``reconnects``, ``monitoring``, ``detection``, ``gateway_history``,
-``shipping``, ``sdk``, ``tokens``, ``attackers``, ``unread``, ``conditions`` and ``starting`` follow.
+``shipping``, ``many_files``, ``sdk``, ``tokens``, ``attackers``, ``unread``, ``conditions`` and
+``starting`` follow.
 """
 
 import math
@@ -24,6 +25,7 @@ from tests.bench import (
     conditions,
     detection,
     gateway_history,
+    many_files,
     monitoring,
     reconnects,
     sdk,
@@ -93,6 +95,8 @@ def run(plan: Plan, progress: Callable[[str], None]) -> Results:
             results.history = gateway_history.history(plan.gateways, plan.transitions, progress)
         if "ship" in plan.only:
             results.shipping = shipping.ship(plan.lines, progress)
+        if "files" in plan.only:
+            results.files = [many_files.many_files(n, plan.spread_lines, progress) for n in plan.files]
         if "sdk" in plan.only:
             results.sdk = sdk.sdk(plan.seconds, progress)
         if "tokens" in plan.only:

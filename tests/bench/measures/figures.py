@@ -6,6 +6,7 @@ from tests.bench.attackers import CLIENTS, SOURCES, Attack
 from tests.bench.conditions import Conditions
 from tests.bench.detection import Detection
 from tests.bench.gateway_history import GatewayHistory
+from tests.bench.many_files import ManyFiles
 from tests.bench.measures.plan import Ingest, Memory, Reconnect, Replay, Results
 from tests.bench.measures.stream_figures import versus_websocket
 from tests.bench.measures.targets import NATS, OURS, PLAIN
@@ -99,6 +100,7 @@ def figures(results: Results) -> list[Figure]:
             versus_websocket(results.streams),
         ),
         _conditions(results.conditions),
+        *_many_files(results.files),
     ]
 
 
@@ -289,6 +291,24 @@ def _shipping(found: Shipping | None) -> list[Figure]:
         _figure("the same, slowest of containers, nginx, syslog, nested JSON", ">= 100,000", slowest),
         _figure("shipper, memory while NATS is unreachable, 10 GB unread", "<= 100 MB", outage),
         _figure("shipper, 500 idle files, share of a core", "<= 2 %", idle),
+    ]
+
+
+def _many_files(rows: list[ManyFiles]) -> list[Figure]:
+    few = cost = exact = restart = idle = None
+    if rows:
+        least, most = rows[0], rows[-1]
+        few = (f"{least.files:,} files: {least.cpu_us:.1f} us", least.cpu_us <= 22)
+        cost = (f"{most.files:,} files: {most.cpu_us:.1f} us", most.cpu_us <= 30)
+        exact = (f"{sum(row.wrong for row in rows)}", not any(row.wrong for row in rows))
+        restart = (f"{most.files:,} files: {most.restart:.1f} s", most.restart <= 5)
+        idle = (f"{most.files:,} files: {most.idle_cores:.2%}", most.idle_cores <= 0.03)
+    return [
+        _figure("shipping ten lines at a time from each of 100 files, CPU per line", "<= 22 us", few),
+        _figure("the same, 10,000 files", "<= 30 us", cost),
+        _figure("the same, lines lost, repeated or out of order", "0", exact),
+        _figure("shipper with 10,000 files, restart to first new line", "<= 5 s", restart),
+        _figure("shipper, 10,000 idle files, share of a core", "<= 3 %", idle),
     ]
 
 

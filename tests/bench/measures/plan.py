@@ -7,6 +7,7 @@ from tests.bench.attackers import Attack
 from tests.bench.conditions import Conditions
 from tests.bench.detection import Detection
 from tests.bench.gateway_history import GatewayHistory
+from tests.bench.many_files import ManyFiles
 from tests.bench.measures.targets import NAIVE, NATS, OURS, PLAIN
 from tests.bench.monitoring import Monitoring
 from tests.bench.run import Row
@@ -19,7 +20,7 @@ from tests.bench.unread import Unread
 SCENARIOS: Final = (
     "same", "max", "idle", "memory", "ingest",
     "stalled", "filters", "reconnect", "replay", "deflate", "streams", "growth", "monitor", "detection",
-    "history", "ship", "sdk", "tokens", "attackers", "unread", "conditions", "start",
+    "history", "ship", "files", "sdk", "tokens", "attackers", "unread", "conditions", "start",
 )  # fmt: skip
 PEERS: Final = (OURS, NATS, NAIVE, PLAIN)
 
@@ -46,6 +47,8 @@ class Plan:
         failing_seconds: seconds of ``detection``.
         transitions: transitions of gateways in ``history``.
         lines: lines in ``ship``.
+        files: numbers of files in ``files``, one row each.
+        spread_lines: lines in ``files``.
         attack_seconds: seconds of each attack in ``attackers``.
         attack_rate: attackers per second in ``attackers``.
         states: states in ``unread``.
@@ -70,6 +73,8 @@ class Plan:
     failing_seconds: float = 120
     transitions: int = 200_000
     lines: int = 300_000
+    files: tuple[int, ...] = (100, 10_000)
+    spread_lines: int = 100_000
     attack_seconds: float = 30
     attack_rate: float = 2_000
     states: int = 58_000
@@ -220,6 +225,7 @@ class Results:
     detection: Detection | None = None
     history: GatewayHistory | None = None
     shipping: Shipping | None = None
+    files: list[ManyFiles] = field(default_factory=list)
     sdk: Sdk | None = None
     tokens: list[TokenCost] = field(default_factory=list)
     attackers: list[Attack] = field(default_factory=list)

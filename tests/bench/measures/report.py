@@ -126,6 +126,7 @@ def as_json(plan: Plan, results: Results, *, quick: bool) -> dict[str, Any]:
         "ship": (
             {**asdict(results.shipping), "per_core": results.shipping.per_core} if results.shipping else None
         ),
+        "files": [asdict(row) for row in results.files],
         "sdk": asdict(results.sdk) if results.sdk else None,
         "tokens": [asdict(row) for row in results.tokens],
         "attackers": [

@@ -12,6 +12,7 @@ from tests.bench.attackers import Attack
 from tests.bench.conditions import Conditions
 from tests.bench.detection import Detection
 from tests.bench.gateway_history import GatewayHistory
+from tests.bench.many_files import ManyFiles
 from tests.bench.measures.figures import figures, ratio
 from tests.bench.measures.plan import Ingest, Memory, Plan, Reconnect, Replay, Results
 from tests.bench.measures.report import COLUMNS, as_json, cells, notes, show
@@ -41,6 +42,7 @@ _PARSED = {
     **dict.fromkeys(OTHER_FORMATS, 100_000.0),
 }  # fmt: skip
 _SHIPPING = Shipping(300_000, 10.0, 0.9, 0, _PARSED, 60_000_000, 0.01)
+_FILES = ManyFiles(100, 100_000, 40.0, 20.0, 15.0, 0, 4.0, 0.02, 250_000_000)
 _SDK = Sdk(25_000.0, 0.7, 35_000.0, 20.0, 80.0)
 _TOKENS = [TokenCost("HS256", 60.0, 5.0, 50.0), TokenCost("EdDSA", 150.0, 5.0, 160.0)]
 _ATTACK = Attack(
@@ -68,6 +70,7 @@ _RESULTS = Results(
     detection=_DETECTION,
     history=_HISTORY,
     shipping=_SHIPPING,
+    files=[_FILES, replace(_FILES, files=10_000, cpu_us=29.0)],
     sdk=_SDK,
     tokens=_TOKENS,
     attackers=[_ATTACK, replace(_ATTACK, sources=1)],
@@ -92,7 +95,7 @@ def test_ratio_is_of_deliveries_per_core_second() -> None:
 
 def test_figures_are_judged() -> None:
     """A figure that reaches its target is ok, and another is short."""
-    assert _verdicts(_RESULTS) == ["ok"] * 9 + ["short"] + ["ok"] * 44
+    assert _verdicts(_RESULTS) == ["ok"] * 9 + ["short"] + ["ok"] * 49
 
 
 @pytest.mark.parametrize(
@@ -160,6 +163,11 @@ def test_figures_are_judged() -> None:
         (52, {"streams": [_MAX, _MAX, replace(_MAX, target="SSE", cores=0.56)]}),
         (53, {"conditions": replace(_CONDITIONS, cores=0.41)}),
         (53, {"conditions": replace(_CONDITIONS, delivered=9_800)}),
+        (54, {"files": [replace(_FILES, cpu_us=22.1)]}),
+        (55, {"files": [_FILES, replace(_FILES, cpu_us=30.1)]}),
+        (56, {"files": [replace(_FILES, wrong=1), _FILES]}),
+        (57, {"files": [_FILES, replace(_FILES, restart=5.1)]}),
+        (58, {"files": [_FILES, replace(_FILES, idle_cores=0.031)]}),
     ],
 )
 def test_figure_that_is_not_reached_is_short(index: int, change: dict[str, object]) -> None:
@@ -223,7 +231,7 @@ def test_json_has_null_for_what_is_unknown() -> None:
     assert shown["ingest"][0]["per_core"] == 50_000
     assert shown["replay"][1]["rate"] == pytest.approx(83_333, rel=0.01)
     assert [memory["each"] for memory in shown["deflate_memory"]] == [5_000, 5_500]
-    assert [figure["ok"] for figure in shown["figures"]] == [True] * 9 + [False] + [True] * 44
+    assert [figure["ok"] for figure in shown["figures"]] == [True] * 9 + [False] + [True] * 49
     assert orjson.dumps(as_json(Plan(), Results(), quick=True))
 
 
