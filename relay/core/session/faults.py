@@ -3,7 +3,8 @@
 Code runs on behalf of a session in these places, and each is guarded at its outermost call:
 
 - client actions: the methods of ``Sessions`` and ``SessionRegistry`` marked ``contained``; the code around
-  them, in ``transport/websocket/connection.py`` and ``asgi/connection.py``, has guards of its own;
+  them, in the connections of ``transport/websocket``, ``transport/http_stream`` and ``asgi``, has guards of
+  its own;
 - delivery to a feed (``Fanout.flush``, ``publish_missing``, ``heartbeat``): a failed write ends one session,
   a failure to build a batch ends the live members of the feed;
 - catching up (``Fanout.catch_up``): the session whose turn it is;

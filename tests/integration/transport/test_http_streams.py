@@ -14,6 +14,7 @@ from urllib.request import urlopen
 import pytest
 from tickertape.contracts.events import Status
 
+from tests.integration.stream.test_audit import records
 from tests.support.clients import forge
 from tests.support.clients.attacker import answer_of, count, get, raw, read_all, read_until
 from tests.support.clients.feed_client import PATIENCE, follow, jetstream, line, publish, run, status
@@ -369,6 +370,26 @@ def test_curl_and_jq(relay: Relay) -> None:
             pipe.wait(PATIENCE)
             pipe.stdout.close()
         eventually(lambda: count(relay, "transport_connections", transport="ndjson") == 0, "curl has left")
+
+
+def test_streams_are_audited(nats_server: NatsServer) -> None:
+    """The audit log has the transport of each session, and its end."""
+
+    async def check(relay: Relay) -> None:
+        for path in PATHS:
+            async with stream(relay.url + path) as client:
+                await started(client)
+
+    with Relay(nats_server.url, "--audit") as relay:
+        run(check(relay))
+        eventually(lambda: not count(relay, "connections"), "both clients have left")
+        relay.stop()
+    found = records(nats_server.url)
+    opened = {item["session"]: item["transport"] for item in found if item["record"] == "session_started"}
+    assert sorted(opened.values()) == ["ndjson", "sse"]
+    ended = [item for item in found if item["record"] == "session_ended"]
+    assert {item["session"] for item in ended} == set(opened)
+    assert all(item["bytes_sent"] > 100 for item in ended)
 
 
 def token(life: float = 3_600.0, **more: object) -> str:
