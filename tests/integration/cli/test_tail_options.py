@@ -23,7 +23,7 @@ OPTIONS = [
     (["--since", "yesterday"], "since 'yesterday' is neither 'earliest', a duration such as 10m"),
     (["--since", "10"], "since '10' is neither"),
     (["--cursor", "aa-1", "--since", "10m"], "cursor and since are mutually exclusive"),
-    (["--url", "http://{address}/ws"], "write it as ws://127.0.0.1:8080/ws"),
+    (["--url", "ftp://{address}/ws"], "write it as ws://127.0.0.1:8080/ws"),
     (["--url", "ws://{address}/ws?subject=log.>"], "did you mean 'subjects'?"),
     (["--ca", "{folder}/ca.pem"], "use wss://"),
     (["--url", "wss://{address}/ws", "--ca", "{folder}/absent"], "--ca {folder}/absent cannot be read"),
