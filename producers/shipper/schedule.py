@@ -32,8 +32,21 @@ MIN_COALESCED: Final = 32
 SETTLED_AFTER: Final = 0.15
 """Seconds without a report after which a stream does not change: a write can be reported twice, and late."""
 
+MAX_HASTY_PAUSE: Final = 10.0
+"""Maximum seconds between two scans while files change that are not tailed, however long a scan takes."""
+
 MIN_WAIT: Final = 0.02
 """Minimum seconds until a stream is looked at again."""
+
+
+def hasty_pause(pause: float, minimum: float) -> float:
+    """Return the seconds until the next scan while files change that are not tailed.
+
+    Args:
+        pause: seconds in proportion to the duration of the last scan.
+        minimum: minimum seconds.
+    """
+    return max(minimum, min(pause, MAX_HASTY_PAUSE))
 
 
 class Schedule:

@@ -20,7 +20,7 @@ from tickertape.producers.shipper.event_stream import EventStream
 from tickertape.producers.shipper.file_source import FileSource
 from tickertape.producers.shipper.files.batch import Batch
 from tickertape.producers.shipper.files.file_watcher import FileWatcher
-from tickertape.producers.shipper.schedule import Schedule
+from tickertape.producers.shipper.schedule import Schedule, hasty_pause
 from tickertape.producers.shipper.sinks.conflicts import ConflictLimit
 from tickertape.producers.shipper.sinks.sink import CommitRejected, Conflict, Sink
 
@@ -173,7 +173,7 @@ class Shipper:
         self._by_path = {path: stream for stream in self._files.streams.values() for path in stream.paths}
         duration = (ended := time.monotonic()) - started
         self._scan_at = ended + max(SCAN_INTERVAL, duration * SCAN_BACKOFF)
-        self._hasty_scan_at = ended + max(SCAN_INTERVAL, duration * HASTY_SCAN_BACKOFF)
+        self._hasty_scan_at = ended + hasty_pause(duration * HASTY_SCAN_BACKOFF, SCAN_INTERVAL)
         self._poll_at = 0.0  # what is new is read now
         self._scan_failures = self._scan_failures + 1 if error is not None else 0
         if error is not None:

@@ -12,9 +12,11 @@ from tickertape.producers.shipper.files.batch import MAX_BATCH_BYTES
 from tickertape.producers.shipper.parsing.parser import ParseSettings
 from tickertape.producers.shipper.schedule import (
     MAX_CONCURRENT_STREAMS,
+    MAX_HASTY_PAUSE,
     MIN_COALESCED,
     SETTLED_AFTER,
     Schedule,
+    hasty_pause,
 )
 from tickertape.producers.shipper.timing import MULTILINE_TIMEOUT
 
@@ -154,3 +156,8 @@ def test_the_last_line_of_a_settled_file_is_shipped_with_the_others(
     assert batch is not None
     assert len(batch.events) == expected
     desk.close()
+
+
+def test_new_files_do_not_wait_for_long_after_a_slow_scan() -> None:
+    """The pause between scans grows with their duration up to a bound, while new files appear."""
+    assert [hasty_pause(pause, 1.0) for pause in (0.1, 5.0, 200.0)] == [1.0, 5.0, MAX_HASTY_PAUSE]
