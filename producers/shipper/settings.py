@@ -22,6 +22,7 @@ from tickertape.producers.shipper.parsing.parser import (
     ParseSettings,
     level_of,
 )
+from tickertape.producers.shipper.syslog.addresses import SyslogAddress, parse_address
 from tickertape.producers.shipper.throttle import ThrottleSettings
 from tickertape.producers.shipper.timing import HALF_LINE_AFTER
 
@@ -76,6 +77,14 @@ class ShipSettings(ProducerSettings):
     """Unit, or pattern of units, whose entries in the journal are shipped; repeatable; default: all."""
     journal_dir: Path | None = None
     """Folder of the journal's files; default: the journal of this host."""
+    syslog: list[Annotated[str, checked_by(parse_address)]] = Field(default=[])
+    """Address on which syslog is received: udp://, tcp://, tls:// or relp://HOST:PORT; repeatable."""
+    syslog_cert: Path | None = None
+    """Certificate for tls:// addresses (PEM file with its chain)."""
+    syslog_key: Path | None = None
+    """Private key of that certificate (PEM file, not encrypted); default: it is in the same file."""
+    syslog_client_ca: Path | None = None
+    """Authorities of which each sender over tls:// must have a certificate (PEM file)."""
     root: list[Annotated[str, Field(min_length=1)]] = Field(default=[])
     """Folder to which symbolic links may lead, beside that of each path or glob; repeatable."""
     source: Annotated[str, checked_by(subjects.escape)] | None = None
@@ -132,8 +141,19 @@ class ShipSettings(ProducerSettings):
 
     @model_validator(mode="after")
     def _validate_combination(self) -> "ShipSettings":
-        if not self.paths and not self.journal and not self.status:
-            raise ValueError("no files given; pass paths or globs, - for standard input, or --journal")
+        if not (self.paths or self.journal or self.syslog or self.status):
+            raise ValueError(
+                "no files given; pass paths or globs, - for standard input, --journal, or --syslog"
+            )
+        addresses = self.syslog_addresses()
+        if addresses and (self.once or self.dry_run):
+            raise ValueError("--syslog has no end; use it without --once and --dry-run")
+        if addresses and self.is_piped:
+            raise ValueError("'-' cannot be combined with --syslog; use one of them")
+        if any(address.transport == "tls" for address in addresses) != (self.syslog_cert is not None):
+            raise ValueError("a tls:// address needs --syslog-cert, which nothing else uses")
+        if (self.syslog_key or self.syslog_client_ca) and self.syslog_cert is None:
+            raise ValueError("--syslog-key and --syslog-client-ca need --syslog-cert")
         if STANDARD_INPUT in self.paths and self.journal:
             raise ValueError(
                 "'-' cannot be combined with --journal; ship either standard input or the journal"
@@ -169,11 +189,20 @@ class ShipSettings(ProducerSettings):
         folder = None if self.journal_dir is None else os.path.abspath(self.journal_dir)
         return JournalSettings(tuple(self.unit), folder, follow=not self.once, from_end=self.from_end)
 
+    def syslog_addresses(self) -> list[SyslogAddress]:
+        """Return the addresses on which syslog is received."""
+        return [parse_address(text) for text in self.syslog]
+
+    @property
+    def is_piped(self) -> bool:
+        """Whether standard input is shipped."""
+        return self.paths == [STANDARD_INPUT]
+
     @property
     def inputs(self) -> list[str]:
-        """Absolute paths and globs, and the name of the journal: what one shipper at a time may ship."""
+        """Absolute paths and globs, the journal and addresses: what one shipper at a time may ship."""
         journal = self.journal_settings()
-        return [*self.absolute_paths(), *([] if journal is None else [journal.name])]
+        return [*self.absolute_paths(), *([] if journal is None else [journal.name]), *self.syslog]
 
     def throttle_settings(self) -> ThrottleSettings:
         """Build the settings of the throttle; raise ValueError if an option is invalid."""

@@ -57,6 +57,9 @@ class InputReader:
         except BlockingIOError:
             return None
 
+    def confirm(self) -> None:
+        """Do nothing: a pipe has no acknowledgements."""
+
     def close(self) -> None:
         """Restore the state of the descriptor, as a terminal shares it with its shell."""
         os.set_blocking(self._fd, self._was_blocking)

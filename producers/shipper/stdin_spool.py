@@ -41,13 +41,16 @@ _SEGMENT: Final = re.compile(r"\d+\.spool").fullmatch
 
 
 class InputSource(Protocol):
-    """Input that is read without a buffer, as by ``InputReader``."""
+    """Input of a spool: ``InputReader`` or ``SyslogReceiver``."""
 
     async def wait(self) -> None:
         """Wait until there is something to read, or the end."""
 
     def read(self) -> bytes | None:
         """Read a chunk; return nothing at the end, and None if there is nothing to read yet."""
+
+    def confirm(self) -> None:
+        """Record that all chunks that were read are spooled."""
 
 
 @dataclass(slots=True)
@@ -96,6 +99,7 @@ class StdinSpool:
         limit: maximum total size of the segments in bytes.
         warn: called with a line when the spool cannot be written.
         encoding: canonical name of the encoding of standard input, or "auto".
+        notify: called with the path of a segment that has grown.
 
     Raises:
         SpoolError: the folder is a symbolic link, which may have been planted.
@@ -123,6 +127,7 @@ class StdinSpool:
         limit: int,
         warn: Callable[[str], None] = lambda _: None,
         encoding: str = AUTO,
+        notify: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.streams = {stream.path: stream}
         self.ended = False
@@ -132,6 +137,7 @@ class StdinSpool:
         self._warn = warn
         self._warned = False
         self._encoding = encoding
+        self._notify = notify
         self._segment_bytes = min(SEGMENT_BYTES, limit // MIN_SEGMENTS)
         # Readable by the owner only, as secrets are redacted when lines are read from the spool.
         folder.mkdir(0o700, parents=True, exist_ok=True)
@@ -176,6 +182,9 @@ class StdinSpool:
                 chunk = source.read()
                 while not self._write(chunk or b""):  # noqa: ASYNC110 - space that could not be reserved
                     await asyncio.sleep(FULL_WAIT)
+                source.confirm()
+                if self._segment is not None:
+                    self._notify(str(self._segment.path))
                 if chunk == b"":
                     break
         finally:

@@ -188,3 +188,29 @@ class JournalStream:
     def shift_clock(self, step: float) -> None:
         """Shift all times because the system clock was set by ``step`` seconds."""
         self.throttle.shift_clock(step)
+
+
+class JournalSource:
+    """Source of a journal's only stream; see ``FileSource``.
+
+    Args:
+        stream: stream of the journal.
+    """
+
+    read_error: tuple[str, OSError] | None = None
+    forbidden = 0
+    unreadable = False
+
+    def __init__(self, stream: JournalStream) -> None:
+        self.streams = {stream.path: stream}
+
+    def scan(self, now: float) -> None:
+        """Do nothing: ``JournalReader`` finds new entries."""
+
+    def shift_clock(self, step: float) -> None:
+        """Shift the times of the stream because the system clock was set by ``step`` seconds."""
+        for stream in self.streams.values():
+            stream.shift_clock(step)
+
+    def close(self) -> None:
+        """Do nothing: ``JournalReader`` ends with its task."""

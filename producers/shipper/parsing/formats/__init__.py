@@ -63,7 +63,7 @@ class FormatDetector:
         # The stricter a format, the earlier.
         self.readers: dict[str, Reader] = {
             "json": self._json,
-            "syslog": SyslogReader(timestamps),
+            "syslog": SyslogReader(timestamps, lenient=not self._auto),
             "loguru": LoguruReader(timestamps),
             "glog": GlogReader(timestamps),
             "python": PythonReader(timestamps, strict=self._auto),

@@ -30,11 +30,23 @@ _PARAMETER = re.compile(r" ([^\s=\]\"]+)=\"((?:[^\"\\\]]|\\.)*)\"", re.DOTALL)
 _ESCAPED = re.compile(r"\\([\"\\\]])")
 
 
-class SyslogReader:
-    """Reader of both syslog formats."""
+_TIME_AND_HOST = re.compile(
+    rf"<(\d{{1,3}})>(?:{SYSLOG.regex.pattern}|{TIMESTAMP_PATTERN}) ([\w.:-]*[\w.-]) ", re.ASCII
+)
+_PRIORITY = re.compile(r"<(\d{1,3})>(?:([A-Za-z_][\w./-]{0,63})(?:\[(\d{1,9})\])?: )?", re.ASCII)
 
-    def __init__(self, timestamps: TimestampParser) -> None:
+
+class SyslogReader:
+    """Reader of both syslog formats.
+
+    Args:
+        timestamps: parser of timestamps.
+        lenient: read a priority without a tag, or without a time and a host, as many programs send it.
+    """
+
+    def __init__(self, timestamps: TimestampParser, *, lenient: bool = False) -> None:
         self._timestamps = timestamps
+        self._lenient = lenient
 
     def read(self, text: str, sanitize: Sanitizer | None = None) -> Fields | None:
         """Read a text; return None if it has neither format."""
@@ -43,7 +55,25 @@ class SyslogReader:
             if header is not None:
                 return self._read_rfc5424(text, header)
         header = _RFC3164.match(text)
-        return self._read_rfc3164(text, header) if header is not None else None
+        fields = self._read_rfc3164(text, header) if header is not None else None
+        if fields is None and self._lenient:
+            return self._read_without_tag(text) or _read_priority(text)
+        return fields
+
+    def _read_without_tag(self, text: str) -> Fields | None:
+        header = _TIME_AND_HOST.match(text)
+        if header is None:
+            return None
+        priority, *yearless_groups, before, second, fraction, after, host = header.groups()
+        if before is None:
+            timestamp = self._timestamps.from_parts(SYSLOG, *yearless_groups)
+        else:
+            timestamp = self._timestamps.from_groups(before, second, fraction, after)
+        code = int(priority)
+        if timestamp is None or code > 191:
+            return None
+        message = text[header.end() :] or text
+        return levels.SYSLOG[code & 7], message, None, timestamp, {"host": host, "facility": code >> 3}
 
     def _read_rfc3164(self, text: str, header: re.Match[str]) -> Fields | None:
         groups = header.groups()
@@ -100,3 +130,18 @@ class SyslogReader:
         message = text[header.end() :] or text
         source = legal_source(app) if app != "-" else None
         return levels.SYSLOG[code & 7], message, source, timestamp, metadata
+
+
+def _read_priority(text: str) -> Fields | None:
+    header = _PRIORITY.match(text)
+    if header is None:
+        return None
+    priority, tag, pid = header.groups()
+    code = int(priority)
+    if code > 191:
+        return None
+    metadata: dict[str, Any] = {"facility": code >> 3}
+    if pid is not None:
+        metadata["pid"] = pid
+    source = legal_source(tag) if tag is not None else None
+    return levels.SYSLOG[code & 7], text[header.end() :] or text, source, None, metadata

@@ -60,6 +60,9 @@ class Chunks:
         """Return the next chunk."""
         return next(self._chunks, b"")
 
+    def confirm(self) -> None:
+        """Do nothing."""
+
 
 def test_a_full_spool_applies_backpressure(tmp_path: Path) -> None:
     """A full spool stops reading from the pipe until its content is shipped, and no line is lost."""

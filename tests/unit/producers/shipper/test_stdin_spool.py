@@ -152,6 +152,9 @@ def test_segments_are_read_in_the_encoding_of_the_input(codec: str, size: int, t
             self.start += size
             return chunk
 
+        def confirm(self) -> None:
+            pass
+
     asyncio.run(spool.fill(Chunks()))
     assert len(list((tmp_path / "spool").glob("*.spool"))) > 5
     messages = []

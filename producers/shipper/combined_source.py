@@ -1,43 +1,40 @@
-"""Source of a journal stream, beside the file streams of another source."""
+"""Several sources of event streams as one, such as files and a journal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tickertape.producers.shipper.event_stream import EventStream
 from tickertape.producers.shipper.file_source import FileSource
-from tickertape.producers.shipper.journal.journal_stream import JournalStream
 
 
-class JournalSource:
-    """A journal and the files of another source; see ``FileSource``.
+class CombinedSource:
+    """Streams of several sources; see ``FileSource``.
 
     Args:
-        files: source of the files.
-        journal: stream of the journal.
+        sources: the sources; their streams have different paths.
     """
 
-    def __init__(self, files: FileSource, journal: JournalStream) -> None:
-        self._files = files
-        self._journal = journal
+    def __init__(self, sources: Sequence[FileSource]) -> None:
+        self._sources = sources
 
     @property
     def streams(self) -> Mapping[str, EventStream]:
         """All streams by path."""
-        return {**self._files.streams, self._journal.path: self._journal}
+        return {path: stream for source in self._sources for path, stream in source.streams.items()}
 
     @property
     def read_error(self) -> tuple[str, OSError] | None:
         """File that the last scan could not find or read."""
-        return self._files.read_error
+        return next((source.read_error for source in self._sources if source.read_error is not None), None)
 
     @property
     def forbidden(self) -> int:
         """Number of files that were found and must not be read."""
-        return self._files.forbidden
+        return sum(source.forbidden for source in self._sources)
 
     @property
     def unreadable(self) -> bool:
         """Whether the last scan found files that cannot be opened until something is done about it."""
-        return self._files.unreadable
+        return any(source.unreadable for source in self._sources)
 
     @property
     def lost_files(self) -> int:
@@ -51,13 +48,15 @@ class JournalSource:
 
     def scan(self, now: float) -> None:
         """Find new files."""
-        self._files.scan(now)
+        for source in self._sources:
+            source.scan(now)
 
     def shift_clock(self, step: float) -> None:
         """Shift the times of all streams because the system clock was set by ``step`` seconds."""
-        self._files.shift_clock(step)
-        self._journal.shift_clock(step)
+        for source in self._sources:
+            source.shift_clock(step)
 
     def close(self) -> None:
         """Close all files."""
-        self._files.close()
+        for source in self._sources:
+            source.close()

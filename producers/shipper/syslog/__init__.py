@@ -1,0 +1,1 @@
+"""Messages of syslog that are received over the network (RFC 5424, RFC 3164)."""
