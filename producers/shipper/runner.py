@@ -10,13 +10,13 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from tickertape.producers.sdk.errors import PublishDenied, PublishError
 from tickertape.producers.sdk.publisher import Publisher
 from tickertape.producers.shipper import status as shipper_status
-from tickertape.producers.shipper.inputs import PROGRAM, Inputs
 from tickertape.producers.shipper.parsing.parser import ParserCounts
 from tickertape.producers.shipper.settings import ShipSettings
 from tickertape.producers.shipper.shipper import Shipper
 from tickertape.producers.shipper.sinks.dedupe import DedupeSink
 from tickertape.producers.shipper.sinks.local_state import LocalState
 from tickertape.producers.shipper.sinks.sink import Sink
+from tickertape.producers.shipper.sources.inputs import PROGRAM, Inputs
 
 from tickertape.errors import EXIT_FAILURE
 from tickertape.nats.errors import DENIAL_REPORT_INTERVAL

@@ -16,8 +16,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from tickertape.producers.shipper.event_stream import EventStream
 from tickertape.producers.shipper.files.batch import MAX_BATCH_BYTES
+from tickertape.producers.shipper.sources.event_stream import EventStream
 from tickertape.producers.shipper.timing import MULTILINE_TIMEOUT
 
 MAX_CONCURRENT_STREAMS: Final = 512

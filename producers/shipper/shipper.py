@@ -16,13 +16,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from tickertape.producers.shipper.event_stream import EventStream
-from tickertape.producers.shipper.file_source import FileSource
 from tickertape.producers.shipper.files.batch import Batch
 from tickertape.producers.shipper.files.file_watcher import FileWatcher
 from tickertape.producers.shipper.schedule import Schedule, hasty_pause
 from tickertape.producers.shipper.sinks.conflicts import ConflictLimit
 from tickertape.producers.shipper.sinks.sink import CommitRejected, Conflict, Sink
+from tickertape.producers.shipper.sources.event_stream import EventStream
+from tickertape.producers.shipper.sources.file_source import FileSource
 
 from tickertape.clock import SteppedClock
 from tickertape.errors import OperatorError

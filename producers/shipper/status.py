@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, Va
 from rich.text import Text
 from tickertape.contracts.decode import decode
 from tickertape.contracts.events import Rejection, Status, SystemHealth
-from tickertape.producers.shipper.event_stream import EventStream
 from tickertape.producers.shipper.parsing.parser import ParserCounts
 from tickertape.producers.shipper.shipper import Shipper
+from tickertape.producers.shipper.sources.event_stream import EventStream
 
 from tickertape.errors import OperatorError
 from tickertape.names import Names

@@ -24,6 +24,7 @@ EXAMPLES = {
     ("README.md", "ts"): "tests/e2e/test_readme_typescript.py",
     ("README.md", "tsx"): "tests/e2e/test_readme_typescript.py",
     ("docs/http-streams.md", "js"): "tests/e2e/test_event_source.py",
+    ("docs/sources/syslog.md", "text"): "tests/integration/shipper/test_syslog.py",
     ("docs/log-formats.md", "text"): "tests/unit/producers/shipper/format_file/test_page.py",
     **{
         (name, language): "tests/unit/producers/shipper/parsing/test_source_pages.py"

@@ -200,6 +200,7 @@ class JournalSource:
     read_error: tuple[str, OSError] | None = None
     forbidden = 0
     unreadable = False
+    lost_files = lost_bytes = 0
 
     def __init__(self, stream: JournalStream) -> None:
         self.streams = {stream.path: stream}

@@ -1,6 +1,7 @@
 """Syslog over the network: real senders, kills, floods and bad frames."""
 
 import asyncio
+import re
 import socket
 import ssl
 import sys
@@ -12,6 +13,7 @@ from tickertape.producers.shipper.syslog.addresses import SyslogAddress
 from tickertape.producers.shipper.syslog.receiver import SyslogReceiver
 
 from tests.support.clients.shipped import listening
+from tests.support.paths import ROOT
 from tests.support.patience import PATIENCE
 from tests.support.programs.rsyslog import needs_rsyslog, rsyslog
 from tests.support.servers.nats_server import free_port
@@ -60,6 +62,13 @@ class Shipper:
         output = await self._reading
         await self._process.wait()
         return output.decode()
+
+
+def documented_action() -> str:
+    """Return the parameters of the action of rsyslog in docs/sources/syslog.md."""
+    found = re.search(r"\naction\((.+?)\)\n", (ROOT / "docs/sources/syslog.md").read_text(), re.DOTALL)
+    assert found is not None
+    return found[1]
 
 
 def send(kind: str, port: int, data: bytes, context: ssl.SSLContext | None = None) -> socket.socket:
@@ -137,7 +146,8 @@ def test_kills_lose_nothing_over_relp(nats_url: str, nats_prefix: str, tmp_path:
         shipper = Shipper(nats_url, nats_prefix, tmp_path, "--syslog", f"relp://127.0.0.1:{port}")
         async with listening(nats_url, nats_prefix) as shipped:
             await shipper.start()
-            with rsyslog(tmp_path, f'type="omrelp" target="127.0.0.1" port="{port}" timeout="5"') as sender:
+            action = documented_action().replace('port="2514"', f'port="{port}" timeout="5"')
+            with rsyslog(tmp_path, action) as sender:
                 for start in range(0, total, step):
                     sender.append(lines[start : start + step])
                     await shipped.until(start + step // 2)

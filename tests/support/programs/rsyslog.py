@@ -23,10 +23,9 @@ _CONFIGURATION: Final = """
 global(workDirectory="{folder}/work")
 module(load="imfile" mode="inotify")
 module(load="omrelp")
-input(type="imfile" file="{source}" tag="app:" facility="local3" severity="warning" persistStateInterval="100")
-action({action}
-  queue.type="LinkedList" queue.fileName="forward" queue.saveOnShutdown="on" queue.size="20000"
-  action.resumeRetryCount="-1" action.resumeInterval="1")
+input(type="imfile" file="{source}" tag="app:" facility="local3" severity="warning"
+  persistStateInterval="100")
+action({action} action.resumeInterval="1")
 """
 
 

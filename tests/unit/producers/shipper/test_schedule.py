@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import pytest
 from tickertape.producers.shipper import schedule as schedule_module
-from tickertape.producers.shipper.event_stream import EventStream
 from tickertape.producers.shipper.files.batch import MAX_BATCH_BYTES
 from tickertape.producers.shipper.parsing.parser import ParseSettings
 from tickertape.producers.shipper.schedule import (
@@ -18,6 +17,7 @@ from tickertape.producers.shipper.schedule import (
     Schedule,
     hasty_pause,
 )
+from tickertape.producers.shipper.sources.event_stream import EventStream
 from tickertape.producers.shipper.timing import MULTILINE_TIMEOUT
 
 from tests.support.shipper_desk import Desk

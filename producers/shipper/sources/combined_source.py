@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from tickertape.producers.shipper.event_stream import EventStream
-from tickertape.producers.shipper.file_source import FileSource
+from tickertape.producers.shipper.sources.event_stream import EventStream
+from tickertape.producers.shipper.sources.file_source import FileSource
 
 
 class CombinedSource:
@@ -39,12 +39,12 @@ class CombinedSource:
     @property
     def lost_files(self) -> int:
         """Number of files with lines that are lost."""
-        return self._files.lost_files
+        return sum(source.lost_files for source in self._sources)
 
     @property
     def lost_bytes(self) -> int:
         """Number of bytes that are known to be lost."""
-        return self._files.lost_bytes
+        return sum(source.lost_bytes for source in self._sources)
 
     def scan(self, now: float) -> None:
         """Find new files."""

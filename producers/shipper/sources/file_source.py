@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from tickertape.producers.shipper.event_stream import EventStream
+from tickertape.producers.shipper.sources.event_stream import EventStream
 
 
 class FileSource(Protocol):

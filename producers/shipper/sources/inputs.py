@@ -10,23 +10,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from tickertape.producers.shipper.combined_source import CombinedSource
 from tickertape.producers.shipper.content.compression import COMPRESSED
 from tickertape.producers.shipper.encodings.names import UTF_8
-from tickertape.producers.shipper.file_source import FileSource
 from tickertape.producers.shipper.files.discovery import FileDiscovery
 from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.files.file_watcher import FileWatcher
 from tickertape.producers.shipper.files.globs import expand
 from tickertape.producers.shipper.files.roots import Roots
 from tickertape.producers.shipper.files.rotation import source_of
-from tickertape.producers.shipper.given_paths import check_given_paths
 from tickertape.producers.shipper.journal.journal_reader import JournalError, JournalReader, JournalSettings
 from tickertape.producers.shipper.journal.journal_stream import JournalSource, JournalStream
 from tickertape.producers.shipper.parsing.parser import Parser, ParserCounts
 from tickertape.producers.shipper.settings import STANDARD_INPUT, ShipSettings
 from tickertape.producers.shipper.sinks.local_state import LocalState
 from tickertape.producers.shipper.sinks.sink import StoredCheckpoint
+from tickertape.producers.shipper.sources.combined_source import CombinedSource
+from tickertape.producers.shipper.sources.file_source import FileSource
+from tickertape.producers.shipper.sources.given_paths import check_given_paths
 from tickertape.producers.shipper.standard_input import open_standard_input
 from tickertape.producers.shipper.stdin_spool import StdinSpool
 from tickertape.producers.shipper.syslog.receiver import SyslogReceiver

@@ -1,0 +1,1 @@
+"""Sources of event streams, as the settings name them."""
