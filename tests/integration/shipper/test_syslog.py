@@ -157,9 +157,13 @@ def test_kills_lose_nothing_over_relp(nats_url: str, nats_prefix: str, tmp_path:
                     else:
                         await shipper.end(kill=True)
                         await shipper.start()
-                async with asyncio.timeout(PATIENCE):
-                    while set(shipped.messages) != set(lines):
-                        await shipped.until(len(shipped.messages) + 1)
+                try:
+                    async with asyncio.timeout(PATIENCE):
+                        while set(shipped.messages) != set(lines):
+                            await shipped.until(len(shipped.messages) + 1)
+                except TimeoutError:
+                    missing = sorted(set(lines) - set(shipped.messages), key=lines.index)
+                    raise AssertionError(f"{len(missing)} lines are missing: {missing[:3]}") from None
             await shipper.end()
             assert {event["level"] for event in shipped.events} == {"WARN"}
             assert {event["source"] for event in shipped.events} == {"app"}

@@ -216,7 +216,9 @@ class Desk:
             found = any(mark in printed for printed in output.lines)
             assert process.poll() is None, f"{text}: exit code {process.poll()}: {''.join(output.lines)}"
             if mark == _SHOWN and not found and time.monotonic() > published + 0.3:
-                asyncio.run(self._publish("publisher", line(_SHOWN, level="ERROR")))
+                # Of the account that examples of conditions select.
+                event = line(_SHOWN, level="ERROR").model_copy(update={"metadata": {"account": 7}})
+                asyncio.run(self._publish("publisher", event))
                 published = time.monotonic()
             return found and (port is None or _answers(f"http://127.0.0.1:{port[1]}/metrics"))
 

@@ -21,10 +21,11 @@ needs_rsyslog = pytest.mark.skipif(
 
 _CONFIGURATION: Final = """
 global(workDirectory="{folder}/work")
+main_queue(queue.type="Direct")
 module(load="imfile" mode="inotify")
 module(load="omrelp")
 input(type="imfile" file="{source}" tag="app:" facility="local3" severity="warning"
-  persistStateInterval="100")
+  persistStateInterval="1")
 action({action} action.resumeInterval="1")
 """
 
