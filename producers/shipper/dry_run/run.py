@@ -16,11 +16,11 @@ from tickertape.producers.shipper.dry_run.report import Report
 from tickertape.producers.shipper.files.globs import expand
 from tickertape.producers.shipper.files.roots import ForbiddenPath, PathChanged, Roots
 from tickertape.producers.shipper.files.rotation import source_of
+from tickertape.producers.shipper.given_paths import check_given_paths
 from tickertape.producers.shipper.parsing.parser import Parser
 from tickertape.producers.shipper.position import Key, key_of
 from tickertape.producers.shipper.settings import STANDARD_INPUT, ShipSettings
 from tickertape.producers.shipper.sinks.sink import Checkpoint, OutgoingEvent, StoredCheckpoint
-from tickertape.producers.shipper.sources.given_paths import check_given_paths
 from tickertape.producers.shipper.standard_input import CHUNK_BYTES, open_standard_input
 from tickertape.producers.shipper.throttle import Throttle
 

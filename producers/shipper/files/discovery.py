@@ -29,9 +29,9 @@ from tickertape.producers.shipper.files.roots import (
 )
 from tickertape.producers.shipper.files.rotation import base_of
 from tickertape.producers.shipper.files.tailed_file import TailedFile
+from tickertape.producers.shipper.given_paths import FolderGiven
 from tickertape.producers.shipper.position import Key, key_of
 from tickertape.producers.shipper.sinks.sink import StoredCheckpoint, is_retired
-from tickertape.producers.shipper.sources.given_paths import FolderGiven
 from tickertape.producers.shipper.timing import CLOCK_MARGIN
 
 

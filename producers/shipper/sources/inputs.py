@@ -18,6 +18,7 @@ from tickertape.producers.shipper.files.file_watcher import FileWatcher
 from tickertape.producers.shipper.files.globs import expand
 from tickertape.producers.shipper.files.roots import Roots
 from tickertape.producers.shipper.files.rotation import source_of
+from tickertape.producers.shipper.given_paths import check_given_paths
 from tickertape.producers.shipper.journal.journal_reader import JournalError, JournalReader, JournalSettings
 from tickertape.producers.shipper.journal.journal_stream import JournalSource, JournalStream
 from tickertape.producers.shipper.parsing.parser import Parser, ParserCounts
@@ -26,7 +27,6 @@ from tickertape.producers.shipper.sinks.local_state import LocalState
 from tickertape.producers.shipper.sinks.sink import StoredCheckpoint
 from tickertape.producers.shipper.sources.combined_source import CombinedSource
 from tickertape.producers.shipper.sources.file_source import FileSource
-from tickertape.producers.shipper.sources.given_paths import check_given_paths
 from tickertape.producers.shipper.standard_input import open_standard_input
 from tickertape.producers.shipper.stdin_spool import StdinSpool
 from tickertape.producers.shipper.syslog.receiver import SyslogReceiver

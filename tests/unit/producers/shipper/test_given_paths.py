@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tickertape.producers.shipper.sources.given_paths import (
+from tickertape.producers.shipper.given_paths import (
     CompressedFileGiven,
     FolderGiven,
     SpecialFileGiven,
