@@ -144,7 +144,7 @@ class SyslogReceiver:
         return b"".join(chunks) or None
 
     def confirm(self) -> None:
-        """Acknowledge the lines that were read, because they are spooled."""
+        """Send the acknowledgements of the lines that were read, because they are spooled."""
         taken, self._taken = self._taken, []
         for spooled in taken:
             spooled()
