@@ -7,6 +7,7 @@ Invariants:
 2. While NATS is unreachable nothing more is read, but files are still found and kept open, however often they
    rotate.
 3. A batch that waits for its acknowledgement blocks no other file stream.
+4. After a batch that could not be committed, no later one of its file stream is.
 """
 
 import asyncio
@@ -243,15 +244,14 @@ class Shipper:
             tasks.start(self._ship(tasks, stream), name=f"ship {stream.path}")
 
     async def _ship(self, tasks: Tasks, stream: EventStream) -> None:
-        has_more = False
-        try:
-            has_more = await self._ship_turn(stream)
-        finally:
-            self._schedule.release(stream)
-            if has_more:
-                self._schedule.add(stream)
-            else:
-                self._schedule.attend(stream, self._interval)
+        # After a failure the stream stays busy: the next batch would skip the one that was not committed, and
+        # the main loop learns of the failure only after it may have polled again.
+        has_more = await self._ship_turn(stream)
+        self._schedule.release(stream)
+        if has_more:
+            self._schedule.add(stream)
+        else:
+            self._schedule.attend(stream, self._interval)
         if not self._stopping:
             self._start_queued(tasks)
 

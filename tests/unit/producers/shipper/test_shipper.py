@@ -222,6 +222,50 @@ def test_a_read_error_does_not_discard_the_batch_in_flight(
     desk.close()
 
 
+class FailingSink(SlowSink):
+    """Sink that fails at its second batch, as one with a broken disk does."""
+
+    commits = 0
+
+    async def commit(self, events: Sequence[OutgoingEvent], checkpoint: Checkpoint, expected: int) -> int:
+        """Store a batch, unless it is the second one."""
+        self.commits += 1
+        if self.commits == 2:
+            raise RuntimeError("broken")
+        return await super().commit(events, checkpoint, expected)
+
+
+@pytest.mark.parametrize("size", [40, 2_500])
+def test_nothing_is_shipped_after_a_batch_that_failed(size: int, tmp_path: Path) -> None:
+    """A poll between the failure of a batch and the end of the shipper ships no later batch of the file,
+    whose checkpoint would cover the lines of the one that failed.
+    """
+    desk, sink = Desk(tmp_path), FailingSink()
+    shipper = Shipper(desk.discovery, sink, FileWatcher([]), 1 << 20, print)
+    written: list[str] = []
+
+    def write() -> None:
+        lines = [f"line {number:04}" for number in range(len(written), len(written) + size)]
+        written.extend(lines)
+        desk.write("app.log", "".join(f"{text}\n" for text in lines))
+
+    async def main() -> None:
+        async with asyncio.timeout(PATIENCE), Tasks() as tasks:
+            for _ in range(4):
+                write()
+                desk.discovery.scan(desk.now)
+                shipper._poll(tasks, desk.now)
+                while tasks:
+                    await asyncio.sleep(0)
+
+    with pytest.raises(RuntimeError, match="broken"):
+        asyncio.run(main())
+    desk.close()
+    assert sink.commits == 2
+    assert sink.messages
+    assert sink.messages == written[: len(sink.messages)]
+
+
 def ship_once(desk: Desk, sink: SlowSink) -> list[str]:
     """Ship everything that a desk's folder contains; return the reports."""
     reports: list[str] = []
