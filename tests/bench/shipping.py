@@ -7,6 +7,7 @@ NATS is unreachable and 10 GB are unread; CPU with 500 idle files.
 
 import asyncio
 import os
+import socket
 import sys
 import tempfile
 import time
@@ -59,6 +60,9 @@ class Shipping:
         parsed: lines per second on one core, without NATS, by format.
         outage_rss: resident bytes while NATS is unreachable and 10 GB are unread.
         idle_cores: cores used with ``IDLE_FILES`` files that do not change.
+        syslog_rate: lines per second that are received by syslog over TCP and shipped.
+        syslog_cores: cores used by the shipper meanwhile.
+        syslog_wrong: number of them that are lost, repeated or out of order.
     """
 
     lines: int
@@ -68,6 +72,9 @@ class Shipping:
     parsed: dict[str, float]
     outage_rss: int
     idle_cores: float
+    syslog_rate: float
+    syslog_cores: float
+    syslog_wrong: int
 
     @property
     def per_core(self) -> float:
@@ -97,12 +104,14 @@ def ship(lines: int, progress: Progress) -> Shipping:
         )
         idle_cores = _idle(folder)
         progress(f"ship: {IDLE_FILES} idle files use {idle_cores:.2%} of a core")
-    return Shipping(lines, seconds, cores, wrong, parsed, outage_rss, idle_cores)
+        rate, receiving, unlike = _receive(folder, lines)
+        progress(f"ship: {rate:,.0f} lines/s of syslog over TCP with {receiving:.2f} cores, {unlike} wrong")
+    return Shipping(lines, seconds, cores, wrong, parsed, outage_rss, idle_cores, rate, receiving, unlike)
 
 
-def _log_lines(kind: str, count: int) -> Iterator[str]:
+def _log_lines(kind: str, stop: int, first: int = 0) -> Iterator[str]:
     """Yield lines of 200 bytes, including line breaks."""
-    for number in range(count):
+    for number in range(first, stop):
         start, end = _log_line(kind, number)
         yield start + "x" * (LINE_BYTES - 1 - len(start) - len(end)) + end + "\n"
 
@@ -167,9 +176,10 @@ def _parse(folder: Path, kind: str, count: int) -> float:
     return count / elapsed
 
 
-def _program(folder: Path, pattern: str, nats_port: int) -> list[str]:
+def _program(folder: Path, pattern: str, nats_port: int, *options: str) -> list[str]:
+    given = options or (str(folder / pattern),)
     return [
-        sys.executable, "-m", "tickertape", "ship", str(folder / pattern), "--host", "bench",
+        sys.executable, "-m", "tickertape", "ship", *given, "--host", "bench",
         "--nats-url", f"nats://127.0.0.1:{nats_port}", "--state-dir", str(folder / "state"),
     ]  # fmt: skip
 
@@ -188,6 +198,39 @@ def _ship(folder: Path, lines: int) -> tuple[float, float, int]:
     path.unlink()
     share = (lines - initial) / lines  # lines stored before the first poll are not part of this window
     return seconds / share, cores, wrong
+
+
+def _receive(folder: Path, lines: int) -> tuple[float, float, int]:
+    """Send lines by syslog over TCP; return lines per second, cores of the shipper, and wrong lines."""
+    with (
+        targets.nats_server(jetstream=True) as (_, nats_port),
+        socket.create_server(("127.0.0.1", 0)) as free,
+    ):
+        targets.make_streams(nats_port)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        argv = _program(folder, "", nats_port, f"--syslog=tcp://127.0.0.1:{port}")
+        with running("the shipper", argv) as process:
+            sender = _connect(process, port)
+            cpu, began = process.cpu, time.monotonic()
+            for start in range(0, lines, 1_000):
+                block = (f"<14>{line}" for line in _log_lines("other", start + 1_000, start))
+                sender.sendall("".join(block).encode())
+            sender.close()
+            ended, cpu_after, _ = _until(process, nats_port, lines)
+        seconds = ended - began
+        return lines / seconds, (cpu_after - cpu) / seconds, asyncio.run(_check(nats_port, lines))
+
+
+def _connect(process: Child, port: int) -> socket.socket:
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            return socket.create_connection(("127.0.0.1", port))
+        except ConnectionRefusedError:
+            process.check()
+            time.sleep(_POLL)
+    raise BenchError("the shipper does not listen")
 
 
 def _until(process: Child, nats_port: int, count: int) -> tuple[float, float, int]:

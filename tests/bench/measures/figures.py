@@ -101,6 +101,7 @@ def figures(results: Results) -> list[Figure]:
         ),
         _conditions(results.conditions),
         *_many_files(results.files),
+        *_syslog(results.shipping),
     ]
 
 
@@ -291,6 +292,17 @@ def _shipping(found: Shipping | None) -> list[Figure]:
         _figure("the same, slowest of containers, nginx, syslog, nested JSON", ">= 100,000", slowest),
         _figure("shipper, memory while NATS is unreachable, 10 GB unread", "<= 100 MB", outage),
         _figure("shipper, 500 idle files, share of a core", "<= 2 %", idle),
+    ]
+
+
+def _syslog(found: Shipping | None) -> list[Figure]:
+    rate = exact = None
+    if found is not None:
+        rate = (f"{found.syslog_rate:,.0f} with {found.syslog_cores:.2f} cores", found.syslog_rate >= 30_000)
+        exact = (f"{found.syslog_wrong} of {found.lines:,}", found.syslog_wrong == 0)
+    return [
+        _figure("syslog over TCP, lines per second", ">= 30,000", rate),
+        _figure("the same, lines lost, repeated or out of order", "0", exact),
     ]
 
 

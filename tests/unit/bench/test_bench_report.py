@@ -41,7 +41,7 @@ _PARSED = {
     "plain": 200_000.0, "json": 150_000.0, "logfmt": 120_000.0, "depth": 150_000.0,
     **dict.fromkeys(OTHER_FORMATS, 100_000.0),
 }  # fmt: skip
-_SHIPPING = Shipping(300_000, 10.0, 0.9, 0, _PARSED, 60_000_000, 0.01)
+_SHIPPING = Shipping(300_000, 10.0, 0.9, 0, _PARSED, 60_000_000, 0.01, 31_000.0, 0.6, 0)
 _FILES = ManyFiles(100, 100_000, 40.0, 20.0, 15.0, 0, 4.0, 0.02, 250_000_000)
 _SDK = Sdk(25_000.0, 0.7, 35_000.0, 20.0, 80.0)
 _TOKENS = [TokenCost("HS256", 60.0, 5.0, 50.0), TokenCost("EdDSA", 150.0, 5.0, 160.0)]
@@ -95,7 +95,7 @@ def test_ratio_is_of_deliveries_per_core_second() -> None:
 
 def test_figures_are_judged() -> None:
     """A figure that reaches its target is ok, and another is short."""
-    assert _verdicts(_RESULTS) == ["ok"] * 9 + ["short"] + ["ok"] * 49
+    assert _verdicts(_RESULTS) == ["ok"] * 9 + ["short"] + ["ok"] * 51
 
 
 @pytest.mark.parametrize(
@@ -168,6 +168,8 @@ def test_figures_are_judged() -> None:
         (56, {"files": [replace(_FILES, wrong=1), _FILES]}),
         (57, {"files": [_FILES, replace(_FILES, restart=5.1)]}),
         (58, {"files": [_FILES, replace(_FILES, idle_cores=0.031)]}),
+        (59, {"shipping": replace(_SHIPPING, syslog_rate=29_999.0)}),
+        (60, {"shipping": replace(_SHIPPING, syslog_wrong=1)}),
     ],
 )
 def test_figure_that_is_not_reached_is_short(index: int, change: dict[str, object]) -> None:
@@ -231,7 +233,7 @@ def test_json_has_null_for_what_is_unknown() -> None:
     assert shown["ingest"][0]["per_core"] == 50_000
     assert shown["replay"][1]["rate"] == pytest.approx(83_333, rel=0.01)
     assert [memory["each"] for memory in shown["deflate_memory"]] == [5_000, 5_500]
-    assert [figure["ok"] for figure in shown["figures"]] == [True] * 9 + [False] + [True] * 49
+    assert [figure["ok"] for figure in shown["figures"]] == [True] * 9 + [False] + [True] * 51
     assert orjson.dumps(as_json(Plan(), Results(), quick=True))
 
 
