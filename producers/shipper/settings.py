@@ -10,8 +10,10 @@ from tickertape.contracts import subjects
 from tickertape.contracts.messages import LevelName
 from tickertape.producers.shipper.absence import DEFAULT_FORGET_AFTER
 from tickertape.producers.shipper.encodings.names import parse_encoding
+from tickertape.producers.shipper.files.rotation import source_of
 from tickertape.producers.shipper.format_file.loader import load_formats, select_formats
 from tickertape.producers.shipper.journal.journal_reader import JournalSettings
+from tickertape.producers.shipper.parsing.container_paths import container_names
 from tickertape.producers.shipper.parsing.own_formats.own_format import OwnFormat
 from tickertape.producers.shipper.parsing.parser import (
     DEFAULT_FIELDS,
@@ -88,7 +90,7 @@ class ShipSettings(ProducerSettings):
     root: list[Annotated[str, Field(min_length=1)]] = Field(default=[])
     """Folder to which symbolic links may lead, beside that of each path or glob; repeatable."""
     source: Annotated[str, checked_by(subjects.escape)] | None = None
-    """Source of lines that do not name one; default: the file name without its extension."""
+    """Source of lines that do not name one; default: the container in Kubernetes, else the file's name."""
     host: Annotated[str, Field(min_length=1), checked_by(subjects.escape)] = Field(
         default_factory=socket.gethostname
     )
@@ -204,6 +206,15 @@ class ShipSettings(ProducerSettings):
         journal = self.journal_settings()
         return [*self.absolute_paths(), *([] if journal is None else [journal.name]), *self.syslog]
 
+    def source_of(self, path: str) -> str:
+        """Return the source of lines that name none, in the file of an absolute path or ``-``."""
+        if self.source is not None:
+            return self.source
+        if path == STANDARD_INPUT:
+            return "stdin"
+        names = container_names(path)
+        return source_of(path) if names is None else names.container
+
     def throttle_settings(self) -> ThrottleSettings:
         """Build the settings of the throttle; raise ValueError if an option is invalid."""
         min_level_by_source = {source: _parse_level(level) for source, level in _split_pairs(self.level_of)}
@@ -224,8 +235,8 @@ class ShipSettings(ProducerSettings):
         """Build the settings of a parser; raise ValueError if an option is invalid.
 
         Args:
-            path: absolute path of its file, which selects own formats; ``-`` for standard input, and None for
-                all own formats.
+            path: absolute path of its file, which selects own formats and may name a container; ``-`` for
+                standard input, and None for all own formats.
         """
         formats = self._own_formats if path is None else select_formats(self._own_formats, path)
         names = {name: getattr(DEFAULT_FIELDS, name) for name in ("level", "message", "timestamp", "source")}
@@ -244,6 +255,7 @@ class ShipSettings(ProducerSettings):
             self.access_levels,
             formats,
             self.encoding,
+            container_names(path) if path is not None else None,
         )
 
 

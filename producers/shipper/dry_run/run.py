@@ -15,7 +15,6 @@ from tickertape.producers.shipper.dry_run.examine import Examination, FileReport
 from tickertape.producers.shipper.dry_run.report import Report
 from tickertape.producers.shipper.files.globs import expand
 from tickertape.producers.shipper.files.roots import ForbiddenPath, PathChanged, Roots
-from tickertape.producers.shipper.files.rotation import source_of
 from tickertape.producers.shipper.given_paths import check_given_paths
 from tickertape.producers.shipper.parsing.parser import Parser
 from tickertape.producers.shipper.position import Key, key_of
@@ -134,8 +133,7 @@ class _DryRun:
         """Read a file and report what it contains."""
         settings = self._settings
         piped = path == STANDARD_INPUT
-        source = settings.source or ("stdin" if piped else source_of(path))
-        parse_settings = settings.parse_settings(path)
+        source, parse_settings = settings.source_of(path), settings.parse_settings(path)
         # Rates depend on when lines are written.
         throttle = Throttle(replace(settings.throttle_settings(), rates={}), path, source)
         examination = Examination(

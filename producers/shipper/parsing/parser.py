@@ -25,6 +25,7 @@ from tickertape.producers.shipper.encodings.text_decoder import TextDecoder
 from tickertape.producers.shipper.parsing import fix_messages
 from tickertape.producers.shipper.parsing.container_formats import MARKERS, ContainerLine
 from tickertape.producers.shipper.parsing.container_lines import JoinedLines, StreamJoiner
+from tickertape.producers.shipper.parsing.container_paths import ContainerNames
 from tickertape.producers.shipper.parsing.counts import ParserCounts
 from tickertape.producers.shipper.parsing.formats import FORMATS, FormatDetector
 from tickertape.producers.shipper.parsing.formats.fields import (
@@ -69,7 +70,8 @@ _NEVER: Final = float("inf")
 _EARLIEST: Final = 10**9
 """UNIX seconds in 2001, before which no file was written."""
 
-_MARKERS: Final = frozenset(marker.encode() for marker in MARKERS)
+_DAMAGE: Final = ((TRUNCATED, "truncated"), (REPLACED, "replaced_characters"))
+_MARKERS: Final = frozenset(map(str.encode, MARKERS))
 _SUSPECTS: Final = (sanitizing.SUSPECT, fix_messages.SUSPECT, rules.SUSPECT)
 _SUSPECT: Final = compile_bytes(b"|".join(_SUSPECTS))
 _SUSPECT_OR_MARKED: Final = compile_bytes(b"|".join((*_SUSPECTS, *map(re.escape, sorted(_MARKERS)))))
@@ -88,6 +90,7 @@ class ParseSettings:
         access_levels: lines of access logs have a level by their status.
         own_formats: formats of the user for this file, which are tried first.
         encoding: canonical name of the encoding; "auto" detects that of each file.
+        container: names of the container of the file, which are metadata of its events; None for others.
     """
 
     format: str = "auto"
@@ -98,6 +101,7 @@ class ParseSettings:
     access_levels: bool = False
     own_formats: tuple[OwnFormat, ...] = ()
     encoding: str = "auto"
+    container: ContainerNames | None = None
 
 
 class Parser:
@@ -127,6 +131,7 @@ class Parser:
     ) -> None:
         self.decoder = TextDecoder(settings.encoding, on_encoding)
         self._source = source
+        self._container = settings.container._asdict() if settings.container else {}
         self._written = _NEVER
         self._counts = counts
         make_timestamps = TimestampParser if observer is None else observer.make_timestamps
@@ -186,7 +191,7 @@ class Parser:
         is_marked = self._flag_suspects(texts, block, line_flags)
         if self._keys.is_open or any("PRIVATE KEY" in texts[index] for index in line_flags):
             texts = [self._keys.redact(text) for text in texts]
-        if is_marked or self._streams.is_waiting:
+        if is_marked or self._container or self._streams.is_waiting:
             return self._parse_streams(self._streams.feed(texts, ends, line_flags), now)
         return self._parse_events(self._joiner.feed(texts, sizes, ends, line_flags), now)
 
@@ -211,7 +216,7 @@ class Parser:
 
     def flush(self, now: float) -> list[ParsedEvent]:
         """Return the event that waits for continuation lines, if there is one: none arrived in time."""
-        if self._streams.is_waiting:
+        if self._container or self._streams.is_waiting:
             return self._parse_streams(self._streams.flush(), now)
         return self._parse_events(self._joiner.flush(), now)
 
@@ -294,7 +299,7 @@ class Parser:
                 events += build_group(records, default_source, now_text, end)
                 continue
             if flags & (TRUNCATED | REPLACED):
-                metadata |= _describe_damage(flags)
+                metadata |= {name: True for flag, name in _DAMAGE if flags & flag}
             events.append(
                 ParsedEvent(
                     level or DEFAULT_LEVEL,
@@ -338,13 +343,8 @@ class Parser:
                 event.source = legal_source(line.source) or event.source
             if line.level is not None:
                 event.level = line.level
-            if metadata := line.metadata:
-                if lines.flags & NEEDS_SANITIZING:
-                    metadata = self._redactor.redact_value(metadata)
-                event.metadata = {**metadata, **event.metadata}
+            if (metadata := line.metadata) and lines.flags & NEEDS_SANITIZING:
+                metadata = self._redactor.redact_value(metadata)
+            if metadata or self._container:
+                event.metadata = {**self._container, **metadata, **event.metadata}
         return parsed
-
-
-def _describe_damage(flags: int) -> dict[str, bool]:
-    names = ((TRUNCATED, "truncated"), (REPLACED, "replaced_characters"))
-    return {name: True for flag, name in names if flags & flag}

@@ -17,7 +17,6 @@ from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.files.file_watcher import FileWatcher
 from tickertape.producers.shipper.files.globs import expand
 from tickertape.producers.shipper.files.roots import Roots
-from tickertape.producers.shipper.files.rotation import source_of
 from tickertape.producers.shipper.given_paths import check_given_paths
 from tickertape.producers.shipper.journal.journal_reader import JournalError, JournalReader, JournalSettings
 from tickertape.producers.shipper.journal.journal_stream import JournalSource, JournalStream
@@ -139,7 +138,7 @@ class Inputs:
         self, path: str, stored: StoredCheckpoint | None, *, roots: Roots, spooled: str = "", format: str = ""
     ) -> FileStream:
         settings = self._settings
-        source = settings.source or spooled or source_of(path)
+        source = settings.source or spooled or settings.source_of(path)
         parse_settings = settings.parse_settings(STANDARD_INPUT if spooled else path)
         if format and parse_settings.format == "auto":
             parse_settings = replace(parse_settings, format=format, multiline="off")
