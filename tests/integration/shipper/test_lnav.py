@@ -1,6 +1,6 @@
 """Comparison of times and levels with lnav, and with the annotations of loghub.
 
-The samples of lnav and loghub are not part of this repository: set ``TICKERTAPE_LOG_SAMPLES`` to a folder
+The samples of lnav and loghub are not part of this repository: set ``LOG_SAMPLES`` to a folder
 with ``lnav/`` (test data of tstack/lnav) and ``loghub/`` (of logpai/loghub).
 """
 
@@ -21,7 +21,7 @@ from tickertape.producers.shipper.lines.encoded_lines import EncodedLines
 from tickertape.producers.shipper.parsing.levels import level_of
 from tickertape.producers.shipper.parsing.parser import ParsedEvent, Parser, ParserCounts, ParseSettings
 
-SAMPLES: Final = Path(os.environ.get("TICKERTAPE_LOG_SAMPLES", "samples"))
+SAMPLES: Final = Path(os.environ.get("LOG_SAMPLES", "samples"))
 OWN_LINES: Final = (
     "2025-06-24 10:30:45,672:DEBUG:first",
     "2025-06-24T10:30:46.313913+00:00 err rbd  [22968]lotuscreds:ERROR:second",
@@ -37,7 +37,7 @@ _ZONE: Final = re.compile(r"\d(?: ?[+-]\d\d:?\d\d| [A-Z]{3,4}\b)")
 _DATE: Final = re.compile(r"(?:19|20)\d\d[-/.]?\d\d[-/.]?\d\d|\d\d/[A-Z][a-z]{2}/\d{4}|\d\d \d{4}\]|\d{10}")
 
 needs_lnav = pytest.mark.skipif(shutil.which("lnav") is None, reason="lnav is not installed")
-needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="TICKERTAPE_LOG_SAMPLES is not set")
+needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="LOG_SAMPLES is not set")
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from tickertape.producers.shipper.parsing.parser import Parser, ParseSettings
 from tickertape.producers.shipper.runner import run_shipper
 from tickertape.producers.shipper.settings import ShipSettings
 
-SAMPLES = Path(os.environ.get("TICKERTAPE_LOG_SAMPLES", "samples"))
+SAMPLES = Path(os.environ.get("LOG_SAMPLES", "samples"))
 MIXED = {
     "app.log": "2026-01-31 09:30:45,123 INFO auth: user=bob password=hunter2 ok\n"
     "2026-01-31 09:30:46,001 ERROR pay: card 4111 1111 1111 1111 declined\n"
@@ -113,7 +113,7 @@ def test_the_numbers_are_those_of_what_is_shipped(
         assert (report.joined, report.joined_lines) == (len(several), sum(several))
 
 
-@pytest.mark.skipif(not SAMPLES.is_dir(), reason="TICKERTAPE_LOG_SAMPLES is not set")
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="LOG_SAMPLES is not set")
 def test_the_numbers_of_real_logs_are_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The numbers are right for the logs of lnav and loghub too."""
     paths = [
