@@ -7,7 +7,7 @@ from tickertape.producers.shipper.sources.event_stream import EventStream
 
 
 class FileSource(Protocol):
-    """Source of event streams: ``FileDiscovery``, ``StdinSpool`` or ``JournalSource``."""
+    """Source of event streams: ``FileDiscovery``, ``Spool`` or ``JournalSource``."""
 
     @property
     def streams(self) -> Mapping[str, EventStream]:

@@ -26,8 +26,8 @@ from tickertape.producers.shipper.sinks.local_state import LocalState
 from tickertape.producers.shipper.sinks.sink import StoredCheckpoint
 from tickertape.producers.shipper.sources.combined_source import CombinedSource
 from tickertape.producers.shipper.sources.file_source import FileSource
+from tickertape.producers.shipper.spool import Spool
 from tickertape.producers.shipper.standard_input import open_standard_input
-from tickertape.producers.shipper.stdin_spool import StdinSpool
 from tickertape.producers.shipper.syslog.receiver import SyslogReceiver
 from tickertape.producers.shipper.syslog.tls import server_context
 from tickertape.producers.shipper.throttle import Throttle
@@ -165,7 +165,7 @@ class Inputs:
             shown = printable(path)
             self._warn(f"{shown}: the encoding is {name}; if it is not, set --encoding")
 
-    def _open_spool(self, kind: str, encoding: str, format: str = "") -> StdinSpool:
+    def _open_spool(self, kind: str, encoding: str, format: str = "") -> Spool:
         """Open the spool of an input that cannot be read again.
 
         Args:
@@ -179,16 +179,16 @@ class Inputs:
             folder.name, self._stored.get(folder.name), roots=roots, spooled=kind, format=format
         )
         size = self._settings.spool_size * 1024 * 1024
-        return StdinSpool(folder, stream, size, self._warn, encoding, self.watcher.notify)
+        return Spool(folder, stream, size, self._warn, encoding, self.watcher.notify)
 
-    def _open_standard_input(self) -> StdinSpool:
+    def _open_standard_input(self) -> Spool:
         spool = self._open_spool("stdin", self._settings.encoding)
         source = open_standard_input()
         self._stack.callback(source.close)
         self._ended.append(self._tasks.start(spool.fill(source)).done)
         return spool
 
-    def _open_syslog(self) -> StdinSpool:
+    def _open_syslog(self) -> Spool:
         settings = self._settings
         spool = self._open_spool("syslog", settings.encoding, "syslog")
         receiver = SyslogReceiver(self._warn)

@@ -27,8 +27,8 @@ from tickertape.producers.shipper.runner import run_shipper
 from tickertape.producers.shipper.settings import ShipSettings
 from tickertape.producers.shipper.shipper import DRAIN_POLL_INTERVAL, POLL_INTERVAL, ShipError, Shipper
 from tickertape.producers.shipper.sinks.sink import Checkpoint, OutgoingEvent, StoredCheckpoint
+from tickertape.producers.shipper.spool import Spool, SpoolError
 from tickertape.producers.shipper.status import ShipCollector, health_event, print_health
-from tickertape.producers.shipper.stdin_spool import SpoolError, StdinSpool
 from tickertape.producers.shipper.throttle import Throttle, ThrottleSettings
 from tickertape.producers.shipper.timing import Timing
 
@@ -67,7 +67,7 @@ class Chunks:
 def test_a_full_spool_applies_backpressure(tmp_path: Path) -> None:
     """A full spool stops reading from the pipe until its content is shipped, and no line is lost."""
     file_stream = stream("stdin-test", tmp_path / "spool")
-    spool = StdinSpool(tmp_path / "spool", file_stream, limit=10_000)
+    spool = Spool(tmp_path / "spool", file_stream, limit=10_000)
     produced: list[int] = []
 
     def chunks() -> Iterator[bytes]:
@@ -433,7 +433,7 @@ def test_a_generation_is_stored_before_its_first_event(tmp_path: Path) -> None:
 
 def test_a_spool_that_cannot_be_listed_is_not_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of the spool's folder is no sign that everything is shipped, and the spool counts as full."""
-    spool = StdinSpool(tmp_path / "spool", stream("stdin-test", tmp_path / "spool"), limit=10_000)
+    spool = Spool(tmp_path / "spool", stream("stdin-test", tmp_path / "spool"), limit=10_000)
     scandir = os.scandir
 
     def failing(path: Any) -> Any:
@@ -461,7 +461,7 @@ def test_planted_segments_are_neither_read_nor_written(tmp_path: Path) -> None:
     os.mkfifo(folder / "00000002.spool")
     (folder / "zzz.spool").write_text("no number\n")
     file_stream = stream("stdin-test", folder)
-    spool = StdinSpool(folder, file_stream, limit=10_000)
+    spool = Spool(folder, file_stream, limit=10_000)
 
     def chunks() -> Iterator[bytes]:
         yield b"line 1\n"
@@ -480,7 +480,7 @@ def test_a_spool_in_a_planted_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "spool").symlink_to(tmp_path / "other")
     with pytest.raises(SpoolError, match="is a symbolic link"):
-        StdinSpool(tmp_path / "spool", stream("stdin-test", tmp_path / "spool"), limit=10_000)
+        Spool(tmp_path / "spool", stream("stdin-test", tmp_path / "spool"), limit=10_000)
 
 
 def test_roots_are_an_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import orjson
 import pytest
-from tickertape.producers.shipper import stdin_spool
+from tickertape.producers.shipper import spool as spool_module
 from tickertape.producers.shipper.files.file_stream import FileStream
 from tickertape.producers.shipper.files.roots import Roots
 from tickertape.producers.shipper.parsing.parser import Parser, ParserCounts
+from tickertape.producers.shipper.spool import Spool
 from tickertape.producers.shipper.standard_input import InputReader
-from tickertape.producers.shipper.stdin_spool import StdinSpool
 from tickertape.producers.shipper.throttle import Throttle, ThrottleSettings
 from tickertape.producers.shipper.timing import Timing
 
@@ -21,20 +21,20 @@ from tests.support.patience import PATIENCE
 from tests.support.shipper_desk import PLAIN
 
 
-def open_spool(folder: Path, limit: int, warnings: list[str]) -> StdinSpool:
+def open_spool(folder: Path, limit: int, warnings: list[str]) -> Spool:
     counts = ParserCounts()
     stream = FileStream(
         "stdin", None, lambda: Parser(PLAIN, "stdin", counts), Throttle(ThrottleSettings(), "stdin", "stdin"),
         "run", roots=Roots([f"{folder}/*"]), timing=Timing(0.0),
     )  # fmt: skip
-    return StdinSpool(folder, stream, limit, warnings.append)
+    return Spool(folder, stream, limit, warnings.append)
 
 
 def spooled(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in sorted(folder.glob("*.spool")))
 
 
-def fill(spool: StdinSpool, fd: int, seconds: float) -> None:
+def fill(spool: Spool, fd: int, seconds: float) -> None:
     """Fill a spool for a while, as by a process that is then stopped."""
 
     async def main() -> None:
@@ -65,8 +65,8 @@ def test_what_does_not_fit_stays_in_the_pipe(
             if size > capacity:
                 raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr(stdin_spool, "_allocate", allocate)
-        monkeypatch.setattr(stdin_spool, "CHUNK_BYTES", 4096)
+        monkeypatch.setattr(spool_module, "_allocate", allocate)
+        monkeypatch.setattr(spool_module, "CHUNK_BYTES", 4096)
     spool = open_spool(tmp_path / "spool", 10_000 if reason == "spool" else 1 << 20, warnings)
     fill(spool, read, 0.3)
     os.set_blocking(read, False)

@@ -1,4 +1,4 @@
-"""Spool that keeps standard input on disk until it is shipped, because a pipe cannot be read again.
+"""Spool that keeps an input on disk until it is shipped, because a pipe or a socket cannot be read again.
 
 Invariants:
 
@@ -90,15 +90,15 @@ class SpoolError(OperatorError):
     """Spool that must not be used."""
 
 
-class StdinSpool:
-    """Source of one file stream, whose files are the segments of standard input.
+class Spool:
+    """Source of one file stream, whose files are the segments of an input.
 
     Args:
         folder: folder of the segments; created if it does not exist.
         stream: file stream that reads the segments.
         limit: maximum total size of the segments in bytes.
         warn: called with a line when the spool cannot be written.
-        encoding: canonical name of the encoding of standard input, or "auto".
+        encoding: canonical name of the encoding of the input, or "auto".
         notify: called with the path of a segment that has grown.
 
     Raises:
@@ -107,7 +107,7 @@ class StdinSpool:
 
     Attributes:
         streams: the file stream by its path.
-        ended: standard input is at its end.
+        ended: the input is at its end.
         read_error: always None, as ``scan`` raises errors.
         forbidden: always 0: what is not a segment is not counted.
         unreadable: always False, as ``scan`` raises errors.
