@@ -20,11 +20,12 @@ KEY = ("--set", "auth.existingSecret=jwt")
 ISSUER = ("--set", "auth.oidcIssuer=https://issuer.example.com,auth.audience=ticks")
 FULL = ("--values", str(CHART / "ci" / "full-values.yaml"))
 OPEN = ("--set", "auth.mode=none", "--set", "networkPolicy.enabled=false", "--set", "preStopSeconds=0")
-VALUES = {"least": KEY, "full": FULL, "open": OPEN}
+SHIPPER = (*KEY, "--set", "shipper.enabled=true")
+VALUES = {"least": KEY, "full": FULL, "open": OPEN, "shipper": SHIPPER}
 VERSIONS = ("1.27", "1.37")
 """Kubernetes versions: the oldest that the chart supports, and the newest with a schema."""
 
-OPERATORS = {"ServiceMonitor", "PrometheusRule"}
+OPERATORS = {"PodMonitor", "ServiceMonitor", "PrometheusRule"}
 """Kinds of the Prometheus operator, for which there is no schema here."""
 
 
@@ -76,6 +77,7 @@ def test_what_there_is() -> None:
     assert least == {"Deployment", "Service", "ServiceAccount", "PodDisruptionBudget", "NetworkPolicy"}
     assert {kind for kind, _ in rendered(*FULL)} - least == {
         *OPERATORS,
+        "DaemonSet",
         "HorizontalPodAutoscaler",
         "Ingress",
     }

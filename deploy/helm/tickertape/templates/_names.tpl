@@ -9,8 +9,23 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: relay
 {{- end }}
 
+{{- define "tickertape.shipperSelector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: shipper
+{{- end }}
+
 {{- define "tickertape.labels" -}}
 {{ include "tickertape.selector" . }}
+{{ include "tickertape.commonLabels" . }}
+{{- end }}
+
+{{- define "tickertape.shipperLabels" -}}
+{{ include "tickertape.shipperSelector" . }}
+{{ include "tickertape.commonLabels" . }}
+{{- end }}
+
+{{- define "tickertape.commonLabels" -}}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
@@ -18,6 +33,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 
 {{- define "tickertape.image" -}}
 {{- with .Values.image }}{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}{{ end }}
+{{- end }}
+
+{{- /* Further options of a command, as items of its arguments; a list is an option that is repeated. */ -}}
+{{- define "tickertape.options" -}}
+{{- range $name, $values := . }}
+{{- range $value := ternary $values (list $values) (kindIs "slice" $values) }}
+{{- if kindIs "bool" $value }}
+- {{ if $value }}--{{ else }}--no-{{ end }}{{ $name }}
+{{- else if kindIs "float64" $value }}
+- {{ printf "--%s=%v" $name (ternary (int64 $value) $value (eq (float64 (int64 $value)) $value)) | quote }}
+{{- else }}
+- {{ printf "--%s=%v" $name $value | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "tickertape.revokedSecret" -}}
@@ -73,6 +103,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- range $name := splitList " " (print $own " jwt-issuer jwt-audience jwt-revoked-file") }}
 {{- if hasKey $.Values.options $name }}
 {{- fail (printf "options.%s is set by the chart, or is a secret and must come from a Secret" $name) }}
+{{- end }}
+{{- end }}
+{{- $own = "host state-dir root metrics-host metrics-port metrics-allowed-hosts subject-prefix" }}
+{{- $own = print $own " nats-url nats-user nats-password nats-password-file nats-token nats-creds nats-ca nats-inbox-prefix" }}
+{{- /* These end the program, which would start again and again, or need what the image or the pod does not have. */ -}}
+{{- range $name := splitList " " (print $own " once status dry-run json journal") }}
+{{- if hasKey $.Values.shipper.options $name }}
+{{- fail (printf "shipper.options.%s is set by the chart, is a secret that must come from a Secret, or is not for a DaemonSet" $name) }}
 {{- end }}
 {{- end }}
 {{- end }}
