@@ -18,7 +18,8 @@ event=$(jq -nc --arg type "$type" --arg gateway "$gateway" --arg previous "$prev
   gateway_id: $gateway, previous_status: $previous, current_status: $current, metadata: {reason: $reason}}')
 
 for pause in 1 3 0; do
-  if nats pub --quiet --jetstream --no-templates -H "Nats-Msg-Id:$id" "$subject" "$event"; then exit 0; fi
+  if nats pub ${NATS_INBOX_PREFIX:+--inbox-prefix=$NATS_INBOX_PREFIX} -q -J --no-templates \
+    -H "Nats-Msg-Id:$id" "$subject" "$event"; then exit 0; fi
   sleep $pause
 done
 exit 1

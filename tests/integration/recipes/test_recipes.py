@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ import orjson
 import pytest
 
 from tests.support.clients.feed_client import FeedClient, connection, follow, run
+from tests.support.clients.shipped import listening
 from tests.support.paths import ROOT
 from tests.support.patience import PATIENCE
 from tests.support.programs.relay_process import Relay, command, environment
+from tests.support.servers.deployed_nats import deployed
 from tests.support.servers.nats_server import NatsServer
 
 EXAMPLES = ROOT / "examples"
@@ -32,6 +34,15 @@ LINES = (
     {"time": "2026-03-02T10:30:46Z", "level": "fatal", "logger": "risk", "message": "second"},
 )
 """Lines of a JSON log."""
+
+FEW_PERMISSIONS = """
+accounts { A: { jetstream: enabled, users: [
+  {user: tests, password: a}
+  {user: telegraf, password: b, permissions: {
+    publish: ["log.>", "$JS.API.STREAM.INFO.EVENTS"], subscribe: ["_INBOX.>"]}}
+]}}
+"""
+"""Users of a server: the one of this test, and Telegraf's as in docs/recipes.md."""
 
 
 @pytest.fixture
@@ -56,29 +67,24 @@ def needs(*programs: str) -> None:
         pytest.skip(f"needs {', '.join(absent)}; see docs/recipes.md")
 
 
-def settings(relay: Relay, **more: str) -> dict[str, str]:
-    """Return the environment of a recipe."""
-    return environment(NATS_URL=relay.nats_url, **more)
-
-
 def finish(
     arguments: Sequence[str | Path], relay: Relay, folder: Path, stdin: bytes = b"", **env: str
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a program until it ends."""
     return subprocess.run(
-        arguments, input=stdin, env=settings(relay, **env), cwd=folder, capture_output=True,
-        timeout=PATIENCE, check=False,
+        arguments, input=stdin, env=environment(**{"NATS_URL": relay.nats_url, **env}), cwd=folder,
+        capture_output=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
 
 
 @contextlib.asynccontextmanager
 async def running(
-    arguments: Sequence[str | Path], relay: Relay, folder: Path, **env: str
+    arguments: Sequence[str | Path], env: Mapping[str, str], folder: Path
 ) -> AsyncIterator[None]:
     """Run a program that does not end by itself; its output is in ``output.txt``."""
     with (folder / "output.txt").open("wb") as output:
         process = subprocess.Popen(
-            arguments, env=settings(relay, **env), cwd=folder, stdin=subprocess.DEVNULL, stdout=output,
+            arguments, env=environment(**env), cwd=folder, stdin=subprocess.DEVNULL, stdout=output,
             stderr=output,
         )  # fmt: skip
     try:
@@ -137,6 +143,25 @@ def test_nats_cli_reports_what_is_not_stored(relay: Relay, nats_server: NatsServ
     assert done.returncode == 1
 
 
+def test_nats_cli_uses_the_shipped_user(tmp_path: Path) -> None:
+    """The script publishes as the user `publisher` of deploy/nats, with the variables of the page."""
+    needs("nats", "jq")
+    with deployed(tmp_path) as nats:
+        nats.apply()
+        access = nats.access("publisher")
+        assert access.password_file is not None
+        env = {
+            "NATS_URL": nats.url, "NATS_USER": "publisher", "NATS_INBOX_PREFIX": access.inbox_prefix,
+            "NATS_PASSWORD": Path(access.password_file).read_text().strip(),
+        }  # fmt: skip
+        done = subprocess.run(
+            ["sh", EXAMPLES / "nats-cli" / "log.sh", "warn", "risk", MESSAGE],
+            env=environment(**env), cwd=tmp_path, capture_output=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert nats.violations == []
+
+
 def test_nats_cli_publishes_a_status(relay: Relay, tmp_path: Path) -> None:
     """A status of a gateway whose id has a dot is delivered."""
     needs("nats", "jq")
@@ -156,11 +181,12 @@ def test_telegraf_publishes_lines_and_metrics(relay: Relay, app_log: Path, tmp_p
     """Telegraf publishes each line of a log, and a metric."""
     needs("telegraf")
     config = EXAMPLES / "telegraf" / "telegraf.conf"
+    env = {"NATS_URL": relay.nats_url, "APP_LOG": str(app_log)}
 
     async def scenario() -> dict[str, dict[str, Any]]:
         async with (
             follow(relay.ws_url) as client,
-            running(["telegraf", "--config", config], relay, tmp_path, APP_LOG=str(app_log)),
+            running(["telegraf", "--config", config], env, tmp_path),
         ):
             await client.until(lambda: len({subject for subject, _ in items(client)}) == 3)
             return dict(items(client))
@@ -172,6 +198,32 @@ def test_telegraf_publishes_lines_and_metrics(relay: Relay, app_log: Path, tmp_p
     metric = found["log.debug.telegraf"]
     assert metric["message"] == "mem"
     assert metric["metadata"]["fields"]["total"] > 0
+
+
+def test_telegraf_waits_for_nats_with_few_permissions(app_log: Path, tmp_path: Path) -> None:
+    """Telegraf publishes what it read while NATS was down, as a user with the permissions of the page."""
+    needs("telegraf")
+    config = EXAMPLES / "telegraf" / "telegraf.conf"
+
+    async def scenario(server: NatsServer) -> list[str]:
+        address = server.url.partition("//")[2]
+        async with listening(f"nats://tests:a@{address}") as shipped:
+            env = {"APP_LOG": str(app_log), "NATS_URL": f"nats://telegraf:b@{address}"}
+            async with running(["telegraf", "--config", config], env, tmp_path):
+                while "second" not in shipped.messages:
+                    await shipped.until(len(shipped.events) + 1)
+                server.kill()
+                with app_log.open("ab") as file:
+                    file.write(orjson.dumps({**LINES[0], "message": "during the outage"}) + b"\n")
+                server.start()
+                while "during the outage" not in shipped.messages:
+                    await shipped.until(len(shipped.events) + 1)
+                return shipped.messages
+
+    with NatsServer(tmp_path / "nats", config=FEW_PERMISSIONS) as server:
+        found = run(scenario(server))
+        assert {MESSAGE, "second"} <= set(found)
+        assert "Violation" not in server.log
 
 
 def test_connect_maps_lines(relay: Relay, app_log: Path, tmp_path: Path) -> None:
