@@ -136,7 +136,7 @@ class OpenFile:
     def is_at_its_path(self) -> bool:
         """Return whether the file still has the path at which it was found."""
         try:
-            return self.is_uncompressed or key_of(os.lstat(self.path)) == self.key
+            return self.is_uncompressed or key_of(os.stat(self.path)) == self.key
         except OSError:
             return False
 

@@ -247,8 +247,12 @@ class FileChain:
 
     def known_until(self, now: float) -> float:
         """Return the UNIX seconds after which files may have appeared that are unknown."""
-        verified = (file.verified_at for file in self.chain if not file.is_rotated)
-        known = min(verified, default=self.scanned_at or now)
+        live = [file for file in self.chain if not file.is_rotated]
+        known = min((file.verified_at for file in live), default=self.scanned_at or now)
+        # A file that is read through its descriptor may have been renamed since the last scan, and others may
+        # have had its name since.
+        if not all(file.is_at_its_path() for file in live):
+            known = min(known, self.scanned_at or known)
         return min([known, *(file.modified_at for file in self.chain if file.is_found_again)])
 
     def prune_completed(self, visible: Container[Key], now: float) -> None:
@@ -269,12 +273,9 @@ class FileChain:
         forgotten = set(old) if len(self.chain) <= 1 else set[Key]()
         if forgotten:
             forgotten -= {*self.completed.modified_since(self.path, self.scanned_at - CLOCK_MARGIN)}
-        known_until = self.known_until(now) - GONE_MARGIN
-        self.gone_at = {
-            key: at
-            for key in self.completed
-            if not key[0] and (at := self.gone_at.get(key, now)) >= known_until
-        }
+        gone = [key for key in self.completed if not key[0]]
+        known_until = self.known_until(now) - GONE_MARGIN if gone else now
+        self.gone_at = {key: at for key in gone if (at := self.gone_at.get(key, now)) >= known_until}
         self.completed.prune(visible, (existing - forgotten) | self.gone_at.keys())
 
     def _existing(self, keys: Collection[Key]) -> set[Key]:

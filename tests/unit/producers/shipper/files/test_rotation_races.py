@@ -124,3 +124,29 @@ def test_a_rotation_during_a_scan(
         if not interrupted:
             break  # every call of a scan was interrupted
     assert call > 0
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["file", "link"])
+@pytest.mark.parametrize("rotations", [1, 2, 3])
+def test_rotations_between_a_scan_and_a_kill(tmp_path: Path, rotations: int, linked: bool) -> None:
+    """A file that is read long after it was renamed does not make the files that followed it known."""
+    (folder := tmp_path / "logs").mkdir()
+    desk = Desk(tmp_path if linked else folder, "*.log", roots=[folder])
+    if linked:
+        desk.path("app.log").symlink_to(folder / "app.log")
+        desk.folder = folder
+    log = Log(desk)
+    log.write(3)
+    desk.ship()
+    log.write(3)
+    for _ in range(rotations):
+        log.rotate()
+        log.write(2)
+    desk.ship(60.0, scan=False)
+    desk.kill()
+    log.rotate()
+    log.write(2)
+    desk.settle()
+    assert desk.shipped["app"] == log.lines
+    assert not desk.complaints
+    desk.close()
