@@ -5,6 +5,7 @@ Invariants:
 1. A size counts only if the bytes just before the read offset are unchanged at that moment: unread bytes of a
    file that was truncated are known exactly, up to the last look at it.
 2. Every look that a truncation follows is remembered until the truncation is handled.
+3. Holes of null bytes prove nothing: any two files may have one at the same place.
 """
 
 import os
@@ -21,7 +22,10 @@ from tickertape.producers.shipper.position import (
 )
 
 COMPARED_BYTES: Final = 64 * 1024
-"""Bytes at the beginning of a file that is not read yet which are compared."""
+"""Bytes at the beginning and at the end of the data of a file that are compared."""
+
+MAX_HOLE_BLOCKS: Final = 256
+"""Blocks of ``COMPARED_BYTES`` in which the end of the data is looked for, which takes milliseconds."""
 
 
 class OpenFile:
@@ -58,6 +62,26 @@ class OpenFile:
         start = max(0, self.read_offset - PRECEDING_BYTES)
         self._preceding = os.pread(self._fd, self.read_offset - start, start)
         self._head = os.pread(self._fd, min(HEAD_BYTES, self.read_offset), 0)
+        self._before_hole = (b"", 0)
+        if not self._preceding.strip(b"\0"):
+            self._record_before_hole(*_last_data(self._fd, self.read_offset))
+
+    def _record_preceding(self, data: bytes, start: int) -> None:
+        """Record the last bytes that were read, and those before the hole with which they end, if they do.
+
+        Args:
+            data: the bytes.
+            start: their offset.
+        """
+        self._preceding = data[-PRECEDING_BYTES:]
+        if self._preceding.strip(b"\0"):
+            self._before_hole = (b"", 0)
+        elif before := data.rstrip(b"\0"):  # otherwise the hole began earlier
+            self._record_before_hole(before, start)
+
+    def _record_before_hole(self, data: bytes, start: int) -> None:
+        skipped = max(0, len(data) - PRECEDING_BYTES)
+        self._before_hole = (data[skipped:], start + skipped)
 
     def _fingerprint(self) -> tuple[int, int]:
         """Return the size and the modification time in nanoseconds."""
@@ -126,7 +150,9 @@ class OpenFile:
         if not self.read_offset or os.fstat(fd).st_size < self.read_offset:
             return False
         start = self.read_offset - len(self._preceding)
+        before, offset = self._before_hole
         same_end = os.pread(fd, len(self._preceding), start) == self._preceding
+        same_end = same_end and os.pread(fd, len(before), offset) == before
         return same_end and os.pread(fd, len(self._head), 0) == self._head
 
     def is_newer_than(self, other: os.stat_result) -> bool:
@@ -146,17 +172,24 @@ class OpenFile:
 
     def is_copied_in(self, fd: int) -> bool:
         """Return whether another open file is a copy of this one, complete or still being written."""
-        # Nothing is in memory to compare with, so the other file's head is compared with this file on disk.
-        if not self.read_offset and not self.is_rotated:
-            head = os.pread(fd, COMPARED_BYTES, 0)
-            return bool(head) and self.contains_at(head, 0)
         size = os.fstat(fd).st_size
-        if size >= self.read_offset:
-            return self.matches_copy(fd)
+        # Nothing is in memory to compare with, so the other file is compared with this one on disk.
+        if not self.read_offset and not self.is_rotated:
+            return bool(size) and self.has_content_of(fd, size)
         # A copy in the making is shorter than what was read; what it has must be at the same place of this
         # file.
-        start = max(0, size - COMPARED_BYTES)
-        return self.contains_at(os.pread(fd, COMPARED_BYTES, start), start)
+        return self.matches_copy(fd) if size >= self.read_offset else self.has_content_of(fd, size)
+
+    def has_content_of(self, fd: int, size: int) -> bool:
+        """Return whether the beginning and the end of another open file are at the same place of this one.
+
+        Args:
+            fd: descriptor of the other file.
+            size: its size in bytes.
+        """
+        return self.contains_at(os.pread(fd, COMPARED_BYTES, 0), 0) and self.contains_at(
+            *_last_data(fd, size)
+        )
 
     def has_same_head(self, head: bytes) -> bool:
         """Return whether what was read of this file has the same head as another, as far as both extend."""
@@ -170,3 +203,21 @@ class OpenFile:
     def close(self) -> None:
         """Close the file descriptor."""
         os.close(self._fd)
+
+
+def _last_data(fd: int, size: int) -> tuple[bytes, int]:
+    """Return the last bytes of an open file before the hole with which it ends, if it does, and their offset.
+
+    Args:
+        fd: descriptor of the file.
+        size: bytes of the file to look at, from its beginning.
+    """
+    start, data = size, b""
+    for _ in range(MAX_HOLE_BLOCKS):
+        if data or not start:
+            break
+        end, start = start, max(0, start - COMPARED_BYTES)
+        data = os.pread(fd, end - start, start).rstrip(b"\0")
+    end = start + len(data)
+    start = max(0, end - COMPARED_BYTES)
+    return os.pread(fd, end - start, start), start

@@ -13,9 +13,6 @@ from tickertape.producers.shipper.position import HEAD_BYTES, Key, key_of
 COPY_WAIT: Final = 5.0
 """Seconds without growth after which a file with the same head as a tailed one is compared with it."""
 
-_COMPARED_BYTES: Final = 64 * 1024
-"""Bytes at the end of a possible copy that are compared with the original."""
-
 
 class PossibleCopies:
     """Files that look like copies of tailed files, until it is clear what they are.
@@ -82,9 +79,7 @@ class PossibleCopies:
                 return True
             # Equal heads prove nothing, as logs may begin with the same banner; the end of a copy is at the
             # same place of the original.
-            start = max(0, status.st_size - _COMPARED_BYTES)
-            end = os.pread(fd, _COMPARED_BYTES, start)
-            is_copy = any(file.contains_at(end, start) for file in originals)
+            is_copy = any(file.has_content_of(fd, status.st_size) for file in originals)
             self._copies[key] = (fingerprint, since, is_copy)
             return is_copy
         except OSError as error:

@@ -18,7 +18,6 @@ from tickertape.producers.shipper.lines.encoded_lines import EncodedLines
 from tickertape.producers.shipper.parsing.parser import ParsedEvent, Parser
 from tickertape.producers.shipper.position import (
     HEAD_BYTES,
-    PRECEDING_BYTES,
     FilePosition,
     digest,
     hash_before,
@@ -246,7 +245,7 @@ class TailedFile(OpenFile):
             return self._flush_if_due(now)
         # Every timeout counts from the last growth, not from the last read.
         self._grew_at = self._timing.grown_at(now - fingerprint[1] / 1e9 if self.settled else 0.0)
-        self._preceding = data[-PRECEDING_BYTES:]
+        self._record_preceding(data, self.read_offset - overlap)
         if len(self._head) < HEAD_BYTES:
             self._head += data[overlap : overlap + HEAD_BYTES - len(self._head)]
         start = self.read_offset

@@ -133,3 +133,55 @@ def test_the_end_of_notifications_ends_nothing_else(tmp_path: Path, monkeypatch:
     watcher = FileWatcher([f"{tmp_path}/*.log"])
     asyncio.run(watcher.run())
     assert not watcher.active
+
+
+@pytest.mark.parametrize("start", ["", "banner\n" * 200, "\0" * 200_000], ids=["lines", "banner", "hole"])
+@pytest.mark.parametrize("sizes", [(700_000, 600_000), (600_000, 700_000)], ids=["shorter", "longer"])
+@pytest.mark.parametrize("end", ["two\n", ""], ids=["read-line", "read-hole"])
+@pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
+@pytest.mark.parametrize("glob", ["*.log", "*"])
+def test_a_file_that_ends_in_a_hole_is_no_copy(
+    tmp_path: Path, glob: str, restarted: bool, end: str, sizes: tuple[int, int], start: str
+) -> None:
+    """A file with a hole at its end is not a copy of one with a hole there, though both begin alike."""
+    desk = Desk(tmp_path, glob)
+    desk.write("app.log", f"{start}one\n")
+    os.truncate(desk.path("app.log"), sizes[0])
+    desk.write("app.log", end)
+    desk.ship()
+    if restarted:
+        desk.kill()
+        desk.ship()
+    desk.rename("app.log", "app.log.1")
+    desk.write("app.log", f"{start}three\n")
+    os.truncate(desk.path("app.log"), sizes[1])
+    desk.write("app.log", "")  # with the time of the desk
+    desk.rename("app.log.1", "app.log.2")
+    desk.rename("app.log", "app.log.1")
+    desk.write("app.log", "four\n")
+    desk.settle()
+    shipped = [text for text in desk.shipped["app"] if text not in ("", "banner")]
+    # A visible file that begins like another one waits until it is clear that it is no copy.
+    expected = [text for text in ("one", end.strip(), "three", "four") if text]
+    assert (shipped if glob == "*.log" else sorted(shipped, key=expected.index)) == expected
+    desk.close()
+
+
+@pytest.mark.parametrize("end", ["\0" * 100_000, "\0" * 100_000 + "two\n"], ids=["hole", "line"])
+def test_a_copy_that_ends_in_a_hole_is_recognized(tmp_path: Path, end: str) -> None:
+    """The copy of a file with a hole is read no second time, while it is made and after the truncation."""
+    desk = Desk(tmp_path)
+    desk.write("app.log", f"one\n{end}")
+    desk.ship()
+    content = desk.path("app.log").read_bytes()
+    for size in (0, 60_000, len(content)):
+        desk.path("app.log.1").write_bytes(content[:size])
+        desk.write("app.log.1", "")
+        desk.write("app.log", "")
+        desk.ship(1.0)
+    desk.truncate("app.log")
+    desk.write("app.log", "three\n")
+    desk.settle()
+    assert desk.shipped["app"] == ["one", *(["two"] if "two" in end else []), "three"]
+    assert not desk.complaints
+    desk.close()
