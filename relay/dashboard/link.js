@@ -12,6 +12,7 @@ import { connect } from "/assets/client/index.js";
 import { Access } from "/assets/access.js";
 import { readCursor } from "/assets/cursor.js";
 import { fetchRelayTime, setRelayTime, clockOffset } from "/assets/relayclock.js";
+import { STRINGS } from "/assets/strings.js";
 
 const FEED = "/ws";
 const HISTORY = "10m";
@@ -20,11 +21,18 @@ const BAD_FILTER = 4409;
 const EVERYTHING = [">"];
 
 /**
+ * Return whether a hidden page may keep its stream: over HTTP/1.1 a browser opens only six connections to an origin, and
+ * hidden tabs would leave none for the others.
+ */
+const manyConnections = () => /^h[23]/.test(performance.getEntriesByType("navigation")[0]?.nextHopProtocol ?? "");
+
+/**
  * @typedef {object} LinkState state of the connection
  * @property {"connecting"|"catching-up"|"live"|"waiting"|"closed"} phase
  * @property {string} reason why it is not live; empty if it is
  * @property {number} until time of the next attempt, in `relayNow()`; 0 unless it is scheduled
  * @property {import("/assets/access.js").PromptReason} prompt why the user has to enter a token
+ * @property {import("/assets/client/client.js").Client["transport"]} transport
  */
 
 /** @typedef {{subject: string, seq: number, event: Record<string, any>}} Item */
@@ -61,6 +69,8 @@ export class Link {
   #code = 0;
   /** Failed connections in a row. */
   #failures = 0;
+  /** Set while the client is closed because the page is hidden. */
+  #paused = false;
 
   /**
    * @param {Handlers} handlers
@@ -75,12 +85,25 @@ export class Link {
     // A page in the back/forward cache must not keep its socket open.
     window.addEventListener("pagehide", () => this.#client?.close());
     window.addEventListener("pageshow", (event) => event.persisted && this.#client?.reconnect());
+    document.addEventListener("visibilitychange", () => this.#pauseOrResume());
   }
 
   /** Connect immediately. */
   connect() {
     if (this.#client && this.#code !== BAD_FILTER) this.#client.reconnect();
     else this.#open(null);
+  }
+
+  /** Close a stream while the page is hidden, and continue it afterwards. */
+  #pauseOrResume() {
+    const client = this.#client;
+    if (document.hidden && client?.transport === "stream" && client.state.phase !== "closed" && !manyConnections()) {
+      this.#paused = true;
+      client.close();
+    } else if (!document.hidden && this.#paused) {
+      this.#paused = false;
+      client?.reconnect();
+    }
   }
 
   /** Change the subscription. @param {import("/assets/filters.js").Subscription} subscription */
@@ -138,6 +161,7 @@ export class Link {
         this.#failures = 0;
         fetchRelayTime();
         this.#handlers.onWelcome(message);
+        this.#pauseOrResume();
         break;
       case "subscribed":
         this.#subscribed(message);
@@ -226,9 +250,10 @@ export class Link {
     const phase = prompt && !running ? "closed" : waiting ? "waiting" : attempt;
     this.#handlers.onLink({
       phase,
-      reason: prompt ? reason : state.reason,
+      reason: prompt ? reason : this.#paused ? STRINGS.link.paused : state.reason,
       until: phase === "waiting" && state.retryAt ? state.retryAt - clockOffset() : 0,
       prompt: running ? "" : prompt,
+      transport: this.#client?.transport ?? "websocket",
     });
   }
 }

@@ -22,6 +22,8 @@ export class LinkBar {
   #state = byId("link");
   #phase = byId("link-word");
   #wait = byId("link-wait");
+  #transport = byId("link-transport");
+  #session = "";
   #banner = byId("banner");
   #headline = byId("banner-headline");
   #detail = byId("banner-detail");
@@ -29,7 +31,7 @@ export class LinkBar {
   #flow = new Flow(byId("flow-chart"));
   #token;
   /** @type {import("/assets/link.js").LinkState} */
-  #link = { phase: "connecting", reason: "", until: 0, prompt: "" };
+  #link = { phase: "connecting", reason: "", until: 0, prompt: "", transport: "websocket" };
   #lostAt = 0;
   #everLive = false;
   /** @type {{connected: boolean, since: string|null}} */
@@ -59,6 +61,7 @@ export class LinkBar {
     const shown = this.#link.prompt ? "no-token" : link.phase;
     setAttribute(this.#state, "data-phase", shown);
     setText(this.#phase, STRINGS.link.phases[shown]);
+    this.#showTransport();
     this.tick(now);
     if (link.prompt) this.#token.focus();
   }
@@ -71,7 +74,16 @@ export class LinkBar {
 
   /** @param {Record<string, any>} welcome */
   setRelay(welcome) {
-    setAttribute(this.#state, "title", STRINGS.link.session(welcome.relay, welcome.session));
+    this.#session = STRINGS.link.session(welcome.relay, welcome.session);
+    this.#showTransport();
+  }
+
+  #showTransport() {
+    const { phase, transport } = this.#link;
+    const stream = transport === "stream" && CONNECTED.includes(phase);
+    setText(this.#transport, stream ? STRINGS.link.overStream : "");
+    const title = stream ? `${STRINGS.link.overStreamDetail}\n${this.#session}` : this.#session;
+    if (title) setAttribute(this.#state, "title", title);
   }
 
   /** @param {{connected: boolean, since: string|null}} upstream @param {number} now */

@@ -46,6 +46,10 @@ export const STRINGS = {
     },
     in: (seconds) => `in ${seconds} s`,
     session: (relay, session) => `relay ${relay}, session ${session}`,
+    overStream: "over HTTP",
+    overStreamDetail:
+      "The network lets no WebSocket pass, so events arrive over an HTTP stream. It is paused while this tab is hidden.",
+    paused: "paused while this tab is hidden",
     closed: "Connection closed",
     lost: "Not connected to the relay",
     asOf: (time) => `Data as of ${time}.`,

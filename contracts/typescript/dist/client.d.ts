@@ -2,7 +2,7 @@
 import type { CursorStore } from "./cursors.js";
 import type { WebSocketConstructor } from "./link.js";
 import type { Off } from "./signal.js";
-import type { State, Upstream } from "./state.js";
+import type { State, Transport, Upstream } from "./state.js";
 import type { TokenSource } from "./tokens.js";
 import type { Cursor, GapMessage, Item, Level, Mode, RelayMessage } from "./types.js";
 /** Events that a client subscribes to. */
@@ -41,6 +41,8 @@ export interface Received extends Item {
 export interface Client {
     /** Connection state. */
     readonly state: State;
+    /** Transport of the current connection or attempt, and of the last one while there is none. */
+    readonly transport: Transport;
     /** State of the relay's connection to NATS. */
     readonly upstream: Upstream;
     /** Number of states that the last snapshot lacked, because the relay cannot hold all; 0 if it was complete. */

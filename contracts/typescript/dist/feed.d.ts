@@ -9,7 +9,7 @@
  */
 import type { Client, Filter, Options, Received } from "./client.js";
 import { type Off } from "./signal.js";
-import { type State, type Upstream } from "./state.js";
+import { type State, type Transport, type Upstream } from "./state.js";
 import type { Cursor, GapMessage, RelayMessage } from "./types.js";
 export declare class Feed implements Client {
     #private;
@@ -18,6 +18,7 @@ export declare class Feed implements Client {
     truncated: number;
     constructor(url: string | URL, options: Options);
     get state(): State;
+    get transport(): Transport;
     on(pattern: string, handler: (event: Received) => void): Off;
     onGap(handler: (gap: GapMessage) => void): Off;
     onUpstream(handler: (upstream: Upstream) => void): Off;

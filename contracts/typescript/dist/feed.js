@@ -47,7 +47,10 @@ export class Feed {
         const tokens = options.token ? new Tokens(options.token) : null;
         const Socket = options.WebSocket ?? globalThis.WebSocket;
         this.#link = new Link({
-            url: () => this.#buildUrl(),
+            request: (restart) => {
+                const url = this.#buildUrl(restart);
+                return { url, snapshot: this.#needed > 0 };
+            },
             receive: (message) => this.#receive(message),
             changed: (state) => {
                 if (state.phase === "closed")
@@ -60,6 +63,9 @@ export class Feed {
     }
     get state() {
         return this.#link.state;
+    }
+    get transport() {
+        return this.#link.transport;
     }
     on(pattern, handler) {
         if (!isPattern(pattern))
@@ -145,7 +151,7 @@ export class Feed {
         const filter = { subjects: requested, level, where, mode, interval_ms };
         return { type: "subscribe", ...JSON.parse(JSON.stringify(filter)) };
     }
-    #buildUrl() {
+    #buildUrl(restart) {
         const url = new URL(this.#url, globalThis.location?.href);
         url.protocol = url.protocol.replace("http", "ws");
         if (url.pathname === "/")
@@ -163,7 +169,7 @@ export class Feed {
         else if (this.#options.since)
             url.searchParams.set("since", this.#options.since);
         this.#catchUp = this.cursor || this.#options.since ? new CatchUp() : null;
-        this.#needed = this.#needed > this.#snapshots ? 1 : 0;
+        this.#needed = restart || this.#needed > this.#snapshots ? 1 : 0;
         this.#sent = 1;
         this.#answered = this.#snapshots = 0;
         return url;

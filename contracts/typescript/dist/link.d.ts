@@ -1,5 +1,6 @@
 /**
- * Link to the relay: one WebSocket at a time, with its token, its watchdog and its reconnects.
+ * Link to the relay: one WebSocket at a time, with its token, its watchdog and its reconnects. Where WebSockets cannot
+ * be established, an HTTP stream takes its place.
  *
  * Invariants:
  * 1. Messages on an abandoned socket are ignored.
@@ -9,7 +10,7 @@
  * 5. The relay answers in order, and answers `auth` with the same `subscribed` as `subscribe`: a token counts as
  *    accepted only on the answer to the message that carried it.
  */
-import { type CatchUp, type State } from "./state.js";
+import { type CatchUp, type State, type Transport } from "./state.js";
 import { type Tokens } from "./tokens.js";
 import { type ClientMessage, type RelayMessage } from "./types.js";
 /** Part of the WebSocket interface that a client uses; browsers and `ws` implement it. */
@@ -25,8 +26,15 @@ export interface WebSocketLike {
 export type WebSocketConstructor = new (url: string, protocols: string[]) => WebSocketLike;
 /** Callbacks of a link. */
 export interface LinkHandlers {
-    /** Return the URL for the next attempt; throw if it is invalid. */
-    url(): URL;
+    /**
+     * Return the URL for the next attempt, and whether it needs a snapshot; throw if it is invalid.
+     *
+     * @param restart set if a running stream is replaced, which always needs a snapshot
+     */
+    request(restart: boolean): {
+        url: URL;
+        snapshot: boolean;
+    };
     /** Handle a message, which may be of a type unknown to this client. */
     receive(message: RelayMessage): void;
     /** Handle a change of state. */
@@ -40,6 +48,8 @@ export declare class Link {
     /** Set once the session is subscribed: from then on `subscribe` is allowed and keeps the position. */
     subscribed: boolean;
     constructor(handlers: LinkHandlers, tokens: Tokens | null, Socket: WebSocketConstructor | undefined);
+    /** Transport of the current attempt, or of the last one. */
+    get transport(): Transport;
     /** Connect immediately, dropping any current connection. */
     start(): void;
     /** Close the link for good, with all its timers and listeners. */

@@ -1,5 +1,6 @@
 /**
- * Link to the relay: one WebSocket at a time, with its token, its watchdog and its reconnects.
+ * Link to the relay: one WebSocket at a time, with its token, its watchdog and its reconnects. Where WebSockets cannot
+ * be established, an HTTP stream takes its place.
  *
  * Invariants:
  * 1. Messages on an abandoned socket are ignored.
@@ -10,8 +11,10 @@
  *    accepted only on the answer to the message that carried it.
  */
 import { isOffline, watchDevice } from "./device.js";
+import { Fallback } from "./fallback.js";
 import { backoffMs, closeRule } from "./reconnect.js";
 import { POLL_MS } from "./state.js";
+import { StreamSocket } from "./stream.js";
 import { TokenError } from "./tokens.js";
 import { SUBPROTOCOL } from "./types.js";
 /** Timeouts in milliseconds: beyond the heartbeat interval, until the first message, and for a pong. */
@@ -54,10 +57,15 @@ export class Link {
     #bye = null;
     #refusedAuth = "";
     #socketError = "";
+    #fallback = new Fallback();
     constructor(handlers, tokens, Socket) {
         this.#handlers = handlers;
         this.#tokens = tokens;
         this.#Socket = Socket;
+    }
+    /** Transport of the current attempt, or of the last one. */
+    get transport() {
+        return this.#fallback.transport;
     }
     /** Connect immediately, dropping any current connection. */
     start() {
@@ -85,6 +93,12 @@ export class Link {
     send(message) {
         if (this.#socket?.readyState !== 1)
             return;
+        if (this.transport === "stream") {
+            // Another stream continues at the cursor.
+            if (message.type !== "ping")
+                void this.#dial(message.type === "auth" ? message.token : "");
+            return;
+        }
         this.#socket.send(JSON.stringify(message));
         if (message.type !== "ping")
             this.#pending.push(message.type === "auth" ? message.token : "");
@@ -102,29 +116,50 @@ export class Link {
             return;
         this.subscribed = true;
         this.#subscribedAt = performance.now();
+        // A stream that replaces another is as live as that was.
+        if (this.state.phase === "live")
+            return;
         this.#setState({ phase: past ? "catching-up" : "live", reason: "" });
         if (past)
             this.#pollCatchUp(past);
     }
-    async #dial() {
+    /**
+     * Connect.
+     *
+     * @param next replaces a running stream: the token to renew it with, or an empty string to keep its token
+     */
+    async #dial(next) {
         this.#drop();
         const attemptId = this.#attemptId;
         const { phase, reason } = this.state;
-        this.#setState(this.#attempt || phase === "reconnecting"
-            ? { phase: "reconnecting", reason, retryAt: null }
-            : { phase: "connecting", reason: this.#tokens ? "waiting for a token" : "" });
+        const restart = next !== undefined;
+        if (next)
+            this.#pending = [next];
+        if (!restart) {
+            this.#setState(this.#attempt || phase === "reconnecting"
+                ? { phase: "reconnecting", reason, retryAt: null }
+                : { phase: "connecting", reason: this.#tokens ? "waiting for a token" : "" });
+        }
         const protocols = [SUBPROTOCOL];
         try {
             // Await even without tokens: the batch being dispatched must end before the cursor is read for the URL.
-            const token = await this.#tokens?.current();
+            const token = await (next || this.#tokens?.current());
             if (attemptId !== this.#attemptId)
                 return;
             if (token)
                 protocols.push(`bearer.${token}`);
             if (token && this.state.phase === "connecting")
                 this.#setState({ phase: "connecting", reason: "" });
-            const url = this.#handlers.url();
+            const { url, snapshot } = this.#handlers.request(restart);
             this.#host = url.hostname;
+            const transport = restart ? "stream" : await this.#fallback.choose(url, token ?? "");
+            if (attemptId !== this.#attemptId)
+                return;
+            this.#fallback.transport = transport;
+            if (transport === "stream") {
+                this.#open(new StreamSocket({ url, token: token ?? "", snapshot, renewal: !!next }));
+                return;
+            }
             if (!this.#Socket)
                 throw new TypeError("no WebSocket implementation found: set the WebSocket option");
             this.#open(new this.#Socket(url.href, protocols));
@@ -167,6 +202,7 @@ export class Link {
                 this.#heartbeatMs = message.heartbeat_ms;
                 this.#expectWithin(this.#heartbeatMs + HEARTBEAT_GRACE_MS);
                 this.#tokens?.accepted();
+                this.#fallback.opened();
                 break;
             case "token_expiring":
                 void this.#renew(0);
@@ -188,6 +224,8 @@ export class Link {
     #closed(closeCode, closeReason) {
         const code = this.#bye?.code ?? closeCode;
         const { meaning, reconnect } = closeRule(code);
+        if (code === 1006 && !this.#heartbeatMs)
+            this.#fallback.failed();
         // Without a heartbeat interval there was no welcome: the relay is unreachable, or rejects this page.
         const fallback = code === 1006 && !this.#heartbeatMs ? "could not connect" : meaning;
         const reason = this.#bye?.reason || closeReason || this.#socketError || fallback;
@@ -229,7 +267,7 @@ export class Link {
             if (!isOffline(this.#host))
                 void this.#dial();
         }
-        else if (this.subscribed) {
+        else if (this.subscribed && this.transport === "websocket") {
             this.send({ type: "ping" });
             this.#expectWithin(Math.min(PONG_MS, this.#deadline - performance.now()));
         }
@@ -244,8 +282,10 @@ export class Link {
                 this.#expectWithin(left);
             else if (this.#heartbeatMs)
                 this.#retry("connection timed out: no heartbeat");
-            else
+            else {
+                this.#fallback.failed();
                 this.#retry("the relay does not respond");
+            }
         }, ms);
     }
     #pollCatchUp(past) {

@@ -13,7 +13,7 @@ import { loadCursor, saveCursor } from "./cursors.js";
 import { Link, type WebSocketConstructor } from "./link.js";
 import { checkWhere, covers, fitsUrl, isPattern, union } from "./patterns.js";
 import { call, Signal, type Off } from "./signal.js";
-import { CatchUp, type State, type Upstream } from "./state.js";
+import { CatchUp, type State, type Transport, type Upstream } from "./state.js";
 import { Tokens } from "./tokens.js";
 import type { Cursor, GapMessage, Item, RelayMessage, SubscribedMessage, SubscribeMessage } from "./types.js";
 
@@ -61,7 +61,10 @@ export class Feed implements Client {
     const Socket = options.WebSocket ?? (globalThis.WebSocket as WebSocketConstructor | undefined);
     this.#link = new Link(
       {
-        url: () => this.#buildUrl(),
+        request: (restart) => {
+          const url = this.#buildUrl(restart);
+          return { url, snapshot: this.#needed > 0 };
+        },
         receive: (message) => this.#receive(message),
         changed: (state) => {
           if (state.phase === "closed") this.#phase = "closed";
@@ -77,6 +80,10 @@ export class Feed implements Client {
 
   get state(): State {
     return this.#link.state;
+  }
+
+  get transport(): Transport {
+    return this.#link.transport;
   }
 
   on(pattern: string, handler: (event: Received) => void): Off {
@@ -168,7 +175,7 @@ export class Feed implements Client {
     return { type: "subscribe", ...(JSON.parse(JSON.stringify(filter)) as object) };
   }
 
-  #buildUrl(): URL {
+  #buildUrl(restart: boolean): URL {
     const url = new URL(this.#url, globalThis.location?.href);
     url.protocol = url.protocol.replace("http", "ws");
     if (url.pathname === "/") url.pathname = "/ws";
@@ -181,7 +188,7 @@ export class Feed implements Client {
     if (this.cursor) url.searchParams.set("cursor", this.cursor);
     else if (this.#options.since) url.searchParams.set("since", this.#options.since);
     this.#catchUp = this.cursor || this.#options.since ? new CatchUp() : null;
-    this.#needed = this.#needed > this.#snapshots ? 1 : 0;
+    this.#needed = restart || this.#needed > this.#snapshots ? 1 : 0;
     this.#sent = 1;
     this.#answered = this.#snapshots = 0;
     return url;

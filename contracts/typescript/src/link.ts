@@ -1,5 +1,6 @@
 /**
- * Link to the relay: one WebSocket at a time, with its token, its watchdog and its reconnects.
+ * Link to the relay: one WebSocket at a time, with its token, its watchdog and its reconnects. Where WebSockets cannot
+ * be established, an HTTP stream takes its place.
  *
  * Invariants:
  * 1. Messages on an abandoned socket are ignored.
@@ -11,8 +12,10 @@
  */
 
 import { isOffline, watchDevice } from "./device.js";
+import { Fallback } from "./fallback.js";
 import { backoffMs, closeRule } from "./reconnect.js";
-import { POLL_MS, type CatchUp, type State } from "./state.js";
+import { POLL_MS, type CatchUp, type State, type Transport } from "./state.js";
+import { StreamSocket } from "./stream.js";
 import { TokenError, type Tokens } from "./tokens.js";
 import { SUBPROTOCOL, type ByeMessage, type ClientMessage, type RelayMessage } from "./types.js";
 
@@ -42,8 +45,12 @@ export type WebSocketConstructor = new (url: string, protocols: string[]) => Web
 
 /** Callbacks of a link. */
 export interface LinkHandlers {
-  /** Return the URL for the next attempt; throw if it is invalid. */
-  url(): URL;
+  /**
+   * Return the URL for the next attempt, and whether it needs a snapshot; throw if it is invalid.
+   *
+   * @param restart set if a running stream is replaced, which always needs a snapshot
+   */
+  request(restart: boolean): { url: URL; snapshot: boolean };
   /** Handle a message, which may be of a type unknown to this client. */
   receive(message: RelayMessage): void;
   /** Handle a change of state. */
@@ -85,11 +92,17 @@ export class Link {
   #bye: ByeMessage | null = null;
   #refusedAuth = "";
   #socketError = "";
+  readonly #fallback = new Fallback();
 
   constructor(handlers: LinkHandlers, tokens: Tokens | null, Socket: WebSocketConstructor | undefined) {
     this.#handlers = handlers;
     this.#tokens = tokens;
     this.#Socket = Socket;
+  }
+
+  /** Transport of the current attempt, or of the last one. */
+  get transport(): Transport {
+    return this.#fallback.transport;
   }
 
   /** Connect immediately, dropping any current connection. */
@@ -123,6 +136,11 @@ export class Link {
   /** Send a message if the socket is open. */
   send(message: ClientMessage): void {
     if (this.#socket?.readyState !== 1) return;
+    if (this.transport === "stream") {
+      // Another stream continues at the cursor.
+      if (message.type !== "ping") void this.#dial(message.type === "auth" ? message.token : "");
+      return;
+    }
     this.#socket.send(JSON.stringify(message));
     if (message.type !== "ping") this.#pending.push(message.type === "auth" ? message.token : "");
   }
@@ -139,28 +157,46 @@ export class Link {
     if (this.subscribed) return;
     this.subscribed = true;
     this.#subscribedAt = performance.now();
+    // A stream that replaces another is as live as that was.
+    if (this.state.phase === "live") return;
     this.#setState({ phase: past ? "catching-up" : "live", reason: "" });
     if (past) this.#pollCatchUp(past);
   }
 
-  async #dial(): Promise<void> {
+  /**
+   * Connect.
+   *
+   * @param next replaces a running stream: the token to renew it with, or an empty string to keep its token
+   */
+  async #dial(next?: string): Promise<void> {
     this.#drop();
     const attemptId = this.#attemptId;
     const { phase, reason } = this.state;
-    this.#setState(
-      this.#attempt || phase === "reconnecting"
-        ? { phase: "reconnecting", reason, retryAt: null }
-        : { phase: "connecting", reason: this.#tokens ? "waiting for a token" : "" },
-    );
+    const restart = next !== undefined;
+    if (next) this.#pending = [next];
+    if (!restart) {
+      this.#setState(
+        this.#attempt || phase === "reconnecting"
+          ? { phase: "reconnecting", reason, retryAt: null }
+          : { phase: "connecting", reason: this.#tokens ? "waiting for a token" : "" },
+      );
+    }
     const protocols: string[] = [SUBPROTOCOL];
     try {
       // Await even without tokens: the batch being dispatched must end before the cursor is read for the URL.
-      const token = await this.#tokens?.current();
+      const token = await (next || this.#tokens?.current());
       if (attemptId !== this.#attemptId) return;
       if (token) protocols.push(`bearer.${token}`);
       if (token && this.state.phase === "connecting") this.#setState({ phase: "connecting", reason: "" });
-      const url = this.#handlers.url();
+      const { url, snapshot } = this.#handlers.request(restart);
       this.#host = url.hostname;
+      const transport = restart ? "stream" : await this.#fallback.choose(url, token ?? "");
+      if (attemptId !== this.#attemptId) return;
+      this.#fallback.transport = transport;
+      if (transport === "stream") {
+        this.#open(new StreamSocket({ url, token: token ?? "", snapshot, renewal: !!next }));
+        return;
+      }
       if (!this.#Socket) throw new TypeError("no WebSocket implementation found: set the WebSocket option");
       this.#open(new this.#Socket(url.href, protocols));
     } catch (error) {
@@ -200,6 +236,7 @@ export class Link {
         this.#heartbeatMs = message.heartbeat_ms;
         this.#expectWithin(this.#heartbeatMs + HEARTBEAT_GRACE_MS);
         this.#tokens?.accepted();
+        this.#fallback.opened();
         break;
       case "token_expiring":
         void this.#renew(0);
@@ -221,6 +258,7 @@ export class Link {
   #closed(closeCode: number, closeReason: string): void {
     const code = this.#bye?.code ?? closeCode;
     const { meaning, reconnect } = closeRule(code);
+    if (code === 1006 && !this.#heartbeatMs) this.#fallback.failed();
     // Without a heartbeat interval there was no welcome: the relay is unreachable, or rejects this page.
     const fallback = code === 1006 && !this.#heartbeatMs ? "could not connect" : meaning;
     const reason = this.#bye?.reason || closeReason || this.#socketError || fallback;
@@ -258,7 +296,7 @@ export class Link {
     const offline = this.state.phase === "reconnecting" && this.state.retryAt === null;
     if (this.#idle && (offline || !this.#serverDelay)) {
       if (!isOffline(this.#host)) void this.#dial();
-    } else if (this.subscribed) {
+    } else if (this.subscribed && this.transport === "websocket") {
       this.send({ type: "ping" });
       this.#expectWithin(Math.min(PONG_MS, this.#deadline - performance.now()));
     }
@@ -272,7 +310,10 @@ export class Link {
       const left = this.#deadline - performance.now();
       if (left > 0) this.#expectWithin(left);
       else if (this.#heartbeatMs) this.#retry("connection timed out: no heartbeat");
-      else this.#retry("the relay does not respond");
+      else {
+        this.#fallback.failed();
+        this.#retry("the relay does not respond");
+      }
     }, ms);
   }
 

@@ -16,6 +16,9 @@ export type State =
   | { readonly phase: "connecting" | "catching-up" | "live" | "closed"; readonly reason: string }
   | { readonly phase: "reconnecting"; readonly reason: string; readonly retryAt: number | null };
 
+/** Transport of a connection: a WebSocket, or an HTTP stream where no WebSocket can be established. */
+export type Transport = "websocket" | "stream";
+
 /** State of the relay's connection to NATS, as last reported; `since` is null if the relay did not report it. */
 export interface Upstream {
   readonly connected: boolean;

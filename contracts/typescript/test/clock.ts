@@ -33,6 +33,8 @@ export function useFakeTime(): void {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance", "Date"] });
     vi.stubGlobal("addEventListener", device.addEventListener.bind(device));
     vi.stubGlobal("document", device);
+    // The relay is reachable only through `FakeSocket`.
+    vi.stubGlobal("fetch", () => Promise.reject(new TypeError("fetch failed")));
     FakeSocket.all = [];
   });
   afterEach(() => {

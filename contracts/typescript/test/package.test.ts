@@ -141,12 +141,12 @@ describe("the package", () => {
     await run("node", ["--input-type=module", "-e", script], consumer);
   });
 
-  it("is at most 5 KB for the client, compressed", async () => {
+  it("is at most 6 KB for the client, compressed", async () => {
     const client = await size('export { connect, sessionCursors } from "tickertape"');
     const hooks = await size('export * from "tickertape/react"', ["react"]);
     console.log(`client ${client} bytes, client and hooks ${hooks} bytes`);
-    expect(client).toBeLessThanOrEqual(5_000);
-    expect(hooks).toBeLessThanOrEqual(7_000);
+    expect(client).toBeLessThanOrEqual(6_000);
+    expect(hooks).toBeLessThanOrEqual(7_500);
   });
 
   it("contains the expression that Next.js replaces, and works without process", async () => {
