@@ -215,7 +215,9 @@ export class Link {
       this.#first = true;
       this.#code = 0;
     }
-    if (phase === "closed" && this.#access.tokenStillValid) {
+    if (this.#paused) {
+      this.#publish(state);
+    } else if (phase === "closed" && this.#access.tokenStillValid) {
       // The relay rejected the next token, but the session's own one is still valid.
       this.#open(this.#client?.cursor ?? null);
     } else if (phase === "closed" && this.#filterDenied({ type: "bye", code: this.#code })) {
