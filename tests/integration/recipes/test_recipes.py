@@ -32,8 +32,16 @@ TIME = "2026-03-02T10:30:45.123Z"
 LINES = (
     {"time": TIME, "level": "warning", "logger": SOURCE, "message": MESSAGE, "account": 7},
     {"time": "2026-03-02T10:30:46Z", "level": "fatal", "logger": "risk", "message": "second"},
+    {"time": "2026-03-02T10:30:46Z", "message": "defaults"},
 )
 """Lines of a JSON log."""
+
+NO_EVENTS = b"""no JSON
+[1]
+{"level": "info", "logger": "risk", "message": "no time"}
+{"time": "2026-03-02T10:30:46Z", "level": "info", "logger": "risk"}
+"""
+"""Lines that are no events, and are not published."""
 
 FEW_PERMISSIONS = """
 accounts { A: { jetstream: enabled, users: [
@@ -54,9 +62,9 @@ def relay(nats_server: NatsServer) -> Iterator[Relay]:
 
 @pytest.fixture
 def app_log(tmp_path: Path) -> Path:
-    """Write a JSON log; its last line is not JSON."""
+    """Write a JSON log; the lines that are no events come first."""
     path = tmp_path / "app.json"
-    path.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in LINES) + b"no JSON\n")
+    path.write_bytes(NO_EVENTS + b"".join(orjson.dumps(line) + b"\n" for line in LINES))
     return path
 
 
@@ -188,13 +196,14 @@ def test_telegraf_publishes_lines_and_metrics(relay: Relay, app_log: Path, tmp_p
             follow(relay.ws_url) as client,
             running(["telegraf", "--config", config], env, tmp_path),
         ):
-            await client.until(lambda: len({subject for subject, _ in items(client)}) == 3)
+            await client.until(lambda: len({subject for subject, _ in items(client)}) == 4)
             return dict(items(client))
 
     found = run(scenario())
     first = found[SUBJECT]
     assert (first["level"], first["message"], first["timestamp"]) == ("WARN", MESSAGE, TIME)
     assert found["log.critical.risk"]["level"] == "CRITICAL"
+    assert found["log.info.telegraf"]["message"] == "defaults"
     metric = found["log.debug.telegraf"]
     assert metric["message"] == "mem"
     assert metric["metadata"]["fields"]["total"] > 0
@@ -210,7 +219,7 @@ def test_telegraf_waits_for_nats_with_few_permissions(app_log: Path, tmp_path: P
         async with listening(f"nats://tests:a@{address}") as shipped:
             env = {"APP_LOG": str(app_log), "NATS_URL": f"nats://telegraf:b@{address}"}
             async with running(["telegraf", "--config", config], env, tmp_path):
-                while "second" not in shipped.messages:
+                while "defaults" not in shipped.messages:
                     await shipped.until(len(shipped.events) + 1)
                 server.kill()
                 with app_log.open("ab") as file:
@@ -222,7 +231,7 @@ def test_telegraf_waits_for_nats_with_few_permissions(app_log: Path, tmp_path: P
 
     with NatsServer(tmp_path / "nats", config=FEW_PERMISSIONS) as server:
         found = run(scenario(server))
-        assert {MESSAGE, "second"} <= set(found)
+        assert {MESSAGE, "second", "defaults"} <= set(found)
         assert "Violation" not in server.log
 
 
@@ -254,8 +263,10 @@ def test_connect_maps_lines(relay: Relay, app_log: Path, tmp_path: Path) -> None
             await client.events(len(LINES))
             return items(client)
 
-    (subject, event), (other, _) = run(scenario())
-    assert (subject, other) == (SUBJECT, "log.critical.risk")
+    found = run(scenario())
+    subject, event = found[0]
+    assert [subject for subject, _ in found[1:]] == ["log.critical.risk", "log.info.redpanda-connect"]
+    assert subject == SUBJECT
     assert event == {
         "event_type": "system_log", "timestamp": TIME, "level": "WARN", "source": SOURCE, "message": MESSAGE,
         "metadata": {"account": 7},
