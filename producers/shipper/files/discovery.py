@@ -114,31 +114,33 @@ class FileDiscovery:
         found = self._find_files()
         visible = {key: path for key, (path, _) in found.items()}
         paths = set(visible.values())
-        for stream in self.streams.values():
-            repeat = stream.begin_scan()
-            stream.record_presence(now, present=stream.path in paths)
-            if stream.absence.unreadable:
-                continue
-            if self._is_unknown(stream.path) or any(base_of(path) == stream.path for path in self._unknown):
-                stream.defer()
-                continue
-            # Files that are pending or were missed are older than those that the globs show for the first
-            # time, so they enter the chain before them.
-            if not stream.resumed:
-                stream.open_after_restart(visible, now)
-            else:
-                stream.open_pending(visible, now)
-                if not stream.deferred and (repeat or stream.may_have_missed(found, paths)):
-                    stream.open_missed(stream.scanned_at - CLOCK_MARGIN, now, visible)
-        for _, path, key, status in self._update_files(found, now):
-            stream = self._owner(key, path) or self._stream(self._stream_path(path, paths), now)
-            stream.skip_hidden(visible)
-            if not stream.resumed:  # it was absent until now
-                stream.open_after_restart(visible, now)
-            if not self._copies.may_be_copy(path, status, stream, now, first=self._first_scan):
-                self._open(stream, path, status, visible, now)
-        for stream in self.streams.values():
-            self._end_scan(stream, visible, now)
+        with self._roots.listings.shared():
+            for stream in self.streams.values():
+                repeat = stream.begin_scan()
+                stream.record_presence(now, present=stream.path in paths)
+                if stream.absence.unreadable:
+                    continue
+                unknown_bases = map(base_of, self._unknown)
+                if self._is_unknown(stream.path) or stream.path in unknown_bases:
+                    stream.defer()
+                    continue
+                # Files that are pending or were missed are older than those that the globs show for the first
+                # time, so they enter the chain before them.
+                if not stream.resumed:
+                    stream.open_after_restart(visible, now)
+                else:
+                    stream.open_pending(visible, now)
+                    if not stream.deferred and (repeat or stream.may_have_missed(found, paths)):
+                        stream.open_missed(stream.scanned_at - CLOCK_MARGIN, now, visible)
+            for _, path, key, status in self._update_files(found, now):
+                stream = self._owner(key, path) or self._stream(self._stream_path(path, paths), now)
+                stream.skip_hidden(visible)
+                if not stream.resumed:  # it was absent until now
+                    stream.open_after_restart(visible, now)
+                if not self._copies.may_be_copy(path, status, stream, now, first=self._first_scan):
+                    self._open(stream, path, status, visible, now)
+            for stream in self.streams.values():
+                self._end_scan(stream, visible, now)
         self._retire_streams()
         if self.read_error is None and not any(stream.deferred for stream in self.streams.values()):
             self._scanned_at = now

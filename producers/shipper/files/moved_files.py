@@ -94,7 +94,7 @@ def _open_copy(
     roots: Roots, path: str, matches: Callable[[int], bool], exclude: Collection[Key]
 ) -> tuple[str, int] | None:
     names = names_of(path)
-    for candidate, status in roots.listings.siblings(path):
+    for candidate, status in roots.listings.siblings(path, fresh=True):
         key = key_of(status)
         if key in exclude or base_of(candidate) not in names:
             continue

@@ -59,7 +59,7 @@ class Interruption:
 @pytest.fixture
 def interruption(monkeypatch: pytest.MonkeyPatch) -> Iterator[Interruption]:
     hook = Interruption()
-    real = {name: getattr(os, name) for name in ("open", "stat", "scandir")}
+    real = {name: getattr(os, name) for name in ("open", "stat", "lstat", "scandir")}
 
     def wrap(name: str) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -150,3 +150,46 @@ def test_rotations_between_a_scan_and_a_kill(tmp_path: Path, rotations: int, lin
     assert desk.shipped["app"] == log.lines
     assert not desk.complaints
     desk.close()
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
+@pytest.mark.parametrize("missed", [0, 2], ids=lambda number: f"{number}-missed")
+def test_a_rotation_after_the_folder_was_listed_for_another_log(
+    tmp_path: Path, interruption: Interruption, restarted: bool, missed: int
+) -> None:
+    """A listing that a scan has made for one log is used for another only if it still applies to that one."""
+    for call in count():
+        folder = tmp_path / str(call)
+        folder.mkdir()
+        desk = Desk(folder)
+        desk.write("first.log", "first\n")
+        log = Log(desk)
+        if restarted:
+            log.write(1)
+            desk.settle()
+            desk.kill()
+        else:  # without rotated files, which a first start does not read
+            desk.ship()
+        desk.write("another.log", "another\n")  # it is older, so a scan opens it before the other log
+        for _ in range(missed):
+            log.write(2)
+            log.rotate()
+        log.write(2)
+
+        def rotate(log: Log = log) -> None:
+            log.rotate()
+            log.write(2)
+
+        interruption.arm(call, rotate)
+        desk.ship(1.0)
+        interrupted = interruption.disarm()
+        log.write(1)
+        desk.settle()
+        context = f"before call {call}: {desk.complaints}"
+        assert desk.shipped["app"] == log.lines, context
+        assert desk.shipped["another"] == ["another"], context
+        assert not desk.complaints, context
+        desk.close()
+        if not interrupted:
+            break
+    assert call > 0
