@@ -10,6 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from tickertape.producers.sdk.errors import PublishDenied, PublishError
 from tickertape.producers.sdk.publisher import Publisher
 from tickertape.producers.shipper import status as shipper_status
+from tickertape.producers.shipper.otlp_input import open_receiver
 from tickertape.producers.shipper.parsing.parser import ParserCounts
 from tickertape.producers.shipper.settings import ShipSettings
 from tickertape.producers.shipper.shipper import Shipper
@@ -74,6 +75,8 @@ async def run_shipper(
         )  # fmt: skip
         warn = functools.partial(print_notice, PROGRAM)
         shipper = Shipper(inputs.source, sink, inputs.watcher, limit, warn)
+        if publisher is not None:
+            await open_receiver(settings, publisher, shipper, counts, limit, tasks, stack)
         if settings.metrics_port:
             collector = shipper_status.ShipCollector(shipper, counts)
             names = HostNames(settings.metrics_allowed_hosts)
@@ -146,10 +149,18 @@ async def _show_progress(shipper: Shipper) -> None:
 
 def _summary(shipper: Shipper, counts: ParserCounts) -> str:
     streams = shipper.streams
+    below_level = counts.below_level + sum(stream.throttle.below_level for stream in streams)
+    suppressed = counts.suppressed + sum(stream.throttle.suppressed for stream in streams)
     parts = [f"events shipped: {sum(shipper.shipped.values())}, of {counts.lines} lines"]
     for count, label in (
-        (sum(stream.throttle.below_level for stream in streams), "below the minimum level"),
-        (sum(stream.throttle.suppressed for stream in streams), "suppressed by a rate limit"),
+        (
+            below_level,
+            "below the minimum level",
+        ),
+        (
+            suppressed,
+            "suppressed by a rate limit",
+        ),
         (shipper.rejected, "rejected"),
         (sum(counts.redacted.values()), "redacted"),
     ):

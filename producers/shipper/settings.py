@@ -13,6 +13,8 @@ from tickertape.producers.shipper.encodings.names import parse_encoding
 from tickertape.producers.shipper.files.rotation import source_of
 from tickertape.producers.shipper.format_file.loader import load_formats, select_formats
 from tickertape.producers.shipper.journal.journal_reader import JournalSettings
+from tickertape.producers.shipper.otlp.address import OtlpAddress
+from tickertape.producers.shipper.otlp.address import parse_address as parse_otlp_address
 from tickertape.producers.shipper.parsing.container_paths import container_names
 from tickertape.producers.shipper.parsing.own_formats.own_format import OwnFormat
 from tickertape.producers.shipper.parsing.parser import (
@@ -81,6 +83,8 @@ class ShipSettings(ProducerSettings):
     """Folder of the journal's files; default: the journal of this host."""
     syslog: list[Annotated[str, checked_by(parse_address)]] = Field(default=[])
     """Address on which syslog is received: udp://, tcp://, tls:// or relp://HOST:PORT; repeatable."""
+    otlp: Annotated[str, checked_by(parse_otlp_address)] | None = None
+    """Address (HOST:PORT) on which logs of OpenTelemetry are received: OTLP/HTTP."""
     syslog_cert: Path | None = None
     """Certificate for tls:// addresses (PEM file with its chain)."""
     syslog_key: Path | None = None
@@ -143,10 +147,14 @@ class ShipSettings(ProducerSettings):
 
     @model_validator(mode="after")
     def _validate_combination(self) -> "ShipSettings":
-        if not (self.paths or self.journal or self.syslog or self.status):
+        if not (self.paths or self.journal or self.syslog or self.otlp or self.status):
             raise ValueError(
-                "no files given; pass paths or globs, - for standard input, --journal, or --syslog"
+                "no files given; pass paths or globs, - for standard input, --journal, --syslog, or --otlp"
             )
+        if self.otlp and (self.once or self.dry_run):
+            raise ValueError("--otlp has no end; use it without --once and --dry-run")
+        if self.otlp and self.is_piped:
+            raise ValueError("'-' cannot be combined with --otlp; use one of them")
         addresses = self.syslog_addresses()
         if addresses and (self.once or self.dry_run):
             raise ValueError("--syslog has no end; use it without --once and --dry-run")
@@ -195,6 +203,10 @@ class ShipSettings(ProducerSettings):
         """Return the addresses on which syslog is received."""
         return [parse_address(text) for text in self.syslog]
 
+    def otlp_address(self) -> OtlpAddress | None:
+        """Return the address on which logs of OpenTelemetry are received; None for none."""
+        return None if self.otlp is None else parse_otlp_address(self.otlp)
+
     @property
     def is_piped(self) -> bool:
         """Whether standard input is shipped."""
@@ -204,7 +216,8 @@ class ShipSettings(ProducerSettings):
     def inputs(self) -> list[str]:
         """Absolute paths and globs, the journal and addresses: what one shipper at a time may ship."""
         journal = self.journal_settings()
-        return [*self.absolute_paths(), *([] if journal is None else [journal.name]), *self.syslog]
+        otlp = [] if self.otlp is None else [f"otlp://{self.otlp}"]
+        return [*self.absolute_paths(), *([] if journal is None else [journal.name]), *self.syslog, *otlp]
 
     def source_of(self, path: str) -> str:
         """Return the source of lines that name none, in the file of an absolute path or ``-``."""

@@ -105,6 +105,8 @@ WALL_CLOCK = {
     "tickertape/demo/log_service.py": "timestamps of log lines",
     "producers/shipper/dry_run/run.py": "the time of events without one",
     "producers/shipper/files/folder_listings.py": "compared with the times of folders",
+    "producers/shipper/otlp_input.py": "the time of a report of suppressed records",
+    "producers/shipper/otlp/server.py": "the time of records without one",
     "tickertape/nats/backup/make.py": "the time of a backup",
 }
 """Modules that read the system clock, which can be set, and what for: never to measure a duration."""

@@ -110,6 +110,8 @@ class Inputs:
             sources.append(self._open_journal(journal))
         if settings.syslog:
             sources.append(self._open_syslog())
+        if settings.otlp:  # its requests are not read from a stream; see ``otlp``
+            self._ended.append(lambda: False)
         self.source: FileSource = sources[0] if len(sources) == 1 else CombinedSource(sources)
         stack.callback(self.source.close)
 

@@ -25,19 +25,22 @@ class BatchMessages:
         self._head = f"NATS/1.0\r\nNats-Batch-Id: {batch}\r\nNats-Batch-Sequence: "
         self._parts: list[bytes] = []
 
-    def add(self, subject: str, body: bytes, expected: int | None = None) -> None:
+    def add(self, subject: str, body: bytes, expected: int | None = None, message_id: str = "") -> None:
         """Add a message.
 
         Args:
             subject: subject in NATS.
             body: body of the message.
             expected: sequence of the last message on the subject, as the condition for the batch.
+            message_id: identifier for deduplication; empty for none.
 
         Raises:
             InvalidSubject: the subject is not valid.
         """
         self.count += 1
         condition = "" if expected is None else f"\r\nNats-Expected-Last-Subject-Sequence: {expected}"
+        if message_id:
+            condition += f"\r\nNats-Msg-Id: {message_id}"
         headers = f"{self._head}{self.count}{condition}\r\n\r\n"
         size = len(headers)
         self._parts += (

@@ -6,6 +6,7 @@ Invariants:
 2. No value is lost: what has not the form that OpenTelemetry prescribes stays as it is.
 """
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import orjson
@@ -33,29 +34,53 @@ class Records(dict[str, Any]):
 
 def read_records(body: dict[str, Any], mapping: FieldMapping) -> Fields | None:
     """Read a request; return None if it has no record, or too many, and then its line is one event."""
-    found: list[Fields] = []
+    found = list(read_json(body, mapping))
+    if not 0 < len(found) <= MAX_RECORDS or None in found:
+        return None
+    return None, "", None, None, Records([each for each in found if each is not None])
+
+
+def read_json(body: dict[str, Any], mapping: FieldMapping) -> Iterator[Fields | None]:
+    """Yield the fields of each record of a request; None for what is no record."""
     for resource in _objects(body.get("resourceLogs")):
         about = _attributes(_object(resource.get("resource")).get("attributes"))
-        shared = {"resource": about} if about else {}
         service = about.get("service.name") if isinstance(about, dict) else None
         for scope in _objects(resource.get("scopeLogs")):
-            named = {"scope": scope["scope"]} if scope.get("scope") else {}
-            found += [
-                _read_record({"service": service, **record}, mapping, {**shared, **named})
-                for record in _objects(scope.get("logRecords"))
-            ]
-    if not 0 < len(found) <= MAX_RECORDS:
-        return None
-    return None, "", None, None, Records(found)
+            shared = shared_metadata(about, scope.get("scope"))
+            records = scope.get("logRecords")
+            for record in records if isinstance(records, list) else []:
+                yield _read_record(record, service, mapping, shared) if isinstance(record, dict) else None
 
 
-def _read_record(record: dict[str, Any], mapping: FieldMapping, shared: dict[str, Any]) -> Fields:
+def shared_metadata(resource: object, scope: object) -> dict[str, Any]:
+    """Return the metadata that the records of a scope share."""
+    return {**({"resource": resource} if resource else {}), **({"scope": scope} if scope else {})}
+
+
+def _read_record(
+    record: dict[str, Any], service: object, mapping: FieldMapping, shared: dict[str, Any]
+) -> Fields:
+    record = record.copy()
     for key, read in (("body", _value), ("attributes", _attributes)):
         if key in record:
             record[key] = read(record[key])
+    return map_record(record, service, mapping, shared)
+
+
+def map_record(
+    record: dict[str, Any], service: object, mapping: FieldMapping, shared: dict[str, Any]
+) -> Fields:
+    """Return the fields of a record with plain values.
+
+    Args:
+        record: the record, which is changed.
+        service: name of the service.
+        mapping: mapping from keys to fields.
+        shared: metadata of its resource and scope.
+    """
+    if service is not None:
+        record = {"service": service, **record}
     level, message, source, timestamp = mapping.take(record)
-    if record.get("service", "") is None:
-        del record["service"]
     if message is None:
         message = orjson.dumps(record.pop("body", record)).decode()
     return level, message, source, timestamp, {**shared, **record}

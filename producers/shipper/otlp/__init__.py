@@ -1,0 +1,1 @@
+"""Receiver of OpenTelemetry logs over HTTP."""
