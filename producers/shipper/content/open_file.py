@@ -120,7 +120,13 @@ class OpenFile:
         """Return whether the file still contains what was read."""
         if not self.read_offset:
             return size >= self._known_size
-        return self.contains_at(self._preceding, self.read_offset - len(self._preceding))
+        start = self.read_offset - len(self._preceding)
+        return self.contains_at(self._preceding, start) and self._has_data_before_hole()
+
+    def _has_data_before_hole(self) -> bool:
+        """Return whether the data before the hole with which what was read ends, if it does, is unchanged."""
+        data, offset = self._before_hole
+        return not data or self.contains_at(data, offset)
 
     def take_unread_sizes(self) -> tuple[int, list[int]]:
         """Return the unread bytes of this generation, and those of later ones that were truncated as well."""

@@ -233,7 +233,8 @@ class TailedFile(OpenFile):
         # what was read before.
         data = os.pread(self._fd, overlap + CHUNK_BYTES, self.read_offset - overlap)
         # After a pause the head is compared as well: padded lines can have the same preceding bytes.
-        if not data.startswith(self._preceding) or (self.at_eof and not self.contains_at(self._head, 0)):
+        is_same = data.startswith(self._preceding) and self._has_data_before_hole()
+        if not is_same or (self.at_eof and not self.contains_at(self._head, 0)):
             return self._end_truncated(fingerprint[0])
         self._known_size = max(self._known_size, fingerprint[0])
         self.verified_at = now

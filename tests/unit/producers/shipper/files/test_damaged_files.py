@@ -185,3 +185,22 @@ def test_a_copy_that_ends_in_a_hole_is_recognized(tmp_path: Path, end: str) -> N
     assert desk.shipped["app"] == ["one", *(["two"] if "two" in end else []), "three"]
     assert not desk.complaints
     desk.close()
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
+@pytest.mark.parametrize("size", [150_000, 200_000])
+def test_a_truncation_behind_a_hole_is_detected(tmp_path: Path, size: int, restarted: bool) -> None:
+    """A truncated file that begins like before, and has a hole where it had one, is read from its start."""
+    desk = Desk(tmp_path)
+    banner = "banner\n" * 200
+    desk.write("app.log", banner + "one\n" + "\0" * 150_000)
+    if restarted:
+        desk.ship()
+        desk.kill()
+        desk.write("app.log", "\0")  # read by the new process
+    desk.ship()
+    desk.truncate("app.log")
+    desk.write("app.log", banner + "two\n" + "\0" * size + "three\n")
+    desk.settle()
+    assert [text for text in desk.shipped["app"] if text != "banner"] == ["one", "two", "three"]
+    desk.close()
