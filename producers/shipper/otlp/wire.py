@@ -25,6 +25,8 @@ MAX_DEPTH: Final = 32
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _SIGN: Final = 1 << 63
 _UINT64: Final = 1 << 64
+_SMALLEST, _LARGEST = -(10**17), 10**18
+"""Integers between them are numbers in an event; others are text, as in OpenTelemetry's JSON."""
 
 
 class WireError(TickertapeError, ValueError):
@@ -128,6 +130,9 @@ class RequestDecoder:
             elif tag in _TEXTS:
                 if value:
                     record[_TEXTS[tag]] = self._text(value)
+            elif tag in _TIMES:
+                if value:
+                    record[_TIMES[tag]] = str(value)
             elif tag in _NUMBERS:
                 if value:
                     record[_NUMBERS[tag]] = value
@@ -164,6 +169,8 @@ class RequestDecoder:
                 held = self._text(value)
             elif tag == 0x18:
                 held = value - _UINT64 if value >= _SIGN else value
+                if not _SMALLEST < held < _LARGEST:
+                    held = str(held)
             elif tag == 0x10:
                 held = value != 0
             elif tag == 0x21:
@@ -229,10 +236,8 @@ class RequestDecoder:
 
 
 _TEXTS: Final = {0x1A: "severityText", 0x62: "eventName"}
-_NUMBERS: Final = {
-    0x09: "timeUnixNano", 0x59: "observedTimeUnixNano", 0x10: "severityNumber",
-    0x38: "droppedAttributesCount", 0x45: "flags",
-}  # fmt: skip
+_TIMES: Final = {0x09: "timeUnixNano", 0x59: "observedTimeUnixNano"}
+_NUMBERS: Final = {0x10: "severityNumber", 0x38: "droppedAttributesCount", 0x45: "flags"}
 _IDS: Final = {0x4A: "traceId", 0x52: "spanId"}
 _NOT_FINITE: Final = {math.inf: "Infinity", -math.inf: "-Infinity"}
 

@@ -78,10 +78,12 @@ def test_json_and_protobuf_agree() -> None:
     json = json_request([
         {
             "timeUnixNano": "1772447445123000000", "severityNumber": 9, "body": {"stringValue": "x"},
-            "attributes": attributes, **trace,
+            "observedTimeUnixNano": "1772447446123000001", "attributes": attributes, **trace,
         }
     ])  # fmt: skip
-    [one], [two] = read(request([record("x", a=7, b=[True, 1.5])])).events, read(json, is_json=True).events
+    observed = b"\x59" + (1772447446123000001).to_bytes(8, "little")
+    [one] = read(request([record("x", a=7, b=[True, 1.5]) + observed])).events
+    [two] = read(json, is_json=True).events
     assert (one.subject, orjson.loads(one.payload)) == (two.subject, orjson.loads(two.payload))
 
 

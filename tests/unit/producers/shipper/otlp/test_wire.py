@@ -10,7 +10,7 @@ from tickertape.producers.shipper.otlp.wire import MAX_DEPTH, RequestDecoder, To
 from tests.support.clients.otlp_requests import any_value, record, request, sized
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text()
+    st.none() | st.booleans() | st.integers(1 - 10**17, 10**18 - 1) | st.text()
     | st.floats(allow_nan=False, allow_infinity=False),
     lambda values: st.lists(values) | st.dictionaries(st.text(), values),
     max_leaves=20,
@@ -33,12 +33,17 @@ def test_fields_of_a_record() -> None:
     [(number, found)] = RequestDecoder(request([record("x", 17, a=b"\1", b=float("inf"))])).records()
     assert (number, found.resource, found.scope) == (0, {"service.name": "oms"}, {"name": "gate"})
     assert found.fields == {
-        "timeUnixNano": 1772447445123000000, "severityNumber": 17, "body": "x",
+        "timeUnixNano": "1772447445123000000", "severityNumber": 17, "body": "x",
         "traceId": bytes(range(16)).hex(), "spanId": bytes(range(8)).hex(),
         "attributes": {"a": "AQ==", "b": "Infinity"},
     }  # fmt: skip
     [(_, empty)] = RequestDecoder(request([b"\x09" + bytes(8) + b"\x10\x00"])).records()
     assert empty.fields == {}
+
+
+def test_large_integers_are_text() -> None:
+    """An integer that few readers of JSON hold keeps its digits."""
+    assert decode(request([record(2**63 - 1), record(-(2**63))])) == [str(2**63 - 1), str(-(2**63))]
 
 
 def test_repeated_attributes_are_kept() -> None:
