@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import orjson
+import pytest
 
 from tests.support.clients.otlp_requests import (
     JSON,
@@ -123,6 +124,27 @@ def test_requests_become_events(nats_url: str, nats_prefix: str, tmp_path: Path)
             assert (await post(shipper.port, json, JSON)).status == 200
             await shipped.read()
             assert len(shipped.events) == 3
+
+    asyncio.run(main())
+
+
+def test_large_requests_are_stored_once(nats_url: str, nats_prefix: str, tmp_path: Path) -> None:
+    """A request of several batches keeps its order, and is stored once however often it is sent."""
+    texts = [f"order {number}" for number in range(1_000)]
+    body = request([record(text) for text in texts])
+
+    async def main() -> None:
+        async with (
+            listening(nats_url, nats_prefix) as shipped,
+            shipping(nats_url, nats_prefix, tmp_path) as shipper,
+        ):
+            assert (await post(shipper.port, body)).status == 200
+            await shipper.end(kill=True)
+            await shipper.start()
+            responses = await asyncio.gather(*(post(shipper.port, body) for _ in range(3)))
+            assert [response.status for response in responses] == [200] * 3
+            await shipped.read()
+            assert shipped.messages == texts
 
     asyncio.run(main())
 
@@ -245,5 +267,42 @@ def test_slow_and_many_connections(nats_url: str, nats_prefix: str, tmp_path: Pa
             assert (await post(shipper.port, request([record("good")]))).status == 200
             for _, writer in opened:
                 writer.close()
+
+    asyncio.run(main())
+
+
+def test_real_exporter(nats_url: str, nats_prefix: str, tmp_path: Path) -> None:
+    """What the SDK of OpenTelemetry exports is stored once, although the shipper is killed meanwhile."""
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
+
+    async def main() -> None:
+        async with listening(nats_url, nats_prefix) as shipped:
+            shipper = Shipper(nats_url, nats_prefix, tmp_path)
+            await shipper.start()
+            exporter = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "tests.support.programs.otlp_exporter", str(shipper.port), "3000",
+                stdout=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            assert exporter.stdout is not None
+            try:
+                async with asyncio.timeout(2 * PATIENCE):
+                    assert await exporter.stdout.readline() == b"half\n"
+                    await shipper.end(kill=True)
+                    await shipper.start()
+                    assert await exporter.wait() == 0
+            finally:
+                if exporter.returncode is None:
+                    exporter.kill()
+                    await exporter.wait()
+                await shipper.end()
+            await shipped.read()
+            assert Counter(shipped.messages) == Counter(f"order {number}" for number in range(3_000))
+            first = next(event for event in shipped.events if event["message"] == "order 0")
+            assert (first["level"], first["source"]) == ("WARN", "oms")
+            metadata = first["metadata"]
+            assert metadata["attributes"]["desk"] == "rates"
+            assert metadata["resource"]["service.name"] == "oms"
+            assert len(metadata["traceId"]) == 32
+            assert len(metadata["spanId"]) == 16
 
     asyncio.run(main())
