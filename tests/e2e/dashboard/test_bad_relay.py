@@ -82,7 +82,7 @@ def test_a_rejection_is_shown_and_retried(
     async def work() -> None:
         async with proxied(nats_server, tmp_path) as (desk, proxy):
             body = orjson.dumps({"code": "refused", "message": message}).decode()
-            proxy.answers = {"/ws": (status, body), "/events": (status, body)}
+            proxy.answers = dict.fromkeys(("/ws", "/sse", "/events"), (status, body))
             await desk.page.goto(proxy.address)
             await expect_banner(desk, "Not connected to the relay", f"HTTP {status}: {message}")
             await expect(desk.page.locator("#link-word")).to_have_text("Reconnecting")
@@ -110,12 +110,14 @@ def test_a_proxy_that_requires_a_token_prompts_for_it(nats_server: NatsServer, t
     run(work())
 
 
-def test_a_proxy_that_blocks_websockets_is_reported(nats_server: NatsServer, tmp_path: Path) -> None:
-    """If requests succeed but WebSockets fail, the page points to the proxy."""
+def test_a_proxy_that_blocks_websockets_and_streams_is_reported(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    """If requests succeed but WebSockets and streams fail, the page points to the proxy."""
 
     async def work() -> None:
         async with proxied(nats_server, tmp_path) as (desk, proxy):
-            proxy.answers = {"/ws": (400, "")}
+            proxy.answers = dict.fromkeys(("/ws", "/sse"), (400, ""))
             await desk.page.goto(proxy.address)
             await expect_banner(desk, "WebSocket connections fail")
             check_console(desk, proxy)
