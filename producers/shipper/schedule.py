@@ -32,6 +32,9 @@ MIN_COALESCED: Final = 32
 SETTLED_AFTER: Final = 0.15
 """Seconds without a report after which a stream does not change: a write can be reported twice, and late."""
 
+HASTY_SCAN_BACKOFF: Final = 10
+"""Minimum ratio of the pause between two scans to the time that known files took, while others change."""
+
 MAX_HASTY_PAUSE: Final = 10.0
 """Maximum seconds between two scans while files change that are not tailed, however long a scan takes."""
 
@@ -39,14 +42,15 @@ MIN_WAIT: Final = 0.02
 """Minimum seconds until a stream is looked at again."""
 
 
-def hasty_pause(pause: float, minimum: float) -> float:
+def hasty_pause(duration: float, minimum: float, known: float) -> float:
     """Return the seconds until the next scan while files change that are not tailed.
 
     Args:
-        pause: seconds in proportion to the duration of the last scan.
+        duration: seconds that the last scan took.
         minimum: minimum seconds.
+        known: share of the streams that were known before that scan; the time for the others was well spent.
     """
-    return max(minimum, min(pause, MAX_HASTY_PAUSE))
+    return max(minimum, min(duration * known * HASTY_SCAN_BACKOFF, MAX_HASTY_PAUSE))
 
 
 class Schedule:

@@ -47,9 +47,6 @@ SCAN_INTERVAL: Final = 1.0
 SCAN_BACKOFF: Final = 100
 """Minimum ratio of the pause between two expansions to their duration: large trees must not cost much CPU."""
 
-HASTY_SCAN_BACKOFF: Final = 10
-"""The same ratio while the operating system reports changes of files that are not tailed."""
-
 MAX_TURN_BATCHES: Final = 8
 """Batches of a file stream after which others have their turn."""
 
@@ -164,7 +161,7 @@ class Shipper:
         Raises:
             ShipError: files still cannot be found several scans after the end of the input.
         """
-        started = time.monotonic()
+        started, before = time.monotonic(), len(self._files.streams)
         try:
             self._files.scan(now)
             path, error = self._files.read_error or ("", None)
@@ -174,7 +171,8 @@ class Shipper:
         self._by_path = {path: stream for stream in self._files.streams.values() for path in stream.paths}
         duration = (ended := time.monotonic()) - started
         self._scan_at = ended + max(SCAN_INTERVAL, duration * SCAN_BACKOFF)
-        self._hasty_scan_at = ended + hasty_pause(duration * HASTY_SCAN_BACKOFF, SCAN_INTERVAL)
+        known = before / max(before, len(self._files.streams), 1)
+        self._hasty_scan_at = ended + hasty_pause(duration, SCAN_INTERVAL, known)
         self._poll_at = 0.0  # what is new is read now
         self._scan_failures = self._scan_failures + 1 if error is not None else 0
         if error is not None:

@@ -160,4 +160,9 @@ def test_the_last_line_of_a_settled_file_is_shipped_with_the_others(
 
 def test_new_files_do_not_wait_for_long_after_a_slow_scan() -> None:
     """The pause between scans grows with their duration up to a bound, while new files appear."""
-    assert [hasty_pause(pause, 1.0) for pause in (0.1, 5.0, 200.0)] == [1.0, 5.0, MAX_HASTY_PAUSE]
+    assert [hasty_pause(seconds, 1.0, 1.0) for seconds in (0.01, 0.5, 20.0)] == [1.0, 5.0, MAX_HASTY_PAUSE]
+
+
+def test_a_scan_that_has_found_many_files_is_soon_followed_by_another() -> None:
+    """Only the time that a scan spends on known files delays the next one."""
+    assert [hasty_pause(0.8, 1.0, known) for known in (0.0, 0.5, 1.0)] == [1.0, 4.0, 8.0]
