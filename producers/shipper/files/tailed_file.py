@@ -279,10 +279,12 @@ class TailedFile(OpenFile):
     def position(self, *, done: bool = False) -> FilePosition:
         """Return the position once everything that is batched is shipped."""
         count = min(HEAD_BYTES, self.batched_offset)
+        # ``_preceding`` ends at the read offset, which may be ahead of the batched one.
+        is_ahead = self.read_offset != self.batched_offset
+        before = hash_before(self._fd, self.batched_offset) if is_ahead else digest(self._preceding)
         return FilePosition(
-            *self.key, self.generation, self.batched_offset, digest(self._head[:count]), count,
-            # ``_preceding`` ends at the read offset, which is ahead of the batched one.
-            hash_before(self._fd, self.batched_offset), self.path, done,
+            *self.key, self.generation, self.batched_offset, digest(self._head[:count]), count, before,
+            self.path, done,
             self.decoder.state_at(self.batched_offset), self._parser.dates_at(self.batched_offset),
         )  # fmt: skip
 
