@@ -40,6 +40,7 @@ SAMPLES: dict[Any, Any] = {
     PermissionDenied: PermissionDenied("publish", "log.info.x", "NATS user 'x'"),
     ConnectFailure: unreachable("nats://h", "timed out"),
     StoredCheckpoint: StoredCheckpoint(Checkpoint("/a/file", run="r"), 7),
+    list[ConfigurationError]: [ConfigurationError("a key is unknown", "remove it")],
     list[Problem]: [Problem(Path("/a/file"), 7, "gateways", "is empty", "add one")],
 }
 """An argument for each constructor parameter type other than text."""

@@ -57,11 +57,6 @@ class Rsyslog:
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
-    def kill(self) -> None:
-        """End it with SIGKILL."""
-        self._process.kill()
-        self._process.wait()
-
     def stop(self) -> None:
         """End it."""
         self._process.terminate()

@@ -89,9 +89,9 @@ def test_a_failed_handshake_names_tls(loop: Any) -> None:
 def test_a_deadline_names_the_phase(loop: Any) -> None:
     """The error of a deadline says what has not happened, whether TLS is in use or not."""
 
-    async def error_of(port: int, tls: ssl.SSLContext | None) -> str:
+    async def error_of(port: int, tls: ssl.SSLContext | None, seconds: float) -> str:
         try:
-            async with deadline(0.1):
+            async with deadline(seconds):
                 reader, writer = await open_connection("127.0.0.1", port, tls=tls)
                 try:
                     await reader.read(1)
@@ -101,13 +101,22 @@ def test_a_deadline_names_the_phase(loop: Any) -> None:
             return describe_failure(error)
         raise AssertionError
 
+    async def expect(port: int, tls: ssl.SSLContext | None, phase: str) -> None:
+        found = ""
+        for seconds in (0.1, 1, 10, 60):
+            found = await error_of(port, tls, seconds)
+            if found == f"{phase} within {seconds:g} s":
+                return
+            # On a busy machine, the phases before it may take that long.
+        raise AssertionError(found)
+
     async def work() -> None:
         silent, port = await _reply(b"")
-        assert await error_of(port, None) == "no response within 0.1 s"
-        assert await error_of(port, ssl.create_default_context()) == "no TLS handshake within 0.1 s"
+        await expect(port, None, "no response")
+        await expect(port, ssl.create_default_context(), "no TLS handshake")
         silent.close()
         with black_hole("127.0.0.1", 0) as port:
-            assert await error_of(port, None) == "no connection within 0.1 s"
+            await expect(port, None, "no connection")
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(work())

@@ -16,6 +16,7 @@ from tickertape.producers.shipper.parsing.levels import level_of
 from tickertape.producers.shipper.parsing.own_formats.times import NAMES, TimePattern
 from tickertape.producers.shipper.redaction.names import kind_of_key
 
+from tickertape.errors import TickertapeError
 from tickertape.time_zones import parse_zone
 from tickertape.user_regex import compile_pattern
 
@@ -73,7 +74,7 @@ class OwnFormat:
     start: str | None
 
 
-class FormatProblem(ValueError):
+class FormatProblem(TickertapeError, ValueError):
     """Problem of one key of a format.
 
     Args:
@@ -126,11 +127,14 @@ def compile_format(name: str, table: FormatTable) -> OwnFormat:
     )
 
 
+_UNSUPPORTED: Final = re.compile(r"\(\?<?[=!]|\\[1-9]")
+
+
 def _compile(key: str, pattern: str) -> Any:
     try:
         return compile_pattern(pattern, "the expression", for_bytes=True)
     except ValueError as error:
-        advice = "; RE2 has neither look-around nor back-references" if "invalid perl" in str(error) else ""
+        advice = "; RE2 has neither look-around nor back-references" if _UNSUPPORTED.search(pattern) else ""
         raise FormatProblem(key, f"{error}{advice}") from None
 
 
