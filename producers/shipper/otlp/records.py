@@ -132,6 +132,8 @@ class RecordReader:
                 expanded += len(payload)
                 if expanded > MAX_EXPANDED_BYTES:
                     raise RequestTooLarge("the events of the request are too large together; send fewer")
+                # A copy, as orjson keeps its buffer: 4.6 KB for an event of 217 bytes.
+                payload = bytes(bytearray(payload))
                 result.events.append(OutgoingEvent(event.subject, payload, f"{digest}-{number}"))
             await asyncio.sleep(0)
         self._counts.below_level = self._throttle.below_level
