@@ -39,6 +39,9 @@ from tickertape.errors import TickertapeError
 MAX_EXPANDED_BYTES: Final = 64 * 1024 * 1024
 """Bytes of the events of one request, each of which repeats what its resource and scope say."""
 
+MAX_RECORDS: Final = 50_000
+"""Records of a request; exporters send 512 by default, and the collector 8 192."""
+
 MAX_JSON_DEPTH: Final = 200
 """Depth of a request in JSON, in which each level of a value has three."""
 
@@ -126,6 +129,8 @@ class RecordReader:
         while chunk := list(islice(records, _TURN)):
             self._counts.lines += len(chunk)
             for number, event, payload in self._encode(chunk, now, now_text):
+                if number >= MAX_RECORDS:
+                    raise RequestTooLarge(f"more than {MAX_RECORDS} records; send fewer in a request")
                 if len(payload) > self._limit:
                     result.reject(1, f"larger than the {self._limit} bytes that NATS accepts")
                     continue

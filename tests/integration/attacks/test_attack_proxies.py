@@ -136,8 +136,12 @@ def test_a_flood_uses_up_the_rate_of_its_client(relay: Relay, port: int, honest_
         first = exchange(port, request, source)
         assert first.status in (400, 401, 403, 404, 405, 426), kind
         if first.headers["content-type"] == "application/json":  # otherwise the proxy rejects it itself
-            flood(lambda: exchange(port, request, source).status, kind)  # noqa: B023
-            assert exchange(port, good, source).status == 429, kind
+            for _ in range(5):
+                flood(lambda: exchange(port, request, source).status, kind)  # noqa: B023
+                # On a busy machine, a request may be admitted again by the time it is read.
+                if (status := exchange(port, good, source).status) == 429:
+                    break
+            assert status == 429, kind
     assert exchange(port, good, next(_sources)).status == 101
     assert count(relay, "rejected_total", limit="connection_rate") == before
 

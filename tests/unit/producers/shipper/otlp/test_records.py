@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
+from tickertape.producers.shipper.otlp import records
 from tickertape.producers.shipper.otlp.records import RecordReader, RequestEvents
 from tickertape.producers.shipper.parsing.parser import ParserCounts, ParseSettings
 from tickertape.producers.shipper.throttle import Throttle, ThrottleSettings
@@ -59,6 +60,14 @@ def test_large_records_are_shortened() -> None:
     assert counts.truncated == 1
     small = read(body, limit=1_000)
     assert (len(small.events), small.rejected) == (1, 1)
+
+
+def test_records_of_a_request_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request with more of them is rejected, and stores nothing."""
+    monkeypatch.setattr(records, "MAX_RECORDS", 2)
+    assert len(read(request([record("x")] * 2)).events) == 2
+    with pytest.raises(records.RequestTooLarge, match="more than 2 records"):
+        read(request([record("x")] * 3))
 
 
 def test_ids_depend_on_the_request_alone() -> None:
