@@ -188,7 +188,7 @@ def test_credentials(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_an_unknown_comp_id(engine: Engine, tmp_path: Path) -> None:
     """An engine closes the connection of a session that it does not know, without a reason."""
-    assert outcome(probe(engine, "NOBODY", tmp_path)) == (
+    assert outcome(probe(engine, "NO-SUCH-ID", tmp_path)) == (
         Outcome.FAILED,
         "peer closed the connection in response to the logon; check the comp ids",
     )
